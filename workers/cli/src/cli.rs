@@ -5,13 +5,17 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, dev, dlq, group, history, queue, result, send, sessions, tools, why,
+    call, cancel, completions, context, dev, dlq, group, history, queue, result, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise; 2 the command or the \
-configuration is wrong; 3 no such call or session, or no result yet; 4 unavailable, for example a queue that does not answer.
+configuration is wrong; 3 no such call or session, or no result yet; 4 unavailable, for example a queue that does not answer. With --json, stdout \
+holds one JSON document, also for an error: {\"error\": {\"kind\", \"message\"}}.
+
+The fleet is, in this order: that of --context, of TOOLFLEET_QUEUE_URL or --queue-url, of TOOLFLEET_CONTEXT, of `toolfleet context use`, \
+and that of a `toolfleet dev` that runs on this machine. TOOLFLEET_TENANT is the tenant where a verb needs one and none is given.
 
 Region, credentials and endpoints are read from the AWS SDK's own variables and files: AWS_REGION, AWS_ACCESS_KEY_ID, \
 AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL_S3.";
@@ -33,6 +37,9 @@ pub(crate) struct Cli {
         hide_env_values = true
     )]
     pub(crate) log: Option<String>,
+    /// Use the fleet of this context (`toolfleet context`).
+    #[arg(long, global = true, help_heading = "Connection", value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// The fleet.
     #[command(flatten)]
     pub(crate) connect: Connect,
@@ -98,6 +105,9 @@ pub(crate) enum Command {
     /// List dead letters, show one, and move them back to the calls.
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Keep the settings of several fleets under names, and choose one.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// Print the completions of a shell, for example `toolfleet completions bash > /etc/bash_completion.d/toolfleet`.
     Completions(completions::CompletionsArgs),
 }
@@ -131,6 +141,7 @@ impl Command {
             | Self::Queue(_)
             | Self::Group(_)
             | Self::Dlq(_)
+            | Self::Context(_)
             | Self::Completions(_) => "error",
         }
     }

@@ -16,7 +16,6 @@ use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
-use crate::commands::dev::environment::Environment;
 use crate::commands::request::Ready;
 use crate::exit::CommandError;
 use crate::network::variable;
@@ -114,14 +113,11 @@ fn check_url(option: &str, given: &str) -> Result<(), CommandError> {
 }
 
 fn not_configured() -> CommandError {
-    let mut text = "TOOLFLEET_QUEUE_URL is not set; give it, or --queue-url, the URL of the calls queue (output CallsQueueUrl \
-                    of data.yaml). `toolfleet dev` runs a fleet on this machine and prints the variables to set."
-        .to_owned();
-    if let Some(environment) = Environment::of_default_ports() {
-        text.push_str("\nSomething listens on the port of `toolfleet dev`; to use it:\n");
-        text.push_str(&environment.exports());
-    }
-    CommandError::Usage(text)
+    CommandError::usage(
+        "no fleet is configured: set TOOLFLEET_QUEUE_URL, or give --queue-url, the URL of the calls queue (output CallsQueueUrl of \
+         data.yaml), or choose a context with `toolfleet context use`. `toolfleet dev` runs a fleet on this machine, and commands find it \
+         by themselves.",
+    )
 }
 
 /// The tables of that prefix.

@@ -5,18 +5,22 @@
 mod cli;
 mod commands;
 mod connect;
+mod context;
 mod demo_catalog;
+mod examples;
 mod exit;
+mod log_lines;
 mod network;
 mod output;
 mod shell_command;
 mod show;
 mod span_of_time;
+mod start_page;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Cli;
 use crate::exit::CommandError;
@@ -26,12 +30,24 @@ fn main() -> ExitCode {
     toolfleet_mcp::launched().unwrap_or_else(run)
 }
 
-#[tokio::main]
-async fn run() -> ExitCode {
+fn run() -> ExitCode {
     if let Some(failure) = invalid_argument() {
         return failure.report(&Output::new(false));
     }
-    let cli = Cli::parse();
+    if let Err(failure) = context::apply() {
+        return failure.report(&Output::new(asks_for_json()));
+    }
+    if std::env::args_os().len() < 2 {
+        return start_page::show();
+    }
+    match parse() {
+        Ok(cli) => run_verb(cli),
+        Err(error) => wrong_arguments(&error),
+    }
+}
+
+#[tokio::main]
+async fn run_verb(cli: Cli) -> ExitCode {
     let output = Output::new(cli.json);
     if let Err(failure) = log_to_stderr(&cli) {
         return failure.report(&output);
@@ -40,6 +56,27 @@ async fn run() -> ExitCode {
         Ok(exit) => exit.code(),
         Err(failure) => failure.report(&output),
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = examples::with_examples(Cli::command());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// Prints what is wrong with the arguments, or the help that they ask for.
+fn wrong_arguments(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && asks_for_json() {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        return CommandError::usage(text.trim_end()).report(&Output::new(true));
+    }
+    error.exit()
+}
+
+/// Whether `--json` is among the arguments, for an error before they are understood.
+fn asks_for_json() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
 /// The argument that is not UTF-8, which clap does not name.
@@ -57,9 +94,8 @@ fn log_to_stderr(cli: &Cli) -> Result<(), CommandError> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| CommandError::usage(format!("TOOLFLEET_LOG: `{filter}` is not a log filter: {e}")))?;
     tracing_subscriber::fmt()
-        .compact()
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
+        .event_format(log_lines::LogLines)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();

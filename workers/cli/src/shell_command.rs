@@ -25,8 +25,7 @@ pub(crate) fn why(key: &CallKey) -> String {
 
 /// The command that cancels a call.
 pub(crate) fn cancel(key: &CallKey) -> String {
-    let (tenant, call_id) = (quoted(key.tenant.as_str()), quoted(key.call_id.as_str()));
-    format!("toolfleet cancel --tenant {tenant} --call-id {call_id}")
+    format!("toolfleet cancel {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
 }
 
 #[cfg(test)]

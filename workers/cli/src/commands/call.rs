@@ -18,15 +18,16 @@ use crate::exit::{CommandError, Exit, error};
 use crate::output::Output;
 use crate::shell_command;
 use crate::show::{self, span};
+use crate::span_of_time::parse_span;
 
 /// Options of `call`.
 #[derive(Debug, Args)]
 pub(crate) struct CallArgs {
     #[command(flatten)]
     request: RequestArgs,
-    /// How long to wait for the result, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 30_000)]
-    wait_ms: u64,
+    /// How long to wait for the result.
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
+    wait: Duration,
 }
 
 /// Sends, waits, shows.
@@ -60,7 +61,7 @@ async fn send_and_wait(
                 show_progress(&spinner, row);
             }
         };
-        client.wait(key, &message_id, Duration::from_millis(args.wait_ms), see).await
+        client.wait(key, &message_id, args.wait, see).await
     };
     let row = tokio::select! {
         row = ended => row?,
@@ -70,7 +71,7 @@ async fn send_and_wait(
         }
     };
     if let Some(row) = row.as_ref().filter(|row| is_other_callers(row)) {
-        let within = Duration::from_millis(args.wait_ms);
+        let within = args.wait;
         let shown = reused_id::show(client, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
         return shown;
@@ -101,7 +102,7 @@ fn show_row(
     }
     let exit = show::call(output, key, row)?;
     if exit == Exit::NoResult {
-        let waited = span(args.wait_ms);
+        let waited = span(u64::try_from(args.wait.as_millis()).unwrap_or(u64::MAX));
         output.note(&format!(
             "no result within {waited}; the call goes on. Read it later with: {}",
             shell_command::result(key)

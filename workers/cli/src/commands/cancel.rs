@@ -10,10 +10,11 @@ use serde_json::json;
 use toolfleet_client::Cancelled;
 use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry, is_tool};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_core::ids::{CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::commands::control::reason::{Reason, now};
+use crate::commands::which::WhichCall;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -24,53 +25,47 @@ use crate::span_of_time::parse_span;
 /// Which call, or which calls.
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
-    /// Who the call is for, or whose calls.
-    #[arg(long, value_name = "TENANT")]
-    tenant: Option<Tenant>,
-    /// The call's id.
-    #[arg(long, value_name = "ID", requires = "tenant")]
-    call_id: Option<CallId>,
+    #[command(flatten)]
+    which: WhichCall,
     #[command(flatten)]
     matching: Matching,
 }
 
 /// A filter of calls.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "By a filter (without --call-id)")]
+#[command(next_help_heading = "By a filter (without CALL_ID)")]
 pub(crate) struct Matching {
     /// Calls of this tool: its registered id, ID.FUNCTION, or SERVER/NAME.
-    #[arg(long, value_name = "TOOL", value_parser = parse_tool, conflicts_with = "call_id")]
+    #[arg(long, value_name = "TOOL", value_parser = parse_tool, conflicts_with_all = ["call_id", "first"])]
     tool: Option<String>,
     /// Calls of this session.
-    #[arg(long, value_name = "ID", conflicts_with = "call_id")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["call_id", "first"])]
     session: Option<SessionId>,
     /// Calls that were sent longer ago than this; later ones are never meant.
-    #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "call_id")]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with_all = ["call_id", "first"])]
     older_than: Option<Duration>,
     /// How long the rule stays: as long as such calls may still be in the queue.
-    #[arg(long = "for", value_name = "SPAN", default_value = "1d", value_parser = parse_span, conflicts_with = "call_id")]
+    #[arg(long = "for", value_name = "SPAN", default_value = "1d", value_parser = parse_span, conflicts_with_all = ["call_id", "first"])]
     lasting: Duration,
     /// Why; it stands in the calls' outcomes and in the audit record.
-    #[arg(long, value_name = "TEXT", conflicts_with = "call_id")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["call_id", "first"])]
     why: Option<String>,
     /// Who you are; without it TOOLFLEET_OPERATOR, then the user of this machine.
     #[arg(long, value_name = "NAME", env = "TOOLFLEET_OPERATOR", hide_env_values = true)]
     by: Option<String>,
     /// End the rule of that id, as `toolfleet switches` shows it.
-    #[arg(long, value_name = "RULE", conflicts_with_all = ["call_id", "tenant", "tool", "session", "older_than", "apply"])]
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["call_id", "first", "tenant", "tool", "session", "older_than", "apply"])]
     lift: Option<String>,
     /// Store the rule; without this, it is only shown.
-    #[arg(long, conflicts_with = "call_id")]
+    #[arg(long, conflicts_with_all = ["call_id", "first"])]
     apply: bool,
 }
 
 /// Cancels.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    match (&args.tenant, &args.call_id) {
-        (Some(tenant), Some(call_id)) => {
-            one(CallKey { tenant: tenant.clone(), call_id: call_id.clone() }, connect, output).await
-        }
-        (tenant, _) => by_filter(tenant.clone(), &args.matching, connect, output).await,
+    match args.which.is_call() {
+        true => one(args.which.key()?, connect, output).await,
+        false => by_filter(args.which.tenant().cloned(), &args.matching, connect, output).await,
     }
 }
 
@@ -84,7 +79,7 @@ async fn by_filter(
     if tenant.is_none() && matching.tool.is_none() && matching.session.is_none() && matching.lift.is_none() {
         return Err(CommandError::usage(
             "--older-than, --for and --why only narrow a filter: give --tenant, --tool or --session, several of them where all have to \
-             fit; or --tenant with --call-id for one call, or --lift to end a rule",
+             fit; or TENANT and CALL_ID for one call, or --lift to end a rule",
         ));
     }
     let why = matching

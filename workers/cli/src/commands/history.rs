@@ -12,6 +12,7 @@ use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
+use super::which::{parse_tenant, tenant_of};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -24,9 +25,16 @@ const ROWS_AT_ONCE: usize = 1_000;
 /// Which records.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// The tenant; `_undecodable` and `_tenant_not_allowed` hold the messages that named none, or one that their sender may not use.
-    #[arg(long, value_name = "TENANT", value_parser = parse_tenant)]
-    tenant: Tenant,
+    /// The tenant, unless given TOOLFLEET_TENANT; `_undecodable` and `_tenant_not_allowed` hold the messages that named none, or one that
+    /// their sender may not use.
+    #[arg(value_name = "TENANT")]
+    first: Option<String>,
+    /// Only the records of this call.
+    #[arg(value_name = "CALL_ID", conflicts_with_all = ["session", "failed", "call_id"])]
+    second: Option<CallId>,
+    /// The tenant.
+    #[arg(long, value_name = "TENANT", value_parser = parse_tenant, conflicts_with = "first")]
+    tenant: Option<Tenant>,
     /// Only those of one session.
     #[arg(long, value_name = "ID", conflicts_with_all = ["failed", "call_id"])]
     session: Option<SessionId>,
@@ -36,7 +44,7 @@ pub(crate) struct HistoryArgs {
     /// Only those of one call.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
-    /// The start: an instant, or a time before now as a number and s, m, h or d; records are kept for 60d.
+    /// The start: an instant, or a time before now as a number and ms, s, m, h or d; records are kept for 60d.
     #[arg(long, value_name = "SPAN|INSTANT", default_value = "1h", value_parser = parse_when)]
     since: When,
     /// The end, included; now unless given.
@@ -52,7 +60,7 @@ pub(crate) struct HistoryArgs {
 
 impl HistoryArgs {
     fn which(&self) -> RecordsOf {
-        match (&self.session, &self.call_id) {
+        match (&self.session, self.second.as_ref().or(self.call_id.as_ref())) {
             (Some(session), _) => RecordsOf::Session(session.clone()),
             (None, Some(call)) => RecordsOf::Call(call.clone()),
             (None, None) if self.failed => RecordsOf::Failures,
@@ -99,9 +107,10 @@ pub(crate) async fn run(
 ) -> Result<Exit, CommandError> {
     let (which, span) = (args.which(), args.span(system_clock()())?);
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let tenant = tenant_of(args.first.as_ref(), args.tenant.as_ref())?;
     let client = connect.client().await?;
     let progress = progress();
-    let mut parts = client.record_parts(&args.tenant, &which, span, limit.saturating_add(1));
+    let mut parts = client.record_parts(&tenant, &which, span, limit.saturating_add(1));
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
         // One more than the limit is read to know whether the list is cut.
@@ -133,7 +142,7 @@ pub(crate) async fn run(
     if shown == 0 {
         output.note(&format!(
             "no records of tenant {} between {} and {}; look further back with --since",
-            args.tenant, span.from, span.to
+            tenant, span.from, span.to
         ));
     }
     if cut {
@@ -186,11 +195,6 @@ fn parse_when(text: &str) -> Result<When, String> {
         (Err(_), Ok(span)) => Ok(When::Ago(span)),
         (Err(_), Err(wanted)) => Err(format!("{wanted}, or an instant, for example 2026-11-21T09:30:00Z")),
     }
-}
-
-/// A tenant, or one of the fleet's own.
-pub(crate) fn parse_tenant(text: &str) -> Result<Tenant, String> {
-    Tenant::from_stored(text).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Runs the verb of the command line. Each verb is a file here; `request` and `reused_id` belong to `send` and `call`.
+//! Runs the verb of the command line. Each verb is a file here; `request` and `reused_id` belong to `send` and `call`, `which` to all that are
+//! about one call, group or session.
 
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod dev;
 pub(crate) mod dlq;
@@ -16,6 +18,7 @@ pub(crate) mod reused_id;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tools;
+pub(crate) mod which;
 pub(crate) mod why;
 
 use clap::CommandFactory as _;
@@ -57,6 +60,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Group(command) => group::run(&command, connect, output).await,
         Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
+        Command::Context(command) => context::run(&command, cli.context.as_deref(), output),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }

@@ -17,6 +17,7 @@ use toolfleet_core::request::{
 };
 use toolfleet_core::time::Timestamp;
 
+use super::which::given_or_default;
 use crate::exit::CommandError;
 use crate::span_of_time::parse_span;
 
@@ -26,8 +27,8 @@ const MAX_BYTES: u64 = MAX_PAYLOAD_BYTES;
 /// The options of a request.
 #[derive(Debug, Args)]
 pub(crate) struct RequestArgs {
-    /// Who the call is for.
-    #[arg(long, value_name = "TENANT", required_unless_present = "body")]
+    /// Who the call is for; unless given, TOOLFLEET_TENANT.
+    #[arg(long, value_name = "TENANT")]
     tenant: Option<Tenant>,
     /// The registered tool.
     #[arg(long, value_name = "ID", required_unless_present_any = ["body", "server"])]
@@ -72,9 +73,9 @@ pub(crate) struct RequestArgs {
     /// Its place in a group: ID/INDEX/SIZE[/POLICY], for example turn-7/0/3.
     #[arg(long, value_name = "GROUP", value_parser = parse_group)]
     group: Option<Group>,
-    /// The time-out of the call, in milliseconds after it was sent.
-    #[arg(long, value_name = "MS", conflicts_with = "deadline")]
-    timeout_ms: Option<u64>,
+    /// The time-out of the call, counted from when it was sent, for example 90s.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "deadline")]
+    timeout: Option<Duration>,
     /// The deadline of the call, for example 2026-11-21T09:30:00Z.
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     deadline: Option<Timestamp>,
@@ -108,7 +109,7 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
+            "agent", "group", "timeout", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
             "input_responses",
         ]
     )]
@@ -182,9 +183,10 @@ impl RequestArgs {
         }
         if let Some(deadline) = self.deadline.filter(|deadline| *deadline <= system_clock()()) {
             return Err(CommandError::usage(format!(
-                "--deadline: {deadline} has passed, so the call could not run; give an instant in the future, or --timeout-ms"
+                "--deadline: {deadline} has passed, so the call could not run; give an instant in the future, or --timeout"
             )));
         }
+        let tenant = given_or_default(self.tenant.as_ref())?;
         let generated = self.call_id.is_none() && self.idempotency_key.is_none();
         let call_id = if generated { Some(new_call_id()?) } else { self.call_id.clone() };
         let resume = self.resumed()?;
@@ -192,7 +194,7 @@ impl RequestArgs {
             v: REQUEST_VERSION,
             call_id,
             idempotency_key: self.idempotency_key.as_deref(),
-            tenant: self.tenant.as_ref(),
+            tenant: Some(&tenant),
             tool: self.tool.as_ref(),
             function: self.function.as_deref(),
             server: self.server.as_ref(),
@@ -203,7 +205,7 @@ impl RequestArgs {
             user: self.user.as_ref(),
             agent: self.agent.as_deref(),
             group: self.group.as_ref(),
-            timeout_ms: self.timeout_ms,
+            timeout_ms: self.timeout.map(ms),
             deadline: self.deadline,
             not_before: self.not_before.or_else(|| self.start_in.map(after)),
             supersede: self.supersede.as_deref(),
@@ -240,7 +242,11 @@ fn checked(body: String) -> Result<Ready, CommandError> {
 }
 
 fn after(span: Duration) -> Timestamp {
-    system_clock()().plus_ms(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    system_clock()().plus_ms(ms(span))
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn new_call_id() -> Result<CallId, CommandError> {

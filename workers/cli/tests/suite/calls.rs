@@ -90,7 +90,7 @@ fn a_running_call_shows_its_progress() {
         "--arguments",
         r#"{"ms": 30000}"#,
     ];
-    let waited = dev.toolfleet(&[&call[..], &["--wait-ms", "5500"]].concat()).exits(3);
+    let waited = dev.toolfleet(&[&call[..], &["--wait", "5500ms"]].concat()).exits(3);
     waited.complains(&[
         "claimed: call long",
         "  progress: ",
@@ -190,7 +190,7 @@ fn without_a_worker_a_sent_call_is_shown_as_waiting() {
     dev.toolfleet(&["queue", "status"]).exits(0).prints(&["QUEUE", "IN FLIGHT", "toolfleet-calls-dlq"]);
 
     let call =
-        ["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "x"}"#, "--wait-ms", "1"];
+        ["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "x"}"#, "--wait", "1ms"];
     dev.toolfleet(&call)
         .exits(3)
         .complains(&["no result within 1 ms; the call goes on", "toolfleet result acme"]);
@@ -228,7 +228,7 @@ fn an_interrupted_wait_says_that_the_call_goes_on() {
         "call auth0|c1 of tenant acme",
         "the call goes on",
         "toolfleet result acme 'auth0|c1'",
-        "toolfleet cancel --tenant acme --call-id 'auth0|c1'",
+        "toolfleet cancel acme 'auth0|c1'",
     ]);
     let error = &ran.json()["error"];
     assert_eq!((&error["kind"], &error["call_id"]), (&"interrupted".into(), &"auth0|c1".into()));
@@ -239,7 +239,7 @@ fn a_call_for_a_tenant_that_is_not_allowed_ends_at_once() {
     let folder = directory("stranger");
     let catalog = r#"{"servers": [], "tools": [], "tenants": {"queue": ["acme"]}}"#;
     let dev = Dev::start(&["--catalog", &file(&folder, "catalog.json", catalog)]);
-    let call = ["call", "--tenant", "globex", "--tool", "echo", "--session", "s-1", "--wait-ms", "60000"];
+    let call = ["call", "--tenant", "globex", "--tool", "echo", "--session", "s-1", "--wait", "1m"];
     let refused = dev.toolfleet(&call).exits(1);
     refused.complains(&["refused (tenant_not_allowed)", "may not speak for tenant `globex`"]);
     let json = dev.toolfleet(&[&call[..], &["--call-id", "c1", "--json"]].concat()).exits(1).json();

@@ -110,7 +110,7 @@ fn a_cancel_rule_is_shown_first_and_stored_with_apply() {
     let id = set[0]["id"].as_str().unwrap();
     run(&dev, &["cancel", "--lift", id]).exits(0);
     run(&dev, &["cancel", "--lift", id]).exits(3).complains(&["there is no rule"]);
-    let remedy = ["--tenant", "--tool", "--session", "--call-id", "--lift"];
+    let remedy = ["--tenant", "--tool", "--session", "CALL_ID", "--lift"];
     run(&dev, &["cancel", "--older-than", "10m"]).exits(2).complains(&remedy);
     assert_eq!(dev.toolfleet(&["switches", "--json"]).exits(0).json(), Value::Array(Vec::new()));
 }

@@ -46,11 +46,21 @@ impl Ran {
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(args).env_clear().env("COLUMNS", "110").env("HOME", "/nonexistent");
+    command.args(args).env_clear().env("COLUMNS", "110").env("HOME", home());
     // Whatever this machine is, it has no identity at AWS.
     command.env("AWS_EC2_METADATA_DISABLED", "true");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A home that nothing is in: what commands write there is for the test that gives them one of its own.
+fn home() -> &'static str {
+    "/proc/nonexistent"
+}
+
+/// Runs it to its end in that home, with those variables.
+pub(crate) fn toolfleet_at_home(home: &Path, variables: &[(&str, &str)], args: &[&str]) -> Ran {
+    finish(command(args).env("HOME", home).envs(variables.iter().copied()).spawn().unwrap())
 }
 
 /// Runs it to its end, with no fleet configured.
@@ -96,8 +106,13 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_at_home(Path::new(home()), args)
+    }
+
+    /// The same in that home.
+    pub(crate) fn start_at_home(home: &Path, args: &[&str]) -> Self {
         let all: Vec<_> = ["dev", "--json", "--port-base", "0"].iter().chain(args).copied().collect();
-        let mut child = command(&all).env("TOOLFLEET_LOG", "warn").spawn().unwrap();
+        let mut child = command(&all).env("HOME", home).env("TOOLFLEET_LOG", "warn").spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = child.stderr.take();
         let mut line = String::new();

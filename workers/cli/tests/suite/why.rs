@@ -62,7 +62,7 @@ fn a_held_call_says_so_in_result_and_in_why() {
 
 #[test]
 fn a_call_without_its_id_is_a_usage_error() {
-    toolfleet(&["why"]).exits(2).complains(&["toolfleet why TENANT CALL_ID"]);
+    toolfleet(&["why"]).exits(2).complains(&["Give TENANT and CALL_ID"]);
 }
 
 #[test]

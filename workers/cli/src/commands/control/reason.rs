@@ -27,7 +27,7 @@ pub(crate) struct Reason {
 /// How long it lasts.
 #[derive(Debug, Args)]
 pub(crate) struct Lasting {
-    /// How long it lasts: a number and s, m, h or d. Without it, until it is ended.
+    /// How long it lasts: a number and ms, s, m, h or d. Without it, until it is ended.
     #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
     lasting: Option<Duration>,
 }

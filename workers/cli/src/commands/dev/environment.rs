@@ -1,9 +1,9 @@
 //! The environment variables with which other programs use the fleet of `toolfleet dev`, as a shell script and as JSON.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
-
 use toolfleet_local::{ACCOUNT_ID, REGION};
+
+use crate::context::variables::Variables;
+use crate::shell_command::quoted;
 
 /// Port of SQS, Secrets Manager and S3 by default.
 pub(super) const SQS_PORT: u16 = 9324;
@@ -47,13 +47,9 @@ impl Environment {
         Self(pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect())
     }
 
-    /// The variables for a `toolfleet dev` on its default ports, if something listens there.
-    pub(crate) fn of_default_ports() -> Option<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, SQS_PORT));
-        TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()?;
-        let sqs = format!("http://127.0.0.1:{SQS_PORT}");
-        let dynamodb = format!("http://127.0.0.1:{DYNAMODB_PORT}");
-        Some(Self::new(&sqs, &dynamodb, &format!("{sqs}/{ACCOUNT_ID}/{PREFIX}-calls")))
+    /// The variables by name.
+    pub(super) fn variables(&self) -> Variables {
+        self.0.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
     /// The same with the catalog that a separate worker needs.
@@ -80,11 +76,6 @@ impl Environment {
 /// The bucket that data.yaml makes of prefix, account and region.
 pub(super) fn payload_bucket() -> String {
     format!("{PREFIX}-payloads-{ACCOUNT_ID}-{REGION}")
-}
-
-fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-".contains(c);
-    if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

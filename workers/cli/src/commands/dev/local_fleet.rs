@@ -140,11 +140,7 @@ impl LocalFleet {
     /// The variables for other programs.
     pub(super) fn environment(&self) -> Environment {
         let environment = Environment::new(self.sqs_url(), self.dynamodb_url(), &self.queue_url);
-        if self.worker.is_some() {
-            environment
-        } else {
-            environment.with_catalog(self.catalog.place.to_string())
-        }
+        environment.with_catalog(self.catalog.place.to_string())
     }
 
     pub(super) fn sqs_url(&self) -> &str {

@@ -4,6 +4,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::local_fleet::{LocalFleet, Options};
+use crate::context::dev_fleet;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
@@ -11,6 +12,12 @@ use crate::output::Output;
 pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, CommandError> {
     let mut signals = Signals::listen().map_err(|e| CommandError::Unavailable(e.into()))?;
     let mut fleet = Box::pin(LocalFleet::start(options)).await?;
+    let joined = dev_fleet::announce(fleet.environment().variables());
+    if let Err(error) = &joined {
+        output.note(&format!(
+            "commands do not find this fleet by themselves; they need the variables: {error}"
+        ));
+    }
     announce(&fleet, output)?;
     let signal = tokio::select! {
         name = signals.next() => Some(name),
@@ -52,14 +59,14 @@ fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
         format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", fleet.sqs_url(), fleet.dynamodb_url()),
         format!("# demo MCP server {}; {who}", fleet.mcp_url()),
         "#".to_owned(),
-        "# Paste this into other terminals; the aws command, boto3, toolfleet and toolfleet-worker use it:".to_owned(),
+        "# toolfleet commands find this fleet by themselves. For the aws command, boto3 and toolfleet-worker, paste this:".to_owned(),
         environment.exports(),
         "#".to_owned(),
         "# Then try:".to_owned(),
         r#"#   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'"#.to_owned(),
         r#"#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json"#.to_owned(),
-        "#   toolfleet history --tenant demo".to_owned(),
-        "#   toolfleet queue status".to_owned(),
+        "#   toolfleet history demo".to_owned(),
+        "#   toolfleet tools list".to_owned(),
         r#"#   aws sqs send-message --endpoint-url "$AWS_ENDPOINT_URL_SQS" --queue-url "$TOOLFLEET_QUEUE_URL" \"#.to_owned(),
         r##"#     --message-body '{"v": 1, "call_id": "c1", "tenant": "demo", "tool": "add", "arguments": {"a": 1, "b": 2}}'"##.to_owned(),
         "#   toolfleet result demo c1".to_owned(),

@@ -6,7 +6,7 @@ use toolfleet_client::{DeadLetter, Judged, LetterFilter, Stop};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::{Timestamp, span};
 
-use crate::commands::history::parse_tenant;
+use crate::commands::which::parse_tenant;
 use crate::exit::CommandError;
 use crate::output::Output;
 use crate::span_of_time::parse_span;
@@ -23,7 +23,7 @@ pub(super) struct FilterArgs {
     /// Only those with this reason: `received_too_often`, or the code of a record, such as `undecodable`.
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Only those whose call was first sent longer ago than this: a number and s, m, h or d.
+    /// Only those whose call was first sent longer ago than this: a number and ms, s, m, h or d.
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     older_than: Option<std::time::Duration>,
 }

@@ -26,7 +26,7 @@ pub(crate) struct StatsArgs {
     /// The tools of this server.
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerId>,
-    /// The period up to now: a number and s, m, h or d.
+    /// The period up to now: a number and ms, s, m, h or d.
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
     last: Duration,
 }

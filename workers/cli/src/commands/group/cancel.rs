@@ -20,7 +20,7 @@ pub(crate) struct CancelArgs {
 
 /// Shows the group, or sends its cancellation.
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let key = args.group.key();
+    let key = args.group.key()?;
     let client = connect.client().await?;
     let Some(status) = client.groups().group(&key).await? else { return Ok(unknown(&key, output)) };
     if status.row.decision.is_some() {

@@ -8,18 +8,22 @@ use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::GroupKey;
 
+use crate::commands::which::Words;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
 /// Which group.
 #[derive(Debug, Args)]
 pub(crate) struct WhichGroup {
-    /// Whose group it is.
-    #[arg(long, value_name = "TENANT")]
-    tenant: Tenant,
+    /// Whose group it is; unless given, TOOLFLEET_TENANT.
+    #[arg(value_name = "TENANT")]
+    first: Option<String>,
     /// The group's id.
     #[arg(value_name = "GROUP")]
-    id: GroupId,
+    second: Option<String>,
+    /// Whose group it is.
+    #[arg(long, value_name = "TENANT", conflicts_with = "second")]
+    tenant: Option<Tenant>,
     /// The round: 1, or that of a redrive.
     #[arg(long, value_name = "N", default_value_t = 1)]
     round: u32,
@@ -27,8 +31,13 @@ pub(crate) struct WhichGroup {
 
 impl WhichGroup {
     /// Its key.
-    pub(crate) fn key(&self) -> GroupKey {
-        GroupKey { tenant: self.tenant.clone(), id: self.id.clone(), round: self.round }
+    ///
+    /// # Errors
+    /// A part is missing or wrong.
+    pub(crate) fn key(&self) -> Result<GroupKey, CommandError> {
+        let words = Words { kind: "GROUP", first: &self.first, second: &self.second };
+        let (tenant, id) = words.tenant_and::<GroupId>(self.tenant.as_ref(), None)?;
+        Ok(GroupKey { tenant, id, round: self.round })
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn run(
     connect: &Connect,
     output: &Output,
 ) -> Result<Exit, CommandError> {
-    let key = args.group.key();
+    let key = args.group.key()?;
     let requests = read(&args.requests)?;
     let client = connect.client().await?;
     let redrive = if args.apply {

@@ -23,7 +23,7 @@ pub(crate) struct WaitArgs {
 
 /// Waits and shows.
 pub(crate) async fn run(args: &WaitArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let key = args.group.key();
+    let key = args.group.key()?;
     let client = connect.client().await?;
     match client.groups().wait_for_group(&key, args.lasting).await {
         Ok(status) => show(&status, output),

@@ -4,7 +4,7 @@ use clap::Args;
 use toolfleet_client::SessionError;
 use toolfleet_core::request::User;
 
-use super::options::{End, Which, parse_grant};
+use super::options::{End, WhichSession, parse_grant};
 use super::plan::{Plan, named};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -14,7 +14,7 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
-    which: Which,
+    which: WhichSession,
     /// What it may call: `*` for all, a tool id, tool.function, server/name, or server/* (all of a server). May be repeated.
     #[arg(long = "grant", value_name = "GRANT", required = true, value_parser = parse_grant)]
     grants: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct CreateArgs {
 
 /// Creates it.
 pub(crate) async fn run(args: &CreateArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let (which, ends_at) = (&args.which, args.end.at()?);
+    let (which, ends_at) = (&args.which.which()?, args.end.at()?);
     let user =
         args.user.clone().map(|id| User { id, kind: args.user_type.clone(), roles: args.roles.clone() });
     let mut changes = vec![("grants", None, args.grants.join(", ")), ("ends at", None, ends_at.to_string())];

@@ -3,7 +3,7 @@
 use clap::Args;
 use toolfleet_client::SessionError;
 
-use super::options::{End, Which};
+use super::options::{End, WhichSession};
 use super::plan::Plan;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -13,7 +13,7 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct ExpireArgs {
     #[command(flatten)]
-    which: Which,
+    which: WhichSession,
     #[command(flatten)]
     end: End,
     /// Apply the plan; without this, it is only shown.
@@ -23,7 +23,7 @@ pub(crate) struct ExpireArgs {
 
 /// Sets its end.
 pub(crate) async fn run(args: &ExpireArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let (which, ends_at) = (&args.which, args.end.at()?);
+    let (which, ends_at) = (&args.which.which()?, args.end.at()?);
     let client = connect.client().await?;
     let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
         return Err(SessionError::Unknown(which.session.clone()).into());

@@ -3,7 +3,7 @@
 use clap::Args;
 use toolfleet_client::SessionError;
 
-use super::options::{Which, parse_grant};
+use super::options::{WhichSession, parse_grant};
 use super::plan::Plan;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -13,7 +13,7 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct GrantArgs {
     #[command(flatten)]
-    which: Which,
+    which: WhichSession,
     /// A grant to add; see `sessions create`. May be repeated.
     #[arg(long = "grant", value_name = "GRANT", required_unless_present = "withdraw", value_parser = parse_grant)]
     grants: Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) struct GrantArgs {
 
 /// Adds and removes the grants.
 pub(crate) async fn run(args: &GrantArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let which = &args.which;
+    let which = &args.which.which()?;
     let client = connect.client().await?;
     let Some(before) = client.sessions().show(&which.tenant, &which.session).await? else {
         return Err(SessionError::Unknown(which.session.clone()).into());

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::options::Which;
+use super::options::WhichSession;
 use super::plan::Plan;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -12,7 +12,7 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
     #[command(flatten)]
-    which: Which,
+    which: WhichSession,
     /// Apply the plan; without this, it is only shown.
     #[arg(long)]
     apply: bool,
@@ -20,7 +20,7 @@ pub(crate) struct RevokeArgs {
 
 /// Ends it.
 pub(crate) async fn run(args: &RevokeArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let which = &args.which;
+    let which = &args.which.which()?;
     let client = connect.client().await?;
     let before = match client.sessions().show(&which.tenant, &which.session).await? {
         None => "does not exist".to_owned(),

@@ -5,7 +5,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::Which;
+use super::options::WhichSession;
 use super::plan::named;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -15,12 +15,12 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
-    which: Which,
+    which: WhichSession,
 }
 
 /// Reads and shows.
 pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let which = &args.which;
+    let which = &args.which.which()?;
     let Some(session) = connect.client().await?.sessions().show(&which.tenant, &which.session).await? else {
         if output.is_json() {
             output.document(&json!({

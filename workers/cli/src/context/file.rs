@@ -1,0 +1,97 @@
+//! The file of contexts: `toolfleet/contexts.json` in the user's configuration folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::variables::{Variables, check};
+use crate::exit::CommandError;
+use crate::network::variable;
+
+/// What the file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contexts {
+    /// The one that is used where nothing else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) current: Option<String>,
+    /// The variables of each.
+    #[serde(default)]
+    pub(crate) contexts: BTreeMap<String, Variables>,
+}
+
+impl Contexts {
+    /// Reads the file; empty where there is none.
+    pub(crate) fn read() -> Result<Self, CommandError> {
+        let Some(path) = path() else { return Ok(Self::default()) };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(CommandError::usage(format!("{}: {error}", path.display()))),
+        };
+        let wrong = |problem: String| {
+            CommandError::usage(format!("{}: {problem}; correct it, or remove the file", path.display()))
+        };
+        let contexts: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        for (name, variables) in &contexts.contexts {
+            let checked = variables.keys().try_for_each(|variable| check(variable));
+            checked.map_err(|problem| wrong(format!("contexts.{name}.{problem}")))?;
+        }
+        Ok(contexts)
+    }
+
+    /// Replaces the file.
+    pub(crate) fn write(&self) -> Result<(), CommandError> {
+        let path = path().ok_or_else(|| {
+            CommandError::usage(
+                "HOME is not set, so there is no place for contexts; set it, or XDG_CONFIG_HOME",
+            )
+        })?;
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+        replace(&path, &format!("{text}\n"))
+            .map_err(|error| CommandError::usage(format!("{}: cannot be written: {error}", path.display())))
+    }
+
+    /// The variables of that context.
+    pub(crate) fn get(&self, name: &str) -> Result<&Variables, CommandError> {
+        self.contexts.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.contexts.keys().map(String::as_str).collect();
+            let known = if known.is_empty() {
+                "there is none yet".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
+            CommandError::usage(format!(
+                "no context `{name}`: {known}; `toolfleet context set {name} NAME=VALUE` makes it"
+            ))
+        })
+    }
+}
+
+/// Where the file is.
+pub(crate) fn path() -> Option<PathBuf> {
+    Some(folder("XDG_CONFIG_HOME", ".config")?.join("contexts.json"))
+}
+
+/// The folder of this program among those of that kind.
+pub(super) fn folder(variable_of_kind: &str, in_home: &str) -> Option<PathBuf> {
+    let set = variable(variable_of_kind).filter(|path| Path::new(path).is_absolute()).map(PathBuf::from);
+    Some(set.or_else(|| Some(std::env::home_dir()?.join(in_home)))?.join("toolfleet"))
+}
+
+/// Replaces a file at once, so that a reader sees the old text or the new one. Only its owner may read it.
+pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&new, path)
+}

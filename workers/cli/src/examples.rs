@@ -1,0 +1,187 @@
+//! The examples of the help pages. A test parses each of them.
+
+use clap::Command;
+
+/// The verb, and its examples.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "dev",
+        &["toolfleet dev", "toolfleet dev --demo", "toolfleet dev --catalog catalog.json --data-dir ./fleet"],
+    ),
+    (
+        "send",
+        &[
+            r#"toolfleet send --tenant acme --tool weather --arguments '{"city": "Ulm"}'"#,
+            "toolfleet send --body request.json",
+        ],
+    ),
+    (
+        "call",
+        &[
+            r#"toolfleet call --tenant acme --tool weather --arguments '{"city": "Ulm"}'"#,
+            "toolfleet call --tenant acme --server files --name read_file --arguments @arguments.json --wait 2m",
+            "toolfleet call --tenant acme --tool report --in 20m --timeout 1h --wait 2h",
+        ],
+    ),
+    ("result", &["toolfleet result acme 0199c3", "TOOLFLEET_TENANT=acme toolfleet result 0199c3 --json"]),
+    ("why", &["toolfleet why acme 0199c3"]),
+    (
+        "cancel",
+        &[
+            "toolfleet cancel acme 0199c3",
+            "toolfleet cancel --tool weather --older-than 10m --why 'the server is gone'",
+            "toolfleet cancel --tenant acme --session s1 --why 'user left' --apply",
+        ],
+    ),
+    ("status", &["toolfleet status", "toolfleet status --json"]),
+    ("top", &["toolfleet top", "toolfleet top --once --json"]),
+    ("workers", &["toolfleet workers"]),
+    ("servers", &["toolfleet servers"]),
+    ("stats", &["toolfleet stats --last 1d", "toolfleet stats --tool weather --last 1h --json"]),
+    (
+        "pause",
+        &[
+            "toolfleet pause tool weather --why 'INC-42: wrong answers' --for 2h",
+            "toolfleet pause server maps --tenant acme --why 'over quota'",
+        ],
+    ),
+    ("resume", &["toolfleet resume tool weather --why 'INC-42 is closed'"]),
+    ("limit set", &["toolfleet limit set server:maps --rate 20/s --concurrency 5 --why 'their quota'"]),
+    ("limit clear", &["toolfleet limit clear server:maps --why 'the quota was raised'"]),
+    ("limit list", &["toolfleet limit list"]),
+    ("strike", &["toolfleet strike --like acme 0199c3 --why 'it breaks the server' --for 1d"]),
+    ("drain", &["toolfleet drain ip-10-0-1-7-1 --why 'the host is replaced'"]),
+    ("weight", &["toolfleet weight acme 4 --why 'their contract'"]),
+    ("switches", &["toolfleet switches"]),
+    (
+        "history",
+        &[
+            "toolfleet history acme --since 1d --failed",
+            "toolfleet history acme 0199c3",
+            "toolfleet history acme --session s1 --since 2d --until 1d --jsonl > records.jsonl",
+        ],
+    ),
+    (
+        "sessions create",
+        &["toolfleet sessions create acme s1 --grant weather --grant 'files/*' --ends-in 8h --apply"],
+    ),
+    ("sessions show", &["toolfleet sessions show acme s1"]),
+    ("sessions grant", &["toolfleet sessions grant acme s1 --grant calendar --apply"]),
+    ("sessions expire", &["toolfleet sessions expire acme s1 --ends-in 5m --apply"]),
+    ("sessions revoke", &["toolfleet sessions revoke acme s1 --apply"]),
+    (
+        "tools list",
+        &[
+            "toolfleet tools list",
+            "toolfleet tools list --catalog catalog.json --live",
+            "toolfleet tools list --url http://127.0.0.1:8931/mcp",
+        ],
+    ),
+    ("tools diff", &["toolfleet tools diff --catalog catalog.json"]),
+    ("tools approve", &["toolfleet tools approve --catalog catalog.json maps/geocode --apply"]),
+    (
+        "tools import",
+        &[
+            "toolfleet tools import claude_desktop_config.json --out catalog.json",
+            "toolfleet tools import openapi petstore.yaml",
+        ],
+    ),
+    ("queue status", &["toolfleet queue status"]),
+    ("group show", &["toolfleet group show acme turn-7"]),
+    ("group wait", &["toolfleet group wait acme turn-7 --for 5m"]),
+    ("group cancel", &["toolfleet group cancel acme turn-7"]),
+    ("group redrive", &["toolfleet group redrive acme turn-7 --requests turn-7.jsonl"]),
+    ("dlq list", &["toolfleet dlq list --older-than 1h", "toolfleet dlq list --tool weather --json"]),
+    ("dlq show", &["toolfleet dlq show 7d3c2f9e-0c1b-4a55-8f6a-1c2d3e4f5a6b"]),
+    (
+        "dlq redrive",
+        &["toolfleet dlq redrive --tool weather", "toolfleet dlq redrive --tool weather --apply"],
+    ),
+    ("context list", &["toolfleet context list"]),
+    ("context show", &["toolfleet context show", "eval \"$(toolfleet context show prod)\""]),
+    ("context use", &["toolfleet context use prod", "toolfleet context use"]),
+    (
+        "context set",
+        &[
+            "toolfleet context set prod TOOLFLEET_QUEUE_URL=https://sqs.us-east-1.amazonaws.com/123456789012/toolfleet-calls \
+             AWS_PROFILE=prod AWS_REGION=us-east-1",
+        ],
+    ),
+    ("context save", &["toolfleet context save staging"]),
+    ("context remove", &["toolfleet context remove staging"]),
+    ("completions", &["toolfleet completions bash > /etc/bash_completion.d/toolfleet"]),
+];
+
+/// The command with the examples on its help pages.
+pub(crate) fn with_examples(command: Command) -> Command {
+    EXAMPLES.iter().fold(command, |command, (verb, examples)| {
+        let text = format!("Examples:\n  {}", examples.join("\n  "));
+        let path: Vec<_> = verb.split(' ').collect();
+        with_text(command, &path, text)
+    })
+}
+
+fn with_text(command: Command, path: &[&str], text: String) -> Command {
+    match path.split_first() {
+        None => command.after_help(text),
+        Some((verb, rest)) => command.mut_subcommand(*verb, |command| with_text(command, rest, text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// The words of an example, as a shell gives them to the program.
+    fn words(example: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in example.chars() {
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '\'' | '"') => quote = Some(c),
+                (None, ' ') => words.push(std::mem::take(&mut word)),
+                (_, c) => word.push(c),
+            }
+        }
+        words.push(word);
+        let begin = words.iter().position(|word| word == "toolfleet").unwrap_or_default();
+        words.split_off(begin).into_iter().take_while(|word| word != ">").collect()
+    }
+
+    #[test]
+    fn each_example_is_accepted() {
+        for (verb, examples) in EXAMPLES {
+            for example in *examples {
+                let inner = example.strip_prefix("eval \"$(").and_then(|rest| rest.strip_suffix(")\""));
+                let words = words(inner.unwrap_or(example));
+                assert!(
+                    words.join(" ").starts_with(&format!("toolfleet {verb}")),
+                    "{example} is no example of {verb}"
+                );
+                let parsed = with_examples(Cli::command()).try_get_matches_from(&words);
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+
+    #[test]
+    fn each_verb_has_an_example() {
+        fn leaves(command: &Command, path: &str, found: &mut Vec<String>) {
+            for verb in command.get_subcommands() {
+                let path = format!("{path} {}", verb.get_name());
+                match verb.has_subcommands() {
+                    true => leaves(verb, &path, found),
+                    false => found.push(path.trim().to_owned()),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        let named = |verb: &str| EXAMPLES.iter().any(|(example, _)| *example == verb);
+        let without: Vec<_> = found.iter().filter(|verb| !named(verb)).collect();
+        assert!(without.is_empty(), "without an example: {without:?}");
+    }
+}
