@@ -5,7 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, group, history, queue, result, send, sessions, tools, why,
+    call, cancel, completions, context, dev, dlq, doctor, group, history, queue, result, send, sessions,
+    tools, why,
 };
 use crate::connect::Connect;
 
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Status,
     /// Show the same live, with panes for servers, limits, tenants, tools and switches.
     Top(top::TopArgs),
+    /// Check all that a fleet needs, and say what to do about what is wrong; `--pre` before the first worker is started.
+    Doctor(doctor::DoctorArgs),
     /// List the workers: version, slots, busy, draining, since when. One that missed three beats is dead.
     Workers,
     /// List the servers (breaker, pause, limit, requests under way, failures, latency), all limits and all pauses.
@@ -96,6 +99,9 @@ pub(crate) enum Command {
     /// List, compare, pin and import the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
+    /// Check a catalog and its servers.
+    #[command(subcommand)]
+    Catalog(doctor::CatalogCommand),
     /// Show the queues.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -125,6 +131,8 @@ impl Command {
             | Self::Cancel(_)
             | Self::Status
             | Self::Top(_)
+            | Self::Doctor(_)
+            | Self::Catalog(_)
             | Self::Workers
             | Self::Servers
             | Self::Stats(_)

@@ -270,8 +270,8 @@ impl ClientHandle {
         self.client.controls()
     }
 
-    /// The client, for the verbs about groups, whose errors are their own.
-    pub(crate) const fn groups(&self) -> &Client {
+    /// The client itself, for verbs that do more with errors than to print them.
+    pub(crate) const fn library(&self) -> &Client {
         &self.client
     }
 

@@ -34,6 +34,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("status", &["toolfleet status", "toolfleet status --json"]),
+    (
+        "doctor",
+        &["toolfleet doctor", "toolfleet doctor --pre --catalog catalog.json", "toolfleet doctor --json"],
+    ),
+    (
+        "catalog check",
+        &["toolfleet catalog check catalog.json", "toolfleet catalog check secret://toolfleet/catalog"],
+    ),
     ("top", &["toolfleet top", "toolfleet top --once --json"]),
     ("workers", &["toolfleet workers"]),
     ("servers", &["toolfleet servers"]),

@@ -38,7 +38,7 @@ use crate::shutdown::ServiceFailed;
 use crate::telemetry::Meters;
 
 /// The fewest receives after which a message may go to the dead-letter queue.
-const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
+pub const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 
 /// How long a start waits for the bucket: small results do not need it.
 const BUCKET_CHECK: Duration = Duration::from_secs(5);

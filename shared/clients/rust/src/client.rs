@@ -63,6 +63,19 @@ impl Client {
         Self { payloads: self.aws.payloads(Some(bucket.into()), THRESHOLD_BYTES), ..self }
     }
 
+    /// The bucket of arguments that are too large for a message, if the client has one.
+    pub fn payload_bucket(&self) -> Option<&str> {
+        self.payloads.bucket()
+    }
+
+    /// Whether that bucket exists and answers; nothing is asked where there is none.
+    ///
+    /// # Errors
+    /// S3 refuses or does not answer.
+    pub async fn check_payload_bucket(&self) -> Result<(), toolfleet_aws::AwsError> {
+        self.payloads.check().await
+    }
+
     /// The sessions.
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions

@@ -8,6 +8,7 @@ pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod dev;
 pub(crate) mod dlq;
+pub(crate) mod doctor;
 pub(crate) mod fleet;
 pub(crate) mod group;
 pub(crate) mod history;
@@ -36,6 +37,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
+        Command::Doctor(args) => Box::pin(doctor::run(&args, connect, output)).await,
+        Command::Catalog(command) => doctor::check_catalog(&command, connect, output).await,
         Command::Workers => fleet::workers::run(connect, output).await,
         Command::Servers => fleet::servers::run(connect, output).await,
         Command::Status => fleet::status::run(connect, output).await,

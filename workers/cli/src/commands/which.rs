@@ -85,7 +85,9 @@ impl Words<'_> {
             (Some(first), None, None) => Ok((given_or_default(tenant)?, of_words(first)?)),
             (Some(first), None, Some(id)) if tenant.is_none() => Ok((word_of_tenant(first)?, id.clone())),
             (None, _, Some(id)) => Ok((given_or_default(tenant)?, id.clone())),
-            (None, _, None) => Err(CommandError::usage(format!("which? Give TENANT and {kind}, for example `acme 0199c3`"))),
+            (None, _, None) => {
+                Err(CommandError::usage(format!("which? Give TENANT and {kind}, for example `acme 0199c3`")))
+            }
             (Some(_), _, Some(_)) => {
                 Err(CommandError::usage(format!("TENANT and {kind} are given twice; give each once")))
             }

@@ -16,6 +16,7 @@ mod control;
 mod demo;
 mod dev;
 mod dlq;
+mod doctor;
 mod fleet;
 mod groups;
 mod help;

@@ -22,14 +22,14 @@ pub(crate) struct CancelArgs {
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = args.group.key()?;
     let client = connect.client().await?;
-    let Some(status) = client.groups().group(&key).await? else { return Ok(unknown(&key, output)) };
+    let Some(status) = client.library().group(&key).await? else { return Ok(unknown(&key, output)) };
     if status.row.decision.is_some() {
         output.note(&format!("group {key} was decided before; nothing is cancelled"));
         return show(&status, output);
     }
     let open = status.row.open();
     if args.apply {
-        client.groups().cancel_group(&key).await?;
+        client.library().cancel_group(&key).await?;
     }
     if output.is_json() {
         let GroupKeyParts { tenant, group, round } = GroupKeyParts::of(&key);

@@ -40,9 +40,9 @@ pub(crate) async fn run(
     let requests = read(&args.requests)?;
     let client = connect.client().await?;
     let redrive = if args.apply {
-        client.groups().redrive_group(&key, requests, args.deadline).await
+        client.library().redrive_group(&key, requests, args.deadline).await
     } else {
-        client.groups().plan_group_redrive(&key, requests, args.deadline).await
+        client.library().plan_group_redrive(&key, requests, args.deadline).await
     };
     let GroupRedrive { key: next, requests, skipped } = redrive.map_err(failed)?;
     if output.is_json() {

@@ -17,7 +17,7 @@ pub(crate) struct ShowArgs {
 /// Reads and shows.
 pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = args.group.key()?;
-    match connect.client().await?.groups().group(&key).await? {
+    match connect.client().await?.library().group(&key).await? {
         Some(status) => show(&status, output),
         None => Ok(unknown(&key, output)),
     }

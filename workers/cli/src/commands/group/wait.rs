@@ -25,11 +25,11 @@ pub(crate) struct WaitArgs {
 pub(crate) async fn run(args: &WaitArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = args.group.key()?;
     let client = connect.client().await?;
-    match client.groups().wait_for_group(&key, args.lasting).await {
+    match client.library().wait_for_group(&key, args.lasting).await {
         Ok(status) => show(&status, output),
         Err(error @ GroupError::TimeOut { .. }) => {
             output.note(&error.to_string());
-            match client.groups().group(&key).await? {
+            match client.library().group(&key).await? {
                 Some(status) => show(&status, output),
                 None => Ok(unknown(&key, output)),
             }

@@ -30,10 +30,10 @@ pub(super) const LIST_TIME_OUT: Duration = Duration::from_secs(10);
 const START_TIME_OUT: Duration = Duration::from_secs(60);
 
 /// The tools of a server, or why they are unknown.
-pub(super) type ListResult = Result<Vec<RemoteTool>, String>;
+pub(in crate::commands) type ListResult = Result<Vec<RemoteTool>, String>;
 
 /// Lists the tools of servers.
-pub(super) struct ToolLister {
+pub(in crate::commands) struct ToolLister {
     /// For servers without a credential, at any address.
     open: McpClient,
     as_worker: McpClient,
@@ -54,13 +54,13 @@ fn of_operation(operation: &Operation) -> RemoteTool {
 }
 
 impl ToolLister {
-    pub(super) async fn of(catalog: &Catalog) -> Result<Self, CommandError> {
+    pub(in crate::commands) async fn of(catalog: &Catalog) -> Result<Self, CommandError> {
         let (open, as_worker) = (client().await?, client_as_worker().await?);
         let credentials = Credentials::new(as_worker.clone(), Arc::new(OperatorKeyring::of(catalog)));
         Ok(Self { open, as_worker, credentials })
     }
 
-    pub(super) async fn list(&self, server: &Arc<Server>) -> ListResult {
+    pub(in crate::commands) async fn list(&self, server: &Arc<Server>) -> ListResult {
         let within = if server.stdio().is_some() { START_TIME_OUT } else { LIST_TIME_OUT };
         self.listed(server, Instant::now() + within).await.map_err(|fault| fault.to_string())
     }
@@ -77,7 +77,7 @@ impl ToolLister {
     }
 
     /// Stops the programs that were started.
-    pub(super) async fn close(self) {
+    pub(in crate::commands) async fn close(self) {
         self.open.close().await;
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod import;
 mod import_openapi;
 mod json_diff;
 pub(crate) mod list;
-mod live_list;
+pub(in crate::commands) mod live_list;
 mod pin_status;
 pub(crate) mod source;
 

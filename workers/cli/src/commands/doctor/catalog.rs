@@ -1,0 +1,78 @@
+//! A catalog: can it be read, can its entries be executed, and does each server answer with the credential that it names?
+
+use std::sync::Arc;
+
+use toolfleet_catalog::{Catalog, NotExecutable, Server};
+
+use super::finding::{Check, Finding};
+use crate::commands::tools::live_list::ToolLister;
+use crate::commands::tools::source;
+use crate::connect::Connect;
+use crate::exit::CommandError;
+use crate::shell_command::quoted;
+
+/// What is found of the catalog at `place`. Servers are asked for their tools; no tool is called.
+pub(super) async fn findings(place: &str, connect: &Connect) -> Result<Vec<Finding>, CommandError> {
+    let edit = format!("toolfleet tools list --catalog {}", quoted(place));
+    let catalog = match source::read(place, connect).await {
+        Ok((_, catalog)) => catalog,
+        Err(error @ (CommandError::Usage(_) | CommandError::Unavailable(_))) => {
+            return Ok(vec![Finding::failed(Check::CatalogReads, "catalog", error.message(), edit)]);
+        }
+        Err(error) => return Err(error),
+    };
+    let (tools, servers) = (catalog.tools().len(), catalog.servers().len());
+    let mut findings =
+        vec![Finding::ok(Check::CatalogReads, "catalog", format!("{tools} tools on {servers} servers"))];
+    findings.extend(entries(&catalog, &edit));
+    findings.extend(lists(&catalog).await?);
+    Ok(findings)
+}
+
+/// The entries that cannot be executed, unless their author has switched them off.
+fn entries(catalog: &Catalog, edit: &str) -> Vec<Finding> {
+    let servers = catalog.not_executable_servers().map(|(id, found)| (format!("server {id}"), found));
+    let tools = catalog.not_executable_tools().map(|(id, found)| (format!("tool {id}"), found));
+    let finding = |(what, found): (String, &NotExecutable)| {
+        let text = format!("{} {}", found.entry, found.reason);
+        Finding::failed(Check::EntriesExecutable, what, text, edit)
+    };
+    servers.chain(tools).filter(|(_, found)| !found.is_switched_off()).map(finding).collect()
+}
+
+/// Whether each server lists its tools.
+async fn lists(catalog: &Catalog) -> Result<Vec<Finding>, CommandError> {
+    let lister = ToolLister::of(catalog).await?;
+    let mut findings = Vec::new();
+    for server in catalog.servers() {
+        findings.push(list(&lister, server).await);
+    }
+    lister.close().await;
+    Ok(findings)
+}
+
+async fn list(lister: &ToolLister, server: &Arc<Server>) -> Finding {
+    let subject = server.id.to_string();
+    if let Some(openapi) = server.openapi() {
+        let text = format!(
+            "{} operations in its document; the API itself is not asked",
+            openapi.interface.document.operations.len()
+        );
+        return Finding::ok(Check::ServersList, subject, text);
+    }
+    if let Some(lambda) = server.lambda() {
+        let text = format!("{} is not asked: it has no list of tools", lambda.function.as_str());
+        let remedy = format!(
+            "aws lambda invoke --invocation-type DryRun --function-name {} /dev/null",
+            quoted(lambda.function.as_str())
+        );
+        return Finding::warning(Check::ServersList, subject, text, remedy);
+    }
+    match lister.list(server).await {
+        Ok(tools) => Finding::ok(Check::ServersList, subject, format!("lists {} tools", tools.len())),
+        Err(problem) => {
+            let remedy = "toolfleet tools list --live";
+            Finding::failed(Check::ServersList, subject, problem, remedy)
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The running fleet: its workers, what they see of their servers, and what operators have set.
+
+use std::collections::BTreeSet;
+
+use toolfleet_client::{AwsError, Client, system_clock};
+use toolfleet_core::control::ControlEntry;
+use toolfleet_core::fleet::{BreakerState, WorkerRow};
+use toolfleet_core::time::{Timestamp, span};
+
+use super::finding::{Check, Finding};
+use crate::shell_command::quoted;
+
+/// A clock that is further ahead makes waits and leases wrong by as much.
+const CLOCKS_WITHIN_MS: u64 = 2_000;
+
+/// The workers.
+pub(super) async fn workers(client: &Client) -> Vec<Finding> {
+    match client.workers().await {
+        Ok(rows) => of_rows(&rows, system_clock()()),
+        Err(error) => vec![unread(Check::WorkersRun, "workers", &error)],
+    }
+}
+
+fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
+    let alive: Vec<_> = rows.iter().filter(|row| row.is_alive(now)).collect();
+    let taking = alive.iter().filter(|row| !row.draining).count();
+    let slots: u64 = alive.iter().map(|row| u64::from(row.slots)).sum();
+    let busy: u64 = alive.iter().map(|row| u64::from(row.busy)).sum();
+    let mut findings = vec![match (taking, alive.len()) {
+        (0, 0) => {
+            let text = "none runs: no call is executed";
+            Finding::failed(
+                Check::WorkersRun,
+                "workers",
+                text,
+                "toolfleet-worker   # see docs/guides/operating.md for AWS",
+            )
+        }
+        (0, draining) => {
+            let text = format!("all {draining} drain: no new call is executed");
+            Finding::failed(Check::WorkersRun, "workers", text, "toolfleet workers")
+        }
+        (taking, all) if busy >= slots => {
+            let text = format!("{taking} of {all} take calls, and all {slots} slots are taken: calls wait");
+            Finding::warning(Check::WorkersRun, "workers", text, "toolfleet status")
+        }
+        (taking, all) => {
+            let text = format!("{taking} of {all} take calls; {busy} of {slots} slots are taken");
+            Finding::ok(Check::WorkersRun, "workers", text)
+        }
+    }];
+    for dead in rows.iter().filter(|row| row.is_dead(now)) {
+        let text = format!(
+            "has not reported for {}: it died, or cannot reach DynamoDB",
+            span(now.ms_since(dead.reported_at))
+        );
+        findings.push(Finding::warning(Check::WorkersAlive, dead.id.to_string(), text, "toolfleet workers"));
+    }
+    let versions: BTreeSet<_> = alive.iter().map(|row| row.version.as_str()).collect();
+    if versions.len() > 1 {
+        let text = format!("{} run at once", versions.into_iter().collect::<Vec<_>>().join(" and "));
+        findings.push(Finding::warning(Check::WorkersOneVersion, "versions", text, "toolfleet workers"));
+    }
+    for ahead in alive.iter().filter(|row| row.reported_at > now.plus_ms(CLOCKS_WITHIN_MS)) {
+        let text = format!("its clock is {} ahead of this machine's", span(ahead.reported_at.ms_since(now)));
+        findings.push(Finding::failed(
+            Check::ClocksAgree,
+            ahead.id.to_string(),
+            text,
+            "chronyc tracking   # on both machines",
+        ));
+    }
+    findings
+}
+
+/// What the workers see of the servers.
+pub(super) async fn servers(client: &Client) -> Vec<Finding> {
+    let summary = match client.summary().await {
+        Ok(Some(summary)) if !summary.is_stale(system_clock()()) => summary,
+        // No worker runs: that is said already.
+        Ok(_) => return Vec::new(),
+        Err(error) => return vec![unread(Check::ServersAnswer, "servers", &error)],
+    };
+    let mut findings = Vec::new();
+    for (id, server) in &summary.servers {
+        let tenants = server.seen.tenants.iter().filter(|(_, tenant)| tenant.breaker != BreakerState::Closed);
+        let tenants: Vec<_> = tenants.map(|(tenant, _)| tenant.to_string()).collect();
+        let who = match (server.seen.breaker, tenants.is_empty()) {
+            (BreakerState::Closed, true) => continue,
+            (BreakerState::Closed, false) => format!("for {}", tenants.join(", ")),
+            (BreakerState::HalfOpen | BreakerState::Open, _) => format!("in {} workers", server.open_in),
+        };
+        let failure = server.seen.last_failure.as_deref().unwrap_or("its workers say no more");
+        let text = format!("its breaker is open {who}: {failure}");
+        let remedy = format!(
+            "toolfleet pause server {} --why 'it is down'   # or mend it; calls wait",
+            quoted(id.as_str())
+        );
+        findings.push(Finding::failed(Check::ServersAnswer, id.to_string(), text, remedy));
+    }
+    if findings.is_empty() {
+        let text =
+            format!("{} were called in the last minutes, and every breaker is closed", summary.servers.len());
+        findings.push(Finding::ok(Check::ServersAnswer, "servers", text));
+    }
+    findings
+}
+
+/// What operators have paused.
+pub(super) async fn switches(client: &Client) -> Vec<Finding> {
+    let entries = match client.controls().entries().await {
+        Ok(entries) => entries,
+        Err(error) => return vec![unread(Check::NothingPaused, "switches", &error)],
+    };
+    let held = |entry: &&ControlEntry| matches!(entry, ControlEntry::Pause(_) | ControlEntry::Strike(_));
+    match entries.iter().filter(held).count() {
+        0 => vec![Finding::ok(Check::NothingPaused, "switches", "nothing is paused or struck")],
+        count => {
+            let text = format!("{count} pauses and strikes hold calls");
+            vec![Finding::warning(Check::NothingPaused, "switches", text, "toolfleet switches")]
+        }
+    }
+}
+
+fn unread(check: Check, subject: &str, error: &AwsError) -> Finding {
+    Finding::failed(
+        check,
+        subject,
+        error.to_string(),
+        "aws dynamodb describe-table --table-name toolfleet-fleet",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-11-29T10:00:00Z").unwrap()
+    }
+
+    fn row(id: &str, reported_ms: i64, changes: serde_json::Value) -> WorkerRow {
+        let mut row = json!({
+            "id": id, "boot": "0123456789abcdef", "version": "0.1.0", "started_at": now(),
+            "reported_at": Timestamp::from_ms(now().as_ms() + reported_ms), "beat_ms": 5_000, "slots": 4, "window_ms": 5_000,
+            "ended_calls": 0,
+        });
+        row.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        serde_json::from_value(row).unwrap()
+    }
+
+    fn texts(rows: &[WorkerRow]) -> String {
+        of_rows(rows, now()).iter().flat_map(Finding::lines).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_fleet_without_a_worker_that_takes_calls_fails() {
+        assert!(texts(&[]).contains("FAILED  workers: none runs"));
+        assert!(texts(&[row("w-1", 0, json!({"draining": true}))]).contains("FAILED  workers: all 1 drain"));
+        assert!(texts(&[row("w-1", -60_000, json!({}))]).contains("w-1: has not reported for"));
+        assert!(
+            texts(&[row("w-1", 0, json!({}))]).contains("ok      workers: 1 of 1 take calls; 0 of 4 slots")
+        );
+    }
+
+    #[test]
+    fn full_slots_two_versions_and_a_clock_ahead_are_named() {
+        let found = texts(&[
+            row("w-1", 0, json!({"busy": 4})),
+            row("w-2", 60_000, json!({"busy": 4, "version": "0.2.0"})),
+        ]);
+        for part in
+            ["all 8 slots are taken", "0.1.0 and 0.2.0 run at once", "w-2: its clock is 1 min 0 s ahead"]
+        {
+            assert!(found.contains(part), "{part} is not in\n{found}");
+        }
+    }
+}

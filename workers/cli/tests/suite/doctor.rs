@@ -1,0 +1,100 @@
+//! `toolfleet doctor` and `toolfleet catalog check` against a fleet on this machine.
+
+use serde_json::{Value, json};
+
+use crate::run::{Dev, directory, file, toolfleet};
+
+/// The verdict on a check, and the text.
+fn of<'a>(document: &'a Value, check: &str) -> Vec<(&'a str, &'a str)> {
+    let findings = document["findings"].as_array().unwrap().iter();
+    let found = findings.filter(|finding| finding["check"] == check);
+    found.map(|finding| (finding["verdict"].as_str().unwrap(), finding["text"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn a_fleet_that_works_has_nothing_that_failed() {
+    let dev = Dev::start(&[]);
+    while dev.toolfleet(&["workers"]).code != 0 {}
+    let ran = dev.toolfleet(&["doctor"]).exits(0);
+    ran.prints(&[
+        "queues\n",
+        "  ok      toolfleet-calls: ",
+        "tables\n",
+        "workers\n",
+        "catalog\n",
+        " 0 failed",
+    ]);
+    let document = dev.toolfleet(&["doctor", "--json"]).exits(0).json();
+    assert_eq!(document["failed"], 0, "{document}");
+    assert_eq!(of(&document, "table-answers").len(), 4);
+    assert_eq!(of(&document, "servers-list")[0].0, "ok");
+}
+
+#[test]
+fn a_fleet_without_workers_fails_and_is_well_before_a_deployment() {
+    let dev = Dev::start(&["--no-worker"]);
+    let ran = dev.toolfleet(&["doctor"]).exits(1);
+    ran.prints(&[
+        "FAILED  workers: none runs",
+        "do:  toolfleet-worker",
+        "see: docs/reference/doctor.md#workers-run",
+    ]);
+    dev.toolfleet(&["doctor", "--pre"]).exits(0).prints(&[" 0 failed"]);
+    let pause = ["pause", "tool", "echo", "--why", "it drops orders", "--by", "ann"];
+    dev.toolfleet(&pause).exits(0);
+    let document = dev.toolfleet(&["doctor", "--json"]).exits(1).json();
+    assert_eq!(of(&document, "nothing-paused")[0], ("look", "1 pauses and strikes hold calls"));
+}
+
+#[test]
+fn a_missing_table_bucket_or_queue_is_named() {
+    let dev = Dev::start(&["--no-worker"]);
+    let wrong = [("TOOLFLEET_TABLE_PREFIX", "nowhere"), ("TOOLFLEET_PAYLOAD_BUCKET", "no-such-bucket")];
+    let document = dev.toolfleet_but(&wrong, &["doctor", "--pre", "--json"]).exits(1).json();
+    let tables = of(&document, "table-answers");
+    assert!(
+        tables.iter().all(|(verdict, text)| *verdict == "failed" && text.contains("nowhere-")),
+        "{tables:?}"
+    );
+    assert_eq!(of(&document, "bucket-answers")[0].0, "failed");
+    assert_eq!(of(&document, "queue-answers")[0].0, "ok");
+    let queue = dev.ready["queue_url"].as_str().unwrap().replace("toolfleet-calls", "elsewhere");
+    let document = dev.toolfleet(&["doctor", "--pre", "--json", "--queue-url", &queue]).exits(1).json();
+    let (verdict, text) = of(&document, "queue-answers")[0];
+    assert_eq!(verdict, "failed");
+    assert!(text.contains("no such queue"), "{text}");
+}
+
+#[test]
+fn no_fleet_is_a_finding_and_the_catalog_is_still_checked() {
+    let directory = directory("doctor-catalog");
+    let catalog = json!({
+        "servers": [{"id": "gone", "url": "http://127.0.0.1:1/mcp", "discover": true}],
+        "tools": [], "tenants": {"queue": ["*"]},
+    });
+    let path = file(&directory, "catalog.json", &catalog.to_string());
+    let ran = toolfleet(&["doctor", "--catalog", &path]).exits(1);
+    ran.prints(&["FAILED  fleet: no fleet is configured", "0 tools on 1 servers", "FAILED  gone: "]);
+}
+
+#[test]
+fn a_catalog_is_checked_with_its_servers() {
+    let dev = Dev::start(&["--no-worker"]);
+    let mcp = dev.ready["mcp_url"].as_str().unwrap();
+    let directory = directory("catalog-check");
+    let catalog = json!({
+        "servers": [
+            {"id": "works", "url": mcp, "discover": true},
+            {"id": "secret", "url": mcp, "discover": true, "auth": {"type": "bearer", "token": "secret://toolfleet/servers/none"}},
+        ],
+        "tools": [], "tenants": {"queue": ["*"]},
+    });
+    let path = file(&directory, "catalog.json", &catalog.to_string());
+    let document = dev.toolfleet(&["catalog", "check", &path, "--json"]).exits(1).json();
+    let lists = of(&document, "servers-list");
+    assert_eq!(lists.iter().map(|(verdict, _)| *verdict).collect::<Vec<_>>(), ["failed", "ok"], "{lists:?}");
+    assert!(lists[0].1.contains("toolfleet/servers/none"), "{lists:?}");
+    let broken = file(&directory, "broken.json", r#"{"servers": [{"id": "x"}]}"#);
+    let document = dev.toolfleet(&["catalog", "check", &broken, "--json"]).json();
+    assert_eq!(document["failed"], 1, "{document}");
+}
