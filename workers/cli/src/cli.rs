@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, doctor, group, history, queue, result, send, sessions,
-    tools, why,
+    call, cancel, completions, context, dev, dlq, doctor, group, history, plan, queue, result, send,
+    sessions, tools, why,
 };
 use crate::connect::Connect;
 
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Status,
     /// Show the same live, with panes for servers, limits, tenants, tools and switches.
     Top(top::TopArgs),
+    /// Say how many workers a load needs, how long its calls wait then, and what that costs in a month.
+    Plan(plan::PlanArgs),
     /// Check all that a fleet needs, and say what to do about what is wrong; `--pre` before the first worker is started.
     Doctor(doctor::DoctorArgs),
     /// List the workers: version, slots, busy, draining, since when. One that missed three beats is dead.
@@ -131,6 +133,7 @@ impl Command {
             | Self::Cancel(_)
             | Self::Status
             | Self::Top(_)
+            | Self::Plan(_)
             | Self::Doctor(_)
             | Self::Catalog(_)
             | Self::Workers

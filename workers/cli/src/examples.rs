@@ -33,6 +33,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "toolfleet cancel --tenant acme --session s1 --why 'user left' --apply",
         ],
     ),
+    (
+        "plan",
+        &[
+            "toolfleet plan --rate 200/s --calls 60:300ms:1s --calls 40:2s:8s",
+            "toolfleet plan --from-history 7d --peak 3 --wait 5s",
+            "toolfleet plan --rate 20/s --calls 1:800ms --slots 32 --svg waits.svg --json",
+        ],
+    ),
     ("status", &["toolfleet status", "toolfleet status --json"]),
     (
         "doctor",

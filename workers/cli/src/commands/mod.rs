@@ -12,6 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod fleet;
 pub(crate) mod group;
 pub(crate) mod history;
+pub(crate) mod plan;
 pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod result;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,
         Command::Cancel(args) => cancel::run(&args, connect, output).await,
+        Command::Plan(args) => Box::pin(plan::run(&args, connect, output)).await,
         Command::Doctor(args) => Box::pin(doctor::run(&args, connect, output)).await,
         Command::Catalog(command) => doctor::check_catalog(&command, connect, output).await,
         Command::Workers => fleet::workers::run(connect, output).await,

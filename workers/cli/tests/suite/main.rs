@@ -23,6 +23,7 @@ mod help;
 mod history;
 mod killed;
 mod pins;
+mod plan;
 mod priorities;
 mod programs;
 mod run;
