@@ -140,7 +140,9 @@ pub(crate) async fn run(args: &PlanArgs, connect: &Connect, output: &Output) -> 
     }
     let ms = |s: f64| show::span((s * 1_000.0).round() as u64);
     output.line(&format!(
-        "{rate:.1} calls a second, {peak:.1} at the highest; a call holds its slot for {} on average",
+        "{} calls a second, {} at the highest; a call holds its slot for {} on average",
+        shown_rate(rate),
+        shown_rate(peak),
         ms(service.mean_s)
     ))?;
     output.line(&format!(
@@ -251,6 +253,11 @@ async fn from_history(span: Duration, connect: &Connect) -> Result<(f64, Vec<Par
 
 fn per_second(rate: RateLimit) -> f64 {
     f64::from(rate.count()) / f64::from(rate.seconds())
+}
+
+/// A rate with about three digits.
+fn shown_rate(rate: f64) -> String {
+    if rate < 1.0 { format!("{rate:.3}") } else { format!("{rate:.1}") }
 }
 
 fn cents(usd: f64) -> f64 {
