@@ -147,6 +147,7 @@ fn with_text(command: Command, path: &[&str], text: String) -> Command {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
 
     use super::*;
     use crate::cli::Cli;
@@ -199,5 +200,87 @@ mod tests {
         let named = |verb: &str| EXAMPLES.iter().any(|(example, _)| *example == verb);
         let without: Vec<_> = found.iter().filter(|verb| !named(verb)).collect();
         assert!(without.is_empty(), "without an example: {without:?}");
+    }
+
+    /// The commands of a page, with whether they are complete: lines of its blocks of shell, and `toolfleet ...` in its text.
+    fn commands_of(page: &str) -> Vec<(bool, String)> {
+        let mut commands = Vec::new();
+        let mut block = None;
+        let mut lines = page.lines();
+        while let Some(line) = lines.next() {
+            match (line.trim_start().strip_prefix("```"), block) {
+                (Some(_), Some(_)) => block = None,
+                (Some(kind), None) => block = Some(kind == "sh"),
+                (None, Some(true)) => {
+                    let mut command = line.trim().to_owned();
+                    while let Some(begin) = command.strip_suffix('\\') {
+                        command = format!("{begin}{}", lines.next().unwrap_or_default().trim());
+                    }
+                    commands.push((true, command));
+                }
+                (None, Some(false)) => {}
+                (None, None) => {
+                    let code = line.split('`').skip(1).step_by(2);
+                    commands.extend(code.map(|code| (false, code.replace("\\|", "|"))));
+                }
+            }
+        }
+        commands.retain(|(_, command)| command.starts_with("toolfleet "));
+        commands
+    }
+
+    /// Whether it stands for a command, and is none: it has a part for the reader to fill in, or is the name of several.
+    fn is_no_command(command: &str) -> bool {
+        ["...", "|", "$", "<", "VERB", "[", "*"].iter().any(|part| command.contains(part))
+    }
+
+    #[test]
+    fn each_command_of_the_documents_is_accepted() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut folders = vec![root.join("docs"), root.join("infra")];
+        let mut pages = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_own = !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+                match path.extension() {
+                    _ if path.is_dir() && is_own => folders.push(path),
+                    Some(kind) if kind == "md" => pages.push(path),
+                    _ => {}
+                }
+            }
+        }
+        let mut refused = Vec::new();
+        let mut checked = 0;
+        for page in pages {
+            for (complete, command) in commands_of(&std::fs::read_to_string(&page).unwrap()) {
+                if is_no_command(&command) {
+                    continue;
+                }
+                let command = command
+                    .split(" #")
+                    .next()
+                    .unwrap_or_default()
+                    .split(" &")
+                    .next()
+                    .unwrap_or_default()
+                    .trim();
+                checked += 1;
+                let words = words(command);
+                let Err(error) = Cli::command().try_get_matches_from(&words) else { continue };
+                let names_a_verb = matches!(
+                    error.kind(),
+                    ErrorKind::MissingRequiredArgument
+                        | ErrorKind::MissingSubcommand
+                        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                );
+                if error.use_stderr() && (complete || !names_a_verb) {
+                    let why = error.to_string().lines().next().unwrap_or_default().to_owned();
+                    refused.push(format!("{}: {command}: {why}", page.display()));
+                }
+            }
+        }
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+        assert!(checked > 100, "only {checked} commands were found");
     }
 }
