@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, EndpointTransport, McpClient, ToolCall};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
         headers,
         auth: None,
         tenant: None,
-        program: None,
+        transport: EndpointTransport::Http,
     };
     let client =
         McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
