@@ -134,5 +134,6 @@ fn cure_channel(refused: Refused<'_>, channel: &Channel, refusal: &Refusal, take
         return false;
     }
     channel.retire();
-    !std::mem::replace(&mut taken.session, true)
+    // A gateway in front of the server may answer 503, so that it is only a reason to open another connection.
+    refusal.status != 503 && !std::mem::replace(&mut taken.session, true)
 }

@@ -215,7 +215,9 @@ impl MockMcp {
 
     /// Removes every queued fault.
     pub fn behave(&self) {
-        self.state.lock().scripts.clear();
+        let mut inner = self.state.lock();
+        (inner.message_address, inner.subprotocol) = (None, None);
+        inner.scripts.clear();
     }
 
     /// Changes the protocol revision, as an upgrade does. All sessions are lost.

@@ -71,7 +71,7 @@ async fn a_missing_credential_is_refused_with_its_variable() {
 fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
     let text = json!({"mcpServers": {
         "off": {"url": "http://127.0.0.1:9/mcp", "disabled": true},
-        "old": {"url": "http://127.0.0.1:9/sse", "type": "sse"},
+        "old": {"url": "http://127.0.0.1:9/sse", "type": "ws"},
         "unset": {"url": "https://${CRM_HOST}/mcp"},
         "up": {"url": "http://127.0.0.1:9/mcp"},
     }});
@@ -81,7 +81,7 @@ fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
         "server off",
         "is switched off",
         "server old",
-        "HTTP+SSE",
+        "give an address with wss",
         "needs the variable `CRM_HOST`",
         "all it lists",
     ]);

@@ -223,8 +223,10 @@ mod tests {
         let mut found = Vec::new();
         for piece in pieces {
             parser.feed(piece);
-            while let Some(Event::Whole(event)) = parser.next_event() {
-                found.push(String::from_utf8_lossy(&event).into_owned());
+            while let Some(event) = parser.next_event() {
+                if let Event::Whole(event) = event {
+                    found.push(String::from_utf8_lossy(&event).into_owned());
+                }
             }
         }
         (found, parser.last_id().map(str::to_owned))
