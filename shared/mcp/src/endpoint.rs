@@ -162,7 +162,8 @@ mod tests {
         headers.insert("x-api-key", http::HeaderValue::from_static("hush"));
         let url = Url::parse("https://user:pass@example.com/mcp?key=hush").unwrap();
         let server = ServerId::parse("s").unwrap();
-        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None, transport: EndpointTransport::Http };
+        let endpoint =
+            Endpoint { server, url, headers, auth: None, tenant: None, transport: EndpointTransport::Http };
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush") && !shown.contains("pass") && shown.contains("x-api-key"), "{shown}");
     }

@@ -212,9 +212,7 @@ impl Fault {
             Self::Redirect { location, may_have_run } => {
                 Self::Redirect { location: change(location), may_have_run }
             }
-            Self::RateLimited { .. }
-            | Self::SessionLost
-            | Self::AnswerTooLarge { .. } => self,
+            Self::RateLimited { .. } | Self::SessionLost | Self::AnswerTooLarge { .. } => self,
         }
     }
 }

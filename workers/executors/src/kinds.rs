@@ -122,7 +122,9 @@ impl<G: RequestGate> Executor for Executors<G> {
         Fut: Future<Output = Option<Outcome>> + Send,
     {
         match &call.server.transport {
-            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => {
+                self.mcp.cut(call, outcome, unbounded, fit).await
+            }
             Transport::Lambda(_) => self.lambda.cut(call, outcome, unbounded, fit).await,
             Transport::OpenApi(_) => self.openapi.cut(call, outcome, unbounded, fit).await,
         }

@@ -180,7 +180,10 @@ impl Reading<'_> {
                 continue;
             };
             let Some(word) = value.as_str() else {
-                return Err(format!("`{field}` is {}; accepted are `http`, `sse`, `websocket` and `stdio`", kind(&value)));
+                return Err(format!(
+                    "`{field}` is {}; accepted are `http`, `sse`, `websocket` and `stdio`",
+                    kind(&value)
+                ));
             };
             let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
             let has = |field: &str| self.normal.server.get(field).is_some_and(|value| !value.is_null());
@@ -200,7 +203,8 @@ impl Reading<'_> {
                     if !has("url") {
                         return Err(format!("`{field}` is `{word}`, and `url` is missing"));
                     }
-                    spoken = Some(if plain.to_ascii_lowercase().contains("sse") { "sse" } else { "websocket" });
+                    spoken =
+                        Some(if plain.to_ascii_lowercase().contains("sse") { "sse" } else { "websocket" });
                 }
                 "sdk" | "builtin" | "inmemory" | "platform" => {
                     return Err(format!(

@@ -18,8 +18,8 @@ use crate::sources::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
-use toolfleet_core::redact::quoted;
 use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_in_address};
+use toolfleet_core::redact::quoted;
 
 /// A server as a catalog writes it: the fields of every transport beside each other.
 #[derive(Debug, Clone, Deserialize)]

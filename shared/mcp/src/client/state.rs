@@ -15,6 +15,10 @@ use crate::endpoint::Endpoint;
 use crate::protocol::wire::{ClientInfo, MODERN};
 use crate::session_store::{OpenSession, SessionStore};
 use crate::tools::Mirrored;
+use crate::transport::channels::channel::Lease;
+use crate::transport::channels::handshake::Greeter;
+use crate::transport::channels::pool::Pool;
+use crate::transport::channels::table::Limits;
 use crate::transport::connection::Connection;
 use crate::transport::exchange::Exchange;
 use crate::transport::http::requests::Transport;
@@ -22,10 +26,6 @@ use crate::transport::http::session::{Session, Sessions};
 use crate::transport::http::stream::SIDE_REQUEST_TIMEOUT;
 use crate::transport::http::wrong_address::WrongAddresses;
 use crate::transport::websocket::open::http_url;
-use crate::transport::channels::channel::Lease;
-use crate::transport::channels::table::Limits;
-use crate::transport::channels::handshake::Greeter;
-use crate::transport::channels::pool::Pool;
 
 /// The MCP client. Clones share connections and everything learned.
 #[derive(Debug, Clone)]

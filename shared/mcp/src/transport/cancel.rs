@@ -30,10 +30,9 @@ impl<'a> Withdrawal<'a> {
         let session = match connection {
             Connection::Legacy(session) => Some(session),
             // What a channel was asked, it withdraws itself.
-            Connection::Modern
-            | Connection::Opening
-            | Connection::Posting(_)
-            | Connection::Channel(_) => None,
+            Connection::Modern | Connection::Opening | Connection::Posting(_) | Connection::Channel(_) => {
+                None
+            }
         };
         Self { transport, endpoint, session, id, sent: sent.clone() }
     }

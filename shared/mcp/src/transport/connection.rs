@@ -1,8 +1,8 @@
 //! How a request is sent: over HTTP in one of the protocol revisions, or over a connection that is kept.
 
+use crate::transport::channels::channel::Channel;
 use crate::transport::http::cookies::Cookies;
 use crate::transport::http::session::Session;
-use crate::transport::channels::channel::Channel;
 
 /// Which generation a request is written in.
 #[derive(Debug, Clone, Copy)]

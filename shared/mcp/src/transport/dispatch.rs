@@ -3,12 +3,12 @@
 use serde_json::value::RawValue;
 
 use crate::protocol::notifications::note;
+use crate::transport::channels::channel::Notice;
 use crate::transport::connection::Connection;
 use crate::transport::http::requests::{Post, Transport};
 use crate::transport::http::stream::Waiting;
 use crate::transport::request_error::RequestError;
 use crate::transport::sent::Sent;
-use crate::transport::channels::channel::Notice;
 
 impl Transport {
     /// One request and its answer, over HTTP or over a connection that is kept.

@@ -76,10 +76,9 @@ impl Exchange {
         match connection {
             Connection::Modern => Meta::modern(&self.transport.info),
             Connection::Channel(channel) if channel.is_modern() => Meta::modern(&self.transport.info),
-            Connection::Channel(_)
-            | Connection::Opening
-            | Connection::Posting(_)
-            | Connection::Legacy(_) => Meta::legacy(),
+            Connection::Channel(_) | Connection::Opening | Connection::Posting(_) | Connection::Legacy(_) => {
+                Meta::legacy()
+            }
         }
     }
 

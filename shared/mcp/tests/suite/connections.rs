@@ -30,7 +30,9 @@ pub(crate) fn over(wire: Wire, server: &MockMcp) -> Endpoint {
             let transport = EndpointTransport::WebSocket { stateless };
             Endpoint { transport, ..endpoint(&server.ws_url()) }
         }
-        Wire::Sse => Endpoint { transport: EndpointTransport::Sse { stateless }, ..endpoint(&server.sse_url()) },
+        Wire::Sse => {
+            Endpoint { transport: EndpointTransport::Sse { stateless }, ..endpoint(&server.sse_url()) }
+        }
     }
 }
 
@@ -83,13 +85,17 @@ async fn a_connection_that_ends_after_the_tool_ran_leaves_it_open() {
         let (server, client) = (server().await, client());
         let endpoint = over(wire, &server);
         let close = MockFault::CloseWith { code: 1011, reason: "out of memory".into() };
-        for (n, fault) in
-            [MockFault::CloseBeforeAnswer, MockFault::CutAnswer, close.after_running()].into_iter().enumerate()
+        for (n, fault) in [MockFault::CloseBeforeAnswer, MockFault::CutAnswer, close.after_running()]
+            .into_iter()
+            .enumerate()
         {
             server.next(fault);
             let fault = call(&client, &endpoint, Some("a")).await.unwrap_err();
             assert!(matches!(fault, Fault::AnswerLost { .. }), "{wire:?} {fault:?}");
-            assert_eq!((fault.retry_class(), fault.may_have_run()), (RetryClass::Ambiguous, MayHaveRun::Unknown));
+            assert_eq!(
+                (fault.retry_class(), fault.may_have_run()),
+                (RetryClass::Ambiguous, MayHaveRun::Unknown)
+            );
             assert_eq!(server.executions("echo"), 2 * n as u64 + 1, "{wire:?}: it is not sent again");
             let told = fault.to_string();
             if n == 2 && wire == Wire::WebSocket {
@@ -170,7 +176,8 @@ async fn progress_is_heard_and_the_servers_own_requests_are_answered() {
         client.call_tool(call).await.unwrap();
         let http_method = if wire == Wire::Sse { "POST" } else { "WEBSOCKET" };
         server.arrived(http_method, 2).await;
-        let replies: Vec<Value> = server.requests_of(http_method).into_iter().map(|reply| reply.body).collect();
+        let replies: Vec<Value> =
+            server.requests_of(http_method).into_iter().map(|reply| reply.body).collect();
         let of = |id: &str| replies.iter().find(|reply| reply["id"] == json!(id)).unwrap();
         assert_eq!(of("p")["result"], json!({}), "{wire:?}");
         assert_eq!(of("s")["error"]["code"], json!(-32601), "{wire:?}");
@@ -249,7 +256,10 @@ async fn calls_at_the_same_time_get_their_own_answers() {
 async fn conversations_share_the_connections_of_a_stateless_server() {
     let (server, client) = (server().await, client());
     let shared = [
-        Endpoint { transport: EndpointTransport::WebSocket { stateless: true }, ..endpoint(&server.ws_url()) },
+        Endpoint {
+            transport: EndpointTransport::WebSocket { stateless: true },
+            ..endpoint(&server.ws_url())
+        },
         Endpoint { transport: EndpointTransport::Sse { stateless: true }, ..endpoint(&server.sse_url()) },
     ];
     for (opened, endpoint) in [1, 2].into_iter().zip(&shared) {

@@ -34,14 +34,18 @@ async fn the_address_policy_holds_for_both() {
     ] {
         let endpoint = Endpoint { url: url.parse().unwrap(), ..over(wire, &server) };
         let fault = call(&strict, &endpoint, None).await.unwrap_err();
-        assert!(matches!(&fault, Fault::AddressRefused { detail } if detail.contains(remedy)), "{url}: {fault}");
+        assert!(
+            matches!(&fault, Fault::AddressRefused { detail } if detail.contains(remedy)),
+            "{url}: {fault}"
+        );
     }
 }
 
 #[tokio::test]
 async fn tls_is_that_of_every_other_request() {
     let authority = Authority::new("ours");
-    let server = MockMcp::start_tls(ProtocolRevision::Legacy, &TlsSide::new(&authority.issue("localhost"))).await;
+    let server =
+        MockMcp::start_tls(ProtocolRevision::Legacy, &TlsSide::new(&authority.issue("localhost"))).await;
     server.echo();
     let roots = Some(authority.pem().into_bytes());
     let trusting = McpClient::new(ClientOptions { extra_roots: roots, ..local() }).unwrap();
@@ -108,8 +112,11 @@ async fn a_credential_goes_with_the_upgrade_and_is_renewed_once() {
         let endpoint = Endpoint { auth: Some(Arc::new(auth)), ..endpoint };
         server.next_for("GET", MockFault::status(401));
         call(&client, &endpoint, None).await.unwrap();
-        let shown: Vec<_> =
-            server.requests_of("GET").iter().map(|get| get.header("authorization").map(str::to_owned)).collect();
+        let shown: Vec<_> = server
+            .requests_of("GET")
+            .iter()
+            .map(|get| get.header("authorization").map(str::to_owned))
+            .collect();
         let bearer = |token: &str| Some(format!("Bearer {token}"));
         assert_eq!(shown, [bearer("old-token-1"), bearer("new-token-1")], "{wire:?}");
     }
@@ -118,8 +125,7 @@ async fn a_credential_goes_with_the_upgrade_and_is_renewed_once() {
 #[tokio::test]
 async fn a_credential_is_in_no_reason_of_a_close_frame() {
     let (server, client) = (server().await, client());
-    let credential: Credential =
-        serde_json::from_str(r#"{"type":"bearer","token":"secret://crm"}"#).unwrap();
+    let credential: Credential = serde_json::from_str(r#"{"type":"bearer","token":"secret://crm"}"#).unwrap();
     let endpoint = over(Wire::WebSocket, &server);
     let auth = client.auth(&credential, [], &endpoint.url, Arc::<Rotated>::default());
     let endpoint = Endpoint { auth: Some(Arc::new(auth)), ..endpoint };
@@ -144,7 +150,11 @@ async fn another_subprotocol_or_no_upgrade_at_all_is_named() {
     let page = server().await;
     page.next_for("GET", MockFault::status_with(200, "content-type", "text/html"));
     let fault = call(&client(), &over(Wire::Sse, &page), None).await.unwrap_err();
-    assert!(fault.to_string().contains("answered with text/html") && fault.to_string().contains("`transport: sse`"), "{fault}");
+    assert!(
+        fault.to_string().contains("answered with text/html")
+            && fault.to_string().contains("`transport: sse`"),
+        "{fault}"
+    );
     assert_eq!(fault.code(), Code::TransportUnsupported);
 }
 
@@ -201,7 +211,10 @@ async fn a_silent_server_is_pinged_and_given_up_after_a_minute() {
         }
     };
     let fault = lost.await;
-    assert!(matches!(&fault, Fault::AnswerLost { detail } if detail.contains("no sign of life")), "{fault:?}");
+    assert!(
+        matches!(&fault, Fault::AnswerLost { detail } if detail.contains("no sign of life")),
+        "{fault:?}"
+    );
 }
 
 #[tokio::test]

@@ -91,7 +91,13 @@ async fn the_old_transport_is_told_by_its_endpoint_event() {
         let gets = server.gets();
         assert_eq!(gets.len(), 2, "one to look, and one that is the stream");
         assert!(gets[0].to_ascii_lowercase().contains("accept: text/event-stream"), "{}", gets[0]);
-        let posts = server.seen.lock().unwrap().iter().filter(|request| request.starts_with("POST /messages?s=1 ")).count();
+        let posts = server
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| request.starts_with("POST /messages?s=1 "))
+            .count();
         assert!(posts >= 1, "the message went to the address that the stream named");
     }
 }

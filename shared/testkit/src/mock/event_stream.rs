@@ -29,7 +29,9 @@ impl Connection {
             (number, inner.message_address.clone().unwrap_or(own))
         };
         let mut headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
-        headers.extend(self.state.lock().cookies.get("GET").map(|cookie| ("set-cookie".to_owned(), cookie.clone())));
+        headers.extend(
+            self.state.lock().cookies.get("GET").map(|cookie| ("set-cookie".to_owned(), cookie.clone())),
+        );
         let begin = format!("{}event: endpoint\ndata: {address}\n\n", head(200, &headers, None));
         self.writer.write_all(begin.as_bytes()).await?;
         self.writer.flush().await?;
@@ -84,19 +86,14 @@ impl Connection {
         to: &mpsc::UnboundedSender<StreamPart>,
     ) -> io::Result<bool> {
         let id = id_of(message);
-        match fault {
-            // What a server does to the POST itself.
-            MockFault::Status { .. }
-            | MockFault::Cut { .. }
-            | MockFault::Redirect(_)
-            | MockFault::CloseBeforeExecuting => return self.misbehave(message, fault).await,
-            MockFault::Rpc { status, .. } if status != 200 => return self.misbehave(message, fault).await,
-            MockFault::AfterRunning(then) => {
-                self.run(message);
-                return Box::pin(self.misbehave_on_stream(message, *then, to)).await;
-            }
-            _ => self.accept_message().await?,
+        if let MockFault::AfterRunning(then) = fault {
+            self.run(message);
+            return Box::pin(self.misbehave_on_stream(message, *then, to)).await;
         }
+        if is_of_the_post(&fault) {
+            return self.misbehave(message, fault).await;
+        }
+        self.accept_message().await?;
         match fault {
             MockFault::Rpc { code, message: text, data, with_id, .. } => {
                 let id = if with_id { id } else { Value::Null };
@@ -116,7 +113,10 @@ impl Connection {
             MockFault::EndlessBody => {
                 self.run(message);
                 let long = "x".repeat(LONG_BYTES);
-                send(to, format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"x\":\"{long}\"}}}}\n\n"));
+                send(
+                    to,
+                    format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"x\":\"{long}\"}}}}\n\n"),
+                );
             }
             MockFault::Garbage(text) | MockFault::Encoded { text, .. } => {
                 self.run(message);
@@ -139,6 +139,20 @@ impl Connection {
             | MockFault::CloseBeforeExecuting => {}
         }
         Ok(true)
+    }
+}
+
+/// Whether a server does it to the POST itself, rather than on the stream.
+fn is_of_the_post(fault: &MockFault) -> bool {
+    match fault {
+        MockFault::Rpc { status, .. } => *status != 200,
+        other => matches!(
+            other,
+            MockFault::Status { .. }
+                | MockFault::Cut { .. }
+                | MockFault::Redirect(_)
+                | MockFault::CloseBeforeExecuting
+        ),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_egress::{EgressPolicy, Proxies};
 use toolfleet_testkit::{ForwardProxy, MockFault, MockMcp, ProtocolRevision};

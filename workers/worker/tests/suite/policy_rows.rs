@@ -5,8 +5,8 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{MockFault, SessionLoss};
 
 use crate::policy_table::{
-    BOTH, Case, EITHER, EVERY, Ends, HTTP_AND_SOCKET, HTTP, KEPT, LEGACY, MODERN, POSTS, Row, SOCKET, SSE, Script,
-    Wire, always, always_when_opened, case, once, says, well, when_opened,
+    BOTH, Case, EITHER, EVERY, Ends, HTTP, HTTP_AND_SOCKET, KEPT, LEGACY, MODERN, POSTS, Row, SOCKET, SSE,
+    Script, Wire, always, always_when_opened, case, once, says, well, when_opened,
 };
 
 const SUCCEEDED: Ends = Ends { kind: OutcomeKind::Succeeded, code: None, ran: None };
@@ -89,7 +89,8 @@ fn same_request_again() -> Vec<Case> {
         mcp.next(MockFault::status(429));
     });
     vec![
-        case("twice", MODERN, "unsafe", says(&[AGAIN, AGAIN, "{}"]), SUCCEEDED, (3, 3, 1)).by(HTTP_AND_SOCKET),
+        case("twice", MODERN, "unsafe", says(&[AGAIN, AGAIN, "{}"]), SUCCEEDED, (3, 3, 1))
+            .by(HTTP_AND_SOCKET),
         case("without end", MODERN, "patient", says(&[AGAIN]), asked, (9, 9, 1)).by(HTTP_AND_SOCKET),
         // The first round has begun with the call, so that no later refusal can say that nothing ran.
         case("refused in the second round", MODERN, "unsafe", lost_later, unknown("answer_lost"), (2, 1, 1)),
@@ -99,7 +100,10 @@ fn same_request_again() -> Vec<Case> {
 fn unknown_result() -> Vec<Case> {
     const DREAM: &[&str] = &[r#"{"resultType":"dream","content":[]}"#];
     let ends = failed("unknown_result_type", MayHaveRun::Yes);
-    vec![case("of a tool that is safe to repeat", MODERN, "safe", says(DREAM), ends, (1, 1, 1)).by(HTTP_AND_SOCKET)]
+    vec![
+        case("of a tool that is safe to repeat", MODERN, "safe", says(DREAM), ends, (1, 1, 1))
+            .by(HTTP_AND_SOCKET),
+    ]
 }
 
 fn rate_limited() -> Vec<Case> {
@@ -113,7 +117,15 @@ fn rate_limited() -> Vec<Case> {
         case("a pause of minutes", BOTH, "unsafe", wait("300"), SUCCEEDED, (2, 1, 1)),
         case("a pause until a date", BOTH, "unsafe", once(date), SUCCEEDED, (2, 1, 1)),
         case("no pause named", BOTH, "unsafe", once(MockFault::status(429)), SUCCEEDED, (2, 1, 1)).by(POSTS),
-        case("where a connection is opened", BOTH, "unsafe", when_opened(MockFault::status_with(429, "retry-after", "3")), SUCCEEDED, (1, 1, 1)).by(KEPT),
+        case(
+            "where a connection is opened",
+            BOTH,
+            "unsafe",
+            when_opened(MockFault::status_with(429, "retry-after", "3")),
+            SUCCEEDED,
+            (1, 1, 1),
+        )
+        .by(KEPT),
         case(
             "beyond the deadline",
             BOTH,
@@ -129,7 +141,15 @@ fn unauthorized() -> Vec<Case> {
     let ends = failed("unauthorized", MayHaveRun::No);
     vec![
         case("nothing to renew", BOTH, "safe", always(MockFault::status(401)), ends, (1, 0, 1)).by(POSTS),
-        case("where a connection is opened", BOTH, "safe", always_when_opened(MockFault::status(401)), ends, (0, 0, 1)).by(KEPT),
+        case(
+            "where a connection is opened",
+            BOTH,
+            "safe",
+            always_when_opened(MockFault::status(401)),
+            ends,
+            (0, 0, 1),
+        )
+        .by(KEPT),
     ]
 }
 
@@ -139,7 +159,8 @@ fn forbidden() -> Vec<Case> {
     let ends = failed("forbidden", MayHaveRun::No);
     vec![
         case("a scope nobody can give", BOTH, "safe", always(fault.clone()), ends, (1, 0, 1)).by(POSTS),
-        case("where a connection is opened", BOTH, "safe", always_when_opened(fault), ends, (0, 0, 1)).by(KEPT),
+        case("where a connection is opened", BOTH, "safe", always_when_opened(fault), ends, (0, 0, 1))
+            .by(KEPT),
     ]
 }
 
@@ -253,7 +274,15 @@ fn busy() -> Vec<Case> {
         case("safe, five times", BOTH, "safe", often, SUCCEEDED, (6, 1, 1)),
         case("beyond the deadline", BOTH, "safe", wait("99999"), in_vain, (1, 0, 1)),
         case("unsafe", BOTH, "unsafe", wait("3"), unknown("server_error"), (1, 0, 1)).by(POSTS),
-        case("where a connection is opened", BOTH, "unsafe", when_opened(MockFault::status_with(503, "retry-after", "3")), SUCCEEDED, (1, 1, 1)).by(KEPT),
+        case(
+            "where a connection is opened",
+            BOTH,
+            "unsafe",
+            when_opened(MockFault::status_with(503, "retry-after", "3")),
+            SUCCEEDED,
+            (1, 1, 1),
+        )
+        .by(KEPT),
     ]
 }
 
@@ -276,7 +305,8 @@ fn other_errors() -> Vec<Case> {
     cases.push(case("the server's own, safe", BOTH, "safe", always(ran(200, 42)), own, (1, 1, 1)).by(EVERY));
     cases.push(case("-32001, safe", BOTH, "safe", once(ran(200, -32001)), SUCCEEDED, (2, 2, 2)).by(EVERY));
     let no_id = always(without_id(200, -32602).after_running());
-    cases.push(case("-32602 without an id", BOTH, "unsafe", no_id, unknown("rpc_error"), (1, 1, 1)).by(EVERY));
+    cases
+        .push(case("-32602 without an id", BOTH, "unsafe", no_id, unknown("rpc_error"), (1, 1, 1)).by(EVERY));
     cases.push(case(
         "-32000 with HTTP 429",
         BOTH,
@@ -369,8 +399,9 @@ fn refused_by_status() -> Vec<Case> {
     let ends = failed("server_error", MayHaveRun::No);
     let status =
         |name, status| case(name, MODERN, "safe", always(MockFault::status(status)), ends, (1, 0, 1));
-    let in_session =
-        |name, status| case(name, LEGACY, "unsafe", always(MockFault::status(status)), ends, (1, 0, 1)).by(POSTS);
+    let in_session = |name, status| {
+        case(name, LEGACY, "unsafe", always(MockFault::status(status)), ends, (1, 0, 1)).by(POSTS)
+    };
     let foreign = r#"{"jsonrpc":"2.0","id":"another","error":{"code":-32000,"message":"no"}}"#;
     let foreign = MockFault::Status { status: 413, headers: Vec::new(), body: foreign.into() };
     let cut = MockFault::Status {
@@ -397,7 +428,15 @@ fn refused_by_status() -> Vec<Case> {
             (1, 0, 1),
         ),
         case("an answer that is cut off", BOTH, "unsafe", cut, unknown("server_error"), (1, 1, 1)).by(POSTS),
-        case("where a connection is opened", BOTH, "safe", always_when_opened(MockFault::status(404)), ends, (0, 0, 1)).by(KEPT),
+        case(
+            "where a connection is opened",
+            BOTH,
+            "safe",
+            always_when_opened(MockFault::status(404)),
+            ends,
+            (0, 0, 1),
+        )
+        .by(KEPT),
     ]
 }
 
@@ -436,7 +475,8 @@ fn redirect() -> Vec<Case> {
         case("where a connection is opened", BOTH, "safe", when_opened(other), ends, (0, 0, 1)).by(KEPT),
         case("within the origin", BOTH, "unsafe", once(same.clone()), SUCCEEDED, (2, 1, 1)),
         case("twice", BOTH, "safe", always(same), ends, (2, 0, 1)),
-        case("after the tool ran", BOTH, "unsafe", always(see_other), unknown("redirected"), (1, 1, 1)).by(POSTS),
+        case("after the tool ran", BOTH, "unsafe", always(see_other), unknown("redirected"), (1, 1, 1))
+            .by(POSTS),
     ]
 }
 
@@ -466,7 +506,14 @@ fn server_failed() -> Vec<Case> {
         cases.extend(ambiguous(name, BOTH, late, "server_error", 1, POSTS));
     }
     cases.extend(ambiguous("-32603", BOTH, MockFault::rpc(-32603, "boom"), "rpc_error", 0, EVERY));
-    cases.extend(ambiguous("-32603 with HTTP 400", BOTH, rpc(400, -32603, Value::Null), "rpc_error", 0, EVERY));
+    cases.extend(ambiguous(
+        "-32603 with HTTP 400",
+        BOTH,
+        rpc(400, -32603, Value::Null),
+        "rpc_error",
+        0,
+        EVERY,
+    ));
     cases
 }
 
@@ -477,14 +524,22 @@ fn answer_lost() -> Vec<Case> {
     cases.extend(ambiguous("before the tool runs", BOTH, MockFault::CloseBeforeExecuting, code, 0, EVERY));
     cases.extend(ambiguous("after the tool ran", BOTH, MockFault::CloseBeforeAnswer, code, 1, EVERY));
     cases.extend(ambiguous("in the middle of the answer", BOTH, MockFault::CutAnswer, code, 1, EVERY));
-    cases.extend(ambiguous("a stream that says nothing", BOTH, MockFault::events(&[": hello\n\n"]), code, 1, HTTP));
+    cases.extend(ambiguous(
+        "a stream that says nothing",
+        BOTH,
+        MockFault::events(&[": hello\n\n"]),
+        code,
+        1,
+        HTTP,
+    ));
     cases.extend(ambiguous("a primed stream", MODERN, primed(true), code, 1, HTTP));
     cases.extend(ambiguous("a primed stream that is forgotten", LEGACY, primed(false), code, 1, HTTP));
     let close = MockFault::CloseWith { code: 1011, reason: "out of memory".into() };
     cases.extend(ambiguous("a close frame before the tool runs", BOTH, close.clone(), code, 0, KEPT));
     cases.extend(ambiguous("a close frame after the tool ran", BOTH, close.after_running(), code, 1, KEPT));
     let lost = once(MockFault::LoseSessions(SessionLoss::NotFound));
-    let lost = case("a session that ends with its connection", LEGACY, "unsafe", lost, unknown(code), (1, 0, 1));
+    let lost =
+        case("a session that ends with its connection", LEGACY, "unsafe", lost, unknown(code), (1, 0, 1));
     cases.push(lost.by(SOCKET).in_old_session());
     let resumed = once(primed(true));
     cases.push(case("a primed stream that is taken up", LEGACY, "unsafe", resumed, SUCCEEDED, (1, 1, 1)));
@@ -521,7 +576,9 @@ fn deadline() -> Vec<Case> {
     vec![
         case("not safe to repeat", BOTH, "unsafe", silent(), ends, (1, 0, 1)).within_ms(1_500).by(EVERY),
         case("safe to repeat", BOTH, "safe", silent(), ends, (1, 0, 1)).within_ms(1_500).by(EVERY),
-        case("between two attempts", BOTH, "safe-hasty", silent(), ends, (2, 0, 2)).within_ms(2_300).by(EVERY),
+        case("between two attempts", BOTH, "safe-hasty", silent(), ends, (2, 0, 2))
+            .within_ms(2_300)
+            .by(EVERY),
     ]
 }
 

@@ -12,10 +12,10 @@ use crate::endpoint::{Endpoint, EndpointTransport};
 use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
 use crate::transport::channels::channel::{Channel, Wanted};
-use crate::transport::channels::table::{Channels, OfServer, Phase, Slot, closed, lock};
 use crate::transport::channels::key::{Key, Kind};
-use crate::transport::stdio::program::Ready;
 use crate::transport::channels::start::NotUp;
+use crate::transport::channels::table::{Channels, OfServer, Phase, Slot, closed, lock};
+use crate::transport::stdio::program::Ready;
 
 /// How long a start waits for a place among a server's connections.
 const PLACE_WITHIN: Duration = Duration::from_secs(60);
@@ -80,7 +80,8 @@ impl Channels {
             wanted.known = Some(ProtocolRevision::Legacy);
             started = self.start_placed(of, &wanted).await;
         }
-        *lock(&of.era) = started.as_ref().ok().and_then(|channel| Self::era_of(channel)).map(|era| (mark, era));
+        *lock(&of.era) =
+            started.as_ref().ok().and_then(|channel| Self::era_of(channel)).map(|era| (mark, era));
         let started = started.map_err(|not_up| wanted.endpoint.without_echo(not_up.fault));
         if let Err(fault) = &started {
             if fault.retry_class() != RetryClass::Permanent {

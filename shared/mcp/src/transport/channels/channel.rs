@@ -21,10 +21,10 @@ use crate::endpoint::Endpoint;
 use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{MODERN, cancelled};
-use crate::transport::request_error::RequestError;
-use crate::transport::sent::Sent;
 use crate::transport::channels::errors::{gone, not_sent, one_line, with_words};
 use crate::transport::channels::key::Key;
+use crate::transport::request_error::RequestError;
+use crate::transport::sent::Sent;
 use crate::transport::stdio::program::Ready;
 use crate::transport::stdio::stderr::Tail;
 
@@ -149,11 +149,7 @@ impl fmt::Debug for Channel {
 
 impl Channel {
     /// A connection to which messages are written, and the messages to write.
-    pub(crate) fn queued(
-        key: Key,
-        serial: u64,
-        endpoint: Endpoint,
-    ) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+    pub(crate) fn queued(key: Key, serial: u64, endpoint: Endpoint) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (lines, queued) = mpsc::channel(MAX_QUEUED);
         (Self::new(key, serial, endpoint, Outlet::Queue(lines)), queued)
     }

@@ -19,10 +19,10 @@ use crate::fault::Fault;
 use crate::fault::invalid;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{ClientInfo, LEGACY, Meta, PageParams, initialize, initialized, request};
+use crate::transport::channels::channel::{Channel, Handshake};
 use crate::transport::discovery::{Discovered, Initialized, era_among, era_despite};
 use crate::transport::request_error::RequestError;
 use crate::transport::sent::Sent;
-use crate::transport::channels::channel::{Channel, Handshake};
 
 /// How long a channel may say nothing to `server/discover` before `initialize` is sent as well.
 const PATIENCE: Duration = Duration::from_secs(3);

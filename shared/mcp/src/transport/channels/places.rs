@@ -15,8 +15,8 @@ use toolfleet_core::ids::Tenant;
 
 use crate::fault::Fault;
 use crate::transport::channels::channel::Channel;
-use crate::transport::channels::table::{Channels, OfServer, closed, lock};
 use crate::transport::channels::key::Key;
+use crate::transport::channels::table::{Channels, OfServer, closed, lock};
 
 /// A start that waits for a place.
 struct Waiting<'a> {
@@ -94,7 +94,8 @@ impl Channels {
     fn least_missed(&self, key: &Key) -> Option<Arc<Channel>> {
         let has = self.by_tenant(key);
         let all = lock(&self.all);
-        let unused = all.values().filter(|channel| channel.key.is_beside(key) && channel.handshake.get().is_some());
+        let unused =
+            all.values().filter(|channel| channel.key.is_beside(key) && channel.handshake.get().is_some());
         let unused = unused.filter_map(|channel| Some((channel.idle_since()?, channel)));
         let rank = |since, channel: &Channel| (has.get(&channel.key.tenant).copied(), Reverse(since));
         unused.max_by_key(|(since, channel)| rank(*since, channel)).map(|(_, channel)| Arc::clone(channel))

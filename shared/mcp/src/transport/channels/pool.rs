@@ -20,10 +20,10 @@ use toolfleet_core::ids::{ServerId, Tenant};
 use crate::endpoint::Endpoint;
 use crate::fault::{Fault, NotSentCause};
 use crate::transport::channels::channel::Lease;
-use crate::transport::channels::table::{Channels, Limits, Phase, lock};
 use crate::transport::channels::handshake::Greeter;
 use crate::transport::channels::key::{Key, Kind, User};
 use crate::transport::channels::lifetime::STOP_WITHIN;
+use crate::transport::channels::table::{Channels, Limits, Phase, lock};
 use crate::transport::http::requests::Transport;
 use crate::transport::stdio::program::Ready;
 
@@ -82,7 +82,9 @@ impl Pool {
             let mut phase = match known {
                 Some(phase) => phase,
                 None => {
-                    sleep(pause).await;
+                    if !pause.is_zero() {
+                        sleep(pause).await;
+                    }
                     self.0.begin(&key, endpoint, ready)?
                 }
             };
@@ -130,9 +132,11 @@ impl Pool {
         let mine = all.values().filter(|channel| {
             channel.key.server == endpoint.server
                 && channel.key.tenant == endpoint.tenant
-                && (!channel.key.is_one_conversation() || conversation.is_some_and(|own| channel.key.is_of(own)))
+                && (!channel.key.is_one_conversation()
+                    || conversation.is_some_and(|own| channel.key.is_of(own)))
         });
-        let Some(channel) = mine.max_by_key(|channel| (channel.key.is_one_conversation(), channel.serial)) else {
+        let Some(channel) = mine.max_by_key(|channel| (channel.key.is_one_conversation(), channel.serial))
+        else {
             return String::new();
         };
         let words = channel.said_to(channel.only_waiter());

@@ -10,8 +10,8 @@ use crate::fault::Fault;
 use crate::protocol::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::protocol::message_head::Beginning;
 use crate::protocol::wire::reply;
-use crate::transport::request_error::RequestError;
 use crate::transport::channels::channel::{Channel, Notice};
+use crate::transport::request_error::RequestError;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

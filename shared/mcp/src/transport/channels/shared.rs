@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::endpoint::Endpoint;
-use crate::transport::channels::table::{Channels, Phase, lock};
 use crate::transport::channels::key::{Key, User};
+use crate::transport::channels::table::{Channels, Phase, lock};
 use crate::transport::stdio::program::Ready;
 
 /// So many calls under way make a channel busy.
@@ -55,9 +55,9 @@ impl Channels {
     fn standing_of(&self, key: &Key, mark: u64) -> SharedState {
         let slots = lock(&self.slots);
         match slots.get(key).filter(|slot| slot.mark == mark).map(|slot| slot.phase.borrow().clone()) {
-            Some(Phase::Up(channel)) => channel
-                .holders()
-                .map_or(SharedState::Absent, |holders| SharedState::Up { holders }),
+            Some(Phase::Up(channel)) => {
+                channel.holders().map_or(SharedState::Absent, |holders| SharedState::Up { holders })
+            }
             Some(Phase::Starting) => SharedState::Starting,
             Some(Phase::Failed(_)) | None => SharedState::Absent,
         }

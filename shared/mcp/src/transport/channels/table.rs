@@ -96,9 +96,7 @@ impl OfServer {
         let restarts = lock(&self.restarts);
         let of_tenant = restarts.get(tenant)?;
         let ((failures, why), s) = (of_tenant.failures(), of_tenant.pause().as_secs());
-        Some(format!(
-            "it failed {failures} times in a row and is tried again in {s} s; the last time: {why}"
-        ))
+        Some(format!("it failed {failures} times in a row and is tried again in {s} s; the last time: {why}"))
     }
 
     pub(crate) fn failed(&self, tenant: &Option<Tenant>, why: String) {
@@ -155,7 +153,8 @@ impl Channels {
 
     pub(crate) fn forget(&self, key: &Key, serial: u64) {
         let mut slots = lock(&self.slots);
-        let is_it = |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(channel) if channel.serial == serial);
+        let is_it =
+            |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(channel) if channel.serial == serial);
         if slots.get(key).is_some_and(is_it) {
             slots.remove(key);
         }

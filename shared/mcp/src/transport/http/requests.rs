@@ -11,8 +11,8 @@ use reqwest::Response;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_credentials::{AuthRetries, CertificateIdentity, CredentialVersion};
 use toolfleet_egress::{
-    EgressError, HttpClients, HttpVersions, ResponseBody, client_certificate_refused, request_error, sanitize_text,
-    url_without_secrets,
+    EgressError, HttpClients, HttpVersions, ResponseBody, client_certificate_refused, request_error,
+    sanitize_text, url_without_secrets,
 };
 use url::Url;
 
@@ -146,7 +146,13 @@ impl Transport {
         headers: &HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<CredentialVersion>), Fault> {
-        let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)), versions: HttpVersions::Any };
+        let launch = Launch {
+            method: Method::POST,
+            url,
+            headers,
+            body: Some((post.body.clone(), sent)),
+            versions: HttpVersions::Any,
+        };
         let answered = Box::pin(self.launch(post.endpoint, launch)).await?;
         match post.connection {
             Connection::Legacy(session) => session.cookies.take(url, answered.0.headers()),
@@ -237,7 +243,13 @@ impl Transport {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
         headers.insert(LAST_EVENT_ID, last);
-        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None, versions: HttpVersions::Any };
+        let launch = Launch {
+            method: Method::GET,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
@@ -245,7 +257,13 @@ impl Transport {
     pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
         let mut headers = base_headers(endpoint, Connection::Opening);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None, versions: HttpVersions::Any };
+        let launch = Launch {
+            method: Method::GET,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
@@ -289,7 +307,13 @@ impl Transport {
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let headers = base_headers(endpoint, Connection::Legacy(session));
-        let launch = Launch { method: Method::DELETE, url: &endpoint.url, headers: &headers, body: None, versions: HttpVersions::Any };
+        let launch = Launch {
+            method: Method::DELETE,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         if let Err(fault) = Box::pin(self.launch(endpoint, launch)).await {
             let fault = endpoint.without_echo(fault);
             tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");

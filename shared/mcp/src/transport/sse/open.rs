@@ -38,7 +38,8 @@ pub(crate) async fn open(
     if !response.status().is_success() {
         return Err(RequestError::of_response(response, 0).await);
     }
-    let media = response.headers().get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    let media =
+        response.headers().get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
     if !media.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
         let found = if media.is_empty() { "no content type".to_owned() } else { sanitize_text_to(media, 60) };
         return Err(wrong(format!(
@@ -77,7 +78,9 @@ async fn address_in(stream: &mut Stream, base: &Url) -> Result<Url, RequestError
             Err(how) => return Err(Fault::AnswerLost { detail: how }.into()),
         }
     }
-    Err(wrong("its event stream does not begin with the `endpoint` event of MCP 2024-11-05; check `url`".to_owned()))
+    Err(wrong(
+        "its event stream does not begin with the `endpoint` event of MCP 2024-11-05; check `url`".to_owned(),
+    ))
 }
 
 fn same_origin(base: &Url, named: &str) -> Result<Url, RequestError> {
@@ -109,9 +112,15 @@ mod tests {
         ] {
             assert_eq!(same_origin(&base, named).unwrap().as_str(), address);
         }
-        for other in ["http://h.example/m", "https://h.example:8443/m", "//evil.example/m", "https://evil.example/m"] {
+        for other in
+            ["http://h.example/m", "https://h.example:8443/m", "//evil.example/m", "https://evil.example/m"]
+        {
             let error = same_origin(&base, other).unwrap_err();
-            assert!(error.fault.to_string().contains("origin of the stream (https://h.example)"), "{}", error.fault);
+            assert!(
+                error.fault.to_string().contains("origin of the stream (https://h.example)"),
+                "{}",
+                error.fault
+            );
             assert!(error.proves_nothing_ran());
         }
         assert!(same_origin(&base, "http://[").is_err());

@@ -91,7 +91,10 @@ pub(crate) async fn write(
                 }
                 // Why it is closed is what its last frame says.
                 let _ended = timeout(CLOSE_WITHIN, channel.quit.cancelled()).await;
-                format!("the WebSocket takes no more messages ({})", sanitize_text_to(&error.to_string(), REASON_CHARS))
+                format!(
+                    "the WebSocket takes no more messages ({})",
+                    sanitize_text_to(&error.to_string(), REASON_CHARS)
+                )
             }
             Err(_) => format!("the server did not read a message for {} s", WRITE_WITHIN.as_secs()),
         };
@@ -156,7 +159,10 @@ pub(crate) async fn hear(
                 return format!("the server sent a message of more than {max_bytes} bytes");
             }
             Err(error) => {
-                return format!("the WebSocket broke ({})", sanitize_text_to(&error.to_string(), REASON_CHARS));
+                return format!(
+                    "the WebSocket broke ({})",
+                    sanitize_text_to(&error.to_string(), REASON_CHARS)
+                );
             }
         };
         if message.len() >= LARGE_BYTES {
@@ -198,9 +204,13 @@ mod tests {
 
     #[test]
     fn a_close_frame_is_told_with_its_code_and_reason() {
-        let frame = |reason: &str| CloseFrame { code: CloseCode::from(4401), reason: reason.to_owned().into() };
+        let frame =
+            |reason: &str| CloseFrame { code: CloseCode::from(4401), reason: reason.to_owned().into() };
         assert_eq!(closed(Some(frame(""))), "the server closed the WebSocket with code 4401");
-        assert_eq!(closed(Some(frame("no\nmore"))), "the server closed the WebSocket with code 4401 (no more)");
+        assert_eq!(
+            closed(Some(frame("no\nmore"))),
+            "the server closed the WebSocket with code 4401 (no more)"
+        );
         assert_eq!(closed(None), "the server closed the WebSocket");
     }
 }

@@ -42,7 +42,8 @@ pub(crate) async fn open(
     let asked = transport.get_to_stay(endpoint, &url, headers, HttpVersions::One);
     let (response, _) = asked.await?;
     let response = switched(response, &key).await?;
-    let upgraded = response.upgrade().await.map_err(|error| Fault::Connect { detail: error_detail(error) })?;
+    let upgraded =
+        response.upgrade().await.map_err(|error| Fault::Connect { detail: error_detail(error) })?;
     let most = usize::try_from(max_bytes).unwrap_or(usize::MAX);
     let config = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
     let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
@@ -94,9 +95,13 @@ async fn switched(response: Response, key: &str) -> Result<Response, RequestErro
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(RequestError::of_response(response, 0).await);
     }
-    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name: HeaderName| {
+        response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     if header(ACCEPTED) != Some(derive_accept_key(key.as_bytes())) {
-        return wrong("the server upgrades to something that is no WebSocket (`Sec-WebSocket-Accept`)".to_owned());
+        return wrong(
+            "the server upgrades to something that is no WebSocket (`Sec-WebSocket-Accept`)".to_owned(),
+        );
     }
     match header(SUBPROTOCOL).filter(|chosen| chosen != MCP) {
         None => Ok(response),
