@@ -66,7 +66,7 @@ class Bridges:
             item = call(name, "steps", {"n": 3})
             check(f"{name}: its progress is kept with the call", item.get("progress", {}).get("N") == item.get("progress_total", {}).get("N") == "3", item)
         item = call("refused-ws", "echo", {"text": "x"})
-        check("an upgrade that is refused ends the call, and says that nothing ran", item["outcome"]["S"] == "failed" and item["may_have_executed"]["S"] == "no", item)
+        check("an upgrade that is refused ends the call, and says that nothing ran", item["outcome"]["S"] == "failed" and item["may_have_run"]["S"] == "no", item)
 
         for name in ["gateway-ws", "python-ws", "gateway-sse", "proxy-sse", "python-sse"]:
             self.restart(name)

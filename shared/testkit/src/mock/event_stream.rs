@@ -144,16 +144,15 @@ impl Connection {
 
 /// Whether a server does it to the POST itself, rather than on the stream.
 fn is_of_the_post(fault: &MockFault) -> bool {
-    match fault {
-        MockFault::Rpc { status, .. } => *status != 200,
-        other => matches!(
-            other,
+    let with_status = matches!(fault, MockFault::Rpc { status, .. } if *status != 200);
+    with_status
+        || matches!(
+            fault,
             MockFault::Status { .. }
                 | MockFault::Cut { .. }
                 | MockFault::Redirect(_)
                 | MockFault::CloseBeforeExecuting
-        ),
-    }
+        )
 }
 
 async fn write_parts(

@@ -221,7 +221,7 @@ impl Channel {
                     return answer.unwrap_or_else(|_| Err(gone()));
                 }
                 Err(refused) = &mut leaving => {
-                    asking.is_over();
+                    asking.was_refused();
                     return Err(refused);
                 }
             }
@@ -424,7 +424,7 @@ struct Asking<'a> {
 
 impl Asking<'_> {
     /// It was refused: there is nothing to withdraw.
-    fn is_over(mut self) {
+    fn was_refused(mut self) {
         self.withdraws = false;
     }
 }

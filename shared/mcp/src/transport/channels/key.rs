@@ -29,6 +29,16 @@ pub(crate) enum User {
     All(usize),
 }
 
+impl Kind {
+    /// Its name in the log.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "a program",
+            Self::Connection => "a connection",
+        }
+    }
+}
+
 impl Key {
     /// Whether no other conversation shares the connection.
     pub(crate) const fn is_one_conversation(&self) -> bool {

@@ -53,7 +53,7 @@ impl Channels {
         match timeout(within, self.greeter.greet(&channel, wanted.known)).await {
             Ok(Ok(handshake)) => {
                 let _first = channel.handshake.set(handshake);
-                tracing::info!(server = %channel.server, channel = channel.serial, version = channel.version(), "{peer} is up");
+                tracing::info!(server = %channel.server, channel = channel.serial, version = channel.version(), "{} is up", wanted.key.kind.name());
                 Ok(channel)
             }
             Ok(Err(trouble)) => {
