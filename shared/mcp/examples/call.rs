@@ -19,6 +19,7 @@ use toolfleet_mcp::{ClientOptions, Endpoint, EndpointTransport, McpClient, ToolC
 async fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let url = words.next().context("expected URL [TOOL JSON ...]")?.parse()?;
+    let transport = EndpointTransport::of_address(&url);
     let headers = reqwest::header::HeaderMap::new();
     let endpoint = Endpoint {
         server: ServerId::parse("example")?,
@@ -26,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
         headers,
         auth: None,
         tenant: None,
-        transport: EndpointTransport::Http,
+        transport,
     };
     let client =
         McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;

@@ -34,6 +34,16 @@ pub enum EndpointTransport {
     Program(Arc<Program>),
 }
 
+impl EndpointTransport {
+    /// What an address alone says: WebSocket by its scheme, else streamable HTTP.
+    pub fn of_address(url: &Url) -> Self {
+        match url.scheme() {
+            "ws" | "wss" => Self::WebSocket { stateless: false },
+            _ => Self::Http,
+        }
+    }
+}
+
 /// An MCP server, with the credentials of one tenant.
 #[derive(Clone)]
 pub struct Endpoint {

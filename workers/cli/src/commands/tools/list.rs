@@ -254,7 +254,7 @@ async fn of_url(url: &Url, output: &Output) -> Result<Exit, CommandError> {
         headers: HeaderMap::new(),
         auth: None,
         tenant: None,
-        transport: EndpointTransport::Http,
+        transport: EndpointTransport::of_address(url),
     };
     let listed = client().await?.list_tools(&endpoint, None, Instant::now() + LIST_TIME_OUT).await;
     let tools =
