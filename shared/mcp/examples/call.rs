@@ -21,14 +21,8 @@ async fn main() -> anyhow::Result<()> {
     let url = words.next().context("expected URL [TOOL JSON ...]")?.parse()?;
     let transport = EndpointTransport::of_address(&url);
     let headers = reqwest::header::HeaderMap::new();
-    let endpoint = Endpoint {
-        server: ServerId::parse("example")?,
-        url,
-        headers,
-        auth: None,
-        tenant: None,
-        transport,
-    };
+    let endpoint =
+        Endpoint { server: ServerId::parse("example")?, url, headers, auth: None, tenant: None, transport };
     let client =
         McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
     let mut called = false;

@@ -29,7 +29,9 @@ fn a_stream_is_named_by_its_transport_or_by_its_scheme() {
         let found = match &server.transport {
             Transport::Stream(stream) => Some(stream.kind),
             Transport::Http(_) => None,
-            other @ (Transport::Stdio(_) | Transport::Lambda(_) | Transport::OpenApi(_)) => panic!("{other:?}"),
+            other @ (Transport::Stdio(_) | Transport::Lambda(_) | Transport::OpenApi(_)) => {
+                panic!("{other:?}")
+            }
         };
         assert_eq!(found, kind, "{fields}");
         assert!(server.http().is_some() && server.is_mcp_endpoint() && server.lists_tools());

@@ -374,7 +374,7 @@ impl Place {
 }
 
 /// Reads the rest of a stream that has given its answer, so that its connection can be used again.
-fn finish_quietly(mut response: Response) {
+pub(crate) fn finish_quietly(mut response: Response) {
     if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
         return;
     }

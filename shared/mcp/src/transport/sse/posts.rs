@@ -13,7 +13,7 @@ use crate::transport::channels::channel::Poster;
 use crate::transport::connection::Connection;
 use crate::transport::http::cookies::Cookies;
 use crate::transport::http::requests::{Post, Transport};
-use crate::transport::http::stream::SIDE_REQUEST_TIMEOUT;
+use crate::transport::http::stream::{SIDE_REQUEST_TIMEOUT, finish_quietly};
 use crate::transport::request_error::RequestError;
 use crate::transport::sent::Sent;
 
@@ -35,6 +35,7 @@ impl Address {
         let post = Post { id, ..Post::plain(&self.endpoint, connection, "", body) };
         let response = self.transport.post(&post, sent).await?;
         if response.status().is_success() {
+            finish_quietly(response);
             return Ok(());
         }
         // No id of ours is 0.
