@@ -1,4 +1,4 @@
-"""A FastMCP server for tests of our client: `python fastmcp_server.py PORT`, then http://127.0.0.1:PORT/mcp.
+"""A FastMCP server for tests of our client: `python fastmcp_server.py PORT [sse]`, then http://127.0.0.1:PORT/mcp.
 
 It speaks both revisions of the protocol. `executions` returns how often `count` ran, which distinguishes a lost answer from a
 call that never ran.
@@ -81,4 +81,5 @@ def greet(who: str) -> str:
 
 
 if __name__ == "__main__":
-    server.run(transport="http", host="127.0.0.1", port=int(sys.argv[1]), show_banner=False)
+    transport = sys.argv[2] if len(sys.argv) > 2 else "http"
+    server.run(transport=transport, host="127.0.0.1", port=int(sys.argv[1]), show_banner=False)

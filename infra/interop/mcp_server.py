@@ -1,4 +1,4 @@
-"""A server on the reference package (PyPI mcp) for tests of our client: `python mcp_server.py PORT`.
+"""A server on the reference package (PyPI mcp) for tests of our client: `python mcp_server.py PORT [sse]`.
 
 It speaks both revisions of the protocol. Its counter is its only state.
 """
@@ -40,4 +40,5 @@ async def steps(n: int, ctx: Context) -> str:
 
 
 if __name__ == "__main__":
-    server.run(transport="streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    transport = sys.argv[2] if len(sys.argv) > 2 else "streamable-http"
+    server.run(transport=transport, host="127.0.0.1", port=int(sys.argv[1]))

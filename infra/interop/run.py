@@ -1,6 +1,6 @@
 """Runs the product as a user does, against third-party servers and clients.
 
-One `toolfleet dev --no-worker`, one `toolfleet-worker`, five MCP servers from npm, PyPI and crates.io, boto3 and the aws CLI: every
+One `toolfleet dev --no-worker`, one `toolfleet-worker`, MCP servers and bridges from npm, PyPI and crates.io, boto3 and the aws CLI: every
 check sends a message and reads the result and the audit record back from the tables.
 """
 
@@ -18,6 +18,7 @@ import time
 import uuid
 from pathlib import Path
 
+from bridges import Bridges
 from oauth import Guarded
 from shapes import odd_programs, shapes
 from stdio import none_left, programs, stdio
@@ -153,10 +154,11 @@ def run(processes, folder, check, boto3):
     peer = processes.start("rmcp", [BIN / "toolfleet-peer", ports["rmcp"]], port=ports["rmcp"])
 
     guarded = Guarded(processes, python, node, free_port)
+    bridges = Bridges(processes, HERE, python, node, everything, free_port)
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python, node, f"http://127.0.0.1:{ports['everything']}/mcp") + guarded.servers,
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python, node, f"http://127.0.0.1:{ports['everything']}/mcp") + guarded.servers + bridges.servers,
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -233,6 +235,7 @@ def run(processes, folder, check, boto3):
     check("server-everything has its long-running tool", long_tool is not None, everything_tools)
     send = lambda body: sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId="acme")
     started = stdio(check, worker, call, text, send, row, until, folder, long_tool)
+    bridges.check(check, call, text, send, row, until, long_tool)
     shapes(check, call, text, lambda *arguments: toolfleet(env, *arguments))
 
     call_id = str(uuid.uuid4())

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, EndpointTransport, McpClient, ToolCall};
 use toolfleet_mcp_protocol::ProtocolVersion;
 use toolfleet_peer::Generation;
 use toolfleet_peer::client::RmcpClient;
@@ -135,7 +135,7 @@ async fn measure(args: &McpCostArgs, generation: Generation) -> anyhow::Result<(
             headers: http::HeaderMap::new(),
             auth: None,
             tenant: Some(Tenant::parse("cost")?),
-            program: None,
+            transport: EndpointTransport::Http,
         },
     });
     let rmcp = Arc::new(RmcpClient::connect(&url, generation).await?);

@@ -31,7 +31,7 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, EndpointTransport, McpClient, ToolCall};
 
 use crate::bed::aws_options;
 use crate::endpoints;
@@ -153,7 +153,7 @@ async fn mcp(args: &PartsArgs) -> anyhow::Result<f64> {
         headers: http::HeaderMap::new(),
         auth: None,
         tenant: None,
-        program: None,
+        transport: EndpointTransport::Http,
     };
     let client = &client;
     cpu(args, move |n| async move {

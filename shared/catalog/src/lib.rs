@@ -34,7 +34,7 @@ pub use placeholders::LocalEnvironment;
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{
     HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,
-    StdioTransport, Transport,
+    StdioTransport, StreamKind, StreamTransport, Transport,
 };
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use toolfleet_catalog::{HttpTransport, Server, StdioTransport, Transport};
+use toolfleet_catalog::{HttpTransport, Server, StdioTransport, StreamKind, Transport};
 use toolfleet_core::credential::{Credential, Sensitive, Template};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_credentials::{Auth, Keyring};
-use toolfleet_mcp::{Endpoint, Fault, McpClient, Program};
+use toolfleet_mcp::{Endpoint, EndpointTransport, Fault, McpClient, Program};
 use url::Url;
 
 /// The most credentials that are kept; beyond it all are obtained again.
@@ -31,7 +31,7 @@ struct Known {
     /// Its address; of a program its name, as in `stdio:files`.
     url: Url,
     auth: Option<Arc<Auth>>,
-    program: Option<Arc<Program>>,
+    transport: EndpointTransport,
 }
 
 impl Credentials {
@@ -42,14 +42,14 @@ impl Credentials {
 
     /// The endpoint of the server for this tenant, or for no tenant. No secret is read yet.
     pub fn endpoint(&self, server: &Arc<Server>, tenant: Option<&Tenant>) -> Result<Endpoint, Fault> {
-        let Known { url, auth, program, .. } = self.known(server, tenant)?;
+        let Known { url, auth, transport, .. } = self.known(server, tenant)?;
         Ok(Endpoint {
             server: server.id.clone(),
             url,
             headers: HeaderMap::new(),
             auth,
             tenant: tenant.cloned(),
-            program,
+            transport,
         })
     }
 
@@ -59,19 +59,31 @@ impl Credentials {
         if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
             return Ok(found.clone());
         }
-        let (url, auth, program) = match &server.transport {
-            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, None),
-            Transport::Stdio(stdio) => (program_url(&server.id)?, None, Some(self.program(stdio))),
+        let over_http = EndpointTransport::Http;
+        let (url, auth, transport) = match &server.transport {
+            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, over_http),
+            Transport::Stream(stream) => {
+                let stateless = stream.stateless;
+                let transport = match stream.kind {
+                    StreamKind::Sse => EndpointTransport::Sse { stateless },
+                    StreamKind::WebSocket => EndpointTransport::WebSocket { stateless },
+                };
+                (stream.http.url.clone(), self.auth(&server.id, &stream.http)?, transport)
+            }
+            Transport::Stdio(stdio) => {
+                let program = EndpointTransport::Program(Arc::new(self.program(stdio)));
+                (program_url(&server.id)?, None, program)
+            }
             Transport::OpenApi(openapi) => {
-                (openapi.http.url.clone(), self.auth(&server.id, &openapi.http)?, None)
+                (openapi.http.url.clone(), self.auth(&server.id, &openapi.http)?, over_http)
             }
             Transport::Lambda(_) => {
                 let detail = format!("server `{}` is a function, which has no endpoint of MCP", server.id);
                 return Err(Fault::Credential { detail });
             }
         };
-        let (auth, program) = (auth.map(Arc::new), program.map(Arc::new));
-        let fresh = Known { server: Arc::clone(server), url, auth, program };
+        let auth = auth.map(Arc::new);
+        let fresh = Known { server: Arc::clone(server), url, auth, transport };
         if known.len() >= MAX {
             known.clear();
         }

@@ -176,7 +176,7 @@ pub struct EgressArgs {
         value_parser = milliseconds(1_000, 3_600_000)
     )]
     stdio_start: Duration,
-    /// How long an idle program is kept, in milliseconds.
+    /// How long an idle program, WebSocket or event stream is kept, in milliseconds.
     #[arg(
         long = "stdio-idle-ms",
         env = "TOOLFLEET_STDIO_IDLE_MS",

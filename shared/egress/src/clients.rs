@@ -83,14 +83,25 @@ impl ClientIdentity {
     }
 }
 
+/// Which versions of HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// HTTP/1.1 and HTTP/2, as the server has it.
+    Any,
+    /// HTTP/1.1 alone, in which a connection can be upgraded (RFC 9110, section 7.8).
+    One,
+}
+
 /// The clients: one without a certificate, and one for each certificate.
 #[derive(Debug)]
 pub struct HttpClients {
     plain: reqwest::Client,
+    /// The one without a certificate that speaks HTTP/1.1 alone.
+    upgrading: reqwest::Client,
     options: HttpOptions,
     policy: Arc<EgressPolicy>,
     /// The last used comes last.
-    by_identity: Mutex<Vec<(ClientIdentity, reqwest::Client)>>,
+    by_identity: Mutex<Vec<((ClientIdentity, HttpVersions), reqwest::Client)>>,
 }
 
 impl HttpClients {
@@ -99,7 +110,8 @@ impl HttpClients {
         let policy = EgressPolicy { proxies: options.proxies.hosts(), ..options.policy.clone() };
         let policy = Arc::new(policy);
         let plain = builder(&options, &policy)?.build()?;
-        Ok(Self { plain, options, policy, by_identity: Mutex::default() })
+        let upgrading = builder(&options, &policy)?.http1_only().build()?;
+        Ok(Self { plain, upgrading, options, policy, by_identity: Mutex::default() })
     }
 
     /// The policy that the clients enforce; a URL is to be checked against it before each request.
@@ -112,30 +124,42 @@ impl HttpClients {
         &self.plain
     }
 
-    /// The client that presents this certificate.
-    pub fn with_identity(&self, identity: Option<&ClientIdentity>) -> Result<reqwest::Client, IdentityError> {
+    /// The client that presents this certificate and speaks these versions.
+    pub fn with_identity(
+        &self,
+        identity: Option<&ClientIdentity>,
+        versions: HttpVersions,
+    ) -> Result<reqwest::Client, IdentityError> {
         let Some(identity) = identity else {
-            return Ok(self.plain.clone());
+            return Ok(match versions {
+                HttpVersions::Any => self.plain.clone(),
+                HttpVersions::One => self.upgrading.clone(),
+            });
         };
-        if let Some(known) = self.cached(identity) {
+        let key = (identity.clone(), versions);
+        if let Some(known) = self.cached(&key) {
             return Ok(known);
         }
         let builder = builder(&self.options, &self.policy).map_err(|_| IdentityError::Mismatch)?;
         let material =
             reqwest::Identity::from_pem(identity.0.as_bytes()).map_err(|_| IdentityError::Mismatch)?;
+        let builder = match versions {
+            HttpVersions::Any => builder,
+            HttpVersions::One => builder.http1_only(),
+        };
         let built = builder.identity(material).build().map_err(|_| IdentityError::Mismatch)?;
         let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
         if by_identity.len() >= MAX_IDENTITIES {
             by_identity.remove(0);
         }
-        by_identity.push((identity.clone(), built.clone()));
+        by_identity.push((key, built.clone()));
         Ok(built)
     }
 
     /// The cached client, which becomes the most recently used one.
-    fn cached(&self, identity: &ClientIdentity) -> Option<reqwest::Client> {
+    fn cached(&self, key: &(ClientIdentity, HttpVersions)) -> Option<reqwest::Client> {
         let mut by_identity = self.by_identity.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = by_identity.iter().position(|(known, _)| known == identity)?;
+        let at = by_identity.iter().position(|(known, _)| known == key)?;
         let used = by_identity.remove(at);
         let client = used.1.clone();
         by_identity.push(used);

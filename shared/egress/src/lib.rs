@@ -10,7 +10,7 @@ mod resolver;
 mod text;
 
 pub use body::{BodyError, ResponseBody};
-pub use clients::{BuildError, ClientIdentity, HttpClients, HttpOptions, IdentityError};
+pub use clients::{BuildError, ClientIdentity, HttpClients, HttpOptions, HttpVersions, IdentityError};
 pub use error::{EgressError, client_certificate_refused, error_detail, request_error};
 pub use policy::{AddressRefused, EgressPolicy, Network};
 pub use proxies::Proxies;

@@ -72,10 +72,13 @@ impl EgressPolicy {
             })
         };
         match url.scheme() {
-            "https" => {}
-            "http" if self.http => {}
+            "https" | "wss" => {}
+            "http" | "ws" if self.http => {}
             "http" => {
                 return refused("is addressed without TLS; use https, or set TOOLFLEET_ALLOW_HTTP=true");
+            }
+            "ws" => {
+                return refused("is addressed without TLS; use wss, or set TOOLFLEET_ALLOW_HTTP=true");
             }
             _ => return refused("is addressed by another scheme than https"),
         }
@@ -240,6 +243,10 @@ mod tests {
     fn https_is_required_unless_http_is_allowed() {
         let error = check(&EgressPolicy::public(), "http://example.com/").unwrap_err();
         assert!(error.contains("TOOLFLEET_ALLOW_HTTP"), "{error}");
+        let error = check(&EgressPolicy::public(), "ws://example.com/").unwrap_err();
+        assert!(error.contains("use wss, or set TOOLFLEET_ALLOW_HTTP=true"), "{error}");
+        assert_eq!(check(&EgressPolicy::public(), "wss://example.com/"), Ok(()));
+        check(&EgressPolicy::public(), "wss://10.0.0.1/").unwrap_err();
         assert_eq!(
             check(&EgressPolicy { http: true, ..EgressPolicy::public() }, "http://example.com/"),
             Ok(())

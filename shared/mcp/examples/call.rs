@@ -13,21 +13,16 @@ use tokio::time::Instant;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{ClientOptions, Endpoint, McpClient, ToolCall};
+use toolfleet_mcp::{ClientOptions, Endpoint, EndpointTransport, McpClient, ToolCall};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
     let url = words.next().context("expected URL [TOOL JSON ...]")?.parse()?;
+    let transport = EndpointTransport::of_address(&url);
     let headers = reqwest::header::HeaderMap::new();
-    let endpoint = Endpoint {
-        server: ServerId::parse("example")?,
-        url,
-        headers,
-        auth: None,
-        tenant: None,
-        program: None,
-    };
+    let endpoint =
+        Endpoint { server: ServerId::parse("example")?, url, headers, auth: None, tenant: None, transport };
     let client =
         McpClient::new(ClientOptions { reach: EgressPolicy::with_loopback(), ..ClientOptions::default() })?;
     let mut called = false;

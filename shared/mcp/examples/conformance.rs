@@ -17,7 +17,9 @@ use toolfleet_core::credential::{Credential, SecretRef};
 use toolfleet_core::ids::ServerId;
 use toolfleet_credentials::{CredentialError, Keyring, SecretText};
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{Answer, AnswerKind, ClientOptions, Endpoint, McpClient, RemoteTool, Resume, ToolCall};
+use toolfleet_mcp::{
+    Answer, AnswerKind, ClientOptions, Endpoint, EndpointTransport, McpClient, RemoteTool, Resume, ToolCall,
+};
 
 /// How often one tool may ask before it is given up.
 const MAX_QUESTIONS: usize = 5;
@@ -39,8 +41,14 @@ async fn main() -> anyhow::Result<()> {
     let headers = reqwest::header::HeaderMap::new();
     let auth = credential_in(&context)?
         .map(|credential| Arc::new(client.auth(&credential, [], &url, Arc::new(Context(context.clone())))));
-    let endpoint =
-        Endpoint { server: ServerId::parse("conformance")?, url, headers, auth, tenant: None, program: None };
+    let endpoint = Endpoint {
+        server: ServerId::parse("conformance")?,
+        url,
+        headers,
+        auth,
+        tenant: None,
+        transport: EndpointTransport::Http,
+    };
     let tools = client.list_tools(&endpoint, Some("conformance"), later()).await?;
     let listed = tools.iter().map(|tool| (tool.name.clone(), arguments_for(&tool.input_schema, &tools)));
     let mut calls: Vec<(String, Value)> = listed.collect();

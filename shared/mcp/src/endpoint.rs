@@ -1,4 +1,4 @@
-//! [`Endpoint`]: the address and credentials of a server.
+//! [`Endpoint`]: how a server is reached, and the credentials.
 //!
 //! **Invariant:** `Debug` prints no header value, whether it is marked as sensitive or not.
 
@@ -15,7 +15,36 @@ use url::Url;
 use crate::fault::Fault;
 use crate::transport::stdio::program::Program;
 
-/// An MCP server, with the credentials of one tenant: over streamable HTTP, or a program that is started here.
+/// How a server is reached.
+#[derive(Debug, Clone)]
+pub enum EndpointTransport {
+    /// By streamable HTTP, or where its address turns out to speak nothing else, as [`EndpointTransport::Sse`].
+    Http,
+    /// By the HTTP+SSE transport of MCP 2024-11-05.
+    Sse {
+        /// Whether it keeps nothing of a conversation, so that those of one tenant may share connections.
+        stateless: bool,
+    },
+    /// By WebSocket, a custom transport that the specification does not define.
+    WebSocket {
+        /// Whether it keeps nothing of a conversation, so that those of one tenant may share connections.
+        stateless: bool,
+    },
+    /// As a program that is started here; nothing is sent to the endpoint's address.
+    Program(Arc<Program>),
+}
+
+impl EndpointTransport {
+    /// What an address alone says: WebSocket by its scheme, else streamable HTTP.
+    pub fn of_address(url: &Url) -> Self {
+        match url.scheme() {
+            "ws" | "wss" => Self::WebSocket { stateless: false },
+            _ => Self::Http,
+        }
+    }
+}
+
+/// An MCP server, with the credentials of one tenant.
 #[derive(Clone)]
 pub struct Endpoint {
     /// Its name. What is learned about a server is kept under its name and address.
@@ -28,14 +57,51 @@ pub struct Endpoint {
     pub auth: Option<Arc<Auth>>,
     /// For whom it is called; sessions are never shared between tenants.
     pub tenant: Option<Tenant>,
-    /// A server that is a program: it is started here, and nothing is sent to `url`.
-    pub program: Option<Arc<Program>>,
+    /// How it is reached.
+    pub transport: EndpointTransport,
 }
 
 impl Endpoint {
+    /// Its program, if it is one.
+    pub fn program(&self) -> Option<&Arc<Program>> {
+        match &self.transport {
+            EndpointTransport::Program(program) => Some(program),
+            EndpointTransport::Http | EndpointTransport::Sse { .. } | EndpointTransport::WebSocket { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Whether requests and answers go over a connection that is kept, rather than one request at a time.
+    pub(crate) const fn is_connected(&self) -> bool {
+        match &self.transport {
+            EndpointTransport::Http => false,
+            EndpointTransport::Sse { .. }
+            | EndpointTransport::WebSocket { .. }
+            | EndpointTransport::Program(_) => true,
+        }
+    }
+
+    /// Whether conversations of one tenant may share its connections.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        match &self.transport {
+            EndpointTransport::Http => false,
+            EndpointTransport::Sse { stateless } | EndpointTransport::WebSocket { stateless } => *stateless,
+            EndpointTransport::Program(program) => program.keeps_nothing(),
+        }
+    }
+
+    /// What answers there, for people.
+    pub(crate) fn peer(&self) -> String {
+        match self.program() {
+            Some(program) => format!("the program `{}`", program.command()),
+            None => "the server".to_owned(),
+        }
+    }
+
     /// Obtains all secrets and tokens that the first request will need, so that what is missing is known before a call is claimed.
     pub async fn ready(&self) -> Result<(), Fault> {
-        if let Some(program) = &self.program {
+        if let Some(program) = self.program() {
             program.ready().await.map_err(|fault| program.scrub(fault))?;
         }
         match &self.auth {
@@ -47,14 +113,14 @@ impl Endpoint {
     /// Whether a credential of ours stands in the text.
     pub(crate) fn leaks_into(&self, text: &str) -> bool {
         self.auth.as_ref().is_some_and(|auth| auth.is_in(text))
-            || self.program.as_ref().is_some_and(|program| program.leaks_into(text))
+            || self.program().is_some_and(|program| program.leaks_into(text))
     }
 
     /// A JSON text without any credential of ours, or `None` where none stands in it.
     pub(crate) fn json_without_echo(&self, text: &str) -> Option<String> {
         let of_auth = self.auth.as_ref().and_then(|auth| auth.scrub_json(text));
         let so_far = of_auth.as_deref().unwrap_or(text);
-        let of_program = self.program.as_ref().and_then(|program| program.scrub_json(so_far));
+        let of_program = self.program().and_then(|program| program.scrub_json(so_far));
         of_program.or(of_auth)
     }
 
@@ -69,7 +135,7 @@ impl Endpoint {
             Some(auth) => auth.scrub_text(text),
             None => text,
         };
-        let text = match &self.program {
+        let text = match self.program() {
             Some(program) => program.scrub_words(text),
             None => text,
         };
@@ -91,7 +157,7 @@ impl fmt::Debug for Endpoint {
             .field("headers", &self.headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>())
             .field("auth", &self.auth)
             .field("tenant", &self.tenant)
-            .field("program", &self.program)
+            .field("transport", &self.transport)
             .finish()
     }
 }
@@ -106,7 +172,8 @@ mod tests {
         headers.insert("x-api-key", http::HeaderValue::from_static("hush"));
         let url = Url::parse("https://user:pass@example.com/mcp?key=hush").unwrap();
         let server = ServerId::parse("s").unwrap();
-        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None, program: None };
+        let endpoint =
+            Endpoint { server, url, headers, auth: None, tenant: None, transport: EndpointTransport::Http };
         let shown = format!("{endpoint:?}");
         assert!(!shown.contains("hush") && !shown.contains("pass") && shown.contains("x-api-key"), "{shown}");
     }

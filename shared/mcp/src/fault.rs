@@ -68,12 +68,12 @@ pub enum Fault {
         /// What the server says it supports.
         supported: Vec<String>,
     },
-    /// The server refuses a POST and answers a GET as the transport of 2024-11-05 does, which is not spoken here. Nothing was executed.
-    #[error(
-        "the server speaks the old HTTP+SSE transport of MCP 2024-11-05 at this address, which is not spoken here; register its streamable \
-         HTTP address (often the same host with the path `/mcp`), or a bridge to it as a program (such as `npx mcp-remote URL`)"
-    )]
-    OldTransport,
+    /// The address does not speak the transport that it is registered with. Nothing was executed.
+    #[error("the address does not speak the transport it is registered with: {detail}")]
+    WrongTransport {
+        /// What was expected, what was found, and the remedy.
+        detail: String,
+    },
     /// The server is asked in a session-bound version, which has nothing to resume. Nothing was sent.
     #[error("the server speaks {version} now, in which nothing can be resumed; it asked in a later version")]
     NotResumable {
@@ -195,6 +195,7 @@ impl Fault {
             Self::VersionUnsupported { supported } => {
                 Self::VersionUnsupported { supported: supported.into_iter().map(change).collect() }
             }
+            Self::WrongTransport { detail } => Self::WrongTransport { detail: change(detail) },
             Self::NotResumable { version } => Self::NotResumable { version: change(version) },
             Self::Rpc { code, message } => Self::Rpc { code, message: change(message) },
             Self::RpcAmbiguous { code, message } => Self::RpcAmbiguous { code, message: change(message) },
@@ -211,10 +212,7 @@ impl Fault {
             Self::Redirect { location, may_have_run } => {
                 Self::Redirect { location: change(location), may_have_run }
             }
-            Self::RateLimited { .. }
-            | Self::SessionLost
-            | Self::OldTransport
-            | Self::AnswerTooLarge { .. } => self,
+            Self::RateLimited { .. } | Self::SessionLost | Self::AnswerTooLarge { .. } => self,
         }
     }
 }

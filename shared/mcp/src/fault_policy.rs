@@ -58,6 +58,9 @@ impl Fault {
             Self::VersionUnsupported { .. } => "the server supports none of our MCP versions".to_owned(),
             Self::InvalidAnswer { .. } => "the server's answer is not valid MCP".to_owned(),
             Self::Redirect { .. } => "the server redirects".to_owned(),
+            Self::WrongTransport { .. } => {
+                "the address does not speak the transport it is registered with".to_owned()
+            }
             Self::AnswerLost { .. } => "the answer was lost".to_owned(),
             // These hold no text of the server.
             Self::Connect { .. }
@@ -67,7 +70,6 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::SessionLost
-            | Self::OldTransport
             | Self::NotResumable { .. }
             | Self::AnswerTooLarge { .. }
             | Self::AddressRefused { .. } => self.to_string(),
@@ -99,7 +101,7 @@ impl Fault {
             | Self::Forbidden { .. }
             | Self::Credential { .. }
             | Self::VersionUnsupported { .. }
-            | Self::OldTransport
+            | Self::WrongTransport { .. }
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::RpcAmbiguous { .. }
@@ -136,7 +138,7 @@ impl Fault {
             | Self::Credential { .. }
             | Self::CredentialPending { .. }
             | Self::VersionUnsupported { .. }
-            | Self::OldTransport
+            | Self::WrongTransport { .. }
             | Self::NotResumable { .. }
             | Self::AddressRefused { .. }
             | Self::Redirect { .. } => Blame::Configuration,
@@ -156,7 +158,7 @@ impl Fault {
             | Self::CredentialPending { .. }
             | Self::SessionLost
             | Self::VersionUnsupported { .. }
-            | Self::OldTransport
+            | Self::WrongTransport { .. }
             | Self::NotResumable { .. }
             | Self::Rpc { .. }
             | Self::ClientStatus { .. }
@@ -182,7 +184,7 @@ impl Fault {
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
-            Self::OldTransport => Code::TransportUnsupported,
+            Self::WrongTransport { .. } => Code::TransportUnsupported,
             Self::NotResumable { .. } => Code::NotResumable,
             Self::Rpc { .. } | Self::RpcAmbiguous { .. } => Code::RpcError,
             Self::AnswerLost { .. } => Code::AnswerLost,
@@ -215,6 +217,7 @@ mod tests {
             Fault::ClientStatus { status: 400, detail: words() },
             Fault::AnswerLost { detail: words() },
             Fault::InvalidAnswer { detail: words() },
+            Fault::WrongTransport { detail: words() },
             Fault::Redirect { location: words(), may_have_run: MayHaveRun::No },
         ];
         for fault in faults {

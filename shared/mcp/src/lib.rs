@@ -1,7 +1,8 @@
 //! The MCP client of the workers: one tool call in, one [`Answer`] or one [`Fault`] out.
 //!
 //! It speaks 2026-07-28 (stateless) and the session-bound revisions before it, discovers which one a server speaks, and keeps
-//! sessions per conversation. Servers are called over streamable HTTP, or are child processes that are called over stdio.
+//! sessions per conversation. Servers are called over streamable HTTP, over the older HTTP+SSE, over WebSocket, or are child processes that
+//! are called over stdio.
 //!
 //! Where to look: `client::call` is the order of a call, `client::negotiate` what happens before it, `client::remedy` what follows a
 //! refusal, `transport::exchange` one request and its answer, `transport::request_error` what an HTTP error means.
@@ -29,7 +30,7 @@ pub use client::entries::Entries;
 pub use client::options::ClientOptions;
 pub use client::state::McpClient;
 pub use client::tasks::TaskState;
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, EndpointTransport};
 pub use fault::{Fault, NotSentCause};
 pub use fault_policy::{refuses_by_status, refuses_request};
 pub use protocol::task::TaskHandle;

@@ -145,7 +145,14 @@ static RUNTIME: LazyLock<Runtime> =
 
 fn endpoint() -> Endpoint {
     let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
-    Endpoint { server, url, headers: http::HeaderMap::new(), auth: None, tenant: None, program: None }
+    Endpoint {
+        server,
+        url,
+        headers: http::HeaderMap::new(),
+        auth: None,
+        tenant: None,
+        transport: crate::endpoint::EndpointTransport::Http,
+    }
 }
 
 fn transport(max_body_bytes: u64) -> Transport {

@@ -92,8 +92,8 @@ impl Next {
     pub(crate) fn in_speech(self, connection: Connection<'_>) -> Self {
         let is_modern = match connection {
             Connection::Modern => true,
-            Connection::Child(child) => child.is_modern(),
-            Connection::Opening | Connection::Legacy(_) => false,
+            Connection::Channel(channel) => channel.is_modern(),
+            Connection::Opening | Connection::Posting(_) | Connection::Legacy(_) => false,
         };
         match self {
             Self::Cursor(cursor) if cursor.is_empty() && !is_modern => Self::None,

@@ -8,6 +8,8 @@
 mod addresses;
 #[path = "suite/answers.rs"]
 mod answers;
+#[path = "suite/connections.rs"]
+mod connections;
 #[path = "suite/eras.rs"]
 mod eras;
 #[path = "suite/faults.rs"]
@@ -36,5 +38,7 @@ mod tasks;
 mod tls;
 #[path = "suite/tokens.rs"]
 mod tokens;
+#[path = "suite/upgrades.rs"]
+mod upgrades;
 #[path = "suite/wrong_addresses.rs"]
 mod wrong_addresses;

@@ -52,7 +52,7 @@ impl<G: RequestGate> Executor for Executors<G> {
 
     async fn ready(&self, call: &Invocation<'_>, limits: ReadyLimits) -> Result<Ready<Target>, NotReady> {
         match &call.server.transport {
-            Transport::Http(_) | Transport::Stdio(_) => {
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => {
                 self.mcp.ready(call, limits).await.map(|ready| ready.map(Target::Mcp))
             }
             Transport::Lambda(_) => {
@@ -66,7 +66,7 @@ impl<G: RequestGate> Executor for Executors<G> {
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match &call.server.transport {
-            Transport::Http(_) | Transport::Stdio(_) => self.mcp.check(call),
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => self.mcp.check(call),
             Transport::Lambda(_) => self.lambda.check(call),
             Transport::OpenApi(_) => self.openapi.check(call),
         }
@@ -108,7 +108,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         attempt: Attempt<'_>,
     ) -> Result<(), Failure> {
         match &server.transport {
-            Transport::Http(_) | Transport::Stdio(_) => {
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => {
                 self.mcp.cancel(server, tenant, session, handle, attempt).await
             }
             Transport::Lambda(_) => self.lambda.cancel(server, tenant, session, handle, attempt).await,
@@ -122,7 +122,9 @@ impl<G: RequestGate> Executor for Executors<G> {
         Fut: Future<Output = Option<Outcome>> + Send,
     {
         match &call.server.transport {
-            Transport::Http(_) | Transport::Stdio(_) => self.mcp.cut(call, outcome, unbounded, fit).await,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => {
+                self.mcp.cut(call, outcome, unbounded, fit).await
+            }
             Transport::Lambda(_) => self.lambda.cut(call, outcome, unbounded, fit).await,
             Transport::OpenApi(_) => self.openapi.cut(call, outcome, unbounded, fit).await,
         }

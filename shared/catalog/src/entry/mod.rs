@@ -15,9 +15,10 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 25] = [
+const OWN: [&str; 26] = [
     "id",
     "url",
+    "transport",
     "command",
     "args",
     "env",
@@ -171,14 +172,18 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// `type` or `transport`: what the fleet speaks anyway, or what it does not speak.
+    /// `type` or `transport`: what the fleet finds out anyway, what it has to be told, or what it does not speak.
     fn transport(&mut self) -> Result<(), String> {
+        let mut spoken = None;
         for field in ["type", "transport", "transportType"] {
             let Some(value) = self.take(field) else {
                 continue;
             };
             let Some(word) = value.as_str() else {
-                return Err(format!("`{field}` is {}; accepted are `http` and `stdio`", kind(&value)));
+                return Err(format!(
+                    "`{field}` is {}; accepted are `http`, `sse`, `websocket` and `stdio`",
+                    kind(&value)
+                ));
             };
             let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
             let has = |field: &str| self.normal.server.get(field).is_some_and(|value| !value.is_null());
@@ -194,17 +199,12 @@ impl Reading<'_> {
                         return Err(format!("`{field}` is `{word}`, and `command` is missing"));
                     }
                 }
-                "sse" | "httpsse" => {
-                    return Err(format!(
-                        "`{field}` is `{word}`, the old HTTP+SSE transport of MCP 2024-11-05, which is not spoken here; give the server's \
-                         streamable HTTP address (often the same host with the path `/mcp`) and the type `http`, or start a bridge such \
-                         as `npx mcp-remote URL` as a `command`"
-                    ));
-                }
-                "ws" | "wss" | "websocket" => {
-                    return Err(format!(
-                        "`{field}` is `{word}`, and WebSocket is not spoken here; give the server's streamable HTTP address"
-                    ));
+                "sse" | "httpsse" | "ws" | "wss" | "websocket" => {
+                    if !has("url") {
+                        return Err(format!("`{field}` is `{word}`, and `url` is missing"));
+                    }
+                    spoken =
+                        Some(if plain.to_ascii_lowercase().contains("sse") { "sse" } else { "websocket" });
                 }
                 "sdk" | "builtin" | "inmemory" | "platform" => {
                     return Err(format!(
@@ -212,9 +212,13 @@ impl Reading<'_> {
                     ));
                 }
                 _ => {
-                    return Err(format!("`{field}` is {}; accepted are `http` and `stdio`", quoted(word)));
+                    let text = "accepted are `http`, `sse`, `websocket` and `stdio`";
+                    return Err(format!("`{field}` is {}; {text}", quoted(word)));
                 }
             }
+        }
+        if let Some(spoken) = spoken {
+            self.normal.server.insert("transport".to_owned(), Value::from(spoken));
         }
         Ok(())
     }

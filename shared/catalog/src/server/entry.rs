@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::Url;
 
-use super::http::HttpTransport;
+use super::http::{HttpTransport, StreamKind, StreamTransport};
 use super::lambda::{LambdaArn, LambdaPayload};
 use super::openapi::Interface;
 use super::registered::{Server, StdioTransport, Transport};
@@ -19,6 +19,7 @@ use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Templ
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
 use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_in_address};
+use toolfleet_core::redact::quoted;
 
 /// A server as a catalog writes it: the fields of every transport beside each other.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,9 +27,12 @@ use toolfleet_core::literal_secret::{is_placeholder, unfilled, wrong_in, wrong_i
 pub(crate) struct ServerEntry {
     /// Its id.
     pub(crate) id: ServerId,
-    /// Its streamable HTTP endpoint.
+    /// Its address.
     #[serde(default)]
     pub(crate) url: Option<Url>,
+    /// What is spoken there, where it is not streamable HTTP.
+    #[serde(default)]
+    pub(crate) transport: Option<String>,
     /// The OpenAPI document of the HTTP interface that it is, or the document's place.
     #[serde(default)]
     pub(crate) openapi: Option<serde_json::Value>,
@@ -56,7 +60,7 @@ pub(crate) struct ServerEntry {
     /// Where the program is started; without it where the worker is.
     #[serde(default)]
     pub(crate) cwd: Option<PathBuf>,
-    /// Whether the program keeps nothing of a conversation: then the conversations of one tenant share a few of it.
+    /// Whether the server keeps nothing of a conversation: then the conversations of one tenant share a few programs or connections.
     #[serde(default)]
     pub(crate) stateless: bool,
     /// The ARN of the Lambda function that it is, in the place of an address.
@@ -134,6 +138,7 @@ impl ServerEntry {
         Self {
             id,
             url: None,
+            transport: None,
             lambda: None,
             payload: None,
             target_name: None,
@@ -183,14 +188,18 @@ impl ServerEntry {
                 start_timeout_ms: self.start_timeout_ms,
             }),
             (None, Some(url), None) => {
+                let stream = stream_kind(entry, self.transport.as_deref(), &url)?;
                 check_url(entry, &url, self.client_certificate.is_some())?;
                 check_headers(entry, &self.headers, literals)?;
                 let (headers, auth) = (self.headers.clone(), self.auth.clone());
                 let client_certificate = self.client_certificate.clone();
                 let http = HttpTransport { url, headers, auth, client_certificate };
-                match self.openapi_transport(entry, http.clone())? {
-                    Some(openapi) => Transport::OpenApi(Box::new(openapi)),
-                    None => Transport::Http(Box::new(http)),
+                match (self.openapi_transport(entry, http.clone())?, stream) {
+                    (Some(openapi), _) => Transport::OpenApi(Box::new(openapi)),
+                    (None, Some(kind)) => {
+                        Transport::Stream(Box::new(StreamTransport { kind, http, stateless: self.stateless }))
+                    }
+                    (None, None) => Transport::Http(Box::new(http)),
                 }
             }
             (None, None, None) => return Err(without_transport(entry)),
@@ -212,21 +221,52 @@ impl ServerEntry {
 
 /// The error of an entry that names no transport.
 pub(super) fn without_transport(entry: &str) -> CatalogError {
-    let text = "is missing; give `url` (streamable HTTP), `command` (a program that speaks MCP on stdio), `lambda` (the ARN of a function) or `openapi` (the document of an HTTP interface)";
+    let text = "is missing; give `url` (streamable HTTP, or ws:// and wss:// for WebSocket), `command` (a program that speaks MCP on stdio), `lambda` (the ARN of a function) or `openapi` (the document of an HTTP interface)";
     invalid(&format!("{entry}.url"), text)
+}
+
+/// What is spoken over a connection that is kept, if that is what the entry names.
+fn stream_kind(entry: &str, word: Option<&str>, url: &Url) -> Result<Option<StreamKind>, CatalogError> {
+    let is_socket = matches!(url.scheme(), "ws" | "wss");
+    match word {
+        None if is_socket => Ok(Some(StreamKind::WebSocket)),
+        None => Ok(None),
+        Some("http") if !is_socket => Ok(None),
+        Some("sse") if !is_socket => Ok(Some(StreamKind::Sse)),
+        Some("websocket") if is_socket => Ok(Some(StreamKind::WebSocket)),
+        Some(word @ ("http" | "sse")) => {
+            let text = format!(
+                "has the scheme `{}`, which is WebSocket's, and `transport` is `{word}`; give an http or https address, or leave out \
+                 `transport`",
+                url.scheme()
+            );
+            Err(invalid(&format!("{entry}.url"), text))
+        }
+        Some("websocket") => {
+            let text = format!(
+                "has the scheme `{}`, and `transport` is `websocket`; give an address with wss, or ws without TLS",
+                url.scheme()
+            );
+            Err(invalid(&format!("{entry}.url"), text))
+        }
+        Some(other) => {
+            let text = format!("is {}; accepted are http, sse and websocket", quoted(other));
+            Err(invalid(&format!("{entry}.transport"), text))
+        }
+    }
 }
 
 fn check_url(entry: &str, url: &Url, with_certificate: bool) -> Result<(), CatalogError> {
     let at = format!("{entry}.url");
-    if !matches!(url.scheme(), "http" | "https") {
+    if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
         let scheme = url.scheme();
-        return Err(invalid(&at, format!("has the scheme `{scheme}`; accepted are http and https")));
+        return Err(invalid(&at, format!("has the scheme `{scheme}`; accepted are http, https, ws and wss")));
     }
     if let Some(text) = wrong_in_address(url) {
         return Err(invalid(&at, text));
     }
-    if with_certificate && url.scheme() != "https" {
-        let text = "is shown over TLS alone; give the server a url with https";
+    if with_certificate && !matches!(url.scheme(), "https" | "wss") {
+        let text = "is shown over TLS alone; give the server a url with https or wss";
         return Err(invalid(&format!("{entry}.client_certificate"), text));
     }
     Ok(())

@@ -11,7 +11,7 @@ mod program;
 mod registered;
 
 pub(crate) use entry::ServerEntry;
-pub use http::HttpTransport;
+pub use http::{HttpTransport, StreamKind, StreamTransport};
 pub(crate) use lambda::NO_FUNCTION;
 pub use lambda::{LambdaArn, LambdaPayload, LambdaTransport};
 pub use openapi::{Interface, OpenApiTransport};

@@ -10,6 +10,8 @@ use toolfleet_core::credential::Credential;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Http,
+    /// Over a connection that is kept.
+    Stream,
     Stdio,
     Lambda,
     OpenApi,
@@ -18,7 +20,7 @@ enum Kind {
 impl Kind {
     const fn field(self) -> &'static str {
         match self {
-            Self::Http => "url",
+            Self::Http | Self::Stream => "url",
             Self::Stdio => "command",
             Self::Lambda => "lambda",
             Self::OpenApi => "openapi",
@@ -31,7 +33,8 @@ impl Kind {
     const fn has_fields_of(self, owner: Self) -> bool {
         matches!(
             (self, owner),
-            (Self::Http | Self::OpenApi, Self::Http)
+            (Self::Http | Self::Stream | Self::OpenApi, Self::Http)
+                | (Self::Stream, Self::Stream)
                 | (Self::Stdio, Self::Stdio)
                 | (Self::Lambda, Self::Lambda)
                 | (Self::OpenApi, Self::OpenApi)
@@ -56,6 +59,10 @@ impl ServerEntry {
         if kind == Kind::Lambda {
             self.check_lambda_parts(entry)?;
         }
+        if kind == Kind::OpenApi && self.transport.as_deref().is_some_and(|word| word != "http") {
+            let text = "is for an MCP server, and this one is an HTTP interface (`openapi`); leave it out";
+            return Err(invalid(&format!("{entry}.transport"), text));
+        }
         if kind == Kind::OpenApi {
             self.check_openapi_parts(entry)?;
         }
@@ -65,7 +72,7 @@ impl ServerEntry {
     fn kind(&self, entry: &str) -> Result<Kind, CatalogError> {
         let given = [
             // Beside `openapi` the address is that of the interface.
-            (Kind::Http, self.url.is_some() && self.openapi.is_none()),
+            (self.of_address(), self.url.is_some() && self.openapi.is_none()),
             (Kind::Stdio, self.command.is_some()),
             (Kind::Lambda, self.lambda.is_some()),
             (Kind::OpenApi, self.openapi.is_some()),
@@ -79,6 +86,13 @@ impl ServerEntry {
                 Err(invalid(&format!("{entry}.{}", other.field()), text))
             }
         }
+    }
+
+    /// The kind of a server that has an address and no document; what its fields say of it is checked later.
+    fn of_address(&self) -> Kind {
+        let by_word = matches!(self.transport.as_deref(), Some("sse" | "websocket"));
+        let by_scheme = self.url.as_ref().is_some_and(|url| matches!(url.scheme(), "ws" | "wss"));
+        if by_word || by_scheme { Kind::Stream } else { Kind::Http }
     }
 
     fn has_no_parts_of_others(&self, kind: Kind, entry: &str) -> Result<(), CatalogError> {
@@ -100,12 +114,18 @@ impl ServerEntry {
             ("role_arn", Kind::Lambda, self.role_arn.is_none()),
             ("external_id", Kind::Lambda, self.external_id.is_none()),
         ];
-        let misplaced = parts.into_iter().find(|(_, owner, absent)| !kind.has_fields_of(*owner) && !absent);
+        let is_shared = kind == Kind::Stream || kind == Kind::Stdio;
+        let parts = parts.into_iter().filter(|(field, _, _)| *field != "stateless" || !is_shared);
+        let mut parts = parts.chain([("transport", Kind::Http, self.transport.is_none())]);
+        let misplaced = parts.find(|(_, owner, absent)| !kind.has_fields_of(*owner) && !absent);
         let Some((field, owner, _)) = misplaced else {
             return Ok(());
         };
         let remedy = match (owner, kind) {
             (Kind::Http, Kind::Stdio) => "; give a program its secrets in `env`",
+            (Kind::Stdio, Kind::Http) if field == "stateless" => {
+                "; a streamable HTTP server has no connection that is kept"
+            }
             (Kind::Http, Kind::Lambda) => {
                 "; the workers' own role invokes a function, or the one that `role_arn` names"
             }

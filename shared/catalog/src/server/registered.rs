@@ -9,7 +9,7 @@ use toolfleet_core::credential::Template;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;
 
-use super::http::HttpTransport;
+use super::http::{HttpTransport, StreamTransport};
 use super::lambda::LambdaTransport;
 use super::openapi::OpenApiTransport;
 
@@ -47,6 +47,8 @@ pub struct Server {
 pub enum Transport {
     /// By streamable HTTP.
     Http(Box<HttpTransport>),
+    /// By messages over a connection that is kept: WebSocket, or the HTTP+SSE transport of MCP 2024-11-05.
+    Stream(Box<StreamTransport>),
     /// As a program, on its stdin and stdout.
     Stdio(StdioTransport),
     /// As a Lambda function, which is invoked.
@@ -73,11 +75,12 @@ pub struct StdioTransport {
 }
 
 impl Server {
-    /// Its endpoint, if it is reached by HTTP.
+    /// Its endpoint, if it has an address.
     pub fn http(&self) -> Option<&HttpTransport> {
         match &self.transport {
             Transport::Http(http) => Some(http),
             Transport::OpenApi(openapi) => Some(&openapi.http),
+            Transport::Stream(stream) => Some(&stream.http),
             Transport::Stdio(_) | Transport::Lambda(_) => None,
         }
     }
@@ -85,7 +88,7 @@ impl Server {
     /// Its program, if it is one.
     pub const fn stdio(&self) -> Option<&StdioTransport> {
         match &self.transport {
-            Transport::Http(_) | Transport::Lambda(_) | Transport::OpenApi(_) => None,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Lambda(_) | Transport::OpenApi(_) => None,
             Transport::Stdio(program) => Some(program),
         }
     }
@@ -93,7 +96,7 @@ impl Server {
     /// Its function, if it is one.
     pub const fn lambda(&self) -> Option<&LambdaTransport> {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => None,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) | Transport::OpenApi(_) => None,
             Transport::Lambda(lambda) => Some(lambda),
         }
     }
@@ -101,7 +104,7 @@ impl Server {
     /// Its HTTP interface, if an OpenAPI document describes it.
     pub fn openapi(&self) -> Option<&OpenApiTransport> {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) | Transport::Lambda(_) => None,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) | Transport::Lambda(_) => None,
             Transport::OpenApi(openapi) => Some(openapi),
         }
     }
@@ -109,7 +112,7 @@ impl Server {
     /// Whether it is an MCP server that the MCP client reaches itself.
     pub const fn is_mcp_endpoint(&self) -> bool {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) => true,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) => true,
             Transport::Lambda(_) | Transport::OpenApi(_) => false,
         }
     }
@@ -117,7 +120,7 @@ impl Server {
     /// Whether it can be asked which tools it has.
     pub const fn lists_tools(&self) -> bool {
         match &self.transport {
-            Transport::Http(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
+            Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
             Transport::Lambda(_) => false,
         }
     }
@@ -138,6 +141,7 @@ impl Server {
     pub fn address(&self) -> String {
         match &self.transport {
             Transport::Http(http) => http.url.to_string(),
+            Transport::Stream(stream) => format!("{} {}", stream.kind.as_str(), stream.http.url),
             Transport::OpenApi(openapi) => format!("{} {}", openapi.http.url, openapi.interface.place),
             Transport::Stdio(StdioTransport { command, args, cwd, .. }) => {
                 serde_json::json!([command, args, cwd]).to_string()

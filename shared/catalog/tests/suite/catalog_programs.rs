@@ -45,7 +45,10 @@ fn a_programs_mistake_names_the_field_and_no_value() {
     };
     let url = "http://127.0.0.1/mcp";
     let cases = [
-        (json!({"id": "s"}), "servers.s.url: is missing; give `url` (streamable HTTP), `command`"),
+        (
+            json!({"id": "s"}),
+            "servers.s.url: is missing; give `url` (streamable HTTP, or ws:// and wss:// for WebSocket), `command`",
+        ),
         (with("url", json!(url)), "servers.s.command: is given beside `url`"),
         (
             json!({"id": "s", "url": url, "args": ["x"]}),

@@ -16,6 +16,7 @@ mod catalog_openapi;
 mod catalog_programs;
 mod catalog_properties;
 mod catalog_secrets;
+mod catalog_streams;
 mod configurations;
 mod own_form;
 mod registries;

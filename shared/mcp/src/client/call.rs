@@ -160,7 +160,7 @@ pub(crate) async fn answer(result: Box<RawValue>, tongue: Negotiated) -> Result<
 pub(crate) fn answered(kind: AnswerKind, result: Box<RawValue>, tongue: Negotiated) -> Answer {
     let protocol_version = tongue.version().to_owned();
     let mcp_session = match tongue {
-        Negotiated::Modern | Negotiated::Child(_) => None,
+        Negotiated::Modern | Negotiated::Channel(_) => None,
         Negotiated::Legacy(session) => session.id.map(|id| id.to_string()),
     };
     Answer { kind, result, protocol_version, mcp_session }

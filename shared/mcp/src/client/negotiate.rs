@@ -7,12 +7,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::client::state::{Negotiated, Shared};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointTransport};
 use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{METHOD_NOT_FOUND, MODERN, VERSION_UNSUPPORTED};
 use crate::session_store::{OpenSession, SessionStoreUnavailable};
 use crate::transport::http::session::Session;
+use crate::transport::http::wrong_address::ToldApart;
 use crate::transport::request_error::{RequestError, before_call};
 
 impl Shared {
@@ -22,8 +23,15 @@ impl Shared {
         endpoint: &Endpoint,
         conversation: Option<&str>,
     ) -> Result<Negotiated, Fault> {
-        if let Some(program) = &endpoint.program {
-            return self.children.lease(endpoint, program, conversation).await.map(Negotiated::Child);
+        if endpoint.is_connected() {
+            return self.channels.lease(endpoint, conversation).await.map(Negotiated::Channel);
+        }
+        if self.wrong_addresses.is_old_transport(endpoint).await {
+            match self.over_old_transport(endpoint, conversation).await {
+                // It is another server now.
+                Err(Fault::WrongTransport { .. } | Fault::ClientStatus { .. }) => {}
+                leased => return leased,
+            }
         }
         let asking = "asking the server which protocol it speaks";
         let mut turned = false;
@@ -48,9 +56,25 @@ impl Shared {
             // The server may have been assumed to be of this generation, or is another one now.
             self.eras.forget(endpoint).await;
             let transport = &self.exchange.transport;
-            let fault = Box::pin(self.wrong_addresses.told_apart(transport, endpoint, error)).await;
-            return Err(before_call(fault, "opening a session"));
+            return match Box::pin(self.wrong_addresses.told_apart(transport, endpoint, error)).await {
+                ToldApart::OldTransport => Box::pin(self.over_old_transport(endpoint, conversation)).await,
+                ToldApart::Fault(fault) => Err(before_call(fault, "opening a session")),
+            };
         }
+    }
+
+    /// The specification's rule for servers of 2024-11-05: `initialize` is refused, and a GET begins with the `endpoint` event.
+    async fn over_old_transport(
+        &self,
+        endpoint: &Endpoint,
+        conversation: Option<&str>,
+    ) -> Result<Negotiated, Fault> {
+        let old = Endpoint { transport: EndpointTransport::Sse { stateless: false }, ..endpoint.clone() };
+        let leased = self.channels.lease(&old, conversation).await;
+        if let Err(Fault::WrongTransport { .. } | Fault::ClientStatus { .. }) = &leased {
+            self.wrong_addresses.forget(endpoint).await;
+        }
+        leased.map(Negotiated::Channel)
     }
 
     /// The session that the fleet has of this conversation, or a new one that is registered before anything is said in it.

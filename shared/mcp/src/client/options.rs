@@ -34,7 +34,9 @@ pub struct ClientOptions {
     pub max_sessions: usize,
     /// How many programs one server that is a program may have running; beyond it unused ones are ended, and calls wait.
     pub max_children: usize,
-    /// How long a program that nobody uses is kept.
+    /// How many connections one server that is no program may have that are kept; beyond it unused ones are closed, and calls wait.
+    pub max_connections: usize,
+    /// How long a program or a connection that nobody uses is kept.
     pub child_idle: Duration,
     /// How long a program may take from its start to its first answer: some are downloaded first.
     pub child_start: Duration,
@@ -57,6 +59,7 @@ impl Default for ClientOptions {
             era_ttl: Duration::from_secs(3600),
             max_sessions: 50_000,
             max_children: 16,
+            max_connections: 256,
             child_idle: Duration::from_secs(600),
             child_start: Duration::from_secs(60),
             register: None,

@@ -11,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::fault::Fault;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{HEADER_MISMATCH, VERSION_UNSUPPORTED};
+use crate::transport::channels::channel::Channel;
 use crate::transport::discovery::era_among;
 use crate::transport::exchange::Liveness;
 use crate::transport::http::session::Session;
@@ -50,8 +51,7 @@ impl Shared {
         let cured = match refused.tongue {
             Negotiated::Legacy(session) => self.cure_legacy(refused, session, &refusal, taken).await?,
             Negotiated::Modern => self.cure_modern(refused, &refusal, taken).await?,
-            // Whatever it answers, it is up and greeted.
-            Negotiated::Child(_) => false,
+            Negotiated::Channel(channel) => cure_channel(refused, channel, &refusal, taken),
         };
         if cured && (refused.repeatable || error.proves_nothing_ran()) {
             return Ok(());
@@ -124,4 +124,16 @@ impl Shared {
             Some(_) | None => Ok(false),
         }
     }
+}
+
+/// Retires a connection whose session the server does not know any more: by HTTP+SSE a message is then refused with a status. Whatever else
+/// is answered over a connection that is kept, the server is up and greeted.
+fn cure_channel(refused: Refused<'_>, channel: &Channel, refusal: &Refusal, taken: &mut Taken) -> bool {
+    let existed_before = channel.born < refused.begun;
+    if !existed_before || !refusal.denies_posting() {
+        return false;
+    }
+    channel.retire();
+    // A gateway in front of the server may answer 503, so that it is only a reason to open another connection.
+    refusal.status != 503 && !std::mem::replace(&mut taken.session, true)
 }

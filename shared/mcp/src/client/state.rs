@@ -15,16 +15,17 @@ use crate::endpoint::Endpoint;
 use crate::protocol::wire::{ClientInfo, MODERN};
 use crate::session_store::{OpenSession, SessionStore};
 use crate::tools::Mirrored;
+use crate::transport::channels::channel::Lease;
+use crate::transport::channels::handshake::Greeter;
+use crate::transport::channels::pool::Pool;
+use crate::transport::channels::table::Limits;
 use crate::transport::connection::Connection;
 use crate::transport::exchange::Exchange;
 use crate::transport::http::requests::Transport;
 use crate::transport::http::session::{Session, Sessions};
 use crate::transport::http::stream::SIDE_REQUEST_TIMEOUT;
 use crate::transport::http::wrong_address::WrongAddresses;
-use crate::transport::stdio::child::Lease;
-use crate::transport::stdio::children::Limits;
-use crate::transport::stdio::handshake::Greeter;
-use crate::transport::stdio::pool::Pool;
+use crate::transport::websocket::open::http_url;
 
 /// The MCP client. Clones share connections and everything learned.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) eras: RevisionCache,
     pub(crate) wrong_addresses: WrongAddresses,
     pub(crate) sessions: Sessions,
-    pub(crate) children: Pool,
+    pub(crate) channels: Pool,
     pub(crate) register: Option<Arc<dyn SessionStore>>,
     pub(crate) mirrored: Mirrored,
     cognito_endpoint: Option<Url>,
@@ -47,7 +48,7 @@ pub(crate) struct Shared {
 pub(crate) enum Negotiated {
     Modern,
     Legacy(Session),
-    Child(Lease),
+    Channel(Lease),
 }
 
 impl Negotiated {
@@ -55,7 +56,7 @@ impl Negotiated {
         match self {
             Self::Modern => Connection::Modern,
             Self::Legacy(session) => Connection::Legacy(session),
-            Self::Child(child) => Connection::Child(child),
+            Self::Channel(channel) => Connection::Channel(channel),
         }
     }
 
@@ -63,7 +64,7 @@ impl Negotiated {
         match self {
             Self::Modern => MODERN,
             Self::Legacy(session) => session.version,
-            Self::Child(child) => child.version(),
+            Self::Channel(channel) => channel.version(),
         }
     }
 }
@@ -74,18 +75,20 @@ impl McpClient {
         let clients = Arc::new(HttpClients::new(options.http())?);
         let info = ClientInfo { name: options.client_name, version: options.client_version };
         let limits = Limits {
-            max_children: options.max_children,
+            max_programs: options.max_children,
+            max_connections: options.max_connections,
             idle: options.child_idle,
             start_within: options.child_start,
-            max_line_bytes: options.max_body_bytes,
+            max_message_bytes: options.max_body_bytes,
         };
         let max_body_bytes = options.max_body_bytes;
         let transport = Transport { clients, info: info.clone(), max_body_bytes };
         let exchange = Exchange::new(transport);
         let greeter = Greeter { info, ids: Arc::clone(&exchange.ids) };
+        let channels = Pool::new(limits, greeter, exchange.transport.aside());
         Ok(Self(Arc::new(Shared {
             exchange,
-            children: Pool::new(limits, greeter),
+            channels,
             eras: RevisionCache::new(options.era_ttl),
             wrong_addresses: WrongAddresses::default(),
             sessions: Sessions::new(options.max_sessions),
@@ -104,6 +107,7 @@ impl McpClient {
         keyring: Arc<dyn Keyring>,
     ) -> Auth {
         let transport = &self.0.exchange.transport;
+        let server = &http_url(server);
         let clients = &transport.clients;
         let http = TokenHttpClient { http: clients.plain().clone(), policy: Arc::clone(clients.policy()) };
         let cognito_endpoint = self.0.cognito_endpoint.clone();
@@ -112,7 +116,7 @@ impl McpClient {
 
     /// Ends the conversation's session at the server, as far as it can be reached.
     pub async fn end_conversation(&self, endpoint: &Endpoint, conversation: &str) {
-        self.0.children.end(&endpoint.server, endpoint.tenant.as_ref(), conversation);
+        self.0.channels.end(&endpoint.server, endpoint.tenant.as_ref(), conversation);
         let end = async {
             if let Some(session) = self.0.sessions.take(endpoint, conversation).await
                 && session.id.is_some()
@@ -144,7 +148,7 @@ impl McpClient {
     /// The conversations that this client has sessions or programs of, each once.
     pub fn conversations(&self) -> BTreeSet<(Tenant, String)> {
         let mut all = self.0.sessions.conversations();
-        all.append(&mut self.0.children.conversations());
+        all.append(&mut self.0.channels.conversations());
         all
     }
 
@@ -156,27 +160,28 @@ impl McpClient {
 
     /// How many servers that are programs run.
     pub fn programs(&self) -> usize {
-        self.0.children.count()
+        self.0.channels.programs()
     }
 
-    /// Ends all programs, and waits a few seconds at most until nothing of them is left. None is started any more.
+    /// Ends all programs and connections that are kept, and waits a few seconds at most until nothing of them is left. None is started any
+    /// more.
     pub async fn close(&self) {
-        self.0.children.close().await;
+        self.0.channels.close().await;
     }
 
     /// Forgets a conversation that is over.
     pub fn forget_conversation(&self, tenant: &Tenant, conversation: &str) {
         self.0.sessions.forget_all(tenant, conversation);
-        self.0.children.end_conversation(tenant, conversation);
+        self.0.channels.end_conversation(tenant, conversation);
     }
 }
 
 impl Shared {
-    /// What is known of a server that is a program, for a call whose time is over.
+    /// What is known of a connection that is kept, for a call whose time is over.
     pub(crate) fn standing(&self, endpoint: &Endpoint, conversation: Option<&str>) -> String {
-        if endpoint.program.is_none() {
+        if !endpoint.is_connected() {
             return String::new();
         }
-        self.children.standing(endpoint, conversation)
+        self.channels.standing(endpoint, conversation)
     }
 }

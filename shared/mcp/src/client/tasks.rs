@@ -211,7 +211,14 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("x-api-key", secret);
         let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
-        let endpoint = Endpoint { server, url, headers, auth: None, tenant: None, program: None };
+        let endpoint = Endpoint {
+            server,
+            url,
+            headers,
+            auth: None,
+            tenant: None,
+            transport: crate::endpoint::EndpointTransport::Http,
+        };
         let question = TaskQuestion {
             endpoint: &endpoint,
             conversation: None,

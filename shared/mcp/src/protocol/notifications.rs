@@ -87,7 +87,14 @@ mod tests {
         secret.set_sensitive(true);
         headers.insert("authorization", secret);
         let (server, url) = (ServerId::parse("s").unwrap(), "https://example.com/mcp".parse().unwrap());
-        Endpoint { server, url, headers, auth: None, tenant: None, program: None }
+        Endpoint {
+            server,
+            url,
+            headers,
+            auth: None,
+            tenant: None,
+            transport: crate::endpoint::EndpointTransport::Http,
+        }
     }
 
     fn told(method: &str, params: &str) -> Option<ProgressNote> {

@@ -29,8 +29,10 @@ impl<'a> Withdrawal<'a> {
     ) -> Self {
         let session = match connection {
             Connection::Legacy(session) => Some(session),
-            // What a child was asked, it withdraws itself.
-            Connection::Modern | Connection::Opening | Connection::Child(_) => None,
+            // What a channel was asked, it withdraws itself.
+            Connection::Modern | Connection::Opening | Connection::Posting(_) | Connection::Channel(_) => {
+                None
+            }
         };
         Self { transport, endpoint, session, id, sent: sent.clone() }
     }

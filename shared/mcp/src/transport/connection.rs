@@ -1,7 +1,8 @@
-//! How a request is sent: over HTTP in one of the protocol revisions, or to a child process.
+//! How a request is sent: over HTTP in one of the protocol revisions, or over a connection that is kept.
 
+use crate::transport::channels::channel::Channel;
+use crate::transport::http::cookies::Cookies;
 use crate::transport::http::session::Session;
-use crate::transport::stdio::child::Child;
 
 /// Which generation a request is written in.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,8 @@ pub(crate) enum Connection<'a> {
     Opening,
     /// Within a session.
     Legacy(&'a Session),
-    /// With a program of ours, in whichever generation it speaks.
-    Child(&'a Child),
+    /// A message to a server whose answers come on an event stream of its own; sticky load balancers set the cookies.
+    Posting(&'a Cookies),
+    /// Over a connection that is kept, in whichever generation the server speaks.
+    Channel(&'a Channel),
 }

@@ -55,7 +55,7 @@ pub(crate) fn era_despite(error: RequestError) -> Result<ProtocolRevision, Reque
         | Fault::CredentialPending { .. }
         | Fault::AddressRefused { .. }
         | Fault::SessionLost
-        | Fault::OldTransport
+        | Fault::WrongTransport { .. }
         | Fault::NotResumable { .. }
         | Fault::AnswerLost { .. }
         | Fault::AttemptTimeout { .. }

@@ -75,8 +75,10 @@ impl Exchange {
     fn meta<'a>(&'a self, connection: Connection<'_>) -> Meta<'a> {
         match connection {
             Connection::Modern => Meta::modern(&self.transport.info),
-            Connection::Child(child) if child.is_modern() => Meta::modern(&self.transport.info),
-            Connection::Child(_) | Connection::Opening | Connection::Legacy(_) => Meta::legacy(),
+            Connection::Channel(channel) if channel.is_modern() => Meta::modern(&self.transport.info),
+            Connection::Channel(_) | Connection::Opening | Connection::Posting(_) | Connection::Legacy(_) => {
+                Meta::legacy()
+            }
         }
     }
 

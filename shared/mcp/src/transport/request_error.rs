@@ -186,6 +186,11 @@ impl Refusal {
         }
     }
 
+    /// How servers refuse a message of the HTTP+SSE transport whose stream they do not know any more.
+    pub(crate) fn denies_posting(&self) -> bool {
+        matches!(self.status, 400 | 404 | 410 | 503) && !self.with_our_id && !self.may_be_answer
+    }
+
     /// Whether a session that has died could be the cause. It is no proof, only a reason to ask the server.
     pub(crate) fn may_mean_a_dead_session(&self) -> bool {
         match (self.status, self.code) {
@@ -224,7 +229,7 @@ pub(crate) fn before_call(fault: Fault, doing: &str) -> Fault {
         | Fault::AddressRefused { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
-        | Fault::OldTransport
+        | Fault::WrongTransport { .. }
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::ClientStatus { .. } => fault,

@@ -9,7 +9,9 @@ use toolfleet_core::credential::Template;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::progress::{Amount, LogLine, Progress, ProgressNote};
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, Fault, McpClient, Program, ToolCall};
+use toolfleet_mcp::{
+    Answer, ClientOptions, Endpoint, EndpointTransport, Fault, McpClient, Program, ToolCall,
+};
 use toolfleet_testkit::{ScriptedProgram, is_there};
 
 use crate::support::{later, raw, soon};
@@ -39,7 +41,7 @@ pub(crate) fn endpoint_of(program: Program) -> Endpoint {
         headers: http::HeaderMap::new(),
         auth: None,
         tenant: Some(Tenant::parse("acme").unwrap()),
-        program: Some(Arc::new(program)),
+        transport: EndpointTransport::Program(Arc::new(program)),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_egress::EgressPolicy;
-use toolfleet_mcp::{Answer, ClientOptions, Endpoint, Fault, McpClient, ToolCall};
+use toolfleet_mcp::{Answer, ClientOptions, Endpoint, EndpointTransport, Fault, McpClient, ToolCall};
 use toolfleet_testkit::MockMcp;
 
 /// What reaches servers of this machine.
@@ -30,7 +30,7 @@ pub(crate) fn endpoint(url: &str) -> Endpoint {
         headers: http::HeaderMap::new(),
         auth: None,
         tenant: Some(Tenant::parse("acme").unwrap()),
-        program: None,
+        transport: EndpointTransport::Http,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use toolfleet_core::outcome::{Code, MayHaveRun};
+use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_mcp::{Fault, ToolCall};
 
 use crate::support::{client, endpoint, later, raw};
@@ -75,21 +75,30 @@ fn is_whole(request: &[u8]) -> bool {
 }
 
 const REFUSED: &str = "HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const BAD_REQUEST: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 16\r\nconnection: close\r\n\r\nCannot POST /sse";
 const OLD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\n: hi\r\nid: 1\r\nevent: endpoint\r\ndata: /messages?s=1\r\n\r\n";
 const OTHER: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: message\ndata: {}\n\n";
 
 #[tokio::test]
-async fn the_old_transport_is_told_by_its_endpoint_event_and_remembered() {
-    for post in [REFUSED, NOT_FOUND] {
+async fn the_old_transport_is_told_by_its_endpoint_event() {
+    for post in [REFUSED, NOT_FOUND, BAD_REQUEST] {
         let server = Server::start(post, OLD).await;
-        let fault = server.call("/sse", 3).await;
-        assert_eq!(fault, Fault::OldTransport);
-        assert_eq!((fault.code(), fault.may_have_run()), (Code::TransportUnsupported, MayHaveRun::No));
-        assert!(fault.to_string().contains("2024-11-05") && fault.to_string().contains("`/mcp`"), "{fault}");
+        // Its address for messages refuses them, too.
+        let fault = server.call("/sse", 1).await;
+        assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault}");
+        assert!(fault.to_string().contains("HTTP 40"), "{fault}");
         let gets = server.gets();
-        assert_eq!(gets.len(), 1, "three calls ask once");
+        assert_eq!(gets.len(), 2, "one to look, and one that is the stream");
         assert!(gets[0].to_ascii_lowercase().contains("accept: text/event-stream"), "{}", gets[0]);
+        let posts = server
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| request.starts_with("POST /messages?s=1 "))
+            .count();
+        assert!(posts >= 1, "the message went to the address that the stream named");
     }
 }
 

@@ -61,7 +61,7 @@ async fn exchange(reader: Reader, writer: Writer, shown: Option<Vec<u8>>, state:
 }
 
 pub(super) struct Connection {
-    reader: BufReader<Reader>,
+    pub(super) reader: BufReader<Reader>,
     pub(super) writer: Writer,
     /// The client's certificate.
     shown: Option<Vec<u8>>,
@@ -84,9 +84,16 @@ impl Connection {
             () = state.pass_gate(request.method()) => {}
             () = self.hang_up() => return Ok(false),
         }
-        match fault {
-            Some(fault) => self.misbehave(&request, fault).await,
-            None => self.behave(&request).await,
+        match (Place::of(&request), fault) {
+            (Place::Messages(stream), fault) => self.take_message(&request, stream, fault).await,
+            (_, Some(fault)) => self.misbehave(&request, fault).await,
+            (Place::WebSocket, None) => self.websocket(&request).await,
+            (Place::Stream, None) => self.event_stream().await,
+            (Place::StreamPost, None) => {
+                self.write(&Reply::empty(405)).await?;
+                Ok(true)
+            }
+            (Place::Http, None) => self.behave(&request).await,
         }
     }
 
@@ -112,15 +119,9 @@ impl Connection {
         if !sse {
             return Reply::json(200, body);
         }
-        let token = request.body.pointer("/params/_meta/progressToken").cloned().unwrap_or(Value::Null);
-        let mut events = String::new();
-        for step in 1..=progress {
-            let params = json!({ meta_key::PROGRESS_TOKEN: token, "progress": step, "total": progress });
-            let notification = json!(Request::notification(method::PROGRESS, Some(params)));
-            events.push_str(&format!("event: message\ndata: {notification}\n\n"));
-        }
-        events.push_str(&format!("event: message\ndata: {body}\n\n"));
-        Reply::events(events)
+        let mut messages = progress_of(request, progress);
+        messages.push(body);
+        Reply::events(messages.iter().map(|message| format!("event: message\ndata: {message}\n\n")).collect())
     }
 
     /// Runs the tool the request names, if it would have been accepted.
@@ -131,8 +132,7 @@ impl Connection {
 
     /// Waits until the client hangs up, and counts that.
     pub(super) async fn hang_up(&mut self) {
-        let mut sink = [0; 64];
-        while matches!(self.reader.read(&mut sink).await, Ok(read) if read > 0) {}
+        read_away(&mut self.reader).await;
         self.state.lock().hang_ups += 1;
         self.state.departure.notify_waiters();
     }
@@ -142,6 +142,22 @@ impl Connection {
         self.writer.write_all(format!("{head}{}", reply.body).as_bytes()).await?;
         self.writer.flush().await
     }
+}
+
+/// Reads and drops until the client hangs up.
+pub(super) async fn read_away(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut sink = [0; 64];
+    while matches!(reader.read(&mut sink).await, Ok(read) if read > 0) {}
+}
+
+/// That many progress notifications of a request.
+pub(super) fn progress_of(request: &Recorded, times: u32) -> Vec<String> {
+    let token = request.body.pointer("/params/_meta/progressToken").cloned().unwrap_or(Value::Null);
+    let told = |step| {
+        let params = json!({ meta_key::PROGRESS_TOKEN: token, "progress": step, "total": times });
+        json!(Request::notification(method::PROGRESS, Some(params))).to_string()
+    };
+    (1..=times).map(told).collect()
 }
 
 /// A response head; without a length the body lasts until the connection ends.
@@ -161,6 +177,31 @@ pub(super) fn id_of(request: &Recorded) -> Value {
     request.body.get("id").cloned().unwrap_or(Value::Null)
 }
 
+/// What is at the address of a request.
+enum Place {
+    Http,
+    WebSocket,
+    /// The event stream of the old transport.
+    Stream,
+    /// A POST to the address of the stream, as a newer client sends it first.
+    StreamPost,
+    /// The address that takes the messages of a stream.
+    Messages(u64),
+}
+
+impl Place {
+    fn of(request: &Recorded) -> Self {
+        let message = request.path.strip_prefix("/message?session=").and_then(|number| number.parse().ok());
+        match (request.http_method.as_str(), request.path.as_str(), message) {
+            ("POST", _, Some(number)) => Self::Messages(number),
+            ("GET", "/sse", _) => Self::Stream,
+            (_, "/sse", _) => Self::StreamPost,
+            ("GET", _, _) if request.header("upgrade").is_some() => Self::WebSocket,
+            (_, _, _) => Self::Http,
+        }
+    }
+}
+
 fn record(message: &Message) -> Recorded {
     let text = String::from_utf8_lossy(&message.body).into_owned();
     Recorded {
@@ -168,10 +209,14 @@ fn record(message: &Message) -> Recorded {
         path: message.word(1).to_owned(),
         headers: message.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.clone())).collect(),
         // serde_json refuses half a surrogate pair; a test that needs it reads `text`.
-        body: serde_json::from_str(&text)
-            .or_else(|_| serde_json::from_str(&text.replace("\\ud", "\\uf")))
-            .unwrap_or(Value::Null),
+        body: value_of(&text),
         text,
         client_certificate: None,
     }
+}
+
+pub(super) fn value_of(text: &str) -> Value {
+    serde_json::from_str(text)
+        .or_else(|_| serde_json::from_str(&text.replace("\\ud", "\\uf")))
+        .unwrap_or(Value::Null)
 }

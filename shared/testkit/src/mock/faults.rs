@@ -52,7 +52,7 @@ impl Connection {
                 }
                 self.behave(request).await
             }
-            MockFault::CloseBeforeExecuting => Ok(false),
+            MockFault::CloseBeforeExecuting | MockFault::CloseWith { .. } => Ok(false),
             MockFault::NeverAnswer => {
                 self.hang_up().await;
                 Ok(false)
@@ -117,6 +117,7 @@ impl Connection {
             | MockFault::Status { .. }
             | MockFault::Rpc { .. }
             | MockFault::CloseBeforeExecuting
+            | MockFault::CloseWith { .. }
             | MockFault::CloseBeforeAnswer
             | MockFault::NeverAnswer
             | MockFault::Redirect(_)

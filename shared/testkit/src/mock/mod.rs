@@ -16,6 +16,7 @@
 
 mod answer;
 mod connection;
+mod event_stream;
 mod faults;
 mod protocol;
 mod recorded;
@@ -24,6 +25,8 @@ mod rounds;
 mod script;
 mod state;
 mod tasks;
+mod web_frame;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -94,6 +97,39 @@ impl MockMcp {
     pub fn url(&self) -> String {
         let origin = if self.tls { "https://localhost" } else { "http://127.0.0.1" };
         format!("{origin}:{}/mcp", self.port)
+    }
+
+    /// Its address as a WebSocket: `ws://127.0.0.1:port/ws`, over TLS `wss://localhost:port/ws`.
+    pub fn ws_url(&self) -> String {
+        let origin = if self.tls { "wss://localhost" } else { "ws://127.0.0.1" };
+        format!("{origin}:{}/ws", self.port)
+    }
+
+    /// The address of its event stream in the HTTP+SSE transport of 2024-11-05: `http://127.0.0.1:port/sse`.
+    pub fn sse_url(&self) -> String {
+        let origin = if self.tls { "https://localhost" } else { "http://127.0.0.1" };
+        format!("{origin}:{}/sse", self.port)
+    }
+
+    /// Makes its event streams of 2024-11-05 name this address for messages.
+    pub fn names_address(&self, address: &str) {
+        self.state.lock().message_address = Some(address.to_owned());
+    }
+
+    /// Makes it choose this subprotocol of a WebSocket in place of `mcp`.
+    pub fn chooses_subprotocol(&self, name: &str) {
+        self.state.lock().subprotocol = Some(name.to_owned());
+    }
+
+    /// How many WebSockets, and event streams of 2024-11-05, were opened.
+    pub fn connections_opened(&self) -> u64 {
+        let inner = self.state.lock();
+        inner.sockets_opened + inner.streams_opened
+    }
+
+    /// How many of its WebSocket pings were answered. It sends one before each message that it answers.
+    pub fn pongs(&self) -> u64 {
+        self.state.lock().pongs
     }
 
     /// The port it listens on.
@@ -179,7 +215,9 @@ impl MockMcp {
 
     /// Removes every queued fault.
     pub fn behave(&self) {
-        self.state.lock().scripts.clear();
+        let mut inner = self.state.lock();
+        (inner.message_address, inner.subprotocol) = (None, None);
+        inner.scripts.clear();
     }
 
     /// Changes the protocol revision, as an upgrade does. All sessions are lost.
@@ -193,6 +231,7 @@ impl MockMcp {
     pub fn lose_sessions(&self, form: SessionLoss) {
         let mut inner = self.state.lock();
         inner.sessions.clear();
+        inner.streams.clear();
         inner.session_loss = form;
     }
 

@@ -18,6 +18,9 @@ const MODERN: &str = ProtocolVersion::MODERN.as_str();
 const LEGACY: [ProtocolVersion; 4] = ProtocolVersion::LEGACY;
 const LATEST: &str = ProtocolVersion::LATEST_LEGACY.as_str();
 
+/// What stands in the place of the HTTP method of a message over a WebSocket.
+pub(super) const WEB_SOCKET: &str = "WEBSOCKET";
+
 /// The result of the checks of a request.
 #[derive(Debug)]
 pub(super) enum Checked {
@@ -30,6 +33,9 @@ pub(super) enum Checked {
 /// Checks a request before its tool runs.
 pub(super) fn check(inner: &mut Inner, request: &Recorded) -> Checked {
     let id = request.body.get("id").cloned().unwrap_or(Value::Null);
+    if request.http_method == WEB_SOCKET || request.path.starts_with("/message?") {
+        return check_message(inner, request, &id);
+    }
     let version_header = request.header(header::PROTOCOL_VERSION).unwrap_or_default();
     let modern = match inner.revision {
         ProtocolRevision::Modern => true,
@@ -37,6 +43,47 @@ pub(super) fn check(inner: &mut Inner, request: &Recorded) -> Checked {
         ProtocolRevision::Both => !version_header.is_empty() && !is_legacy(version_header),
     };
     if modern { check_modern(inner, request, &id) } else { check_legacy(inner, request, &id) }
+}
+
+/// Checks a message over a connection that is its session: no header says anything of it.
+fn check_message(inner: &mut Inner, request: &Recorded, id: &Value) -> Checked {
+    if id.is_null() || request.body.get("method").is_none() {
+        return Checked::Reply(Reply::empty(202));
+    }
+    let meta = request.body.pointer("/params/_meta").cloned().unwrap_or(Value::Null);
+    let version = meta.get(meta_key::PROTOCOL_VERSION).and_then(Value::as_str);
+    let modern = match inner.revision {
+        ProtocolRevision::Modern => true,
+        ProtocolRevision::Legacy | ProtocolRevision::LegacyAt(_) => false,
+        ProtocolRevision::Both => version.is_some(),
+    };
+    if modern && version != Some(MODERN) {
+        return Checked::Reply(unsupported(id, version));
+    }
+    Checked::Reply(match (request.method(), modern) {
+        (method::TOOLS_CALL, _) => return Checked::Call,
+        (method::TOOLS_LIST, _) => list(inner, request, id),
+        (method::DISCOVER, true) => discovered(id),
+        (method::INITIALIZE, false) => initialize(inner, request, id),
+        (method::PING, false) => Reply::result(id, &json!({})),
+        (method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL, true) => {
+            tasks::answer(inner, request, id, &meta)
+        }
+        (_, _) => registered(inner, request, id, 200),
+    })
+}
+
+fn discovered(id: &Value) -> Reply {
+    let result = DiscoverResult {
+        result_type: result_type::COMPLETE,
+        supported_versions: &[MODERN],
+        capabilities: ServerCapabilities::default(),
+        server_info: None,
+        instructions: None,
+        ttl_ms: 0,
+        cache_scope: cache_scope::PRIVATE,
+    };
+    Reply::result(id, &json!(result))
 }
 
 fn check_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Checked {
@@ -74,18 +121,7 @@ fn check_modern(inner: &mut Inner, request: &Recorded, id: &Value) -> Checked {
         return Checked::Reply(unsupported(id, version));
     }
     match request.method() {
-        method::DISCOVER => {
-            let result = DiscoverResult {
-                result_type: result_type::COMPLETE,
-                supported_versions: &[MODERN],
-                capabilities: ServerCapabilities::default(),
-                server_info: None,
-                instructions: None,
-                ttl_ms: 0,
-                cache_scope: cache_scope::PRIVATE,
-            };
-            Checked::Reply(Reply::result(id, &json!(result)))
-        }
+        method::DISCOVER => Checked::Reply(discovered(id)),
         method::TOOLS_CALL => check_modern_call(inner, request, id),
         method::TOOLS_LIST => Checked::Reply(list(inner, request, id)),
         method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => {

@@ -67,6 +67,13 @@ pub enum MockFault {
         /// How many of its bytes are not written.
         lost: usize,
     },
+    /// A WebSocket is closed with this code and reason before the tool runs; any other connection just ends.
+    CloseWith {
+        /// The code of the close frame.
+        code: u16,
+        /// Its reason.
+        reason: String,
+    },
     /// The connection ends before the tool runs.
     CloseBeforeExecuting,
     /// The tool runs, then the connection ends without a byte.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use toolfleet_mcp_protocol::cache_scope;
 
 use super::answer::ToolAnswer;
@@ -52,6 +52,22 @@ pub(super) struct Inner {
     pub(super) cookies: HashMap<String, String>,
     /// The next states of each task. The last one is repeated for ever.
     pub(super) tasks: HashMap<String, VecDeque<Value>>,
+    /// The open event streams of the old transport, by the number in their address.
+    pub(super) streams: HashMap<u64, mpsc::UnboundedSender<StreamPart>>,
+    pub(super) streams_opened: u64,
+    /// What an event stream of the old transport names as the address of messages, in place of its own.
+    pub(super) message_address: Option<String>,
+    /// The subprotocol that is chosen in place of `mcp`.
+    pub(super) subprotocol: Option<String>,
+    /// WebSockets that were opened.
+    pub(super) sockets_opened: u64,
+    pub(super) pongs: u64,
+}
+
+/// What is written on an event stream of the old transport.
+pub(super) enum StreamPart {
+    Text(String),
+    End,
 }
 
 pub(super) struct State {
@@ -86,6 +102,12 @@ impl State {
             freshness: (0, cache_scope::PRIVATE),
             cookies: HashMap::new(),
             tasks: HashMap::new(),
+            streams: HashMap::new(),
+            streams_opened: 0,
+            message_address: None,
+            subprotocol: None,
+            sockets_opened: 0,
+            pongs: 0,
         };
         Self {
             inner: Mutex::new(inner),

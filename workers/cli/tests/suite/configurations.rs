@@ -71,7 +71,7 @@ async fn a_missing_credential_is_refused_with_its_variable() {
 fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
     let text = json!({"mcpServers": {
         "off": {"url": "http://127.0.0.1:9/mcp", "disabled": true},
-        "old": {"url": "http://127.0.0.1:9/sse", "type": "sse"},
+        "wrong": {"url": "http://127.0.0.1:9/mcp", "type": "ws"},
         "unset": {"url": "https://${CRM_HOST}/mcp"},
         "up": {"url": "http://127.0.0.1:9/mcp"},
     }});
@@ -80,8 +80,8 @@ fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
     listed.prints(&[
         "server off",
         "is switched off",
-        "server old",
-        "HTTP+SSE",
+        "server wrong",
+        "give an address with wss",
         "needs the variable `CRM_HOST`",
         "all it lists",
     ]);
@@ -112,7 +112,7 @@ fn an_entry_that_cannot_be_called_is_listed_with_its_reason() {
     };
     for (server, reason) in [
         ("off", "is switched off in the catalog (`disabled: true`)"),
-        ("old", "the old HTTP+SSE transport"),
+        ("wrong", "give an address with wss"),
         ("unset", "`url` needs the variable `CRM_HOST`, which is not set"),
     ] {
         let ended = call(server).to_string();

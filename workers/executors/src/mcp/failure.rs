@@ -38,7 +38,7 @@ const fn evidence(fault: &Fault) -> Evidence {
         Fault::Unauthorized { .. }
         | Fault::Forbidden { .. }
         | Fault::VersionUnsupported { .. }
-        | Fault::OldTransport
+        | Fault::WrongTransport { .. }
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
@@ -74,7 +74,7 @@ fn reachability(fault: &Fault) -> Reachability {
         | Fault::Forbidden { .. }
         | Fault::SessionLost
         | Fault::VersionUnsupported { .. }
-        | Fault::OldTransport
+        | Fault::WrongTransport { .. }
         | Fault::NotResumable { .. }
         | Fault::Rpc { .. }
         | Fault::RpcAmbiguous { .. }

@@ -14,7 +14,7 @@ use crate::gate::{RequestGate, Stopped};
 
 /// Reads the secrets and obtains the tokens that the first request will need.
 pub(crate) async fn obtain_credential(endpoint: &Endpoint, limits: &ReadyLimits) -> Result<(), Fault> {
-    if endpoint.auth.is_none() && endpoint.program.is_none() {
+    if endpoint.auth.is_none() && endpoint.program().is_none() {
         return Ok(());
     }
     let within = limits.deadline.saturating_duration_since(Instant::now()).min(limits.longest_wait);

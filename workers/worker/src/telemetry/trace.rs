@@ -90,14 +90,18 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
     let tool = (operation == Operation::ToolsCall).then_some(name);
     let prompt = (operation == Operation::PromptsGet).then_some(name);
     let of = tool.or(prompt).map(|name| format!(" {name}")).unwrap_or_default();
-    let http = server.scheme() != "stdio";
+    let protocol = match server.scheme() {
+        "stdio" => None,
+        "ws" | "wss" => Some("websocket"),
+        _ => Some("http"),
+    };
     tracing::info_span!(
         target: TARGET, "attempt",
         otel.name = format_args!("{method}{of}"), otel.kind = "client", otel.status_code = Empty,
         mcp.method.name = method, mcp.session.id = Empty, mcp.protocol.version = Empty,
         gen_ai.operation.name = tool.map(|_| "execute_tool"), gen_ai.tool.name = tool, gen_ai.prompt.name = prompt,
         server.address = server.host_str(), server.port = server.port_or_known_default().map(i64::from),
-        network.protocol.name = http.then_some("http"), network.transport = (!http).then_some("pipe"),
+        network.protocol.name = protocol, network.transport = protocol.is_none().then_some("pipe"),
         error.type = Empty, toolfleet.attempt = i64::from(number),
     )
 }

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_egress::{EgressPolicy, Proxies};
 use toolfleet_testkit::{ForwardProxy, MockFault, MockMcp, ProtocolRevision};
@@ -53,32 +52,11 @@ async fn a_forbidden_address_ends_as_address_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_of_the_old_transport_ends_calls_at_once_and_says_so() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/sse", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = [0; 8192];
-            let read = stream.read(&mut request).await.unwrap_or_default();
-            let answer: &[u8] = match request.get(..read) {
-                Some([b'G', ..]) => {
-                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: endpoint\ndata: /m\n\n"
-                }
-                _ => b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            };
-            let _ = stream.write_all(answer).await;
-        }
-    });
-    let rig = Rig::new().await;
-    let seen = call_at(&rig, &url, "old").await;
-    assert_eq!(
-        (seen.kind, seen.code),
-        (OutcomeKind::Failed, Some("transport_unsupported")),
-        "{}",
-        seen.message
-    );
-    assert_eq!((seen.may_have_run, seen.row.attempts), (Some(MayHaveRun::No), 1));
-    assert!(seen.message.contains("HTTP+SSE") && seen.message.contains("`/mcp`"), "{}", seen.message);
+async fn a_server_of_the_old_transport_is_found_behind_its_address() {
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
+    let seen = call_at(&rig, &rig.mcp.sse_url(), "old").await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    assert_eq!((rig.mcp.executions_of("old"), seen.row.attempts), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,7 +21,7 @@ async fn listed(rig: &Rig, tool: &str) -> Value {
         headers: Default::default(),
         auth: None,
         tenant: None,
-        program: None,
+        transport: toolfleet_mcp::EndpointTransport::Http,
     };
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
     let tools = client.list_tools(&endpoint, None, deadline).await.unwrap();

@@ -21,6 +21,28 @@ pub(crate) const BOTH: &[ProtocolRevision] = &[ProtocolRevision::Modern, Protoco
 /// On a server that speaks both.
 pub(crate) const EITHER: &[ProtocolRevision] = &[ProtocolRevision::Both];
 
+/// How the server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    Http,
+    WebSocket,
+    /// The HTTP+SSE transport of 2024-11-05.
+    Sse,
+}
+
+/// By streamable HTTP alone.
+pub(crate) const HTTP: &[Wire] = &[Wire::Http];
+/// By each transport.
+pub(crate) const EVERY: &[Wire] = &[Wire::Http, Wire::WebSocket, Wire::Sse];
+/// By those that send a message by a POST of its own.
+pub(crate) const POSTS: &[Wire] = &[Wire::Http, Wire::Sse];
+/// By those whose connection is kept.
+pub(crate) const KEPT: &[Wire] = &[Wire::WebSocket, Wire::Sse];
+pub(crate) const SOCKET: &[Wire] = &[Wire::WebSocket];
+pub(crate) const SSE: &[Wire] = &[Wire::Sse];
+/// By those that know the stateless revision.
+pub(crate) const HTTP_AND_SOCKET: &[Wire] = &[Wire::Http, Wire::WebSocket];
+
 /// Worlds in which cases run at the same time.
 const LANES: usize = 4;
 
@@ -44,6 +66,7 @@ pub(crate) struct Ends {
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) eras: &'static [ProtocolRevision],
+    pub(crate) wires: &'static [Wire],
     pub(crate) tool: &'static str,
     pub(crate) server: Script,
     pub(crate) ends: Ends,
@@ -63,13 +86,18 @@ pub(crate) fn case(
     ends: Ends,
     counts: (usize, u64, u32),
 ) -> Case {
-    Case { name, eras, tool, server, ends, counts, timeout_ms: None, in_old_session: false }
+    Case { name, eras, wires: HTTP, tool, server, ends, counts, timeout_ms: None, in_old_session: false }
 }
 
 impl Case {
     /// The call's own time, counted from its message.
     pub(crate) fn within_ms(self, timeout_ms: u64) -> Self {
         Self { timeout_ms: Some(timeout_ms), ..self }
+    }
+
+    /// By these transports.
+    pub(crate) fn by(self, wires: &'static [Wire]) -> Self {
+        Self { wires, ..self }
     }
 
     /// In a session that existed before the call.
@@ -106,20 +134,38 @@ pub(crate) fn says(results: &'static [&'static str]) -> Script {
     })
 }
 
+/// The server does this once where a connection to it is opened.
+pub(crate) fn when_opened(fault: MockFault) -> Script {
+    Box::new(move |mcp| {
+        mcp.next_for("GET", fault.clone());
+    })
+}
+
+/// The server does this wherever a connection to it is opened.
+pub(crate) fn always_when_opened(fault: MockFault) -> Script {
+    Box::new(move |mcp| {
+        mcp.always_for("GET", fault.clone());
+    })
+}
+
 /// The server is well.
 pub(crate) fn well() -> Script {
     Box::new(|_| {})
 }
 
 /// Servers and tools of the table. No server is open to its own list, so that nothing is known of a tool before it is called.
-fn catalog(rig: &Rig) -> Value {
+fn catalog(rig: &Rig, wire: Wire) -> Value {
     let mut catalog = rig.catalog();
-    let url = rig.mcp.url();
+    let (url, scheme, transport) = match wire {
+        Wire::Http => (rig.mcp.url(), "http", "http"),
+        Wire::WebSocket => (rig.mcp.ws_url(), "ws", "websocket"),
+        Wire::Sse => (rig.mcp.sse_url(), "http", "sse"),
+    };
     catalog["servers"] = json!([
-        {"id": "mock", "url": url},
-        {"id": "away", "url": "http://127.0.0.1:9/mcp"},
-        {"id": "nameless", "url": "http://no-such-host.invalid/mcp"},
-        {"id": "no-tls", "url": url.replace("http:", "https:")}
+        {"id": "mock", "transport": transport, "url": url},
+        {"id": "away", "transport": transport, "url": format!("{scheme}://127.0.0.1:9/mcp")},
+        {"id": "nameless", "transport": transport, "url": format!("{scheme}://no-such-host.invalid/mcp")},
+        {"id": "no-tls", "transport": transport, "url": url.replacen(scheme, &format!("{scheme}s"), 1)}
     ]);
     catalog["tools"] = json!([
         {"id": "safe", "server": "mock", "idempotent": true, "timeout_ms": 5000},
@@ -135,12 +181,12 @@ fn catalog(rig: &Rig) -> Value {
 }
 
 /// Takes a call through a worker that has met nothing yet, and holds its end against the case.
-async fn prove(rig: &Rig, id: &str, case: &Case) {
+async fn prove(rig: &Rig, id: &str, case: &Case, wire: Wire) {
     rig.mcp.behave();
     for tool in ["safe", "unsafe", "patient"] {
         rig.mcp.tool(tool, |_| json!({"content": [{"type": "text", "text": "done"}]}));
     }
-    let context = rig.fleet_of(catalog(rig), limits(), None).await;
+    let context = rig.fleet_of(catalog(rig, wire), limits(), None).await;
     if case.in_old_session {
         rig.send(request(&format!("{id}-before"), "safe").to_string()).await;
         rig.settle_with(&context).await;
@@ -177,16 +223,16 @@ async fn prove(rig: &Rig, id: &str, case: &Case) {
     assert_eq!(rig.outcome(&neighbour).await.kind, OutcomeKind::Succeeded, "after: {}", case.name);
 }
 
-/// The cases of an era in a few lanes: most of their time is waited, not worked.
-async fn prove_all(era: ProtocolRevision) {
+/// The cases of a transport and an era in a few lanes: most of their time is waited, not worked.
+async fn prove_all(wire: Wire, era: ProtocolRevision) {
     let rows = rows();
-    let cases: Vec<_> =
-        rows.iter().flat_map(|row| &row.cases).filter(|case| case.eras.contains(&era)).collect();
-    assert!(!cases.is_empty(), "no case of {era:?}");
+    let has = |case: &&Case| case.eras.contains(&era) && case.wires.contains(&wire);
+    let cases: Vec<_> = rows.iter().flat_map(|row| &row.cases).filter(has).collect();
+    assert!(!cases.is_empty(), "no case of {wire:?} in {era:?}");
     let lane = async |first: usize| {
         let rig = Rig::with(era).await;
         for (number, case) in cases.iter().enumerate().skip(first).step_by(LANES) {
-            prove(&rig, &format!("c{number}"), case).await;
+            prove(&rig, &format!("c{number}"), case, wire).await;
         }
     };
     futures::future::join_all((0..LANES.min(cases.len())).map(lane)).await;
@@ -194,17 +240,29 @@ async fn prove_all(era: ProtocolRevision) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_a_modern_server_means_what_the_table_says() {
-    prove_all(ProtocolRevision::Modern).await;
+    prove_all(Wire::Http, ProtocolRevision::Modern).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_a_legacy_server_means_what_the_table_says() {
-    prove_all(ProtocolRevision::Legacy).await;
+    prove_all(Wire::Http, ProtocolRevision::Legacy).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_in_both_protocol_revisions_matches_the_table() {
-    prove_all(ProtocolRevision::Both).await;
+    prove_all(Wire::Http, ProtocolRevision::Both).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_answer_over_a_connection_that_is_kept_means_what_the_table_says() {
+    // HTTP+SSE is older than the stateless revision.
+    for (wire, era) in [
+        (Wire::WebSocket, ProtocolRevision::Modern),
+        (Wire::WebSocket, ProtocolRevision::Legacy),
+        (Wire::Sse, ProtocolRevision::Legacy),
+    ] {
+        prove_all(wire, era).await;
+    }
 }
 
 /// Rows that have files of their own.

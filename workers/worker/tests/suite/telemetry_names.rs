@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 40] = [
+const LOG_CODES: [&str; 42] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -15,6 +15,7 @@ const LOG_CODES: [&str; 40] = [
     "catalog_reload_failed",
     "catalog_remark",
     "catalog_taken",
+    "connection_not_opened",
     "control_taken",
     "control_unread",
     "dead_lettered",
@@ -41,6 +42,7 @@ const LOG_CODES: [&str; 40] = [
     "stdio_ended",
     "stdio_not_started",
     "stdio_stray_line",
+    "stray_message",
     "summary_failed",
     "tenant_not_allowed",
     "undecodable",

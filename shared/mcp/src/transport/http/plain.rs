@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Response;
 use tokio::time::{Instant, sleep_until};
 use toolfleet_credentials::AuthRetries;
-use toolfleet_egress::ResponseBody;
+use toolfleet_egress::{HttpVersions, ResponseBody};
 use url::Url;
 
 use crate::client::call::{out_of_time, timed_out};
@@ -118,7 +118,7 @@ impl Transport {
     ) -> Result<(Response, Option<toolfleet_credentials::CredentialVersion>), Fault> {
         let launch = |url| {
             let body = request.body.clone().map(|bytes| (bytes, sent));
-            Launch { method: request.method.clone(), url, headers, body }
+            Launch { method: request.method.clone(), url, headers, body, versions: HttpVersions::Any }
         };
         let answered = Box::pin(self.launch(request.endpoint, launch(request.url))).await?;
         let Some(location) = redirect_of(&answered.0) else { return Ok(answered) };

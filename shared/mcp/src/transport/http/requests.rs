@@ -11,8 +11,8 @@ use reqwest::Response;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_credentials::{AuthRetries, CertificateIdentity, CredentialVersion};
 use toolfleet_egress::{
-    EgressError, HttpClients, ResponseBody, client_certificate_refused, request_error, sanitize_text,
-    url_without_secrets,
+    EgressError, HttpClients, HttpVersions, ResponseBody, client_certificate_refused, request_error,
+    sanitize_text, url_without_secrets,
 };
 use url::Url;
 
@@ -67,6 +67,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) url: &'a Url,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: Option<(Bytes, &'a Sent)>,
+    pub(crate) versions: HttpVersions,
 }
 
 /// The HTTP side of the client.
@@ -145,10 +146,18 @@ impl Transport {
         headers: &HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<CredentialVersion>), Fault> {
-        let launch = Launch { method: Method::POST, url, headers, body: Some((post.body.clone(), sent)) };
+        let launch = Launch {
+            method: Method::POST,
+            url,
+            headers,
+            body: Some((post.body.clone(), sent)),
+            versions: HttpVersions::Any,
+        };
         let answered = Box::pin(self.launch(post.endpoint, launch)).await?;
-        if let Connection::Legacy(session) = post.connection {
-            session.cookies.take(url, answered.0.headers());
+        match post.connection {
+            Connection::Legacy(session) => session.cookies.take(url, answered.0.headers()),
+            Connection::Posting(cookies) => cookies.take(url, answered.0.headers()),
+            Connection::Modern | Connection::Opening | Connection::Channel(_) => {}
         }
         Ok(answered)
     }
@@ -165,7 +174,7 @@ impl Transport {
         let mut renewed = false;
         loop {
             let (request, identity, stamp) = self.prepared(endpoint, &launch).await?;
-            let error = match self.client_for(identity.as_ref())?.execute(request).await {
+            let error = match self.client_for(identity.as_ref(), launch.versions)?.execute(request).await {
                 Ok(response) => return Ok((response, stamp)),
                 Err(error) => error,
             };
@@ -187,8 +196,12 @@ impl Transport {
     }
 
     /// The client that presents the certificate.
-    fn client_for(&self, identity: Option<&CertificateIdentity>) -> Result<reqwest::Client, Fault> {
-        let client = self.clients.with_identity(identity.map(CertificateIdentity::identity));
+    fn client_for(
+        &self,
+        identity: Option<&CertificateIdentity>,
+        versions: HttpVersions,
+    ) -> Result<reqwest::Client, Fault> {
+        let client = self.clients.with_identity(identity.map(CertificateIdentity::identity), versions);
         client.map_err(|error| match identity {
             Some(identity) => identity.mismatch().into(),
             None => Fault::Connect { detail: error.to_string() },
@@ -200,7 +213,7 @@ impl Transport {
         endpoint: &Endpoint,
         launch: &Launch<'_>,
     ) -> Result<(reqwest::Request, Option<CertificateIdentity>, Option<CredentialVersion>), Fault> {
-        let Launch { method, url, headers, body } = launch;
+        let Launch { method, url, headers, body, .. } = launch;
         let (url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
         let (mut identity, mut stamp) = (None, None);
         if let Some(auth) = &endpoint.auth {
@@ -230,7 +243,13 @@ impl Transport {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
         headers.insert(LAST_EVENT_ID, last);
-        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None };
+        let launch = Launch {
+            method: Method::GET,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
@@ -238,14 +257,63 @@ impl Transport {
     pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
         let mut headers = base_headers(endpoint, Connection::Opening);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let launch = Launch { method: Method::GET, url: &endpoint.url, headers: &headers, body: None };
+        let launch = Launch {
+            method: Method::GET,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
+    }
+
+    /// Sends a GET that is to stay open and returns its response, whatever its status except a redirect to another origin, and the
+    /// address that answered. A credential that is refused is renewed once; nothing runs before such a response.
+    pub(crate) async fn get_to_stay(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        own: HeaderMap,
+        versions: HttpVersions,
+    ) -> Result<(Response, Url), RequestError> {
+        let mut headers = base_headers(endpoint, Connection::Opening);
+        headers.extend(own);
+        let (mut url, mut redirected) = (url.clone(), false);
+        let mut retries = AuthRetries::default();
+        loop {
+            let launch = Launch { method: Method::GET, url: &url, headers: &headers, body: None, versions };
+            let (response, stamp) = Box::pin(self.launch(endpoint, launch)).await?;
+            if let Some(location) = redirect_of(&response) {
+                let target = location.and_then(|text| url.join(&text).ok()).unwrap_or_else(|| url.clone());
+                if target.origin() != url.origin() || std::mem::replace(&mut redirected, true) {
+                    return Err(redirect(&target, &response).into());
+                }
+                url = target;
+                continue;
+            }
+            let status = response.status().as_u16();
+            let renewed = match (&endpoint.auth, stamp, status) {
+                (Some(auth), Some(stamp), 401 | 403) => {
+                    auth.renew_after_refusal(status, response.headers(), stamp, &mut retries).await
+                }
+                (_, _, _) => Ok(false),
+            };
+            if !renewed.map_err(Fault::from)? {
+                return Ok((response, url));
+            }
+        }
     }
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
         let headers = base_headers(endpoint, Connection::Legacy(session));
-        let launch = Launch { method: Method::DELETE, url: &endpoint.url, headers: &headers, body: None };
+        let launch = Launch {
+            method: Method::DELETE,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
         if let Err(fault) = Box::pin(self.launch(endpoint, launch)).await {
             let fault = endpoint.without_echo(fault);
             tracing::debug!(server = %endpoint.server, %fault, "a session could not be ended");
@@ -299,7 +367,12 @@ fn base_headers(endpoint: &Endpoint, connection: Connection<'_>) -> HeaderMap {
     headers.reserve(8);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     match connection {
-        Connection::Opening | Connection::Child(_) => {}
+        Connection::Opening | Connection::Channel(_) => {}
+        Connection::Posting(cookies) => {
+            if let Some(cookies) = cookies.header(headers.get(COOKIE)) {
+                headers.insert(COOKIE, cookies);
+            }
+        }
         Connection::Modern => {
             headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
         }

@@ -160,7 +160,7 @@ mod tests {
             headers: http::HeaderMap::new(),
             auth: None,
             tenant: Some(Tenant::parse(tenant).unwrap()),
-            program: None,
+            transport: crate::endpoint::EndpointTransport::Http,
         }
     }
 

@@ -12,12 +12,14 @@ pub(crate) const BEGINNING_BYTES: usize = 4 * 1024;
 pub(crate) enum Event {
     /// The data of a whole event.
     Whole(Vec<u8>),
+    /// The data of an event of the type `endpoint`, with which the transport of 2024-11-05 begins.
+    Endpoint(Vec<u8>),
     /// The beginning of the data of an event that grew beyond the bound. The rest of it is skipped.
     TooLong(Vec<u8>),
 }
 
-/// An incremental parser of one stream. Events with empty data (priming events) only move the last id, and so do events of another
-/// type than `message`: they carry no JSON-RPC.
+/// An incremental parser of one stream. Events with empty data (priming events) only move the last id, and so do events of other
+/// types than `message` and `endpoint`: they carry no JSON-RPC.
 #[derive(Debug)]
 pub(crate) struct Parser {
     line: Vec<u8>,
@@ -25,6 +27,7 @@ pub(crate) struct Parser {
     has_data: bool,
     /// The event at hand is of another type.
     is_other: bool,
+    is_endpoint: bool,
     /// The rest of the line, or of the data, is left out.
     skips_line: bool,
     skips_data: bool,
@@ -47,6 +50,7 @@ impl Parser {
             data: Vec::new(),
             has_data: false,
             is_other: false,
+            is_endpoint: false,
             skips_line: false,
             skips_data: false,
             pending_id: None,
@@ -178,7 +182,10 @@ impl Parser {
                 self.has_data = true;
                 self.data.extend_from_slice(value);
             }
-            b"event" => self.is_other = !value.is_empty() && value != b"message",
+            b"event" => {
+                self.is_other = !value.is_empty() && value != b"message";
+                self.is_endpoint = value == b"endpoint";
+            }
             b"id" if !value.contains(&0) => {
                 self.pending_id = Some(String::from_utf8_lossy(value).into_owned());
             }
@@ -197,7 +204,9 @@ impl Parser {
         let is_other = std::mem::take(&mut self.is_other);
         let skipped = std::mem::take(&mut self.skips_data);
         let has_data = std::mem::take(&mut self.has_data);
-        if is_other {
+        if std::mem::take(&mut self.is_endpoint) && !skipped {
+            self.ready.push_back(Event::Endpoint(data));
+        } else if is_other {
             self.others = self.others.saturating_add(1);
         } else if has_data && !skipped && !data.is_empty() {
             self.ready.push_back(Event::Whole(data));
@@ -214,8 +223,10 @@ mod tests {
         let mut found = Vec::new();
         for piece in pieces {
             parser.feed(piece);
-            while let Some(Event::Whole(event)) = parser.next_event() {
-                found.push(String::from_utf8_lossy(&event).into_owned());
+            while let Some(event) = parser.next_event() {
+                if let Event::Whole(event) = event {
+                    found.push(String::from_utf8_lossy(&event).into_owned());
+                }
             }
         }
         (found, parser.last_id().map(str::to_owned))
@@ -250,6 +261,12 @@ mod tests {
         let mut parser = Parser::new(100);
         parser.feed(b"event: ping\ndata: x");
         assert_eq!(parser.finish(), None);
+    }
+
+    #[test]
+    fn the_event_that_names_an_address_is_told_apart() {
+        let found = fed(100, "event: endpoint\ndata: /m?s=1\n\nevent: message\ndata: x\n\n");
+        assert_eq!(found, [Event::Endpoint(b"/m?s=1".to_vec()), Event::Whole(b"x".to_vec())]);
     }
 
     #[test]

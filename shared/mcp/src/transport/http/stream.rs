@@ -253,6 +253,10 @@ impl Transport {
                 };
             }
             Event::Whole(data) => data,
+            Event::Endpoint(_) => {
+                place.skip("an `endpoint` event, which belongs to another transport".to_owned(), waiting);
+                return Ok(None);
+            }
             Event::TooLong(beginning) => {
                 let of = Beginning::of(&beginning);
                 if of.is_own_word || of.of_another || of.is_noise || of.id.is_some_and(|id| id != waiting.id)
@@ -370,7 +374,7 @@ impl Place {
 }
 
 /// Reads the rest of a stream that has given its answer, so that its connection can be used again.
-fn finish_quietly(mut response: Response) {
+pub(crate) fn finish_quietly(mut response: Response) {
     if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Finds out why a server refuses `initialize` with HTTP 404 or 405: it speaks the old HTTP+SSE transport, or no MCP at this address.
+//! Finds out why a server refuses `initialize` with HTTP 400, 404 or 405: it speaks the old HTTP+SSE transport, or no MCP at this address.
 //!
 //! One GET tells: the transport of 2024-11-05 starts an event stream with an `endpoint` event. It runs no tool, and its result is cached.
 
@@ -39,30 +39,39 @@ enum Found {
 
 type Slot = Arc<AsyncMutex<Option<(Found, Instant)>>>;
 
+/// Why `initialize` was refused.
+#[derive(Debug)]
+pub(crate) enum ToldApart {
+    /// The address speaks the transport of 2024-11-05.
+    OldTransport,
+    /// It does not; with what is wrong with the address where that can be found out.
+    Fault(Fault),
+}
+
 /// What was found at which address.
 #[derive(Debug, Default)]
 pub(crate) struct WrongAddresses(Mutex<HashMap<String, Slot>>);
 
 impl WrongAddresses {
-    /// The fault of a refused `initialize`, with what is wrong with the address where that can be found out.
+    /// What is behind a refused `initialize`.
     pub(crate) async fn told_apart(
         &self,
         transport: &Transport,
         endpoint: &Endpoint,
         error: RequestError,
-    ) -> Fault {
+    ) -> ToldApart {
         let is_refused = error
             .refusal
             .as_ref()
-            .is_some_and(|refusal| matches!(refusal.status, 404 | 405) && refusal.code.is_none());
+            .is_some_and(|refusal| matches!(refusal.status, 400 | 404 | 405) && refusal.code.is_none());
         let Fault::ClientStatus { status, detail } = &error.fault else {
-            return error.fault;
+            return ToldApart::Fault(error.fault);
         };
         if !is_refused {
-            return error.fault;
+            return ToldApart::Fault(error.fault);
         }
-        match self.found(transport, endpoint).await {
-            Found::OldTransport => Fault::OldTransport,
+        ToldApart::Fault(match self.found(transport, endpoint).await {
+            Found::OldTransport => return ToldApart::OldTransport,
             Found::NoMcp => match hint(&endpoint.url) {
                 Some(hint) => {
                     let detail = if detail.is_empty() { hint } else { format!("{detail} ({hint})") };
@@ -71,7 +80,25 @@ impl WrongAddresses {
                 None => error.fault,
             },
             Found::Unknown => error.fault,
+        })
+    }
+
+    /// Whether it is remembered that the address speaks the transport of 2024-11-05.
+    pub(crate) async fn is_old_transport(&self, endpoint: &Endpoint) -> bool {
+        let key = key_of(endpoint);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        match known {
+            Some(slot) => {
+                let known = *slot.lock().await;
+                matches!(known, Some((Found::OldTransport, until)) if until > Instant::now())
+            }
+            None => false,
         }
+    }
+
+    /// What is remembered of the address is not true any more.
+    pub(crate) async fn forget(&self, endpoint: &Endpoint) {
+        *self.slot(endpoint).lock().await = None;
     }
 
     /// What is remembered of the address, or what a GET finds there. One caller asks for all.
@@ -90,14 +117,18 @@ impl WrongAddresses {
 
     fn slot(&self, endpoint: &Endpoint) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The credential that a tenant has may decide what is at an address.
-        let tenant = endpoint.tenant.as_ref().map(|tenant| tenant.as_str()).unwrap_or_default();
-        let key = format!("{} {tenant} {}", endpoint.server, endpoint.url);
+        let key = key_of(endpoint);
         if slots.len() >= MOST_ADDRESSES && !slots.contains_key(&key) {
             slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         Arc::clone(slots.entry(key).or_default())
     }
+}
+
+/// The credential that a tenant has may decide what is at an address.
+fn key_of(endpoint: &Endpoint) -> String {
+    let tenant = endpoint.tenant.as_ref().map(|tenant| tenant.as_str()).unwrap_or_default();
+    format!("{} {tenant} {}", endpoint.server, endpoint.url)
 }
 
 async fn look(transport: &Transport, endpoint: &Endpoint) -> Found {

@@ -12,16 +12,15 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_pro
 use tokio::process::Child as Process;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::fault::{Fault, NotSentCause};
-use crate::transport::stdio::child::Child;
+use crate::transport::channels::channel::Channel;
+use crate::transport::channels::lifetime::due;
 
 /// How long a program may take to end by itself once its stdin is closed, and again once it has SIGTERM.
 const EOF_GRACE: Duration = Duration::from_secs(1);
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// How long it takes at most to stop a child.
-pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How long what a program said last may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -89,24 +88,24 @@ fn how(status: &WaitIdStatus) -> String {
 }
 
 /// Watches over a child to its end. `true` if it ended by itself.
-pub(crate) async fn watch(child: &Arc<Child>, mut running: Running, idle: Duration) -> bool {
+pub(crate) async fn watch(channel: &Arc<Channel>, mut running: Running, idle: Duration) -> bool {
     let by_itself = tokio::select! {
         biased;
-        () = child.quit.cancelled() => false,
-        () = due(child, idle) => {
-            child.end(Fault::NotSent { detail: "the program was stopped, because nobody used it".to_owned(), cause: NotSentCause::Answer });
+        () = channel.quit.cancelled() => false,
+        () = due(channel, idle) => {
+            channel.end(Fault::NotSent { detail: "the program was stopped, because nobody used it".to_owned(), cause: NotSentCause::Answer });
             false
         }
         how = running.group.leader_ended() => {
             // Its last answer may still be in the pipe, which a process that it left behind may keep open.
             let _rest = timeout(LAST_WORDS, &mut running.hearing).await;
-            say_end(child, &mut running.logging, &how).await;
+            say_end(channel, &mut running.logging, &how).await;
             true
         }
         _ = &mut running.hearing => {
             let how = timeout(LAST_WORDS, running.group.leader_ended()).await;
             let how = how.unwrap_or_else(|_| "closed its output".to_owned());
-            say_end(child, &mut running.logging, &how).await;
+            say_end(channel, &mut running.logging, &how).await;
             true
         }
     };
@@ -114,33 +113,15 @@ pub(crate) async fn watch(child: &Arc<Child>, mut running: Running, idle: Durati
     by_itself
 }
 
-async fn say_end(child: &Child, logging: &mut JoinHandle<()>, how: &str) {
+async fn say_end(channel: &Channel, logging: &mut JoinHandle<()>, how: &str) {
+    let peer = channel.endpoint.peer();
     let _all = timeout(LAST_WORDS, logging).await;
-    let detail = format!("the program `{}` {how}", child.program.command());
+    let detail = format!("{peer} {how}");
     tracing::warn!(
-        server = %child.server, child = child.serial, code = "stdio_ended",
-        "the program `{}` {how}; at the level debug its stderr is shown", child.program.command()
+        server = %channel.server, channel = channel.serial, code = "stdio_ended",
+        "{peer} {how}; at the level debug its stderr is shown"
     );
-    child.end(Fault::AnswerLost { detail });
-}
-
-/// Ends when the child is to be stopped, because nobody holds it.
-async fn due(child: &Child, idle: Duration) {
-    loop {
-        let turned = child.turned.notified();
-        if child.is_due(idle) {
-            return;
-        }
-        match child.idle_since().and_then(|since| since.checked_add(idle)) {
-            Some(until) => {
-                let _turned = tokio::select! {
-                    () = turned => true,
-                    () = sleep_until(until) => false,
-                };
-            }
-            None => turned.await,
-        }
-    }
+    channel.end(Fault::AnswerLost { detail });
 }
 
 async fn stop(running: Running) {

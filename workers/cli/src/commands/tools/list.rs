@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_catalog::{Catalog, NotExecutable, Server, Tool, Transport};
 use toolfleet_core::ids::ServerId;
-use toolfleet_mcp::{Endpoint, RemoteTool};
+use toolfleet_mcp::{Endpoint, EndpointTransport, RemoteTool};
 use url::Url;
 
 use super::live_list::{LIST_TIME_OUT, ListResult, ToolLister};
@@ -211,6 +211,7 @@ fn shown(url: &Url) -> String {
 fn url_or_name(server: &Server) -> String {
     match &server.transport {
         Transport::Http(http) => shown(&http.url),
+        Transport::Stream(stream) => shown(&stream.http.url),
         Transport::Stdio(_) => format!("stdio:{}", server.id),
         Transport::Lambda(lambda) => lambda.function.as_str().to_owned(),
         Transport::OpenApi(openapi) => shown(&openapi.http.url),
@@ -221,6 +222,7 @@ fn url_or_name(server: &Server) -> String {
 fn whereabouts(server: &Server) -> String {
     match &server.transport {
         Transport::Http(http) => shown(&http.url),
+        Transport::Stream(stream) => format!("{} ({})", shown(&stream.http.url), stream.kind.as_str()),
         Transport::Stdio(program) => format!("`{}` (stdio)", program.command),
         Transport::Lambda(lambda) => format!("{} ({})", lambda.function.as_str(), lambda.payload.as_str()),
         Transport::OpenApi(openapi) => format!("{} (OpenAPI)", shown(&openapi.http.url)),
@@ -252,7 +254,7 @@ async fn of_url(url: &Url, output: &Output) -> Result<Exit, CommandError> {
         headers: HeaderMap::new(),
         auth: None,
         tenant: None,
-        program: None,
+        transport: EndpointTransport::of_address(url),
     };
     let listed = client().await?.list_tools(&endpoint, None, Instant::now() + LIST_TIME_OUT).await;
     let tools =

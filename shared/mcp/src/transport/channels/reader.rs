@@ -1,6 +1,6 @@
-//! Handles one line of a child's stdout. A line that is no message, or answers no pending request, is logged and skipped.
+//! Handles one message that came in. What is no message, or answers no pending request, is logged and skipped.
 //!
-//! **Invariant:** only the envelope of a line is parsed; an answer goes to the pending request of its id and to no other.
+//! **Invariant:** only the envelope of a message is parsed; an answer goes to the pending request of its id and to no other.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,9 +10,8 @@ use crate::fault::Fault;
 use crate::protocol::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::protocol::message_head::Beginning;
 use crate::protocol::wire::reply;
+use crate::transport::channels::channel::{Channel, Notice};
 use crate::transport::request_error::RequestError;
-use crate::transport::stdio::child::{Child, Notice};
-use crate::transport::stdio::lines::Unfinished;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,35 +20,18 @@ struct Progress<'a> {
     progress_token: &'a RawValue,
 }
 
-impl Child {
-    /// Takes one line. `unfinished` is what began in the lines before.
-    pub(crate) fn take_line(&self, line: &[u8], unfinished: &mut Unfinished, max_bytes: usize) {
-        let text = readable(line);
+impl Channel {
+    /// Takes one message, or a batch of them.
+    pub(crate) fn take_text(&self, bytes: &[u8]) {
+        let text = readable(bytes);
         let text = text.trim();
-        if text.is_empty() {
-            return;
-        }
-        if text.starts_with(['{', '[']) && serde_json::from_str::<&RawValue>(text).is_ok() {
-            // In the middle of a longer message only what is a message by itself ends that.
-            let alone = unfinished.is_empty() || Frame::read(text).is_ok_and(|frame| frame.says_something());
-            if alone {
-                *unfinished = Unfinished::default();
-                messages_in(text).into_iter().for_each(|message| self.take_message(message));
-                return;
-            }
-        }
-        if unfinished.is_empty() && !begins_something(text) {
-            self.stray(text);
-            return;
-        }
-        if let Some(whole) = unfinished.add(text.as_bytes(), max_bytes) {
-            let text = readable(&whole);
-            messages_in(text.trim()).into_iter().for_each(|message| self.take_message(message));
+        if !text.is_empty() {
+            messages_in(text).into_iter().for_each(|message| self.take_message(message));
         }
     }
 
-    /// Takes what is known of a line that was too long to be kept: the call that it answers fails, and no other.
-    pub(crate) fn take_long_line(&self, beginning: &[u8], tail: &[u8], limit_bytes: u64) {
+    /// Takes what is known of a message that was too long to be kept: the call that it answers fails, and no other.
+    pub(crate) fn take_long(&self, beginning: &[u8], tail: &[u8], limit_bytes: u64) {
         let mut of = Beginning::of(beginning);
         if !of.is_own_word && !of.is_noise && of.id.is_none() && !of.of_another {
             of.take_tail(tail);
@@ -60,11 +42,11 @@ impl Child {
         let answered =
             id.is_some_and(|id| self.answer(id, Err(Fault::AnswerTooLarge { limit_bytes }.into())));
         if !answered {
-            self.stray(&format!("a line of more than {limit_bytes} bytes: {}", readable(beginning)));
+            self.stray(&format!("a message of more than {limit_bytes} bytes: {}", readable(beginning)));
         }
     }
 
-    fn take_message(&self, message: &str) {
+    pub(crate) fn take_message(&self, message: &str) {
         let frame = match Frame::read(message) {
             Ok(frame) => frame,
             Err(_) => return self.stray(message),
@@ -122,8 +104,8 @@ impl Child {
         }
     }
 
-    /// Logs what is no message to anybody: the first of a child, then the tenth, the hundredth and so on.
-    fn stray(&self, line: &str) {
+    /// Logs what is no message to anybody: the first of a connection, then the tenth, the hundredth and so on.
+    pub(crate) fn stray(&self, line: &str) {
         let count = self.count_stray();
         if !is_power_of_ten(count) {
             return;
@@ -132,19 +114,20 @@ impl Child {
         // A secret that was cut in half would no longer be recognised.
         let line: String = line.chars().take(8 * 1024).collect();
         let line = sanitize_text(&self.scrubbed(line));
-        tracing::warn!(
-            server = %self.server, child = self.serial, lines = count, bytes, code = "stdio_stray_line",
-            "a line on a program's stdout is skipped, because it answers no request; at the level debug it is shown"
-        );
-        // What a program prints may be its caller's data.
-        tracing::debug!(server = %self.server, child = self.serial, line, "a line that answers no request");
+        if self.endpoint.program().is_some() {
+            tracing::warn!(
+                server = %self.server, channel = self.serial, lines = count, bytes, code = "stdio_stray_line",
+                "a line on a program's stdout is skipped, because it answers no request; at the level debug it is shown"
+            );
+        } else {
+            tracing::warn!(
+                server = %self.server, channel = self.serial, messages = count, bytes, code = "stray_message",
+                "a message of a server is skipped, because it answers no request; at the level debug it is shown"
+            );
+        }
+        // It may be its caller's data.
+        tracing::debug!(server = %self.server, channel = self.serial, line, "what answers no request");
     }
-}
-
-/// Whether more lines may belong to this one.
-fn begins_something(text: &str) -> bool {
-    let begun = serde_json::from_str::<serde::de::IgnoredAny>(text);
-    text.starts_with('{') && begun.is_err_and(|error| error.is_eof())
 }
 
 fn is_power_of_ten(mut count: u64) -> bool {

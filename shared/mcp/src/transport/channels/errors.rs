@@ -1,4 +1,4 @@
-//! The errors of requests to a child process.
+//! The errors of requests over a connection that is kept.
 
 use bytes::Bytes;
 
@@ -26,7 +26,7 @@ pub(crate) fn with_words(mut fault: Fault, words: &str) -> Fault {
 }
 
 pub(crate) fn gone() -> RequestError {
-    Fault::AnswerLost { detail: "the program is gone".to_owned() }.into()
+    Fault::AnswerLost { detail: "the connection is gone".to_owned() }.into()
 }
 
 /// Outside a string a line break is a blank, and within one JSON has none.

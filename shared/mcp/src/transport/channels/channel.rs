@@ -1,37 +1,41 @@
-//! One child process: its pending requests, its leases, and why it ended.
+//! One connection that is kept: its pending requests, its leases, and why it ended.
 //!
-//! **Invariant:** a pending request is in the table or has its result; once the child has ended the table stays empty. Whether a request
+//! **Invariant:** a pending request is in the table or has its result; once the channel has ended the table stays empty. Whether a request
 //! was written and whether it is still pending is decided under one lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use toolfleet_core::ids::ServerId;
 
+use crate::endpoint::Endpoint;
 use crate::fault::Fault;
+use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{MODERN, cancelled};
+use crate::transport::channels::errors::{gone, not_sent, one_line, with_words};
+use crate::transport::channels::key::Key;
 use crate::transport::request_error::RequestError;
 use crate::transport::sent::Sent;
-use crate::transport::stdio::child_errors::{gone, not_sent, one_line, with_words};
-use crate::transport::stdio::key::Key;
-use crate::transport::stdio::program::Program;
+use crate::transport::stdio::program::Ready;
 use crate::transport::stdio::stderr::Tail;
 
-/// Lines that may wait for a child to read on.
+/// Messages that may wait for a peer to read on.
 const MAX_QUEUED: usize = 256;
 /// Notifications that may wait for their hearer; more are dropped.
 const MAX_NOTICES: usize = 64;
 /// Ids of requests that were given up, whose answers may still come.
 const MAX_GIVEN_UP: usize = 4096;
 
-/// Which protocol a child speaks.
+/// Which protocol a channel speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handshake {
     Modern,
@@ -45,7 +49,7 @@ pub(crate) struct Notice {
     pub(crate) params: Box<RawValue>,
 }
 
-/// A line on its way to a child.
+/// A message on its way to a peer that is written to.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
@@ -53,7 +57,44 @@ pub(crate) struct Outgoing {
     pub(crate) of: Option<u64>,
 }
 
+/// What is to be opened, and for whom.
+pub(crate) struct Wanted {
+    pub(crate) key: Key,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ready: Ready,
+    pub(crate) known: Option<ProtocolRevision>,
+}
+
+/// A connection that is open.
+pub(crate) struct Opened {
+    pub(crate) channel: Arc<Channel>,
+    /// Ends when nothing is left of it. `true` if it ended by itself.
+    pub(crate) watch: Pin<Box<dyn Future<Output = bool> + Send>>,
+}
+
 type Answered = Result<Box<RawValue>, RequestError>;
+
+/// Sends messages by requests of their own.
+pub(crate) trait Poster: Send + Sync {
+    /// Ends when the message is accepted or refused; `id` is that of a request.
+    fn post(
+        &self,
+        id: Option<u64>,
+        body: Bytes,
+        sent: Sent,
+    ) -> Pin<Box<dyn Future<Output = Result<(), RequestError>> + Send + '_>>;
+
+    /// Sends a message without waiting; whether it arrives is not asked.
+    fn post_aside(&self, body: Bytes);
+}
+
+/// How messages leave.
+pub(crate) enum Outlet {
+    /// One after the other, by the task that writes.
+    Queue(mpsc::Sender<Outgoing>),
+    /// Each by itself.
+    Posts(Box<dyn Poster>),
+}
 
 #[derive(Debug)]
 struct Waiter {
@@ -73,13 +114,14 @@ struct Table {
     used: Instant,
 }
 
-/// A child.
-pub(crate) struct Child {
+/// A connection.
+pub(crate) struct Channel {
     pub(crate) server: ServerId,
     /// Whose it is.
     pub(crate) key: Key,
     pub(crate) serial: u64,
-    pub(crate) program: Arc<Program>,
+    /// Where it leads.
+    pub(crate) endpoint: Endpoint,
     pub(crate) born: Instant,
     pub(crate) handshake: OnceLock<Handshake>,
     /// It has ended or is to end.
@@ -89,23 +131,30 @@ pub(crate) struct Child {
     /// Something about its holders has changed.
     pub(crate) turned: tokio::sync::Notify,
     table: Mutex<Table>,
+    /// An answer has come since the handshake.
+    served: AtomicBool,
     strays: AtomicU64,
     stderr: Mutex<Tail>,
-    lines: mpsc::Sender<Outgoing>,
+    outlet: Outlet,
 }
 
-impl fmt::Debug for Child {
+impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Child")
+        f.debug_struct("Channel")
             .field("server", &self.server.as_str())
             .field("serial", &self.serial)
             .finish_non_exhaustive()
     }
 }
 
-impl Child {
-    pub(crate) fn new(key: Key, serial: u64, program: Arc<Program>) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
+impl Channel {
+    /// A connection to which messages are written, and the messages to write.
+    pub(crate) fn queued(key: Key, serial: u64, endpoint: Endpoint) -> (Arc<Self>, mpsc::Receiver<Outgoing>) {
         let (lines, queued) = mpsc::channel(MAX_QUEUED);
+        (Self::new(key, serial, endpoint, Outlet::Queue(lines)), queued)
+    }
+
+    pub(crate) fn new(key: Key, serial: u64, endpoint: Endpoint, outlet: Outlet) -> Arc<Self> {
         let table = Table {
             waiters: HashMap::new(),
             given_up: VecDeque::new(),
@@ -114,22 +163,23 @@ impl Child {
             holders: 0,
             used: Instant::now(),
         };
-        let child = Self {
+        let channel = Self {
             server: key.server.clone(),
             stderr: Mutex::new(Tail::of(key.is_one_conversation())),
             key,
             serial,
-            program,
+            endpoint,
             born: Instant::now(),
             handshake: OnceLock::new(),
             quit: CancellationToken::new(),
             gone: CancellationToken::new(),
             turned: tokio::sync::Notify::new(),
             table: Mutex::new(table),
+            served: AtomicBool::new(false),
             strays: AtomicU64::new(0),
-            lines,
+            outlet,
         };
-        (Arc::new(child), queued)
+        Arc::new(channel)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -160,16 +210,8 @@ impl Child {
         let (answer, mut answered) = oneshot::channel();
         let (notices, mut noticed) = mpsc::channel(MAX_NOTICES);
         let asking = self.enter(id, Waiter { answer, notices, sent: sent.clone() })?;
-        // The line's end is the message's end, and arguments come as their caller wrote them.
-        let body = one_line(body);
-        let queued = tokio::select! {
-            biased;
-            ended = &mut answered => return ended.unwrap_or_else(|_| Err(gone())),
-            queued = self.lines.send(Outgoing { body, of: Some(id) }) => queued,
-        };
-        if queued.is_err() {
-            return answered.await.unwrap_or_else(|_| Err(gone()));
-        }
+        // The answer may come before its request is known to have left, so that both are waited for.
+        let mut leaving = std::pin::pin!(self.leave(id, body, sent).fuse());
         loop {
             tokio::select! {
                 biased;
@@ -178,7 +220,24 @@ impl Child {
                     drop(asking);
                     return answer.unwrap_or_else(|_| Err(gone()));
                 }
+                Err(refused) = &mut leaving => {
+                    asking.was_refused();
+                    return Err(refused);
+                }
             }
+        }
+    }
+
+    /// Ends when a request is on its way; an error where it was refused.
+    async fn leave(&self, id: u64, body: Bytes, sent: &Sent) -> Result<(), RequestError> {
+        match &self.outlet {
+            Outlet::Queue(lines) => {
+                // The line's end is the message's end, and arguments come as their caller wrote them. Where nobody writes any more, the
+                // end of the connection is told to who waits.
+                let _queued = lines.send(Outgoing { body: one_line(body), of: Some(id) }).await;
+                Ok(())
+            }
+            Outlet::Posts(poster) => poster.post(Some(id), body, sent.clone()).await,
         }
     }
 
@@ -188,13 +247,29 @@ impl Child {
             return Err(not_sent(fault));
         }
         table.waiters.insert(id, waiter);
-        Ok(Asking { child: self, id })
+        Ok(Asking { channel: self, id, withdraws: true })
     }
 
     /// Sends what nobody waits for; where too much waits already, it is left out.
     pub(crate) fn tell(&self, body: Bytes) {
-        if self.lines.try_send(Outgoing { body: one_line(body), of: None }).is_err() {
-            tracing::debug!(server = %self.server, "a notification or reply is left out: the program does not read");
+        match &self.outlet {
+            Outlet::Queue(lines) => {
+                if lines.try_send(Outgoing { body: one_line(body), of: None }).is_err() {
+                    tracing::debug!(server = %self.server, "a notification or reply is left out: the server does not read");
+                }
+            }
+            Outlet::Posts(poster) => poster.post_aside(body),
+        }
+    }
+
+    /// Sends a notification that has to arrive before the next request.
+    pub(crate) async fn tell_first(&self, body: Bytes) -> Result<(), RequestError> {
+        match &self.outlet {
+            Outlet::Queue(_) => {
+                self.tell(body);
+                Ok(())
+            }
+            Outlet::Posts(poster) => poster.post(None, body, Sent::default()).await,
         }
     }
 
@@ -221,6 +296,9 @@ impl Child {
         let mut table = self.table();
         match table.waiters.remove(&id) {
             Some(waiter) => {
+                if self.handshake.get().is_some() {
+                    self.served.store(true, Ordering::Relaxed);
+                }
                 // Who gave up a moment ago does not hear it.
                 let _heard = waiter.answer.send(answer);
                 true
@@ -261,7 +339,7 @@ impl Child {
         self.quit.cancel();
         for (id, waiter) in waiters {
             let told = with_words(fault.clone(), &self.said_to(Some(id)));
-            let met = if waiter.sent.is_set() { told } else { not_sent(&told) };
+            let met = if waiter.sent.give_up() { not_sent(&told) } else { told };
             let _heard = waiter.answer.send(Err(met.into()));
         }
     }
@@ -328,19 +406,32 @@ impl Child {
     }
 
     pub(crate) fn scrubbed(&self, text: String) -> String {
-        self.program.scrub_words(text)
+        self.endpoint.text_without_echo(text)
+    }
+
+    /// Whether it answered anything after its handshake.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 }
 
 /// A request under way. Dropped before its answer, it is withdrawn.
 struct Asking<'a> {
-    child: &'a Child,
+    channel: &'a Channel,
     id: u64,
+    withdraws: bool,
+}
+
+impl Asking<'_> {
+    /// It was refused: there is nothing to withdraw.
+    fn was_refused(mut self) {
+        self.withdraws = false;
+    }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let mut table = self.child.table();
+        let mut table = self.channel.table();
         let Some(waiter) = table.waiters.remove(&self.id) else {
             return;
         };
@@ -353,20 +444,20 @@ impl Drop for Asking<'_> {
         }
         drop(table);
         // The specification forbids to withdraw what opens a session.
-        if self.child.handshake.get().is_some() {
-            self.child.tell(cancelled(self.id));
+        if self.withdraws && self.channel.handshake.get().is_some() {
+            self.channel.tell(cancelled(self.id));
         }
     }
 }
 
-/// The right to ask a child, which keeps it from being stopped as unused.
+/// The right to ask a channel, which keeps it from being stopped as unused.
 #[derive(Debug)]
-pub(crate) struct Lease(Arc<Child>);
+pub(crate) struct Lease(Arc<Channel>);
 
 impl std::ops::Deref for Lease {
-    type Target = Child;
+    type Target = Channel;
 
-    fn deref(&self) -> &Child {
+    fn deref(&self) -> &Channel {
         &self.0
     }
 }

@@ -1,4 +1,4 @@
-//! Begins the start of a child process, unless another caller has begun it, and publishes the result to all who wait.
+//! Begins to open a connection, unless another caller has begun it, and publishes the result to all who wait.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,18 +8,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use toolfleet_core::failure::RetryClass;
 
+use crate::endpoint::{Endpoint, EndpointTransport};
 use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
-use crate::transport::stdio::child::Child;
-use crate::transport::stdio::children::{Children, OfServer, Phase, Slot, closed, lock};
-use crate::transport::stdio::key::Key;
-use crate::transport::stdio::program::Program;
+use crate::transport::channels::channel::{Channel, Wanted};
+use crate::transport::channels::key::{Key, Kind};
+use crate::transport::channels::start::NotUp;
+use crate::transport::channels::table::{Channels, OfServer, Phase, Slot, closed, lock};
 use crate::transport::stdio::program::Ready;
-use crate::transport::stdio::start::{NotUp, Wanted};
 
-/// How long a start waits for a place among a server's children.
+/// How long a start waits for a place among a server's connections.
 const PLACE_WITHIN: Duration = Duration::from_secs(60);
-impl Children {
+impl Channels {
     /// What stands under the key, if it is of that mark and not over.
     pub(crate) fn usable(&self, key: &Key, mark: u64) -> Option<watch::Receiver<Phase>> {
         let mut slots = lock(&self.slots);
@@ -29,8 +29,8 @@ impl Children {
         if slot.mark == mark && !lost {
             return Some(slot.phase.clone());
         }
-        if let Phase::Up(child) = &*slot.phase.borrow() {
-            child.retire();
+        if let Phase::Up(channel) = &*slot.phase.borrow() {
+            channel.retire();
         }
         slots.remove(key);
         None
@@ -40,7 +40,7 @@ impl Children {
     pub(crate) fn begin(
         self: &Arc<Self>,
         key: &Key,
-        program: &Arc<Program>,
+        endpoint: &Endpoint,
         ready: Ready,
     ) -> Result<watch::Receiver<Phase>, Fault> {
         if self.closed.load(Ordering::Acquire) {
@@ -52,13 +52,19 @@ impl Children {
         }
         let (tell, phase) = watch::channel(Phase::Starting);
         slots.insert(key.clone(), Slot { mark: ready.mark, phase: phase.clone() });
-        let of = self.of_server(&key.server);
-        let known = lock(&of.era).filter(|(mark, _)| *mark == ready.mark).map(|(_, era)| era);
-        let wanted = Wanted { key: key.clone(), program: Arc::clone(program), ready, known };
-        let children = Arc::clone(self);
+        let of = self.of_server(key);
+        let known = match endpoint.transport {
+            // It is older than `server/discover`.
+            EndpointTransport::Sse { .. } => Some(ProtocolRevision::Legacy),
+            EndpointTransport::Http | EndpointTransport::WebSocket { .. } | EndpointTransport::Program(_) => {
+                lock(&of.era).filter(|(mark, _)| *mark == ready.mark).map(|(_, era)| era)
+            }
+        };
+        let wanted = Wanted { key: key.clone(), endpoint: endpoint.clone(), ready, known };
+        let channels = Arc::clone(self);
         tokio::spawn(async move {
-            let told = match children.bring_up(&of, wanted).await {
-                Ok(child) => Phase::Up(child),
+            let told = match channels.bring_up(&of, wanted).await {
+                Ok(channel) => Phase::Up(channel),
                 Err(fault) => Phase::Failed(fault),
             };
             tell.send_replace(told);
@@ -66,7 +72,7 @@ impl Children {
         Ok(phase)
     }
 
-    async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Child>, Fault> {
+    async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Channel>, Fault> {
         let mark = wanted.ready.mark;
         let mut started = self.start_placed(of, &wanted).await;
         if started.as_ref().is_err_and(|not_up| not_up.may_be_legacy) {
@@ -74,8 +80,9 @@ impl Children {
             wanted.known = Some(ProtocolRevision::Legacy);
             started = self.start_placed(of, &wanted).await;
         }
-        *lock(&of.era) = started.as_ref().ok().and_then(|child| Self::era_of(child)).map(|era| (mark, era));
-        let started = started.map_err(|not_up| wanted.program.scrub(not_up.fault));
+        *lock(&of.era) =
+            started.as_ref().ok().and_then(|channel| Self::era_of(channel)).map(|era| (mark, era));
+        let started = started.map_err(|not_up| wanted.endpoint.without_echo(not_up.fault));
         if let Err(fault) = &started {
             if fault.retry_class() != RetryClass::Permanent {
                 of.failed(&wanted.key.tenant, fault.to_string());
@@ -84,14 +91,25 @@ impl Children {
             if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
                 slots.remove(&wanted.key);
             }
-            tracing::warn!(server = %wanted.key.server, %fault, code = "stdio_not_started", "a program cannot be started");
+            match wanted.key.kind {
+                Kind::Program => {
+                    tracing::warn!(server = %wanted.key.server, %fault, code = "stdio_not_started", "a program cannot be started");
+                }
+                Kind::Connection => {
+                    tracing::warn!(server = %wanted.key.server, %fault, code = "connection_not_opened", "a connection to a server cannot be opened");
+                }
+            }
         }
         started
     }
 
-    async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Child>, NotUp> {
+    async fn start_placed(self: &Arc<Self>, of: &OfServer, wanted: &Wanted) -> Result<Arc<Channel>, NotUp> {
         let place = timeout(PLACE_WITHIN, self.place(of, &wanted.key)).await;
-        let in_use = format!("all {} children of the server are in use", self.limits.max_children);
+        let most = self.limits.most(wanted.key.kind);
+        let in_use = match wanted.key.kind {
+            Kind::Program => format!("all {most} programs of the server are in use"),
+            Kind::Connection => format!("all {most} connections to the server are in use"),
+        };
         let place = place.unwrap_or(Err(Fault::NotSent { detail: in_use, cause: NotSentCause::Place }));
         self.start(wanted, place.map_err(|fault| NotUp { fault, may_be_legacy: false })?).await
     }

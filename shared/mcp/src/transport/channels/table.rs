@@ -1,4 +1,4 @@
-//! The child processes of a client: the table of slots, and the state that the children of one server share.
+//! The connections that a client keeps: the table of slots, and the state that the connections of one server share.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,27 +10,41 @@ use toolfleet_core::ids::{ServerId, Tenant};
 
 use crate::fault::{Fault, NotSentCause};
 use crate::protocol::revision::ProtocolRevision;
-use crate::transport::stdio::child::Child;
-use crate::transport::stdio::handshake::Greeter;
-use crate::transport::stdio::key::Key;
-use crate::transport::stdio::restarts::Restarts;
+use crate::transport::channels::channel::Channel;
+use crate::transport::channels::handshake::Greeter;
+use crate::transport::channels::key::{Key, Kind};
+use crate::transport::channels::restarts::Restarts;
+use crate::transport::http::requests::Transport;
 
-/// A program that ran for so long has not failed to start.
+/// What was up for so long has not failed to start.
 const PROBATION: Duration = Duration::from_secs(10);
 
-/// How many children there may be, and for how long.
+/// How many channels there may be, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    pub(crate) max_children: usize,
+    /// Programs of one server.
+    pub(crate) max_programs: usize,
+    /// Connections to one server that is no program.
+    pub(crate) max_connections: usize,
     pub(crate) idle: Duration,
     pub(crate) start_within: Duration,
-    pub(crate) max_line_bytes: u64,
+    pub(crate) max_message_bytes: u64,
+}
+
+impl Limits {
+    /// How many connections of that kind one server may have.
+    pub(crate) fn most(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Program => self.max_programs.max(1),
+            Kind::Connection => self.max_connections.max(1),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum Phase {
     Starting,
-    Up(Arc<Child>),
+    Up(Arc<Channel>),
     Failed(Fault),
 }
 
@@ -41,28 +55,29 @@ pub(crate) struct Slot {
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
-/// What the children of one server have in common.
+/// What the channels of one server have in common.
 #[derive(Debug)]
 pub(crate) struct OfServer {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) freed: Arc<Notify>,
     /// How many starts of each tenant wait for a place.
     pub(crate) waiting: Mutex<HashMap<Option<Tenant>, usize>>,
-    /// By tenant: a program that ends over one tenant's data may run well for another.
+    /// By tenant: what ends over one tenant's data may run well for another.
     restarts: Mutex<HashMap<Option<Tenant>, Restarts>>,
-    /// What it speaks, of the program with that mark.
+    /// What it speaks, of the registration with that mark.
     pub(crate) era: Mutex<Option<(u64, ProtocolRevision)>>,
 }
 
-/// All children of a client.
+/// All channels of a client.
 #[derive(Debug)]
-pub(crate) struct Children {
+pub(crate) struct Channels {
     pub(crate) limits: Limits,
+    pub(crate) transport: Transport,
     pub(crate) greeter: Greeter,
     pub(crate) serials: AtomicU64,
     pub(crate) slots: Mutex<HashMap<Key, Slot>>,
-    pub(crate) servers: Mutex<HashMap<ServerId, Arc<OfServer>>>,
-    pub(crate) all: Mutex<HashMap<u64, Arc<Child>>>,
+    pub(crate) servers: Mutex<HashMap<(ServerId, Kind), Arc<OfServer>>>,
+    pub(crate) all: Mutex<HashMap<u64, Arc<Channel>>>,
     pub(crate) closed: AtomicBool,
 }
 
@@ -81,9 +96,7 @@ impl OfServer {
         let restarts = lock(&self.restarts);
         let of_tenant = restarts.get(tenant)?;
         let ((failures, why), s) = (of_tenant.failures(), of_tenant.pause().as_secs());
-        Some(format!(
-            "the program failed {failures} times in a row and is started again in {s} s; the last time: {why}"
-        ))
+        Some(format!("it failed {failures} times in a row and is tried again in {s} s; the last time: {why}"))
     }
 
     pub(crate) fn failed(&self, tenant: &Option<Tenant>, why: String) {
@@ -95,36 +108,39 @@ impl OfServer {
     }
 }
 
-impl Children {
-    pub(crate) fn of_server(&self, server: &ServerId) -> Arc<OfServer> {
+impl Channels {
+    pub(crate) fn of_server(&self, key: &Key) -> Arc<OfServer> {
         let mut servers = lock(&self.servers);
+        let most = self.limits.most(key.kind);
         let fresh = || OfServer {
-            places: Arc::new(Semaphore::new(self.limits.max_children.max(1))),
+            places: Arc::new(Semaphore::new(most)),
             freed: Arc::default(),
             waiting: Mutex::default(),
             restarts: Mutex::default(),
             era: Mutex::default(),
         };
-        Arc::clone(servers.entry(server.clone()).or_insert_with(|| Arc::new(fresh())))
+        Arc::clone(servers.entry((key.server.clone(), key.kind)).or_insert_with(|| Arc::new(fresh())))
     }
 
-    /// Takes a started child into the list of those to be ended.
-    pub(crate) fn enlist(&self, child: &Arc<Child>) -> Result<(), Fault> {
+    /// Takes a started channel into the list of those to be ended.
+    pub(crate) fn enlist(&self, channel: &Arc<Channel>) -> Result<(), Fault> {
         let mut all = lock(&self.all);
         if self.closed.load(Ordering::Acquire) {
             return Err(closed());
         }
-        all.insert(child.serial, Arc::clone(child));
+        all.insert(channel.serial, Arc::clone(channel));
         Ok(())
     }
 
-    /// Forgets a child that is gone.
-    pub(crate) fn strike_off(&self, key: &Key, child: &Child, by_itself: bool) {
-        lock(&self.all).remove(&child.serial);
-        self.forget(key, child.serial);
-        let of = self.of_server(&key.server);
-        if child.handshake.get().is_some() {
-            let early = by_itself && child.born.elapsed() < PROBATION;
+    /// Forgets a channel that is gone.
+    pub(crate) fn strike_off(&self, key: &Key, channel: &Channel, by_itself: bool) {
+        lock(&self.all).remove(&channel.serial);
+        self.forget(key, channel.serial);
+        let of = self.of_server(key);
+        if channel.handshake.get().is_some() {
+            // A server may end what it has served; a program is expected to stay.
+            let of_use = channel.has_served() && key.kind == Kind::Connection;
+            let early = by_itself && channel.born.elapsed() < PROBATION && !of_use;
             if early {
                 // What it wrote last may be of one caller's call, and all of the tenant are told this.
                 of.failed(&key.tenant, "it ended soon after its start".to_owned());
@@ -137,7 +153,8 @@ impl Children {
 
     pub(crate) fn forget(&self, key: &Key, serial: u64) {
         let mut slots = lock(&self.slots);
-        let is_it = |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(child) if child.serial == serial);
+        let is_it =
+            |slot: &Slot| matches!(&*slot.phase.borrow(), Phase::Up(channel) if channel.serial == serial);
         if slots.get(key).is_some_and(is_it) {
             slots.remove(key);
         }
@@ -148,18 +165,18 @@ impl Children {
             if !meant(key) {
                 return true;
             }
-            if let Phase::Up(child) = &*slot.phase.borrow() {
-                child.retire();
+            if let Phase::Up(channel) = &*slot.phase.borrow() {
+                channel.retire();
             }
             false
         });
     }
 
-    pub(crate) fn end_all(&self) -> Vec<Arc<Child>> {
+    pub(crate) fn end_all(&self) -> Vec<Arc<Channel>> {
         self.closed.store(true, Ordering::Release);
         let all: Vec<_> = lock(&self.all).values().cloned().collect();
-        for child in &all {
-            child.end(Fault::AnswerLost { detail: "the worker stops its programs".to_owned() });
+        for channel in &all {
+            channel.end(Fault::AnswerLost { detail: "the worker ends".to_owned() });
         }
         all
     }
@@ -167,7 +184,7 @@ impl Children {
 
 pub(crate) fn closed() -> Fault {
     Fault::NotSent {
-        detail: "programs are not started any more: the worker ends".to_owned(),
+        detail: "nothing is started any more: the worker ends".to_owned(),
         cause: NotSentCause::Answer,
     }
 }

@@ -1,7 +1,7 @@
-//! Allots the places for a server's children, a fair share to each tenant.
+//! Allots the places for a server's connections, a fair share to each tenant.
 //!
-//! At the limit an unused child is stopped: of the tenant with the most children the one that was unused for longest. While all are in
-//! use, starts wait, and the next place goes to the waiting tenant with the fewest children.
+//! At the limit an unused channel is stopped: of the tenant with the most channels the one that was unused for longest. While all are in
+//! use, starts wait, and the next place goes to the waiting tenant with the fewest channels.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::ids::Tenant;
 
 use crate::fault::Fault;
-use crate::transport::stdio::child::Child;
-use crate::transport::stdio::children::{Children, OfServer, closed, lock};
-use crate::transport::stdio::key::Key;
+use crate::transport::channels::channel::Channel;
+use crate::transport::channels::key::Key;
+use crate::transport::channels::table::{Channels, OfServer, closed, lock};
 
 /// A start that waits for a place.
 struct Waiting<'a> {
@@ -47,8 +47,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Children {
-    /// A place among a server's children, for which an unused one is ended.
+impl Channels {
+    /// A place among a server's channels, for which an unused one is ended.
     pub(crate) async fn place(&self, of: &OfServer, key: &Key) -> Result<OwnedSemaphorePermit, Fault> {
         let _waiting = Waiting::enter(of, &key.tenant);
         loop {
@@ -60,43 +60,44 @@ impl Children {
                 if let Ok(place) = Arc::clone(&of.places).try_acquire_owned() {
                     return Ok(place);
                 }
-                if let Some(unused) = self.least_missed(&key.server).filter(|child| child.retire_idle()) {
+                if let Some(unused) = self.least_missed(key).filter(|channel| channel.retire_idle()) {
                     unused.gone.cancelled().await;
                     continue;
                 }
             }
-            // Whoever lets go of a child does not say so here: it is looked at again.
+            // Whoever lets go of a channel does not say so here: it is looked at again.
             let _again = timeout(Duration::from_millis(100), freed).await;
         }
     }
 
-    /// Whether no waiting tenant has fewer children of the server.
+    /// Whether no waiting tenant has fewer channels of the server.
     fn is_next(&self, of: &OfServer, key: &Key) -> bool {
         let waiting: Vec<_> =
             lock(&of.waiting).keys().filter(|tenant| **tenant != key.tenant).cloned().collect();
         if waiting.is_empty() {
             return true;
         }
-        let has = self.by_tenant(&key.server);
+        let has = self.by_tenant(key);
         let count = |tenant: &Option<Tenant>| has.get(tenant).copied().unwrap_or(0);
         waiting.iter().all(|other| count(other) >= count(&key.tenant))
     }
 
-    fn by_tenant(&self, server: &ServerId) -> HashMap<Option<Tenant>, usize> {
+    fn by_tenant(&self, key: &Key) -> HashMap<Option<Tenant>, usize> {
         let mut has = HashMap::<_, usize>::new();
-        for child in lock(&self.all).values().filter(|child| child.server == *server) {
-            let count = has.entry(child.key.tenant.clone()).or_default();
+        for channel in lock(&self.all).values().filter(|channel| channel.key.is_beside(key)) {
+            let count = has.entry(channel.key.tenant.clone()).or_default();
             *count = count.saturating_add(1);
         }
         has
     }
 
-    fn least_missed(&self, server: &ServerId) -> Option<Arc<Child>> {
-        let has = self.by_tenant(server);
+    fn least_missed(&self, key: &Key) -> Option<Arc<Channel>> {
+        let has = self.by_tenant(key);
         let all = lock(&self.all);
-        let unused = all.values().filter(|child| child.server == *server && child.handshake.get().is_some());
-        let unused = unused.filter_map(|child| Some((child.idle_since()?, child)));
-        let rank = |since, child: &Child| (has.get(&child.key.tenant).copied(), Reverse(since));
-        unused.max_by_key(|(since, child)| rank(*since, child)).map(|(_, child)| Arc::clone(child))
+        let unused =
+            all.values().filter(|channel| channel.key.is_beside(key) && channel.handshake.get().is_some());
+        let unused = unused.filter_map(|channel| Some((channel.idle_since()?, channel)));
+        let rank = |since, channel: &Channel| (has.get(&channel.key.tenant).copied(), Reverse(since));
+        unused.max_by_key(|(since, channel)| rank(*since, channel)).map(|(_, channel)| Arc::clone(channel))
     }
 }
