@@ -300,7 +300,7 @@ impl InboundCall {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
-            may_have_run_unclaimed: !self.is_first_receive() && may_be_claimless(&self.catalog, request),
+            may_be_claimless: may_be_claimless(&self.catalog, request),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -329,7 +329,7 @@ impl InboundCall {
             deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
-            may_have_run_unclaimed: false,
+            may_be_claimless: false,
             repeatable,
             expires_at: self.enqueued_at.plus_ms(RETENTION_MS),
         }
