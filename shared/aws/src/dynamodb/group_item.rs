@@ -30,10 +30,7 @@ pub(crate) fn to_item(row: &GroupRow) -> Item {
 /// The attributes of a group's redrive, without its key.
 pub(crate) fn round_item(round: &Round) -> Item {
     let members = round.members.iter().map(ToString::to_string).collect();
-    item([
-        ("members", Some(AttributeValue::Ns(members))),
-        ("deadline_ms", round.deadline.and_then(ms)),
-    ])
+    item([("members", Some(AttributeValue::Ns(members))), ("deadline_ms", round.deadline.and_then(ms))])
 }
 
 /// The round that a redrive has stored.

@@ -169,8 +169,7 @@ impl Client {
                 "none of the requests is of group {key}; give the requests that its members were sent with"
             )));
         }
-        let planned =
-            group::redrive(&row, fates, stored.as_ref(), deadline).map_err(GroupError::Redrive)?;
+        let planned = group::redrive(&row, fates, stored.as_ref(), deadline).map_err(GroupError::Redrive)?;
         let next = GroupKey { round: key.round.saturating_add(1), ..key.clone() };
         let redrive = GroupRedrive { key: next, requests: planned.requests, skipped: planned.skipped };
         Ok(Planned { row, round: planned.round, is_stored: stored.is_some(), redrive })

@@ -13,8 +13,7 @@ use crate::request::{CallRequest, Group, MAX_ROUNDS, TimeLimit};
 use crate::time::Timestamp;
 
 /// Why a member is left out that did not succeed, and ended after the first redrive.
-const NOT_IN_ROUND: &str =
-    "it had not ended at the round's first redrive, and the round's size is set; send it as a call of its own";
+const NOT_IN_ROUND: &str = "it had not ended at the round's first redrive, and the round's size is set; send it as a call of its own";
 
 /// The longest call id, in bytes.
 const LONGEST_ID: usize = 128;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 40] = [
+const LOG_CODES: [&str; 41] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -38,6 +38,7 @@ const LOG_CODES: [&str; 40] = [
     "service_restarted",
     "session_close_failed",
     "start_failed",
+    "start_waits",
     "stdio_ended",
     "stdio_not_started",
     "stdio_stray_line",

@@ -159,7 +159,10 @@ impl Fleet {
         let got = got.map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
         let parsed = |item| {
             round_of(item).ok_or_else(|| {
-                AwsError::configuration(format!("the redrive of group {key} in {} cannot be read", self.table))
+                AwsError::configuration(format!(
+                    "the redrive of group {key} in {} cannot be read",
+                    self.table
+                ))
             })
         };
         got.item.as_ref().map(parsed).transpose()

@@ -134,5 +134,8 @@ async fn a_repeated_redrive_keeps_the_members_of_its_round() {
     assert_eq!(places(&one), [("c.r2", 1, 2)]);
     let deadline = Some(world.now().plus_ms(60_000));
     let refused = world.client.redrive_group(&key(), members, deadline).await.unwrap_err();
-    assert!(matches!(&refused, GroupError::Redrive(text) if text.starts_with("deadline: round 2 has")), "{refused}");
+    assert!(
+        matches!(&refused, GroupError::Redrive(text) if text.starts_with("deadline: round 2 has")),
+        "{refused}"
+    );
 }

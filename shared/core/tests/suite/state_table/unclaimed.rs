@@ -180,7 +180,10 @@ fn a_call_that_waited_and_was_not_sent_is_cancelled_without_a_denial() {
     let row = cancelled(Some(&held));
     assert_eq!(outcome(&row), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
     let text = row.finished.unwrap().outcome.error.unwrap().message;
-    assert!(text.starts_with("The caller cancelled this call before it was sent to the tool. Whether"), "{text}");
+    assert!(
+        text.starts_with("The caller cancelled this call before it was sent to the tool. Whether"),
+        "{text}"
+    );
 }
 
 #[test]
