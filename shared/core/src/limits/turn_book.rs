@@ -17,7 +17,7 @@ use crate::state_table::{Decision, StateTable};
 /// How far ahead turns are given, in microseconds; four spacings, where that is more.
 pub const REACH_US: i64 = 10_000_000;
 /// How far ahead a turn is given to whoever asks first; one and a half spacings, where that is more.
-const SHORT_NOTICE_US: i64 = 1_000_000;
+pub(super) const SHORT_NOTICE_US: i64 = 1_000_000;
 /// The same for a call that has waited by an estimate: longer, so that few of those that come back too early wait again.
 const WAITED_NOTICE_US: i64 = 1_750_000;
 /// A call that waits by an estimate comes back so long before its time, in microseconds: a delay in the queue is up to a second longer than
@@ -83,8 +83,7 @@ pub enum Wish {
     Next,
     /// The earliest that its tenant may have: the call has waited by an estimate, and comes before those that ask for the first time.
     Waited,
-    /// The earliest of all: the call had a turn, and missed it through no fault of its own; or another of its limits had none at
-    /// that time; or its queue cannot say what it waits for.
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own; or its queue cannot say what it waits for.
     Again,
     /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
     /// then.

@@ -41,6 +41,10 @@ fn server() -> LimitKey {
     "server:mock".parse().unwrap()
 }
 
+async fn turns_of(rig: &Rig, limit: &LimitKey) -> TurnRow {
+    rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(limit).read().await.unwrap().unwrap()
+}
+
 async fn turns(rig: &Rig) -> TurnRow {
     rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(&server()).read().await.unwrap().unwrap()
 }
@@ -97,6 +101,31 @@ async fn a_turn_is_carried_to_another_worker() {
     rig.deliver(&second).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert_eq!(turns(&rig).await.rev, given.rev, "it used the turn that its message carried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_carries_the_turns_of_all_its_limits() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"rate": "1/10s"}));
+    catalog["tenants"]["limits"] = json!({"acme": {"rate": "1/10s"}});
+    let first = worker(&rig, &catalog).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+        rig.deliver(&first).await;
+    }
+    let row = rig.row("c1").await.unwrap();
+    let detail = row.held().unwrap().detail.clone().unwrap();
+    assert!(
+        detail.contains("server:mock") && detail.contains("tenant:acme") && detail.contains("turn at"),
+        "{detail}"
+    );
+    let tenant: LimitKey = "tenant:acme".parse().unwrap();
+    let given = (turns_of(&rig, &server()).await, turns_of(&rig, &tenant).await);
+    rig.clock.advance_ms(10_800);
+    rig.deliver(&worker(&rig, &catalog).await).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let now = (turns_of(&rig, &server()).await, turns_of(&rig, &tenant).await);
+    assert_eq!(now, given, "it asked for no other turn");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
