@@ -322,7 +322,8 @@ impl Delivery {
         } else {
             lasts_ms
         };
-        let take = vec![Take { name: name.clone(), until: self.now().plus_ms(counted_ms) }];
+        let until = self.now().plus_ms(counted_ms);
+        let take = vec![Take { name: name.clone(), until, replaces: None }];
         let event = Change {
             now: self.now(),
             limit,
@@ -354,7 +355,8 @@ impl Delivery {
         if !world.scenario.limits.count_tasks {
             return self.release_permit(Some(permit)).await;
         }
-        let take = Take { name: handle.to_owned(), until: self.deadline() };
+        let replaces = Some(permit.name.clone());
+        let take = Take { name: handle.to_owned(), until: self.deadline(), replaces };
         let mut release = vec![permit.name];
         if world.is_planted(Planted::ReleaseBeforeTask) {
             let first = std::mem::take(&mut release);
