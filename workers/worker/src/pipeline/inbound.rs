@@ -85,6 +85,19 @@ impl Carried {
         }
     }
 
+    /// The wait of a call whose turn this delivery has used, or could not use.
+    fn waited(&self) -> Option<Self> {
+        match self {
+            Self::Turn(CarriedTurn { limit, wake_at, .. }) => Some(Self::Turn(CarriedTurn {
+                limit: limit.clone(),
+                turn: None,
+                wake_at: *wake_at,
+                others: Vec::new(),
+            })),
+            Self::Nothing | Self::Poll => None,
+        }
+    }
+
     fn read(text: &str) -> Self {
         if text == POLL {
             return Self::Poll;
@@ -242,9 +255,13 @@ impl InboundCall {
         self.carries_on.get_or_init(|| carried);
     }
 
-    /// What the message that replaces it carries.
+    /// What the message that replaces it carries: what this delivery has set, else that its call has waited for a limit. A pause of its server
+    /// or a retry does not send it back to the end of those that wait.
     pub(super) fn carries_on(&self) -> Option<String> {
-        self.carries_on.get()?.text()
+        match self.carries_on.get() {
+            Some(carried) => carried.text(),
+            None => self.carried.waited()?.text(),
+        }
     }
 
     /// The mark of this delivery.

@@ -121,11 +121,35 @@ async fn a_call_carries_the_turns_of_all_its_limits() {
     );
     let tenant: LimitKey = "tenant:acme".parse().unwrap();
     let given = (turns_of(&rig, &server()).await, turns_of(&rig, &tenant).await);
-    rig.clock.advance_ms(10_800);
+    rig.clock.advance_ms(10_400);
     rig.deliver(&worker(&rig, &catalog).await).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     let now = (turns_of(&rig, &server()).await, turns_of(&rig, &tenant).await);
     assert_eq!(now, given, "it asked for no other turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_a_call_that_waited_keeps_its_wait() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "1/10s"}));
+    let context = worker(&rig, &catalog).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "safe").to_string()).await;
+        rig.deliver(&context).await;
+    }
+    rig.clock.advance_ms(10_400);
+    let fault = MockFault::status(503);
+    let headers = vec![("Retry-After".to_owned(), "60".to_owned())];
+    let MockFault::Status { status, body, .. } = fault else { panic!("a status") };
+    rig.mcp.next(MockFault::Status { status, headers, body });
+    rig.deliver(&context).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 2, "it was sent in its turn");
+    rig.clock.advance_ms(61_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    let carried = delivery.attributes.get("toolfleet-turn").map(String::as_str).unwrap_or_default();
+    assert!(carried.starts_with("estimate 0 ") && carried.ends_with(" server:mock"), "{carried}");
+    pipeline::run(context, delivery, ()).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
