@@ -198,7 +198,7 @@ async fn three_writes(n: u32, calls: &Calls, history: &History) -> anyhow::Resul
         deadline: Some(now.plus_ms(3_600_000)),
         now,
         skew_ms: 0,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable: true,
         expires_at: now.plus_ms(ROW_LIFE_MS),
     };

@@ -86,6 +86,7 @@ def leading_keys(project):
     wanted = {
         ("WorkerPolicy", "FleetWrite"): {"group#*", "limit#*", "rollup#*", "rollups#*", "summary", "supersede#*", "worker#*"},
         ("OperatorRole", "Switches"): {"control", "control#version"},
+        ("OperatorRole", "GroupRedrives"): {"group#*"},
         ("OperatorRole", "SwitchRecords"): {"_fleet#*"},
     }
     listed = {key.split("#")[0] for key in wanted["WorkerPolicy", "FleetWrite"] | wanted["OperatorRole", "Switches"]}

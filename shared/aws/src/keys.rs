@@ -44,8 +44,9 @@ pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
     format!("supersede#{tenant}#{key}")
 }
 
-/// The fleet table: the sort key of a group, and the beginning of those of its members.
+/// The fleet table: the sort keys of a group and of its redrive, and the beginning of those of its members.
 pub(crate) const GROUP_SORT: &str = "group";
+pub(crate) const REDRIVE_SORT: &str = "redrive";
 pub(crate) const MEMBER_PREFIX: &str = "member#";
 
 /// The partition key of a group and its members: `group#tenant#group#round`.

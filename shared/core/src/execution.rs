@@ -3,6 +3,9 @@
 
 use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 
+/// What an end says besides where another delivery may have executed the call.
+const OF_ANOTHER_DELIVERY: &str = "Whether another delivery of its message has executed it is not known.";
+
 /// What becomes of a call whose worker must stop while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stop {
@@ -51,6 +54,19 @@ pub fn out_of_time(may_have_run: bool) -> Outcome {
     let text = "The deadline passed before the tool could be executed.";
     let why = CallError::new(Code::DeadlineExceeded, text, MayHaveRun::No).retryable(None);
     Outcome::ended(OutcomeKind::Expired, why)
+}
+
+/// The same end for a call that may have been executed by another delivery: it does not say that the call did not run.
+#[must_use]
+pub fn never_denied(outcome: Outcome) -> Outcome {
+    let denies = |why: &CallError| why.may_have_run == MayHaveRun::No;
+    let Some(why) = outcome.error.clone().filter(denies) else {
+        return outcome;
+    };
+    let kind = if outcome.kind == OutcomeKind::Expired { OutcomeKind::TimedOut } else { outcome.kind };
+    let message = format!("{} {OF_ANOTHER_DELIVERY}", why.message);
+    let error = Some(CallError { message, may_have_run: MayHaveRun::Unknown, ..why });
+    Outcome { kind, error, ..outcome }
 }
 
 /// The end of a call whose attempts are used up.

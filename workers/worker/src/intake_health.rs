@@ -45,6 +45,13 @@ impl IntakeHealth {
         Self { created: Instant::now(), queues }
     }
 
+    /// The intake starts: it has as long as ever until its first receive, however long the worker's start has taken.
+    pub(crate) fn begin(&self) {
+        for (_, health) in &self.queues {
+            health.started_ms.store(self.now_ms(), Ordering::Relaxed);
+        }
+    }
+
     fn queue(&self, queue: Priority) -> Option<&QueueHealth> {
         self.queues.iter().find(|(priority, _)| *priority == queue).map(|(_, health)| health)
     }
@@ -117,6 +124,14 @@ mod tests {
         assert!(!intake_health.is_ready() && intake_health.is_live());
         tokio::time::advance(LIVE_FOR).await;
         assert!(!intake_health.is_live(), "the intake begins no receive though slots are free");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_start_takes_nothing_from_the_first_receive() {
+        let intake_health = IntakeHealth::of([Priority::Normal].into_iter());
+        tokio::time::advance(LIVE_FOR * 10).await;
+        intake_health.begin();
+        assert!(intake_health.is_live() && !intake_health.is_ready());
     }
 
     #[tokio::test(start_paused = true)]

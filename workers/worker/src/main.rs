@@ -2,6 +2,7 @@
 //!
 //! It links no local endpoint: it uses AWS, or what the SDK's endpoint variables name.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_config::settings::{ConfigError, SettingsError};
+use toolfleet_worker::WorkerConfig;
 use toolfleet_worker::config::command_line::{Invocation, reference};
 use toolfleet_worker::config::http_address;
 use toolfleet_worker::services::http;
 use toolfleet_worker::shutdown::{self, ServiceFailed};
+use toolfleet_worker::start::{self, Starting};
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
-use toolfleet_worker::{ServiceOptions, Worker, WorkerConfig, start};
 
 /// A call allocates and frees many small objects on several threads; with the system's allocator that takes a fifth of the CPU time.
 #[global_allocator]
@@ -109,7 +111,6 @@ async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) ->
     // Other S3 implementations have no host name per bucket, so the path names the bucket.
     let s3_endpoint = variable("AWS_ENDPOINT_URL_S3").filter(|url| !url.is_empty());
     let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
-    let catalog = start::read_catalog(&config, &aws).await?;
     let listener = match config.http {
         None => None,
         Some(address) => {
@@ -117,13 +118,23 @@ async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) ->
             Some(listener.with_context(|| format!("TOOLFLEET_HTTP_ADDR: cannot listen on {address}"))?)
         }
     };
-    let services = ServiceOptions {
-        reload: Some((config.catalog.clone(), true)),
-        http: listener.map(|listener| (listener, telemetry.registry())),
+    let http = listener.map(|listener| (listener, telemetry.registry()));
+    let starting = Starting::new(config.limits.drain, http)?;
+    let start = async {
+        let catalog = start::read_catalog(&config, &aws).await?;
+        let reload = Some((config.catalog.clone(), true));
+        starting.start(&config, aws.clone(), catalog, telemetry.meters(), reload).await
     };
-    let mut worker = Worker::start(&config, aws, catalog, telemetry.meters(), services).await?;
+    let mut signal = pin!(shutdown::signal());
+    let mut worker = tokio::select! {
+        signal = &mut signal => {
+            tracing::info!(signal = signal?, "the worker ends: it has not started and has no call");
+            return Ok(());
+        }
+        started = start => started?,
+    };
     tokio::select! {
-        signal = shutdown::signal() => {
+        signal = signal => {
             tracing::info!(signal = signal?, "the worker drains: it takes nothing new and finishes what runs");
         }
         // A service kept failing, and the worker has drained.

@@ -44,6 +44,15 @@ impl ServiceHealth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(service, state);
     }
 
+    /// Whether that service has failed and does not run.
+    pub(crate) fn is_restarting(&self, service: &str) -> bool {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(service).is_some_and(|state| match state {
+            ServiceState::Restarting { .. } | ServiceState::Failed => true,
+            ServiceState::Running { .. } | ServiceState::Ended => false,
+        })
+    }
+
     /// One line for each service, by name: `intake running`.
     pub fn lines(&self) -> String {
         let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);

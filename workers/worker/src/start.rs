@@ -1,6 +1,9 @@
 //! Starts a worker: builds its context, checks queue and tables, and starts its services.
 //!
-//! **Invariant:** a worker that cannot reach its queue or tables, or whose catalog is invalid, does not start.
+//! While AWS does not answer (throttles, errors of its own, no connection), the start waits: the worker's endpoint says that it is alive and
+//! not ready. What only a person can change (no such table, no permission, a setting) ends it at once.
+//!
+//! **Invariant:** a worker takes no call before its queue and tables have answered and its catalog is valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,25 +26,28 @@ use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
 use crate::pipeline::MANY_RECEIVES;
-use crate::queues;
 use crate::service_health::ServiceHealth;
 use crate::services::aggregator::Aggregator;
 use crate::services::catalog_reload::CatalogReload;
 use crate::services::control::ControlReader;
-use crate::services::http::{HttpEndpoint, routes};
+use crate::services::http::{HttpEndpoint, Started, routes};
 use crate::services::intake::Intake;
 use crate::services::reaper::Reaper;
 use crate::services::reporter::Reporter;
 use crate::services::session_closer::SessionCloser;
 use crate::services::supervisor::Supervisor;
-use crate::shutdown::ServiceFailed;
+use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::telemetry::Meters;
+use crate::{backoff, queues};
 
 /// The fewest receives after which a message may go to the dead-letter queue.
 pub const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 
 /// How long a start waits for the bucket: small results do not need it.
 const BUCKET_CHECK: Duration = Duration::from_secs(5);
+
+/// The longest pause before a start asks AWS again: a worker starts soon after AWS answers.
+const LONGEST_START_PAUSE: Duration = Duration::from_secs(15);
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +63,37 @@ pub enum StartError {
     /// A part of the configuration does not fit another one, or the queue.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The socket of the HTTP endpoint cannot be used.
+    #[error("TOOLFLEET_HTTP_ADDR: the socket has no address")]
+    Endpoint(#[source] std::io::Error),
     /// The client that calls servers cannot be built for another reason.
     #[error("the client that calls servers cannot be built")]
     Http(#[source] BuildError),
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] AwsError),
+}
+
+impl StartError {
+    /// Whether the same start may succeed later, without a change by a person.
+    const fn is_passing(&self) -> bool {
+        match self {
+            Self::Aws(error) | Self::Catalog { why: LoadError::Stored(error), .. } => !error.is_permanent(),
+            Self::Catalog {
+                why:
+                    LoadError::File { .. }
+                    | LoadError::NoText { .. }
+                    | LoadError::OnlyFiles(_)
+                    | LoadError::Wrong(_)
+                    | LoadError::Interrupted
+                    | LoadError::NamesNobody,
+                ..
+            }
+            | Self::Config(_)
+            | Self::Endpoint(_)
+            | Self::Http(_) => false,
+        }
+    }
 }
 
 impl From<EgressError> for StartError {
@@ -74,14 +105,35 @@ impl From<EgressError> for StartError {
     }
 }
 
-/// Reads the catalog.
-pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, StartError> {
-    let stores = Stores::new(aws, &Tables::with_prefix(&config.table_prefix));
-    let loaded = catalog::load(&config.catalog, &stores).await;
-    loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
+/// Repeats a step of the start until it succeeds, or another try will not help.
+async fn wait_out<T, Step>(step: impl Fn() -> Step) -> Result<T, StartError>
+where
+    Step: Future<Output = Result<T, StartError>>,
+{
+    let mut tries = 0;
+    loop {
+        let error = match step().await {
+            Err(error) if error.is_passing() => error,
+            done => return done,
+        };
+        tries += 1;
+        let pause = Duration::from_millis(backoff::after_tries(tries)).min(LONGEST_START_PAUSE);
+        tracing::error!(%error, tries, ?pause, code = "start_waits", "the worker takes calls as soon as AWS answers; it tries again");
+        tokio::time::sleep(pause).await;
+    }
 }
 
-/// Builds the context of a worker and checks that its queue and tables answer.
+/// Reads the catalog. Waits while AWS does not answer.
+pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, StartError> {
+    let stores = Stores::new(aws, &Tables::with_prefix(&config.table_prefix));
+    let load = || async {
+        let loaded = catalog::load(&config.catalog, &stores).await;
+        loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
+    };
+    wait_out(load).await
+}
+
+/// Builds the context of a worker and checks that its queue and tables answer. Waits while they do not.
 pub async fn context(
     config: &WorkerConfig,
     aws: Aws,
@@ -111,7 +163,7 @@ pub async fn context(
         meters,
         watch: None,
     });
-    context.max_body_bytes = check(&context).await?;
+    context.max_body_bytes = wait_out(|| check(&context)).await?;
     Ok(context)
 }
 
@@ -124,6 +176,57 @@ pub struct ServiceOptions {
     pub http: Option<(TcpListener, Option<Registry>)>,
 }
 
+/// A worker that starts. Its endpoint answers that it is alive and not ready.
+pub struct Starting {
+    shutdown: Shutdown,
+    supervisor: Supervisor,
+    started: Started,
+}
+
+impl Starting {
+    /// Starts the endpoint, where there is one. A worker whose service fails drains within `drain`.
+    ///
+    /// # Errors
+    /// The endpoint's socket has no address.
+    pub fn new(drain: Duration, http: Option<(TcpListener, Option<Registry>)>) -> Result<Self, StartError> {
+        Self::of(Shutdown::new(), drain, http)
+    }
+
+    fn of(
+        shutdown: Shutdown,
+        drain: Duration,
+        http: Option<(TcpListener, Option<Registry>)>,
+    ) -> Result<Self, StartError> {
+        let (health, started) = (ServiceHealth::default(), Started::default());
+        let mut supervisor = Supervisor::new(shutdown.clone(), drain, health.clone());
+        if let Some((listener, registry)) = http {
+            let routes = routes(started.clone(), health, registry);
+            let endpoint = HttpEndpoint::new(listener, routes).map_err(StartError::Endpoint)?;
+            supervisor.start_until_exit(endpoint);
+        }
+        Ok(Self { shutdown, supervisor, started })
+    }
+
+    /// Builds the worker, waits until its queue and tables answer, and starts its services.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        self,
+        config: &WorkerConfig,
+        aws: Aws,
+        catalog: Catalog,
+        meters: Meters,
+        reload: Option<(CatalogConfig, bool)>,
+    ) -> Result<Worker, StartError> {
+        let mut context = context(config, aws, catalog, meters).await?;
+        context.shutdown = self.shutdown.clone();
+        let context = Arc::new(context);
+        let running = tokio::spawn(self.run(Arc::clone(&context), reload));
+        Ok(Worker { context, running })
+    }
+}
+
 /// A worker that takes calls.
 pub struct Worker {
     context: Arc<WorkerContext>,
@@ -131,7 +234,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Builds a worker, checks that its queue and tables answer, and starts its services.
+    /// Builds a worker, waits until its queue and tables answer, and starts its services.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -142,9 +245,8 @@ impl Worker {
         meters: Meters,
         services: ServiceOptions,
     ) -> Result<Self, StartError> {
-        let context = Arc::new(context(config, aws, catalog, meters).await?);
-        let running = tokio::spawn(run(context.clone(), services));
-        Ok(Self { context, running })
+        let ServiceOptions { reload, http } = services;
+        Starting::new(config.limits.drain, http)?.start(config, aws, catalog, meters, reload).await
     }
 
     /// Its name in audit records.
@@ -171,45 +273,53 @@ impl Worker {
 /// # Errors
 /// A service kept failing, so the worker has drained.
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
-    tracing::info!(
-        worker = %context.worker,
-        queues = ?context.queues.all().map(|(_, queue)| queue.url()).collect::<Vec<_>>(),
-        slots = context.limits.slots,
-        servers = context.catalog.current().servers().len(),
-        tools = context.catalog.current().tools().len(),
-        "the worker takes calls"
-    );
-    observe(&context);
-    let health = ServiceHealth::default();
-    let mut supervisor = Supervisor::new(context.shutdown.clone(), context.limits.drain, health.clone());
-    if let Some((listener, registry)) = options.http {
-        match HttpEndpoint::new(listener, routes(context.clone(), health, registry)) {
-            Ok(endpoint) => supervisor.start_until_exit(endpoint),
-            Err(error) => {
-                tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
-                return Err(ServiceFailed("HTTP endpoint"));
-            }
+    match Starting::of(context.shutdown.clone(), context.limits.drain, options.http) {
+        Ok(starting) => starting.run(context, options.reload).await,
+        Err(error) => {
+            tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
+            Err(ServiceFailed("HTTP endpoint"))
         }
     }
-    let control = ControlReader::new(context.clone());
-    control.read_first(&context.shutdown).await;
-    supervisor.start_until_exit(control);
-    supervisor.start(Intake::new(context.clone()));
-    supervisor.start(Reaper::new(context.clone()));
-    supervisor.start(SessionCloser::new(context.clone()));
-    supervisor.start(Aggregator::new(context.clone()));
-    let reporter = Reporter::new(context.clone());
-    supervisor.start_until_exit(reporter.clone());
-    if let Some((catalog, sighup)) = options.reload {
-        supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
+}
+
+impl Starting {
+    async fn run(
+        self,
+        context: Arc<WorkerContext>,
+        reload: Option<(CatalogConfig, bool)>,
+    ) -> Result<(), ServiceFailed> {
+        let Self { mut supervisor, started, .. } = self;
+        observe(&context);
+        let control = ControlReader::new(context.clone());
+        control.read_first(&context.shutdown).await;
+        supervisor.start_until_exit(control);
+        tracing::info!(
+            worker = %context.worker,
+            queues = ?context.queues.all().map(|(_, queue)| queue.url()).collect::<Vec<_>>(),
+            slots = context.limits.slots,
+            servers = context.catalog.current().servers().len(),
+            tools = context.catalog.current().tools().len(),
+            "the worker takes calls"
+        );
+        context.intake_health.begin();
+        started.set(&context);
+        supervisor.start(Intake::new(context.clone()));
+        supervisor.start(Reaper::new(context.clone()));
+        supervisor.start(SessionCloser::new(context.clone()));
+        supervisor.start(Aggregator::new(context.clone()));
+        let reporter = Reporter::new(context.clone());
+        supervisor.start_until_exit(reporter.clone());
+        if let Some((catalog, sighup)) = reload {
+            supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
+        }
+        let last = async {
+            context.mcp.close().await;
+            reporter.report_last().await;
+        };
+        let ended = supervisor.join(last).await;
+        tracing::info!(worker = %context.worker, "the worker has drained");
+        ended
     }
-    let last = async {
-        context.mcp.close().await;
-        reporter.report_last().await;
-    };
-    let ended = supervisor.join(last).await;
-    tracing::info!(worker = %context.worker, "the worker has drained");
-    ended
 }
 
 /// Registers the metrics that are read when they are collected.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use toolfleet_core::group::{Decider, Decision, GroupResult, GroupRow, Terms};
+use toolfleet_core::group::{Decider, Decision, GroupResult, GroupRow, Round, Terms};
 use toolfleet_core::ids::CallId;
 use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
@@ -25,6 +25,21 @@ pub(crate) fn to_item(row: &GroupRow) -> Item {
         ("notified", Some(AttributeValue::Bool(row.notified))),
         (EXPIRES_AT, number(row.expires_at.as_s())),
     ])
+}
+
+/// The attributes of a group's redrive, without its key.
+pub(crate) fn round_item(round: &Round) -> Item {
+    let members = round.members.iter().map(ToString::to_string).collect();
+    item([("members", Some(AttributeValue::Ns(members))), ("deadline_ms", round.deadline.and_then(ms))])
+}
+
+/// The round that a redrive has stored.
+pub(crate) fn round_of(item: &Item) -> Option<Round> {
+    let deadline = match item.get("deadline_ms") {
+        None => None,
+        Some(_) => Some(Timestamp::from_ms(whole(item, "deadline_ms")?)),
+    };
+    Some(Round { members: numbers(item, "members")?, deadline })
 }
 
 /// A decision, as one attribute.

@@ -55,7 +55,7 @@ async fn workers_that_take_permits_together_never_exceed_the_limit() {
         skew_ms: 0,
         release: Vec::new(),
         held_ms: None,
-        take: vec![Take { name, until: now.plus_ms(1_000) }],
+        take: vec![Take { name, until: now.plus_ms(1_000), replaces: None }],
         block: None,
     };
     let changes: Vec<_> = (0..6).map(|n| change(format!("call-{n}"))).collect();

@@ -30,7 +30,7 @@ fn delivery(id: &str, nonce: u128) -> DeliveryContext {
         deadline: None,
         now: now(),
         skew_ms: 0,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable: false,
         expires_at: now().plus_ms(10_500),
     }

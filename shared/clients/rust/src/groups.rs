@@ -7,7 +7,7 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Skipped};
+use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Round, Skipped};
 use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::message_attributes::GROUP;
 use toolfleet_core::request::{CallRequest, GroupKey};
@@ -133,9 +133,19 @@ impl Client {
         requests: Vec<CallRequest>,
         deadline: Option<Timestamp>,
     ) -> Result<GroupRedrive, GroupError> {
+        Ok(self.planned(key, requests, deadline).await?.redrive)
+    }
+
+    async fn planned(
+        &self,
+        key: &GroupKey,
+        requests: Vec<CallRequest>,
+        deadline: Option<Timestamp>,
+    ) -> Result<Planned, GroupError> {
         let Some(GroupStatus { row, members }) = self.group(key).await? else {
             return Err(GroupError::Unknown(key.clone()));
         };
+        let stored = self.fleet.group_redrive(key).await?;
         let mut fates = Vec::new();
         for request in requests {
             let own = request.group.as_deref().filter(|group| group.key(&request.key.tenant) == *key);
@@ -159,14 +169,15 @@ impl Client {
                 "none of the requests is of group {key}; give the requests that its members were sent with"
             )));
         }
-        let planned = group::redrive(&row, fates, deadline).map_err(GroupError::Redrive)?;
-        let round = key.round.saturating_add(1);
-        let (requests, skipped) = (planned.requests, planned.skipped);
-        Ok(GroupRedrive { key: GroupKey { round, ..key.clone() }, requests, skipped })
+        let planned = group::redrive(&row, fates, stored.as_ref(), deadline).map_err(GroupError::Redrive)?;
+        let next = GroupKey { round: key.round.saturating_add(1), ..key.clone() };
+        let redrive = GroupRedrive { key: next, requests: planned.requests, skipped: planned.skipped };
+        Ok(Planned { row, round: planned.round, is_stored: stored.is_some(), redrive })
     }
 
     /// Sends what [`Client::plan_group_redrive`] plans. A member that no worker had received is cancelled first, so that it never runs; one
-    /// that has started in between makes the redrive fail before anything is sent. To repeat it is safe: ids follow from the old ones.
+    /// that has started in between makes the redrive fail before anything is sent. To repeat it is safe: the first redrive of a round stores
+    /// its members, every later one sends those, and ids follow from the old ones.
     pub async fn redrive_group(
         &self,
         key: &GroupKey,
@@ -174,8 +185,25 @@ impl Client {
         deadline: Option<Timestamp>,
     ) -> Result<GroupRedrive, GroupError> {
         // Whatever stands against it is said before a member is cancelled.
-        self.plan_group_redrive(key, requests.clone(), deadline).await?;
-        for request in &requests {
+        let mut planned = self.planned(key, requests.clone(), deadline).await?;
+        if !planned.is_stored && !planned.round.members.is_empty() {
+            self.cancel_unseen(key, &requests).await?;
+            planned = self.planned(key, requests.clone(), deadline).await?;
+            let (Planned { row, round, .. }, fleet) = (&planned, &self.fleet);
+            if !planned.is_stored && !fleet.store_redrive(key, round, row.expires_at).await? {
+                // Another redrive was first, or the answer to an earlier try was lost.
+                planned = self.planned(key, requests, deadline).await?;
+            }
+        }
+        for sent in self.send_many(&planned.redrive.requests).await {
+            sent?;
+        }
+        Ok(planned.redrive)
+    }
+
+    /// Cancels the members that no worker has received.
+    async fn cancel_unseen(&self, key: &GroupKey, requests: &[CallRequest]) -> Result<(), GroupError> {
+        for request in requests {
             let own = request.group.as_deref().is_some_and(|group| group.key(&request.key.tenant) == *key);
             if !own || self.calls.read(&request.key).await?.is_some_and(|row| row.digest.is_some()) {
                 continue;
@@ -189,12 +217,20 @@ impl Client {
                 }
             }
         }
-        let planned = self.plan_group_redrive(key, requests, deadline).await?;
-        for sent in self.send_many(&planned.requests).await {
-            sent?;
-        }
-        Ok(planned)
+        Ok(())
     }
+}
+
+/// A redrive that was planned.
+struct Planned {
+    /// The group's row.
+    row: GroupRow,
+    /// The round that is sent.
+    round: Round,
+    /// Whether a redrive has stored that round.
+    is_stored: bool,
+    /// What the caller is told.
+    redrive: GroupRedrive,
 }
 
 /// What became of a member, by the row of its call. A row without a digest was made by a cancellation of a call that was never received.

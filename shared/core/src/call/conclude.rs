@@ -19,7 +19,7 @@ pub(super) fn conclude(
             definition: definition.cloned(),
             ..new_row(delivery)
         };
-        let outcome = after_possible_execution(outcome, row.may_have_executed);
+        let outcome = after_possible_execution(outcome, &row);
         return write(ended(row, outcome, delivery.now), Effect::Ended);
     };
     if differs(row, delivery) {
@@ -48,7 +48,7 @@ pub(super) fn conclude(
     let outcome = if row.cancel_requested_at.is_some() {
         cancelled(&row)
     } else {
-        after_possible_execution(outcome, row.may_have_executed)
+        after_possible_execution(outcome, &row)
     };
     let outcome = match &row.held {
         Some(held) => held.with_reason_of_wait(outcome),
@@ -57,12 +57,14 @@ pub(super) fn conclude(
     write(ended(row, outcome, delivery.now), Effect::Ended)
 }
 
-/// The outcome for a call that may have reached its tool earlier.
-fn after_possible_execution(outcome: &Outcome, may_have_executed: bool) -> Outcome {
-    if !may_have_executed {
+/// The outcome for a call that may have reached its tool earlier. What is refused and was not sent stays refused, also where another
+/// delivery may have executed it without a claim: such a call is safe to repeat.
+fn after_possible_execution(outcome: &Outcome, row: &CallRow) -> Outcome {
+    let given_up = outcome.error.as_ref().is_some_and(|why| why.code == Code::DeadLettered);
+    let is_unknown = row.was_sent() || (given_up && row.may_have_executed);
+    if !is_unknown {
         return outcome.clone();
     }
-    let given_up = outcome.error.as_ref().is_some_and(|t| t.code == Code::DeadLettered);
     let kind = match outcome.kind {
         OutcomeKind::Failed if given_up => OutcomeKind::OutcomeUnknown,
         OutcomeKind::Expired => OutcomeKind::TimedOut,
@@ -75,29 +77,16 @@ fn after_possible_execution(outcome: &Outcome, may_have_executed: bool) -> Outco
         | OutcomeKind::ToolError
         | OutcomeKind::InputRequired => outcome.kind,
     };
-    let sentence = |message: String| {
-        match outcome.kind {
-        OutcomeKind::Expired => {
+    let error = outcome.error.clone().filter(|_| row.was_sent()).map(|why| CallError {
+        may_have_run: MayHaveRun::Unknown,
+        message: if outcome.kind == OutcomeKind::Expired {
             "The deadline passed after the call had been sent and before its end was known; whether the tool had an effect \
              is not known. Check before you send it again."
                 .to_owned()
-        }
-        OutcomeKind::Failed
-        | OutcomeKind::Refused
-        | OutcomeKind::TimedOut
-        | OutcomeKind::Cancelled
-        | OutcomeKind::OutcomeUnknown
-        | OutcomeKind::Succeeded
-        | OutcomeKind::ToolError
-        | OutcomeKind::InputRequired => {
-            format!("{message} The call had been sent before; whether the tool had an effect then is not known.")
-        }
-    }
-    };
-    let error = outcome.error.clone().map(|t| CallError {
-        may_have_run: MayHaveRun::Unknown,
-        message: sentence(t.message),
-        ..t
+        } else {
+            format!("{} The call had been sent before; whether the tool had an effect then is not known.", why.message)
+        },
+        ..why
     });
-    Outcome { kind, error, payload: outcome.payload.clone(), source: outcome.source.clone() }
+    Outcome { kind, error: error.or_else(|| outcome.error.clone()), ..outcome.clone() }
 }

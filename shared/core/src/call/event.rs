@@ -36,8 +36,9 @@ pub struct DeliveryContext {
     pub skew_ms: u64,
     /// Whether running it twice does no harm.
     pub repeatable: bool,
-    /// Whether another delivery may have executed it without a claim: then the absence of a row does not mean that nothing was sent.
-    pub may_have_run_unclaimed: bool,
+    /// Whether deliveries of the call may execute it without a claim. Then neither the absence of a row nor a first receive means that
+    /// nothing was sent: SQS may deliver a message twice at the same time, and its sender may send it twice.
+    pub may_be_claimless: bool,
     /// When the row may vanish.
     pub expires_at: Timestamp,
 }

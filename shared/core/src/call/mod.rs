@@ -29,7 +29,7 @@
 //! A call that is safe to repeat may be executed without a claim, which saves a write. It has no row while it runs. `finish_unclaimed`
 //! or `park_unclaimed` (to `waiting_task`) writes its first row, unless another delivery has claimed or ended the call meanwhile: then
 //! nothing is stored. An execution that takes long claims the call late, like any delivery. For every other event of such a call no row
-//! means that it may have been executed (`may_have_run_unclaimed`).
+//! means that it may have been executed (`may_be_claimless`).
 //!
 //! The row keeps the first caller. The same question in a message of another caller waits until the call has ended, and then ends only its
 //! own message: it neither claims nor ends the call.

@@ -69,7 +69,7 @@ pub struct CallRow {
     pub lease_until: Option<Timestamp>,
     /// Attempts made so far; a claim that was lost counts as one.
     pub attempts: u32,
-    /// Whether an attempt so far may have had an effect.
+    /// Whether it may have had an effect so far: by an attempt, or by another delivery that executes it without a claim.
     pub may_have_executed: bool,
     /// What was asked; absent while only a cancellation is known.
     pub digest: Option<Digest>,
@@ -102,6 +102,12 @@ pub struct CallRow {
 }
 
 impl CallRow {
+    /// Whether a delivery that wrote this row is known to have sent the call, with a possible effect. A row that may have executed and was
+    /// not sent is that of a call which other deliveries may execute without a claim.
+    pub const fn was_sent(&self) -> bool {
+        self.may_have_executed && (self.attempts > 0 || self.task.is_some())
+    }
+
     /// What the call waits for, unless a worker holds it or it has ended.
     pub fn held(&self) -> Option<&Held> {
         match self.state {

@@ -4,6 +4,7 @@ use super::event::{Decision, DeliveryContext, Effect, Rejection};
 use super::held::Held;
 use super::row::{CallRow, Finished, State};
 use crate::digest::Digest;
+use crate::execution::never_denied;
 use crate::ids::CallKey;
 use crate::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use crate::time::Timestamp;
@@ -17,6 +18,7 @@ pub(super) fn ended(row: CallRow, outcome: Outcome, at: Timestamp) -> CallRow {
     let fence = if row.state == State::Claimed { row.fence } else { row.fence + 1 };
     // A task that was certainly not answered waits for another call, and is not cancelled.
     let task = row.task.filter(|_| !row.input_pending || row.may_have_executed);
+    let outcome = if row.may_have_executed { never_denied(outcome) } else { outcome };
     let finished = Some(Finished { outcome, at });
     let over = CallRow { state: State::Done, fence, task, finished, ..row };
     CallRow { lease_until: None, input_pending: false, poll_at: None, held: None, ..over }
@@ -61,7 +63,7 @@ pub(super) fn new_row(delivery: &DeliveryContext) -> CallRow {
         digest: Some(delivery.digest.clone()),
         caller: Some(delivery.caller.clone()),
         deadline: delivery.deadline,
-        may_have_executed: delivery.may_have_run_unclaimed,
+        may_have_executed: delivery.may_be_claimless,
         ..empty_row(delivery.key.clone(), delivery.enqueued_at, delivery.expires_at)
     }
 }
@@ -73,8 +75,8 @@ pub(super) fn adopt(row: &CallRow, delivery: &DeliveryContext) -> CallRow {
         row.digest = Some(delivery.digest.clone());
         row.caller = Some(delivery.caller.clone());
         row.enqueued_at = delivery.enqueued_at;
-        row.may_have_executed |= delivery.may_have_run_unclaimed;
     }
+    row.may_have_executed |= delivery.may_be_claimless;
     row.deadline = row.deadline.or(delivery.deadline);
     row.expires_at = row.expires_at.max(delivery.expires_at.whole_s());
     row
@@ -121,7 +123,7 @@ pub(super) fn remaining_ms(row: &CallRow, delivery: &DeliveryContext) -> Option<
 }
 
 pub(super) fn cancelled(row: &CallRow) -> Outcome {
-    let (ran, sentence) = if row.may_have_executed {
+    let (ran, sentence) = if row.was_sent() {
         (
             MayHaveRun::Unknown,
             "The caller cancelled this call after it had been sent; whether the tool ran is not known.",

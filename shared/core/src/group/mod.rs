@@ -16,5 +16,5 @@ pub use decision::{Occasion, decide, ended_by_decision};
 pub use join::{Binding, Join, Place, join};
 pub use message::{GroupEvent, GroupMessage, LONGEST_HOP_MS};
 pub use notice::GroupNotice;
-pub use redrive::{Fate, Redriven, Skipped, redrive};
+pub use redrive::{Fate, Redriven, Round, Skipped, redrive};
 pub use row::{Decider, Decision, GroupResult, GroupRow, LATEST_DEADLINE_MS, Terms};

@@ -1,4 +1,9 @@
 //! Redrive: the calls of a decided group that did not succeed become the members of its next round, under new ids.
+//!
+//! **Invariant:** a round has one list of members, that of its first redrive. A redrive that is repeated sends those again, whatever became of
+//! the other members meanwhile, so that all of its messages give the round the same size.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::row::GroupRow;
 use crate::digest::Digest;
@@ -6,6 +11,9 @@ use crate::ids::CallId;
 use crate::outcome::{MayHaveRun, Outcome, OutcomeKind};
 use crate::request::{CallRequest, Group, MAX_ROUNDS, TimeLimit};
 use crate::time::Timestamp;
+
+/// Why a member is left out that did not succeed, and ended after the first redrive.
+const NOT_IN_ROUND: &str = "it had not ended at the round's first redrive, and the round's size is set; send it as a call of its own";
 
 /// The longest call id, in bytes.
 const LONGEST_ID: usize = 128;
@@ -21,9 +29,20 @@ pub enum Fate {
     Unseen,
 }
 
+/// What the first redrive of a round stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// The members of the round before it that are sent again, by their index there. Their order is that of the new indexes.
+    pub members: BTreeSet<u32>,
+    /// The deadline that the redrive gave.
+    pub deadline: Option<Timestamp>,
+}
+
 /// A redrive: what is sent, and what is not.
 #[derive(Debug, Clone)]
 pub struct Redriven {
+    /// The round that is sent.
+    pub round: Round,
     /// The requests of the next round.
     pub requests: Vec<CallRequest>,
     /// The members that are not sent again, and why.
@@ -41,44 +60,55 @@ pub struct Skipped {
     pub why: &'static str,
 }
 
-/// The next round of a group from the requests of its members, each with its outcome, if it has ended. Ids follow from the old ones, so
-/// that a redrive that is repeated runs nothing twice.
+/// The next round of a group from the requests of its members, each with its outcome, if it has ended, and what an earlier redrive has
+/// `stored` of that round. Ids follow from the old ones, so that a redrive that is repeated runs nothing twice.
 ///
 /// # Errors
-/// The group is not decided, or has had its last round.
+/// The group is not decided, has had its last round, or the round has another deadline.
 pub fn redrive(
     row: &GroupRow,
     members: Vec<(CallRequest, Fate)>,
+    stored: Option<&Round>,
     deadline: Option<Timestamp>,
 ) -> Result<Redriven, String> {
-    let round = row.key.round.saturating_add(1);
+    let number = row.key.round.saturating_add(1);
     if row.decision.is_none() {
         return Err(format!(
             "group {} is not decided yet; wait for it, or cancel it first, then redrive",
             row.key
         ));
     }
-    if round > MAX_ROUNDS {
+    if number > MAX_ROUNDS {
         return Err(format!(
             "group {} has had {MAX_ROUNDS} rounds; send the calls as a group of a new id",
             row.key
         ));
     }
-    let mut redriven = Redriven { requests: Vec::new(), skipped: Vec::new() };
-    let mut again = Vec::new();
+    if let Some(stored) = stored.filter(|stored| deadline.is_some() && stored.deadline != deadline) {
+        let known = stored.deadline.map_or_else(|| "no deadline of its own".to_owned(), |at| at.to_string());
+        return Err(format!("deadline: round {number} has {known} since its first redrive; leave it out"));
+    }
+    let (mut again, mut skipped) = (BTreeMap::new(), Vec::new());
     for (request, fate) in members {
         let Some(index) = request.group.as_deref().map(|group| group.index) else { continue };
-        match kept_back(&request, &fate) {
-            Some(why) => {
-                redriven.skipped.push(Skipped { index, call_id: request.key.call_id.clone(), why });
-            }
-            None => again.push(request),
+        let why = match stored {
+            Some(stored) if stored.members.contains(&index) => None,
+            Some(_) => Some(kept_back(&request, &fate).unwrap_or(NOT_IN_ROUND)),
+            None => kept_back(&request, &fate),
+        };
+        match why {
+            Some(why) => skipped.push(Skipped { index, call_id: request.key.call_id.clone(), why }),
+            None => drop(again.insert(index, request)),
         }
     }
-    let size = u32::try_from(again.len()).unwrap_or(u32::MAX);
-    let next = |(index, request)| next(request, row, round, (index, size), deadline);
-    redriven.requests = (0..).zip(again).map(next).collect::<Result<_, _>>()?;
-    Ok(redriven)
+    let round =
+        stored.cloned().unwrap_or_else(|| Round { members: again.keys().copied().collect(), deadline });
+    let size = u32::try_from(round.members.len()).unwrap_or(u32::MAX);
+    let places = (0..).zip(&round.members);
+    let sent = places.filter_map(|(place, index)| Some((place, again.remove(index)?)));
+    let next = |(place, request)| next(request, row, number, (place, size), round.deadline);
+    let requests = sent.map(next).collect::<Result<_, _>>()?;
+    Ok(Redriven { round, requests, skipped })
 }
 
 /// Why a member is not sent again.

@@ -3,7 +3,8 @@
 //! A small limit has an entry for each open request. Of a large one, each worker leases a block of permits and gives them out itself.
 //! An entry ends when its request is answered; the entry of a lost worker ends by itself at its own time.
 //!
-//! **Invariant:** entries and blocks together never hold more than the limit that the write which added one knew.
+//! **Invariant:** entries and blocks together never hold more than the limit that the write which added one knew. An entry that takes the place
+//! of another adds none.
 
 use std::collections::BTreeMap;
 
@@ -46,6 +47,9 @@ pub struct Take {
     pub name: String,
     /// Until when it counts unless it is answered.
     pub until: Timestamp,
+    /// The entry whose permit passes to it, as that of a request to its task. Such a permit is taken already, so that a limit that was lowered
+    /// meanwhile does not refuse it.
+    pub replaces: Option<String>,
 }
 
 /// What one worker changes together.
@@ -91,13 +95,17 @@ impl StateTable for HolderTable {
     fn decide(seen: Option<&HolderRow>, event: &Change) -> Decision<HolderRow, Granted, Granted> {
         let mut row = seen.cloned().unwrap_or_default();
         row.forget_lost(event);
-        for name in &event.release {
+        let passes = |take: &Take| take.replaces.as_ref().is_some_and(|name| row.entries.contains_key(name));
+        let passes: Vec<_> = event.take.iter().map(passes).collect();
+        let replaced = event.take.iter().filter_map(|take| take.replaces.as_ref());
+        for name in event.release.iter().chain(replaced) {
             row.entries.remove(name);
         }
         row.learn_hold(event.held_ms);
         let block =
             event.block.as_ref().map_or(0, |(worker, block)| row.take_block(worker, *block, event.limit));
-        let taken: Vec<_> = event.take.iter().map(|take| row.take(take, event.limit)).collect();
+        let takes = event.take.iter().zip(passes);
+        let taken: Vec<_> = takes.map(|(take, passes)| row.take(take, passes, event.limit)).collect();
         let granted = Granted { taken, block, held: row.held() };
         if seen.is_some_and(|seen| seen.entries == row.entries && seen.blocks == row.blocks) {
             return Decision::Leave(granted);
@@ -128,8 +136,8 @@ impl HolderRow {
         }
     }
 
-    fn take(&mut self, take: &Take, limit: u32) -> bool {
-        let known = self.entries.contains_key(&take.name);
+    fn take(&mut self, take: &Take, passes: bool, limit: u32) -> bool {
+        let known = passes || self.entries.contains_key(&take.name);
         if !known && (self.held() >= limit || take.name.len() > NAME_CHARS) {
             return false;
         }

@@ -13,6 +13,7 @@ pub mod retry_budget;
 mod rule;
 mod turn;
 pub mod turn_book;
+pub mod turn_search;
 pub mod waits;
 
 pub use key::{LimitKey, LimitKeyError};

@@ -22,7 +22,7 @@ impl Turn {
     }
 }
 
-/// What a waiting message carries: a turn, or the time by which its call may ask for one.
+/// What a waiting message carries: turns at one time, or the time by which its call may ask for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarriedTurn {
     /// The limit.
@@ -31,6 +31,8 @@ pub struct CarriedTurn {
     pub turn: Option<Turn>,
     /// When the call asks again, where it has no turn.
     pub wake_at: Timestamp,
+    /// The turns of its other limits at that time.
+    pub others: Vec<(LimitKey, Turn)>,
 }
 
 /// A text that is no carried turn.
@@ -38,15 +40,43 @@ pub struct CarriedTurn {
 #[error("is no turn: accepted is `turn EPOCH MICROSECONDS LIMIT` or `estimate 0 MICROSECONDS LIMIT`")]
 pub struct NoTurn;
 
+impl CarriedTurn {
+    /// All turns that it carries.
+    pub fn turns(&self) -> impl Iterator<Item = (&LimitKey, Turn)> {
+        let first = self.turn.map(|turn| (&self.limit, turn));
+        first.into_iter().chain(self.others.iter().map(|(limit, turn)| (limit, *turn)))
+    }
+
+    fn one(line: &str) -> Result<Self, NoTurn> {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().ok_or(NoTurn);
+        let (kind, epoch, at_us, limit) = (word()?, word()?, word()?, word()?);
+        let epoch = epoch.parse().map_err(|_| NoTurn)?;
+        let at_us: i64 = at_us.parse().map_err(|_| NoTurn)?;
+        let limit = limit.parse().map_err(|_| NoTurn)?;
+        let wake_at = Timestamp::from_ms(at_us.div_euclid(1_000));
+        let turn = match kind {
+            "turn" => Some(Turn { epoch, at_us }),
+            "estimate" => None,
+            _ => return Err(NoTurn),
+        };
+        Ok(Self { limit, turn, wake_at, others: Vec::new() })
+    }
+}
+
+/// A line for each limit.
 impl fmt::Display for CarriedTurn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.turn {
-            Some(Turn { epoch, at_us }) => write!(f, "turn {epoch} {at_us} {}", self.limit),
+            Some(Turn { epoch, at_us }) => write!(f, "turn {epoch} {at_us} {}", self.limit)?,
             None => {
                 let wake_us = self.wake_at.as_ms().saturating_mul(1_000);
-                write!(f, "estimate 0 {wake_us} {}", self.limit)
+                write!(f, "estimate 0 {wake_us} {}", self.limit)?;
             }
         }
+        self.others
+            .iter()
+            .try_for_each(|(limit, Turn { epoch, at_us })| write!(f, "\nturn {epoch} {at_us} {limit}"))
     }
 }
 
@@ -54,18 +84,13 @@ impl FromStr for CarriedTurn {
     type Err = NoTurn;
 
     fn from_str(text: &str) -> Result<Self, NoTurn> {
-        let mut words = text.splitn(4, ' ');
-        let mut word = || words.next().ok_or(NoTurn);
-        let (kind, epoch, at_us, limit) = (word()?, word()?, word()?, word()?);
-        let epoch = epoch.parse().map_err(|_| NoTurn)?;
-        let at_us: i64 = at_us.parse().map_err(|_| NoTurn)?;
-        let limit = limit.parse().map_err(|_| NoTurn)?;
-        let wake_at = Timestamp::from_ms(at_us.div_euclid(1_000));
-        match kind {
-            "turn" => Ok(Self { limit, turn: Some(Turn { epoch, at_us }), wake_at }),
-            "estimate" => Ok(Self { limit, turn: None, wake_at }),
-            _ => Err(NoTurn),
-        }
+        let mut lines = text.lines().map(Self::one);
+        let first = lines.next().ok_or(NoTurn)??;
+        let other = |other: Result<Self, NoTurn>| {
+            let Self { limit, turn, .. } = other?;
+            Ok((limit, turn.ok_or(NoTurn)?))
+        };
+        Ok(Self { others: lines.map(other).collect::<Result<_, _>>()?, ..first })
     }
 }
 
@@ -77,14 +102,26 @@ mod tests {
     fn a_turn_is_read_back_from_the_text_that_carries_it() {
         let limit: LimitKey = "tool:crm/any name".parse().unwrap();
         let turn = Turn { epoch: 3, at_us: 1_795_000_000_123_456 };
-        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn), wake_at: turn.at() };
+        let others = Vec::new();
+        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn), wake_at: turn.at(), others };
         assert_eq!(carried.to_string(), "turn 3 1795000000123456 tool:crm/any name");
-        assert_eq!(carried.to_string().parse(), Ok(carried));
+        assert_eq!(carried.to_string().parse(), Ok(carried.clone()));
+        let others = vec![("tenant:acme".parse().unwrap(), Turn { epoch: 1, at_us: 1_795_000_000_123_460 })];
+        let two = CarriedTurn { others, ..carried };
+        let text = "turn 3 1795000000123456 tool:crm/any name\nturn 1 1795000000123460 tenant:acme";
+        assert_eq!((two.to_string().as_str(), text.parse()), (text, Ok(two)));
         let wake_at = Timestamp::from_ms(1_795_000_000_123);
-        let estimate = CarriedTurn { limit, turn: None, wake_at };
+        let estimate = CarriedTurn { limit, turn: None, wake_at, others: Vec::new() };
         assert_eq!(estimate.to_string(), "estimate 0 1795000000123000 tool:crm/any name");
         assert_eq!(estimate.to_string().parse(), Ok(estimate));
-        for wrong in ["", "turn", "turn 3 x tool:a", "turn 3 4 nothing", "turns 3 4 tool:a"] {
+        for wrong in [
+            "",
+            "turn",
+            "turn 3 x tool:a",
+            "turn 3 4 nothing",
+            "turns 3 4 tool:a",
+            "turn 3 4 tool:a\nestimate 0 4 tool:b",
+        ] {
             assert_eq!(wrong.parse::<CarriedTurn>(), Err(NoTurn), "{wrong}");
         }
     }

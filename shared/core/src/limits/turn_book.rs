@@ -17,7 +17,7 @@ use crate::state_table::{Decision, StateTable};
 /// How far ahead turns are given, in microseconds; four spacings, where that is more.
 pub const REACH_US: i64 = 10_000_000;
 /// How far ahead a turn is given to whoever asks first; one and a half spacings, where that is more.
-const SHORT_NOTICE_US: i64 = 1_000_000;
+pub(super) const SHORT_NOTICE_US: i64 = 1_000_000;
 /// The same for a call that has waited by an estimate: longer, so that few of those that come back too early wait again.
 const WAITED_NOTICE_US: i64 = 1_750_000;
 /// A call that waits by an estimate comes back so long before its time, in microseconds: a delay in the queue is up to a second longer than
@@ -27,8 +27,11 @@ const WAKE_AHEAD_US: i64 = 2_000_000;
 pub const CHANGE_KNOWN_US: i64 = 5_000_000;
 /// How late a request may be sent after its turn, in microseconds.
 pub const LATE_US: i64 = 20_000;
-/// The most turns ahead.
-const MAX_AHEAD: usize = 200;
+/// The most turns ahead: as many as a limit of 1,000 a second gives within its reach.
+const MOST_AHEAD: usize = 10_000;
+/// The most runs of turns ahead at equal distances. They are what the row stores, so that it stays within some KiB. A fast limit whose turns are
+/// scattered, because tenants share it or turns were given back, reaches less far.
+const MOST_RUNS: usize = 250;
 /// The most tenants whose clocks are kept.
 const MAX_TENANTS: usize = 32;
 
@@ -83,12 +86,23 @@ pub enum Wish {
     Next,
     /// The earliest that its tenant may have: the call has waited by an estimate, and comes before those that ask for the first time.
     Waited,
-    /// The earliest of all: the call had a turn, and missed it through no fault of its own; or another of its limits had none at
-    /// that time; or its queue cannot say what it waits for.
+    /// The earliest of all: the call had a turn, and missed it through no fault of its own; or its queue cannot say what it waits for.
     Again,
     /// A turn at that time, or so shortly after it that one request serves both, in microseconds: the call has a turn of another limit
     /// then.
     At(i64),
+}
+
+impl Wish {
+    /// The order in which calls that ask together are served.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::At(_) => 0,
+            Self::Again => 1,
+            Self::Waited => 2,
+            Self::Next => 3,
+        }
+    }
 }
 
 /// What a call gets.
@@ -117,7 +131,7 @@ pub struct Reserve {
     pub shared: bool,
     /// Turns ahead that their calls cannot use.
     pub give_back: Vec<Turn>,
-    /// The calls, in the order in which they are served.
+    /// The calls, in the order in which they came. Those that have waited are served first.
     pub asks: Vec<Ask>,
 }
 
@@ -162,7 +176,12 @@ impl StateTable for TurnTable {
         row.forget_past(event.now_us);
         let before = (row.ahead.clone(), row.clocks.clone());
         row.take_back(&event.give_back);
-        let grants: Vec<_> = event.asks.iter().map(|ask| row.serve(ask, event)).collect();
+        let mut asks: Vec<_> = event.asks.iter().enumerate().collect();
+        asks.sort_by_key(|(_, ask)| ask.wish.rank());
+        let served = asks.into_iter().map(|(place, ask)| (place, row.serve(ask, event)));
+        let mut grants: Vec<_> = served.collect();
+        grants.sort_by_key(|(place, _)| *place);
+        let grants: Vec<_> = grants.into_iter().map(|(_, grant)| grant).collect();
         let unchanged = seen.is_some_and(|seen| seen.epoch == row.epoch)
             && before == (row.ahead.clone(), row.clocks.clone());
         if unchanged {
@@ -172,6 +191,20 @@ impl StateTable for TurnTable {
         row.mark = event.mark;
         Decision::Write { row: Box::new(row), then: grants }
     }
+}
+
+/// Times in order as runs of equal distances: each distance, and how often it follows itself. The first distance is that from zero.
+pub fn runs(times: &[i64]) -> Vec<(i64, u32)> {
+    let (mut runs, mut before_us): (Vec<(i64, u32)>, _) = (Vec::new(), 0);
+    for at_us in times {
+        let distance_us = at_us.saturating_sub(before_us);
+        before_us = *at_us;
+        match runs.last_mut() {
+            Some((last_us, count)) if *last_us == distance_us => *count += 1,
+            Some(_) | None => runs.push((distance_us, 1)),
+        }
+    }
+    runs
 }
 
 /// How far ahead turns of that limit are given, in microseconds.
@@ -228,6 +261,12 @@ impl TurnRow {
         self.ahead.retain(|at_us| !turns.contains(&Turn { epoch, at_us: *at_us }));
     }
 
+    /// Whether the row holds no further turn.
+    fn is_full(&self) -> bool {
+        let many = self.ahead.len() >= MOST_RUNS;
+        many && (self.ahead.len() >= MOST_AHEAD || runs(&self.ahead).len() >= MOST_RUNS)
+    }
+
     /// The first time from `from_us` on that is a spacing away from every turn.
     fn first_free_us(&self, from_us: i64) -> i64 {
         let spacing_us = self.rate.spacing_us();
@@ -248,7 +287,7 @@ impl TurnRow {
             Wish::At(at_us) => at_us.max(now_us),
         });
         if let Wish::At(at_us) = ask.wish {
-            return if first_us <= at_us.saturating_add(LATE_US / 2) && self.ahead.len() < MAX_AHEAD {
+            return if first_us <= at_us.saturating_add(LATE_US / 2) && !self.is_full() {
                 self.give(first_us)
             } else {
                 Grant::Taken(first_us)
@@ -259,7 +298,7 @@ impl TurnRow {
         let notice_us = if ask.wish == Wish::Waited { WAITED_NOTICE_US } else { SHORT_NOTICE_US };
         let short_us = longer(notice_us, self.rate.spacing_us().saturating_mul(3) / 2);
         let earliest = ask.wish == Wish::Again || !event.shared;
-        if self.ahead.len() >= MAX_AHEAD {
+        if self.is_full() {
             return Grant::Later(self.estimate_us(ask, event));
         }
         if ask.wish == Wish::Next {
@@ -277,7 +316,7 @@ impl TurnRow {
             return self.give(first_us);
         }
         let tail_us = self.clocks.get(&ask.tenant).map_or(i64::MIN, |clock| clock.tail_us);
-        let is_behind = |at_us: i64| ask.wish == Wish::Next && tail_us > at_us;
+        let is_behind = |at_us: i64| ask.wish == Wish::Next && tail_us >= at_us;
         if earliest && within(reach_us, first_us) && !is_behind(first_us) {
             return self.give(first_us);
         }

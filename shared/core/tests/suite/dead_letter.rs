@@ -32,7 +32,7 @@ fn claimed() -> CallRow {
         deadline: Some(at(DEADLINE_MS)),
         now: at(0),
         skew_ms: 0,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable: false,
         expires_at: at(1_000_000),
     };

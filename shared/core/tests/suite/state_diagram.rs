@@ -40,7 +40,7 @@ fn delivery(now: Timestamp, nonce: u128, repeatable: bool) -> DeliveryContext {
         deadline: None,
         now,
         skew_ms: 0,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable,
         expires_at: Timestamp::from_ms(1_000_000_000),
     }

@@ -115,7 +115,7 @@ impl World {
             now: self.now,
             skew_ms: 100,
             // Calls that are safe to repeat may be executed without a claim.
-            may_have_run_unclaimed: self.repeatable,
+            may_be_claimless: self.repeatable,
             repeatable: self.repeatable,
             expires_at: Timestamp::from_ms(1_000_000_000),
         }

@@ -37,7 +37,7 @@ fn delivery() -> DeliveryContext {
         deadline: Some(at(DEADLINE_MS)),
         now: at(0),
         skew_ms: 2_000,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable: false,
         expires_at: at(1_000_000),
     }

@@ -1,7 +1,7 @@
 //! The step `claim`: the conditional write that gives this worker the right to send the call. Nothing of the call is sent to its tool before.
 
 use toolfleet_aws::AwsError;
-use toolfleet_core::call::{CallRow, Claim, DeliveryContext, Effect, Event, Rejection};
+use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection};
 use toolfleet_core::request::CallRequest;
 
 use super::apply::{Applied, apply};
@@ -51,7 +51,8 @@ pub(super) async fn claim(
     };
     Ok(match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, then: Effect::Execute(claim) } => {
-            let (attempts, may_have_executed) = (row.attempts, row.may_have_executed);
+            // What another delivery may have executed without a claim is added by the state table.
+            let (attempts, may_have_executed) = (row.attempts, row.was_sent());
             let task = Task::of(&row);
             let progress_buffer = ProgressBuffer::after(row.notes.as_deref());
             Claimed::Ours(Box::new(ClaimedCall {
@@ -90,16 +91,10 @@ pub(super) async fn claim(
     })
 }
 
-/// The claim of a call that this delivery executes without one. `may_have_run`: something may have been sent.
-pub(super) fn late(
-    context: &WorkerContext,
-    inbound: &InboundCall,
-    ready: &ReadyCall,
-    may_have_run: bool,
-) -> Event {
-    let delivery = inbound.delivery_context(context, &ready.call.request, ready.call.repeatable);
+/// The claim of a call that this delivery executes without one.
+pub(super) fn late(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall) -> Event {
     Event::Claim {
-        delivery: DeliveryContext { may_have_run_unclaimed: may_have_run, ..delivery },
+        delivery: inbound.delivery_context(context, &ready.call.request, ready.call.repeatable),
         lease_ms: context.limits.lease_ms(),
         definition: ready.definition.clone(),
         answers: None,

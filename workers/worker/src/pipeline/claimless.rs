@@ -1,7 +1,8 @@
 //! Which calls are executed without a claim, which saves the write of the claim: only calls that are safe to repeat.
 //!
 //! Such a call has no row until it ends, becomes a task, goes back to the queue, or its first heartbeat is due. If its worker stops before,
-//! the next delivery executes it again. For every other event no row then means that the call may have been executed.
+//! the next delivery executes it again, and a second delivery at the same time executes it too. So no end of such a call says that it did
+//! not run: the state table sees to that (`DeliveryContext::may_be_claimless`).
 
 use toolfleet_catalog::Catalog;
 use toolfleet_core::request::{CallRequest, Operation, Target};

@@ -141,7 +141,7 @@ fn event(
             let lease_until = context.now().plus_ms(context.limits.lease_ms());
             Event::Heartbeat { claim: claim.clone(), lease_until, notes }
         }
-        None => claim::late(context, inbound, ready, true),
+        None => claim::late(context, inbound, ready),
     }
 }
 

@@ -85,6 +85,19 @@ impl Carried {
         }
     }
 
+    /// The wait of a call whose turn this delivery has used, or could not use.
+    fn waited(&self) -> Option<Self> {
+        match self {
+            Self::Turn(CarriedTurn { limit, wake_at, .. }) => Some(Self::Turn(CarriedTurn {
+                limit: limit.clone(),
+                turn: None,
+                wake_at: *wake_at,
+                others: Vec::new(),
+            })),
+            Self::Nothing | Self::Poll => None,
+        }
+    }
+
     fn read(text: &str) -> Self {
         if text == POLL {
             return Self::Poll;
@@ -242,9 +255,13 @@ impl InboundCall {
         self.carries_on.get_or_init(|| carried);
     }
 
-    /// What the message that replaces it carries.
+    /// What the message that replaces it carries: what this delivery has set, else that its call has waited for a limit. A pause of its server
+    /// or a retry does not send it back to the end of those that wait.
     pub(super) fn carries_on(&self) -> Option<String> {
-        self.carries_on.get()?.text()
+        match self.carries_on.get() {
+            Some(carried) => carried.text(),
+            None => self.carried.waited()?.text(),
+        }
     }
 
     /// The mark of this delivery.
@@ -300,7 +317,7 @@ impl InboundCall {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
-            may_have_run_unclaimed: !self.is_first_receive() && may_be_claimless(&self.catalog, request),
+            may_be_claimless: may_be_claimless(&self.catalog, request),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }
@@ -329,7 +346,7 @@ impl InboundCall {
             deadline: None,
             now: context.now(),
             skew_ms: context.limits.skew_ms(),
-            may_have_run_unclaimed: false,
+            may_be_claimless: false,
             repeatable,
             expires_at: self.enqueued_at.plus_ms(RETENTION_MS),
         }

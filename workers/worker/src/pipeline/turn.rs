@@ -1,8 +1,8 @@
 //! The step `turn`: a call that has limits gets a turn of each rate limit, and then a permit of each concurrency limit, before it is claimed.
 //!
 //! A call whose turn lies seconds ahead goes back to the queue with its turn. It comes back a second early and waits here without a slot.
-//! Where several rate limits hold, one turn comes first, and the others are asked for turns at the same time. All permits are taken after the
-//! turn has come, and none is held while another is waited for. A retry asks again for everything.
+//! Where several rate limits hold, one time is searched at which each has a turn (`turn_search` of the core), and the message carries all of
+//! them. All permits are taken after the turn has come, and none is held while another is waited for. A retry asks again for everything.
 //!
 //! A turn is checked by a monotonic clock right before the request is sent: one that is later than 20 ms is replaced by a new one.
 
@@ -13,7 +13,8 @@ use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::fleet::LimitPart;
-use toolfleet_core::limits::turn_book::{Ask, LATE_US, Wish, wake_us};
+use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Wish, wake_us};
+use toolfleet_core::limits::turn_search::{Next, TurnSearch};
 use toolfleet_core::limits::{CarriedTurn, ConcurrencyLimit, LimitKey, OnLoss, RateLimit};
 use toolfleet_core::time::Timestamp;
 
@@ -37,8 +38,6 @@ const AHEAD: Duration = Duration::from_millis(200);
 const BATCH_PERMIT_WAIT: Duration = Duration::from_secs(3);
 /// A permit that is there sooner is counted as no wait: its row is written within this time.
 const COUNTED_WAIT: Duration = Duration::from_millis(150);
-/// How often turns of several limits at one time are looked for, before the call goes back to the queue.
-const MOST_ROUNDS: u32 = 4;
 /// How long a call waits whose limits cannot be read, in milliseconds.
 const UNKNOWN_MS: u64 = 2_000;
 
@@ -92,39 +91,50 @@ impl<'a> Limits<'a> {
     /// A turn of each rate limit, all at one time, that lies at most `near_ms` ahead. `missed` says that the call had one.
     ///
     /// # Errors
-    /// What the call waits for; its message carries its turn.
+    /// What the call waits for; its message carries its turns.
     pub(super) async fn turns(&self, near_ms: u64, missed: bool) -> Result<Passes, Wait> {
         let rates: Vec<_> = self.limits.iter().filter_map(|limit| Some((limit, limit.rate?))).collect();
-        let mut passes = Passes::default();
         if rates.is_empty() {
-            return Ok(passes);
+            return Ok(Passes::default());
         }
         self.check_lately_full()?;
-        let mut first = if missed { None } else { self.carried(&rates).await? };
-        let (mut next, mut wish) = (0, if missed { Wish::Again } else { Wish::Next });
-        for _ in 0..MOST_ROUNDS {
-            let turn = match first.take() {
-                Some(turn) => turn,
-                None => self.ask_first(&rates, next, wish).await?,
-            };
-            let left_ms = turn.turn.at().ms_since(self.context.now());
-            if left_ms > near_ms {
-                return Err(self.wait_with(turn, left_ms));
-            }
-            match self.others(&rates, &turn).await {
-                Ok(others) => {
-                    passes.turns = others;
-                    passes.turns.push(turn);
-                    passes.due = Some(self.due(&passes.turns));
-                    return Ok(passes);
+        let carried = if missed { Vec::new() } else { self.carried(&rates).await? };
+        let (first, own) = if missed { (0, Wish::Again) } else { self.begins_with(&rates) };
+        let mut search = TurnSearch::new(rates.len(), first, own);
+        let mut next = search.with(carried.iter().map(|(index, turn)| (*index, turn.turn)));
+        let mut turns: Vec<_> = carried.into_iter().map(|(_, turn)| turn).collect();
+        loop {
+            let (index, wish) = match next {
+                Next::Found => break,
+                Next::Ask(index, wish) => (index, wish),
+                Next::AskAnew(index, wish) => {
+                    turns.clear();
+                    (index, wish)
                 }
-                Err(taken) => (next, wish) = (taken, Wish::Again),
-            }
+                Next::Wait(index, at_us) => return Err(self.wait_for_turn_of(&rates, index, at_us)),
+            };
+            let Some((limit, rate)) = rates.get(index) else { break };
+            let grant = match self.ask(limit, *rate, wish).await {
+                TurnAnswer::Turn(turn) => {
+                    let grant = Grant::Turn(turn.turn);
+                    turns.push(turn);
+                    grant
+                }
+                TurnAnswer::Later(at_us) => Grant::Later(at_us),
+                TurnAnswer::Taken(at_us) => Grant::Taken(at_us),
+                TurnAnswer::Unknown => return Err(self.unread(&limit.key)),
+            };
+            next = search.answered(index, grant, us(self.context.now()));
         }
-        if let Some((limit, _)) = rates.get(next) {
-            self.met(&limit.key, LimitPart::Rate, true);
+        let last = turns.iter().map(|turn| turn.turn.at()).max().unwrap_or(self.context.now());
+        let left_ms = last.ms_since(self.context.now());
+        if left_ms > near_ms {
+            return Err(self.wait_with(turns, last, left_ms));
         }
-        Err(self.wait(HeldReason::RateLimit, 1_000, self.names()))
+        let mut passes = Passes::default();
+        passes.due = Some(self.due(&turns));
+        passes.turns = turns;
+        Ok(passes)
     }
 
     /// A turn is not taken for a call that would find no permit.
@@ -138,61 +148,45 @@ impl<'a> Limits<'a> {
         Ok(())
     }
 
-    /// The turn that the message carries, where it is still one.
-    async fn carried(&self, rates: &[(&ActiveLimit, RateLimit)]) -> Result<Option<HeldTurn>, Wait> {
-        let Carried::Turn(carried) = self.inbound.carried() else { return Ok(None) };
+    /// The turns that the message carries, where they are still some, with the positions of their limits.
+    async fn carried(&self, rates: &[(&ActiveLimit, RateLimit)]) -> Result<Vec<(usize, HeldTurn)>, Wait> {
+        let Carried::Turn(carried) = self.inbound.carried() else { return Ok(Vec::new()) };
         let now = self.context.now();
-        let Some((limit, rate)) = rates.iter().find(|(limit, _)| limit.key == carried.limit) else {
-            return Ok(None);
-        };
-        match carried.turn {
-            Some(turn) if turn.at_us >= us(now) => {
-                Ok(self.context.limiter.turns.carried(&limit.key, *rate, limit.version, turn).await)
-            }
-            None if carried.wake_at.ms_since(now) > 1_000 => {
-                Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, None))
-            }
-            Some(_) | None => Ok(None),
+        let position = |key: &LimitKey| rates.iter().position(|(limit, _)| limit.key == *key);
+        if carried.turn.is_none()
+            && carried.wake_at.ms_since(now) > 1_000
+            && let Some((limit, rate)) = position(&carried.limit).and_then(|index| rates.get(index))
+        {
+            return Err(self.wait_by_estimate(&limit.key, *rate, carried.wake_at, None));
         }
+        let mut turns = Vec::new();
+        for (key, turn) in carried.turns().filter(|(_, turn)| turn.at_us >= us(now)) {
+            let Some(index) = position(key) else { continue };
+            let Some((limit, rate)) = rates.get(index) else { continue };
+            let held = self.context.limiter.turns.carried(&limit.key, *rate, limit.version, turn).await;
+            turns.extend(held.map(|held| (index, held)));
+        }
+        Ok(turns)
     }
 
-    async fn ask_first(
-        &self,
-        rates: &[(&ActiveLimit, RateLimit)],
-        index: usize,
-        wish: Wish,
-    ) -> Result<HeldTurn, Wait> {
-        let Some((limit, rate)) = rates.get(index) else {
-            return Err(self.wait(HeldReason::RateLimit, 1_000, self.names()));
-        };
-        let wish = if wish == Wish::Next { self.first_wish(&limit.key) } else { wish };
-        match self.ask(limit, *rate, wish).await {
-            TurnAnswer::Turn(turn) => Ok(turn),
-            TurnAnswer::Later(at) => {
-                let now_us = us(self.context.now());
-                let wake_at = Timestamp::from_ms(wake_us(now_us, us(at)) / 1_000);
-                Err(self.wait_by_estimate(&limit.key, *rate, wake_at, Some(at)))
-            }
-            TurnAnswer::Taken => {
-                self.met(&limit.key, LimitPart::Rate, true);
-                Err(self.wait(HeldReason::RateLimit, 1_000, named(&limit.key, *rate)))
-            }
-            TurnAnswer::Unknown => Err(self.unread(&limit.key)),
-        }
-    }
-
-    /// Which turn of that limit the call asks for first.
-    fn first_wish(&self, limit: &LimitKey) -> Wish {
+    /// The limit that the call asks first, and for which turn: that by whose estimate it has waited, or whose turn it had.
+    fn begins_with(&self, rates: &[(&ActiveLimit, RateLimit)]) -> (usize, Wish) {
         match self.inbound.carried() {
-            // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
-            Carried::Turn(CarriedTurn { turn: Some(_), .. }) => Wish::Again,
-            Carried::Turn(carried) if carried.limit == *limit => Wish::Waited,
+            Carried::Turn(carried) => {
+                let first = rates.iter().position(|(limit, _)| limit.key == carried.limit);
+                // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
+                match (first, carried.turn) {
+                    (first, Some(_)) => (first.unwrap_or(0), Wish::Again),
+                    (Some(first), None) => (first, Wish::Waited),
+                    (None, None) => (0, Wish::Next),
+                }
+            }
             // A message in a queue that keeps its order carries nothing, and a group has one call at a time. What was received before has waited,
             // and receives count towards its dead-letter queue.
             Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => {
-                Wish::Again
+                (0, Wish::Again)
             }
-            Carried::Turn(_) | Carried::Nothing | Carried::Poll => Wish::Next,
+            Carried::Nothing | Carried::Poll => (0, Wish::Next),
         }
     }
 
@@ -204,26 +198,13 @@ impl<'a> Limits<'a> {
         self.context.limiter.turns.ask(&limit.key, rate, limit.version, ask).await
     }
 
-    /// Turns of the other limits at the time of the first.
-    ///
-    /// # Errors
-    /// The limit that has none then. The turns go back.
-    async fn others(
-        &self,
-        rates: &[(&ActiveLimit, RateLimit)],
-        first: &HeldTurn,
-    ) -> Result<Vec<HeldTurn>, usize> {
-        let mut turns = Vec::new();
-        for (index, (limit, rate)) in rates.iter().enumerate() {
-            if &limit.key == first.limit() {
-                continue;
-            }
-            match self.ask(limit, *rate, Wish::At(first.turn.at_us)).await {
-                TurnAnswer::Turn(turn) => turns.push(turn),
-                TurnAnswer::Later(_) | TurnAnswer::Taken | TurnAnswer::Unknown => return Err(index),
-            }
-        }
-        Ok(turns)
+    /// The wait until a second or two before that limit would give a turn.
+    fn wait_for_turn_of(&self, rates: &[(&ActiveLimit, RateLimit)], index: usize, at_us: i64) -> Wait {
+        let Some((limit, rate)) = rates.get(index) else {
+            return self.wait(HeldReason::RateLimit, 1_000, self.names());
+        };
+        let wake_at = Timestamp::from_ms(wake_us(us(self.context.now()), at_us) / 1_000);
+        self.wait_by_estimate(&limit.key, *rate, wake_at, Some(Timestamp::from_ms(at_us / 1_000)))
     }
 
     /// The time of the last of the turns, by the monotonic clock.
@@ -381,20 +362,26 @@ impl<'a> Limits<'a> {
         rates.collect::<Vec<_>>().join(", ")
     }
 
-    /// The wait for a turn that is far: the message carries it, and comes back a second or two before.
-    fn wait_with(&self, turn: HeldTurn, left_ms: u64) -> Wait {
-        let limit = turn.limit().clone();
-        self.met(&limit, LimitPart::Rate, true);
-        let at = turn.turn.at();
-        if at >= self.call.deadline || self.inbound.queue().is_fifo() {
-            // It cannot be used; it goes back.
-            let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
-            return self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"));
+    /// The wait for turns that are far: the message carries them, and comes back a second or two before.
+    fn wait_with(&self, turns: Vec<HeldTurn>, at: Timestamp, left_ms: u64) -> Wait {
+        let names: Vec<_> = turns.iter().map(|turn| turn.limit().to_string()).collect();
+        let detail = format!("{}, turn at {at}", names.join(", "));
+        // The first has set the time.
+        if let Some(first) = turns.first() {
+            self.met(first.limit(), LimitPart::Rate, true);
         }
-        let carried = CarriedTurn { limit: limit.clone(), turn: Some(turn.keep()), wake_at: at };
-        self.inbound.carry(Carried::Turn(carried));
+        if at >= self.call.deadline || self.inbound.queue().is_fifo() {
+            // They cannot be used; they go back.
+            let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
+            return self.wait(HeldReason::RateLimit, after_ms, detail);
+        }
+        let mut kept = turns.into_iter().map(|turn| (turn.limit().clone(), turn.keep()));
+        if let Some((limit, turn)) = kept.next() {
+            let (turn, others) = (Some(turn), kept.collect());
+            self.inbound.carry(Carried::Turn(CarriedTurn { limit, turn, wake_at: at, others }));
+        }
         let after_ms = left_ms.saturating_sub(1_000) / 1_000 * 1_000;
-        self.wait(HeldReason::RateLimit, after_ms, format!("{limit}, turn at {at}"))
+        self.wait(HeldReason::RateLimit, after_ms, detail)
     }
 
     fn wait_by_estimate(
@@ -405,7 +392,8 @@ impl<'a> Limits<'a> {
         at: Option<Timestamp>,
     ) -> Wait {
         self.met(limit, LimitPart::Rate, true);
-        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit.clone(), turn: None, wake_at }));
+        let (limit_key, others) = (limit.clone(), Vec::new());
+        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit_key, turn: None, wake_at, others }));
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
         let at = at.map_or_else(String::new, |at| format!(", about {at}"));

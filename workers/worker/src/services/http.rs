@@ -1,12 +1,13 @@
 //! The worker's HTTP endpoint: liveness, readiness, the state of its services, Prometheus metrics.
 //!
-//! `/health/live` fails when no receive begins though slots are free: restart the worker. `/health/ready` fails until the first answered
-//! receive, while the queue does not answer, and while the worker drains: send no traffic, restart nothing.
+//! `/health/live` fails when no receive begins though slots are free: restart the worker. `/health/ready` fails while the worker starts, until
+//! the first answered receive, while the queue does not answer, while the intake is started again, and while the worker drains: send no
+//! traffic, restart nothing.
 //!
 //! **Invariant:** an answer costs no request to AWS or to a server, and contains nothing of any call.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
 use super::Service;
+use super::intake::INTAKE;
 use crate::context::WorkerContext;
 use crate::service_health::ServiceHealth;
 use crate::shutdown::Shutdown;
@@ -73,20 +75,50 @@ impl Service for HttpEndpoint {
     }
 }
 
-/// The routes of the endpoint.
-pub fn routes(context: Arc<WorkerContext>, services: ServiceHealth, registry: Option<Registry>) -> Router {
-    let verdict = |well: bool, word: &'static str| {
-        if well { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, word) }
-    };
-    let live = move |State(context): State<Arc<WorkerContext>>| async move {
-        verdict(context.intake_health.is_live(), "the intake stands still\n")
-    };
-    let ready = move |State(context): State<Arc<WorkerContext>>| async move {
-        match context.shutdown.is_draining() {
-            true => (StatusCode::SERVICE_UNAVAILABLE, "the worker drains\n"),
-            false => verdict(context.intake_health.is_ready(), "the queue has not answered lately\n"),
+/// The worker that the endpoint answers for, once it has started. Clones share it.
+#[derive(Clone, Default)]
+pub struct Started(Arc<OnceLock<Arc<WorkerContext>>>);
+
+impl Started {
+    /// The worker has started.
+    pub(crate) fn set(&self, context: &Arc<WorkerContext>) {
+        self.0.get_or_init(|| Arc::clone(context));
+    }
+
+    fn is_live(&self) -> bool {
+        self.0.get().is_none_or(|context| context.intake_health.is_live())
+    }
+
+    /// Why it is not ready.
+    fn not_ready(&self, services: &ServiceHealth) -> Option<&'static str> {
+        let Some(context) = self.0.get() else { return Some("the worker starts\n") };
+        if context.shutdown.is_draining() {
+            Some("the worker drains\n")
+        } else if services.is_restarting(INTAKE) {
+            Some("the intake is started again\n")
+        } else {
+            (!context.intake_health.is_ready()).then_some("the queue has not answered lately\n")
         }
+    }
+}
+
+impl From<Arc<WorkerContext>> for Started {
+    fn from(context: Arc<WorkerContext>) -> Self {
+        Self(Arc::new(OnceLock::from(context)))
+    }
+}
+
+/// The routes of the endpoint.
+pub fn routes(worker: impl Into<Started>, services: ServiceHealth, registry: Option<Registry>) -> Router {
+    let verdict = |fault: Option<&'static str>| match fault {
+        None => (StatusCode::OK, "ok\n"),
+        Some(word) => (StatusCode::SERVICE_UNAVAILABLE, word),
     };
+    let live = move |State(worker): State<Started>| async move {
+        verdict((!worker.is_live()).then_some("the intake stands still\n"))
+    };
+    let of_ready = services.clone();
+    let ready = move |State(worker): State<Started>| async move { verdict(worker.not_ready(&of_ready)) };
     let metrics = move || async move {
         let Some(registry) = registry else { return (StatusCode::NOT_FOUND, String::new()) };
         match TextEncoder::new().encode_to_string(&registry.gather()) {
@@ -99,7 +131,7 @@ pub fn routes(context: Arc<WorkerContext>, services: ServiceHealth, registry: Op
         .route("/health/ready", get(ready))
         .route("/health/services", get(move || async move { services.lines() }))
         .route("/metrics", get(metrics))
-        .with_state(context)
+        .with_state(worker.into())
 }
 
 /// Asks the worker at `address` whether it is ready, for container health checks in images without a shell.

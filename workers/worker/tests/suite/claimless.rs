@@ -13,7 +13,7 @@ use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::Step;
 
 use crate::crashes::assert_settled;
-use crate::rig::{LEASE_MS, Rig, SKEW_MS, limits, request};
+use crate::rig::{LEASE_MS, Rig, SKEW_MS, Seen, limits, request};
 use crate::waiting::cancel;
 
 /// A request whose caller says that it is safe to repeat.
@@ -172,6 +172,45 @@ async fn of_two_executions_the_second_stores_nothing() {
     assert_eq!(assert_settled(&rig, "c1", "two executions").await, OutcomeKind::Succeeded);
     assert_eq!((rig.row("c1").await.unwrap().rev, rig.mcp.executions_of("c1")), (1, 2));
     assert!(rig.audit_of("c1", AuditKind::LateAnswer).await.is_empty());
+}
+
+/// The end of a call whose first message is executed and whose second message a worker of that catalog ends at its first receive.
+async fn end_by_second_message(rig: &Rig, catalog: Value, refused_by_server: bool) -> Seen {
+    let first = rig.context(None).await;
+    let second = rig.fleet_of(catalog, limits(), None).await;
+    for _ in 0..2 {
+        rig.send(idempotent("c1").to_string()).await;
+    }
+    rig.mcp.next(MockFault::ExecuteAndNeverAnswer);
+    let delivery = rig.receive(&first).await.unwrap();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    if refused_by_server {
+        let (message, data) = ("no such argument".to_owned(), Value::Null);
+        rig.mcp.next(MockFault::Rpc { status: 200, code: -32_602, message, data, with_id: true });
+    }
+    let delivery = rig.receive(&second).await.unwrap();
+    assert_eq!(delivery.receive_count, 1);
+    pipeline::run(second, delivery, ()).await;
+    running.abort();
+    assert_eq!(rig.mcp.executions_of("c1"), 1);
+    rig.outcome("c1").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_message_never_denies_that_the_first_ran() {
+    let rig = Rig::new().await;
+    let seen = end_by_second_message(&rig, rig.catalog(), true).await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::Failed, Some(MayHaveRun::Unknown)), "{seen:?}");
+    rig.settle().await;
+    assert_eq!(assert_settled(&rig, "c1", "failed by its server").await, OutcomeKind::Failed);
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog["tools"][1]["access"] = json!([{"user_roles": ["admin"]}]);
+    let seen = end_by_second_message(&rig, catalog, false).await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::Refused, Some(MayHaveRun::Unknown)), "{seen:?}");
+    rig.settle().await;
+    assert_eq!(assert_settled(&rig, "c1", "refused by a catalog").await, OutcomeKind::Refused);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

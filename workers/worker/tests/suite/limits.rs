@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
-use toolfleet_aws::Tables;
 use toolfleet_aws::queue::Outgoing;
+use toolfleet_aws::{Tables, apply_in_rounds};
 use toolfleet_core::call::{HeldReason, State};
 use toolfleet_core::control::{Control, LimitChange};
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::limits::RateLimit;
 use toolfleet_core::limits::holders::HolderRow;
-use toolfleet_core::limits::turn_book::TurnRow;
+use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::context::WorkerContext;
@@ -39,6 +39,10 @@ async fn worker(rig: &Rig, catalog: &Value) -> Arc<WorkerContext> {
 
 fn server() -> LimitKey {
     "server:mock".parse().unwrap()
+}
+
+async fn turns_of(rig: &Rig, limit: &LimitKey) -> TurnRow {
+    rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(limit).read().await.unwrap().unwrap()
 }
 
 async fn turns(rig: &Rig) -> TurnRow {
@@ -108,6 +112,67 @@ async fn a_carried_turn_is_used() -> bool {
     rig.settle_with(&second).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     turns(&rig).await.rev == given.rev
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_carries_the_turns_of_all_its_limits() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"rate": "1/10s"}));
+    catalog["tenants"]["limits"] = json!({"acme": {"rate": "1/10s"}});
+    let limits = [server(), "tenant:acme".parse().unwrap()];
+    for limit in &limits {
+        take_a_turn(&rig, limit).await;
+    }
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&worker(&rig, &catalog).await).await;
+    let row = rig.row("c1").await.unwrap();
+    let detail = row.held().unwrap().detail.clone().unwrap();
+    assert!(limits.iter().all(|limit| detail.contains(&limit.to_string())), "{detail}");
+    assert!(detail.contains("turn at"), "{detail}");
+    let mut given = Vec::new();
+    for limit in &limits {
+        given.push(turns_of(&rig, limit).await);
+    }
+    rig.clock.advance_ms(10_200);
+    rig.deliver(&worker(&rig, &catalog).await).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    for (limit, given) in limits.iter().zip(given) {
+        assert_eq!(turns_of(&rig, limit).await, given, "it asked for no other turn");
+    }
+}
+
+/// Takes a turn of a limit of one in ten seconds, so that the next is ten seconds away.
+async fn take_a_turn(rig: &Rig, limit: &LimitKey) {
+    let store = rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(limit);
+    let now_us = start_us();
+    let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
+    let (mark, rate, version, give_back) = (1, "1/10s".parse().unwrap(), 0, Vec::new());
+    let reserve = Reserve { now_us, mark, rate, version, shared: limit.is_shared(), give_back, asks };
+    apply_in_rounds(&store, None, &reserve, 1).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_of_a_call_that_waited_keeps_its_wait() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "1/10s"}));
+    let context = worker(&rig, &catalog).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "safe").to_string()).await;
+        rig.deliver(&context).await;
+    }
+    rig.clock.advance_ms(10_400);
+    let fault = MockFault::status(503);
+    let headers = vec![("Retry-After".to_owned(), "60".to_owned())];
+    let MockFault::Status { status, body, .. } = fault else { panic!("a status") };
+    rig.mcp.next(MockFault::Status { status, headers, body });
+    rig.deliver(&context).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 2, "it was sent in its turn");
+    rig.clock.advance_ms(61_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    let carried = delivery.attributes.get("toolfleet-turn").map(String::as_str).unwrap_or_default();
+    assert!(carried.starts_with("estimate 0 ") && carried.ends_with(" server:mock"), "{carried}");
+    pipeline::run(context, delivery, ()).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,6 +55,7 @@ mod resume;
 mod rig;
 mod scheduling;
 mod servers;
+mod starting;
 mod step_watch;
 mod stopping;
 mod superseding;

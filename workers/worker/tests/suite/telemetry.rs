@@ -1,5 +1,6 @@
 //! Telemetry of a worker: one trace from the sender to the tool and the notice, metrics, health.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::service_health::ServiceHealth;
-use toolfleet_worker::services::http;
 use toolfleet_worker::services::intake::Intake;
 use toolfleet_worker::services::supervisor::Supervisor;
+use toolfleet_worker::services::{Service, http};
+use toolfleet_worker::shutdown::Shutdown;
 use toolfleet_worker::telemetry::{self, Meters};
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -157,9 +159,35 @@ async fn without_tracing_the_senders_context_is_passed_on_unchanged() {
 }
 
 /// What a GET of the worker's own endpoint gives.
-async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+/// A service that panics at its first run.
+struct PanicsOnce(AtomicBool);
+
+impl Service for PanicsOnce {
+    fn name(&self) -> &'static str {
+        "intake"
+    }
+
+    async fn run(&self, shutdown: &Shutdown) {
+        assert!(self.0.swap(true, Ordering::AcqRel), "a planted defect");
+        shutdown.draining().await;
+    }
+}
+
+async fn assert_not_ready_while_the_intake_restarts(
+    supervisor: &mut Supervisor,
+    address: std::net::SocketAddr,
+) {
+    supervisor.start(PanicsOnce(AtomicBool::new(false)));
+    let restarts = (503, "the intake is started again\n".to_owned());
+    while get(address, "/health/ready").await != restarts {}
+    assert_eq!(get(address, "/health/live").await.0, 200, "a restart needs no new worker");
+    while get(address, "/health/ready").await == restarts {}
+    assert_eq!(get(address, "/health/ready").await, (200, "ok\n".into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,6 +219,7 @@ async fn a_worker_serves_liveness_readiness_and_metrics() {
     http::ask(address).await.unwrap();
     let lines = "HTTP endpoint running\nintake running\n".to_owned();
     assert_eq!(get(address, "/health/services").await, (200, lines));
+    assert_not_ready_while_the_intake_restarts(&mut supervisor, address).await;
     let (status, metrics) = get(address, "/metrics").await;
     assert_eq!(status, 200);
     for part in [

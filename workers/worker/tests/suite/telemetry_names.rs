@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 42] = [
+const LOG_CODES: [&str; 43] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -39,6 +39,7 @@ const LOG_CODES: [&str; 42] = [
     "service_restarted",
     "session_close_failed",
     "start_failed",
+    "start_waits",
     "stdio_ended",
     "stdio_not_started",
     "stdio_stray_line",

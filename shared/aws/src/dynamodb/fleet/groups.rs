@@ -3,7 +3,7 @@
 //! The group's item is inserted once, its sets only grow, and its decision is written once, under the condition that there is none.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use toolfleet_core::group::{Binding, Decision, GroupRow};
+use toolfleet_core::group::{Binding, Decision, GroupRow, Round};
 use toolfleet_core::ids::CallId;
 use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
@@ -13,10 +13,10 @@ pub use crate::dynamodb::member_counter::{Count, Counted};
 use super::Fleet;
 use crate::dynamodb::attributes::{Item, item, number, text};
 use crate::dynamodb::batch_get::by_keys;
-use crate::dynamodb::group_item::{decision_value, parsed, to_item};
+use crate::dynamodb::group_item::{decision_value, parsed, round_item, round_of, to_item};
 use crate::dynamodb::statement::{Statement, Written};
 use crate::error::AwsError;
-use crate::keys::{self, EXPIRES_AT, GROUP_SORT, MEMBER_PREFIX, PK, SK};
+use crate::keys::{self, EXPIRES_AT, GROUP_SORT, MEMBER_PREFIX, PK, REDRIVE_SORT, SK};
 
 /// The attribute of a member's item that names its call.
 const CALL_ID: &str = "call_id";
@@ -145,6 +145,39 @@ impl Fleet {
             members.push(self.member_of(key, &item)?);
         }
         Ok(members)
+    }
+
+    /// What the first redrive of a group has stored of the group's next round.
+    pub async fn group_redrive(&self, key: &GroupKey) -> Result<Option<Round>, AwsError> {
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(self.group_key(key, REDRIVE_SORT)))
+            .consistent_read(true);
+        let got = Box::pin(request.send()).await;
+        let got = got.map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
+        let parsed = |item| {
+            round_of(item).ok_or_else(|| {
+                AwsError::configuration(format!(
+                    "the redrive of group {key} in {} cannot be read",
+                    self.table
+                ))
+            })
+        };
+        got.item.as_ref().map(parsed).transpose()
+    }
+
+    /// Stores the group's next round. False if a redrive has stored it, perhaps this one.
+    pub async fn store_redrive(
+        &self,
+        key: &GroupKey,
+        round: &Round,
+        expires_at: Timestamp,
+    ) -> Result<bool, AwsError> {
+        let mut attributes = round_item(round);
+        attributes.extend(item([(EXPIRES_AT, number(expires_at.as_s()))]));
+        self.insert(key, REDRIVE_SORT, attributes).await
     }
 
     fn group_key(&self, key: &GroupKey, sort: &str) -> Item {

@@ -4,12 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::limits::holders::{Block, HolderRow, HolderTable};
-use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable};
+use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable, runs};
 use toolfleet_core::time::Timestamp;
 
 use super::Fleet;
@@ -153,7 +152,7 @@ fn turns_item(row: &TurnRow) -> Item {
         ("rate", text(row.rate)),
         ("version", number(row.version)),
         ("floor_us", number(row.floor_us)),
-        ("ahead", Some(AttributeValue::B(Blob::new(packed(&row.ahead))))),
+        ("ahead", Some(AttributeValue::S(packed(&row.ahead)))),
         ("clocks", Some(AttributeValue::M(row.clocks.iter().map(clock).collect()))),
         (EXPIRES_AT, number(last_us / 1_000_000 + KEPT_S)),
     ])
@@ -177,7 +176,7 @@ fn turns_of(item: &Item) -> Option<TurnRow> {
         rate: item.get("rate")?.as_s().ok()?.parse().ok()?,
         version: number("version")?,
         floor_us: item.get("floor_us")?.as_n().ok()?.parse().ok()?,
-        ahead: unpacked(item.get("ahead")?.as_b().ok()?.as_ref())?,
+        ahead: unpacked(item.get("ahead")?.as_s().ok()?)?,
         clocks: item.get("clocks")?.as_m().ok()?.iter().map(clock).collect::<Option<_>>()?,
     })
 }
@@ -216,38 +215,26 @@ fn permits_of(item: &Item) -> Option<HolderRow> {
     })
 }
 
-/// Times in order as their differences, seven bits in a byte: three bytes for most.
-fn packed(times: &[i64]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(times.len() * 3 + 8);
-    let mut before = 0_i64;
-    for time in times {
-        let mut step = time.saturating_sub(before).max(0).unsigned_abs();
-        before = *time;
-        loop {
-            let low = (step & 0x7f) as u8;
-            step >>= 7;
-            if step == 0 {
-                bytes.push(low);
-                break;
-            }
-            bytes.push(low | 0x80);
-        }
-    }
-    bytes
+/// Times in order as runs of equal distances: `1795000000000000 2100x4760 4200` are 4,762 turns.
+fn packed(times: &[i64]) -> String {
+    let run = |(distance_us, count)| match count {
+        1 => format!("{distance_us}"),
+        _ => format!("{distance_us}x{count}"),
+    };
+    runs(times).into_iter().map(run).collect::<Vec<_>>().join(" ")
 }
 
-fn unpacked(bytes: &[u8]) -> Option<Vec<i64>> {
-    let (mut times, mut before, mut step, mut shift) = (Vec::new(), 0_i64, 0_u64, 0_u32);
-    for byte in bytes {
-        step |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            before = before.checked_add(i64::try_from(step).ok()?)?;
-            times.push(before);
-            (step, shift) = (0, 0);
+fn unpacked(text: &str) -> Option<Vec<i64>> {
+    let (mut times, mut at_us) = (Vec::new(), 0_i64);
+    for run in text.split_whitespace() {
+        let (distance_us, count) = run.split_once('x').unwrap_or((run, "1"));
+        let (distance_us, count): (i64, u32) = (distance_us.parse().ok()?, count.parse().ok()?);
+        for _ in 0..count {
+            at_us = at_us.checked_add(distance_us)?;
+            times.push(at_us);
         }
     }
-    (shift == 0).then_some(times)
+    Some(times)
 }
 
 #[cfg(test)]
@@ -256,12 +243,16 @@ mod tests {
 
     #[test]
     fn turns_ahead_are_read_back_and_take_few_bytes() {
-        let times: Vec<i64> = (0..200).map(|n| 1_795_000_000_123_456 + n * 52_501).collect();
-        let bytes = packed(&times);
-        assert!(bytes.len() < 620, "{}", bytes.len());
-        assert_eq!(unpacked(&bytes), Some(times));
-        assert_eq!(unpacked(&packed(&[])), Some(Vec::new()));
-        assert_eq!(unpacked(&[0x80]), None, "a cut text is no row");
+        let times: Vec<i64> = (0..5_000).map(|n| 1_795_000_000_123_456 + n * 2_101).collect();
+        assert_eq!(packed(&times), "1795000000123456 2101x4999");
+        assert_eq!(unpacked(&packed(&times)), Some(times.clone()));
+        let scattered: Vec<i64> =
+            times.iter().enumerate().filter(|(n, _)| n % 7 != 3).map(|(_, at)| *at).collect();
+        assert_eq!(unpacked(&packed(&scattered)), Some(scattered));
+        assert_eq!((packed(&[]).as_str(), unpacked("")), ("", Some(Vec::new())));
+        for wrong in ["x", "12x", "12 y", "9223372036854775807x2"] {
+            assert_eq!(unpacked(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use toolfleet_aws::fleet::Fleet;
-use toolfleet_client::{GroupError, RequestBuilder, Tables};
+use toolfleet_client::{GroupError, GroupRedrive, RequestBuilder, Tables};
 use toolfleet_core::group::{Decider, Decision, GroupResult, GroupRow, Terms};
 use toolfleet_core::ids::{CallId, GroupId, Tenant};
 use toolfleet_core::outcome::{Code, Outcome};
@@ -95,4 +95,47 @@ async fn a_redrive_cancels_members_that_never_came_and_sends_all_again_once() {
         let row = world.calls().read(&member.key).await.unwrap().expect("a cancelled call has a row");
         assert!(row.cancel_requested_at.is_some(), "{row:?}");
     }
+}
+
+/// The place of each request of a redrive.
+fn places(redrive: &GroupRedrive) -> Vec<(&str, u32, u32)> {
+    let mut places = Vec::new();
+    for request in &redrive.requests {
+        let group = request.group.as_deref().unwrap();
+        places.push((request.key.call_id.as_str(), group.index, group.size));
+    }
+    places
+}
+
+#[tokio::test]
+async fn a_repeated_redrive_keeps_the_members_of_its_round() {
+    let world = World::start().await;
+    let members = group_of_three(&world).await;
+    let [_, running, third] = members.as_slice() else { panic!("three members") };
+    let fleet = fleet(&world);
+    let expires_at = world.now().plus_ms(86_400_000).whole_s();
+    assert!(fleet.bind_member(&key(), 1, &running.key.call_id, expires_at).await.unwrap());
+    let claimed = world.claim(running, "m-b").await;
+    decide(&world).await;
+    let first = world.client.redrive_group(&key(), members.clone(), None).await.unwrap();
+    assert_eq!(places(&first), [("a.r2", 0, 2), ("c.r2", 1, 2)]);
+    assert_eq!(first.skipped.len(), 1, "it has not ended");
+    // It ends otherwise, and would be a member of a round that is planned now.
+    world.finish(claimed, Outcome::refused(Code::InvalidArguments, "no")).await;
+    let planned = world.client.plan_group_redrive(&key(), members.clone(), None).await.unwrap();
+    let again = world.client.redrive_group(&key(), members.clone(), None).await.unwrap();
+    for redrive in [&planned, &again] {
+        assert_eq!(places(redrive), [("a.r2", 0, 2), ("c.r2", 1, 2)]);
+        let [skipped] = redrive.skipped.as_slice() else { panic!("{:?}", redrive.skipped) };
+        assert!(skipped.why.starts_with("it had not ended at the round's first redrive"), "{}", skipped.why);
+    }
+    // A repetition with some of the requests keeps their places.
+    let one = world.client.redrive_group(&key(), vec![third.clone()], None).await.unwrap();
+    assert_eq!(places(&one), [("c.r2", 1, 2)]);
+    let deadline = Some(world.now().plus_ms(60_000));
+    let refused = world.client.redrive_group(&key(), members, deadline).await.unwrap_err();
+    assert!(
+        matches!(&refused, GroupError::Redrive(text) if text.starts_with("deadline: round 2 has")),
+        "{refused}"
+    );
 }

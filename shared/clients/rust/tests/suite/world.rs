@@ -142,7 +142,7 @@ impl World {
             deadline: Some(self.now().plus_ms(3_600_000)),
             now: self.now(),
             skew_ms: 0,
-            may_have_run_unclaimed: false,
+            may_be_claimless: false,
             repeatable: false,
             expires_at: self.now().plus_ms(86_400_000).whole_s(),
         }

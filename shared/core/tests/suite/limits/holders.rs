@@ -31,7 +31,7 @@ fn apply(row: &mut Option<HolderRow>, change: &Change) -> Granted {
 }
 
 fn take(name: &str, until_ms: u64) -> Take {
-    Take { name: name.to_owned(), until: at(until_ms) }
+    Take { name: name.to_owned(), until: at(until_ms), replaces: None }
 }
 
 #[derive(Debug, Clone)]
@@ -131,6 +131,22 @@ fn a_lowered_limit_lets_open_requests_end_and_admits_none() {
     let kept = Change { take: vec![take("b", 20_000)], ..change(2, 1) };
     assert_eq!(apply(&mut row, &kept).taken, [true], "an open request may keep its permit for longer");
     assert_eq!(row.unwrap().entries["b"], at(20_000));
+}
+
+#[test]
+fn a_lowered_limit_refuses_no_permit_that_passes_to_a_task() {
+    let mut row = None;
+    let two = vec![take("a", 9_000), take("b", 9_000)];
+    assert_eq!(apply(&mut row, &Change { take: two, ..change(0, 2) }).taken, [true, true]);
+    let task = Take { replaces: Some("a".into()), ..take("a-task", 60_000) };
+    let passes = Change { release: vec!["a".into()], take: vec![task.clone()], ..change(1, 1) };
+    assert_eq!(apply(&mut row, &passes), Granted { taken: vec![true], block: 0, held: 2 });
+    let names: Vec<_> = row.as_ref().unwrap().entries.keys().cloned().collect();
+    assert_eq!(names, ["a-task", "b"], "no permit is added");
+    // The same write again, whose answer was lost, and one for an entry that has ended by its own time.
+    assert_eq!(apply(&mut row, &Change { take: vec![task], ..change(2, 1) }).taken, [true]);
+    let late = Take { replaces: Some("gone".into()), ..take("late", 60_000) };
+    assert_eq!(apply(&mut row, &Change { take: vec![late], ..change(3, 1) }).taken, [false]);
 }
 
 #[test]

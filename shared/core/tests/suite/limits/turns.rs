@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use toolfleet_core::limits::turn_book::{CHANGE_KNOWN_US, Grant, Wish, reach_us, wake_us};
+use toolfleet_core::limits::turn_book::{CHANGE_KNOWN_US, Grant, Wish, reach_us, runs, wake_us};
 use toolfleet_core::limits::{RateLimit, Turn};
 
 use super::{Book, START_US, turn};
@@ -16,19 +16,48 @@ fn most_in_a_period(times: &[i64], period_us: i64) -> usize {
     sorted.iter().map(within).max().unwrap_or(0)
 }
 
+fn at_us(grant: &Grant) -> Option<i64> {
+    match grant {
+        Grant::Turn(turn) => Some(turn.at_us),
+        Grant::Later(_) | Grant::Taken(_) => None,
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Act {
-    Pass { us: i64 },
-    Ask { tenant: u8, calls: usize, again: bool, clock_off_us: i64 },
-    AskAt { ahead_us: i64 },
+    Pass {
+        us: i64,
+    },
+    /// Calls that ask together, in any order: each is of a tenant and has a wish.
+    Ask {
+        asks: Vec<(u8, AskFor)>,
+        clock_off_us: i64,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         2 => (0..2_000_000_i64).prop_map(|us| Act::Pass { us }),
-        4 => (0..4_u8, 1..20_usize, any::<bool>(), -50_000..50_000_i64)
-            .prop_map(|(tenant, calls, again, clock_off_us)| Act::Ask { tenant, calls, again, clock_off_us }),
-        1 => (0..3_000_000_i64).prop_map(|ahead_us| Act::AskAt { ahead_us }),
+        4 => (prop::collection::vec((0..4_u8, ask_for()), 1..20), -50_000..50_000_i64)
+            .prop_map(|(asks, clock_off_us)| Act::Ask { asks, clock_off_us }),
+    ]
+}
+
+/// What a call asks for; a time is so far ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AskFor {
+    Again,
+    Waited,
+    At { ahead_us: i64 },
+    Next,
+}
+
+fn ask_for() -> impl Strategy<Value = AskFor> {
+    prop_oneof![
+        3 => Just(AskFor::Next),
+        2 => Just(AskFor::Waited),
+        2 => Just(AskFor::Again),
+        1 => (0..3_000_000_i64).prop_map(|ahead_us| AskFor::At { ahead_us }),
     ]
 }
 
@@ -40,7 +69,8 @@ fn rate() -> impl Strategy<Value = RateLimit> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Over-admission: hatchet #4778, bullmq #3210 (limit 1 ran 2).
+    /// Over-admission: hatchet #4778, bullmq #3210 (limit 1 ran 2). Of the calls of a tenant that ask together, those that have waited come
+    /// before new ones, in whatever order they ask.
     #[test]
     fn no_period_has_more_turns_than_the_limit(
         rate in rate(),
@@ -55,12 +85,35 @@ proptest! {
                     now_us += us;
                     continue;
                 }
-                Act::Ask { tenant, calls, again, clock_off_us } => {
-                    let tenant = format!("t{tenant}");
-                    let wish = if again { Wish::Again } else { Wish::Next };
-                    book.ask(now_us + clock_off_us, &vec![(tenant.as_str(), wish); calls])
+                Act::Ask { asks, clock_off_us } => {
+                    let wish = |ask| match ask {
+                        AskFor::Again => Wish::Again,
+                        AskFor::Waited => Wish::Waited,
+                        AskFor::At { ahead_us } => Wish::At(now_us + ahead_us),
+                        AskFor::Next => Wish::Next,
+                    };
+                    let tenants: Vec<_> = asks.iter().map(|(tenant, _)| format!("t{tenant}")).collect();
+                    let asks: Vec<_> =
+                        tenants.iter().zip(&asks).map(|(tenant, (_, ask))| (tenant.as_str(), wish(*ask))).collect();
+                    let grants = book.ask(now_us + clock_off_us, &asks);
+                    for tenant in &tenants {
+                        let of = |wish| {
+                            let own = move |((other, asked), _): &(&(&str, Wish), _)| other == tenant && *asked == wish;
+                            asks.iter().zip(&grants).filter(own).map(|(_, grant)| *grant).collect::<Vec<_>>()
+                        };
+                        let estimate = |grant: &Grant| match grant {
+                            Grant::Turn(turn) => turn.at_us,
+                            Grant::Later(at_us) | Grant::Taken(at_us) => *at_us,
+                        };
+                        let (waited, new) = (of(Wish::Waited), of(Wish::Next));
+                        if let (Some(last), Some(first)) =
+                            (waited.iter().map(estimate).max(), new.iter().filter_map(at_us).min())
+                        {
+                            prop_assert!(last < first, "{tenant}: {waited:?} have waited, {new:?} are new");
+                        }
+                    }
+                    grants
                 }
-                Act::AskAt { ahead_us } => book.ask(now_us, &[("t0", Wish::At(now_us + ahead_us))]),
             };
             for grant in grants {
                 if let Grant::Turn(turn) = grant {
@@ -262,6 +315,35 @@ fn after_a_cancelled_flood_a_burst_is_served_at_once() {
     let late = book.ask(now_us, &vec![("acme", Wish::Next); 60]);
     let turns = late.iter().filter(|grant| matches!(grant, Grant::Turn(_))).count();
     assert_eq!(turns, 60, "turns within the reach");
+}
+
+#[test]
+fn a_fast_limit_reaches_as_far_ahead_as_a_slow_one_in_a_small_row() {
+    for shared in [false, true] {
+        let mut book = Book::new("500/s", shared);
+        let grants = book.ask(START_US, &vec![("acme", Wish::Next); 8_000]);
+        let turns: Vec<_> = grants.iter().filter_map(at_us).collect();
+        // A tenant that shares the limit takes every second turn that is not due shortly.
+        let least = if shared { 2_500 } else { 4_700 };
+        assert!(turns.len() >= least, "{} turns", turns.len());
+        assert!(turns.iter().max().unwrap() - START_US > 9_900_000);
+        let stored = runs(&book.row.as_ref().unwrap().ahead);
+        assert!(stored.len() <= 8, "{} runs", stored.len());
+    }
+}
+
+#[test]
+fn scattered_turns_of_a_fast_limit_shorten_its_reach_and_bound_its_row() {
+    let mut book = Book::new("500/s", false);
+    let turns: Vec<_> =
+        book.ask(START_US, &vec![("acme", Wish::Next); 4_000]).into_iter().map(turn).collect();
+    // Two of five go back: what is left lies at changing distances.
+    let back: Vec<_> = turns.iter().enumerate().filter(|(n, _)| n % 5 < 2).map(|(_, turn)| *turn).collect();
+    book.reserve(START_US, 1, &[("acme", Wish::At(START_US + 9_000_000))], &back);
+    let grants = book.ask(START_US, &vec![("acme", Wish::Next); 100]);
+    assert!(grants.iter().all(|grant| matches!(grant, Grant::Later(_))), "the row is full");
+    let later_us = START_US + 9_800_000;
+    turn(book.one(later_us, "acme", Wish::Next));
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Calls that are executed without a claim: `skip_claim.rs` and `record/unclaimed.rs` of the worker's pipeline.
 
-use toolfleet_core::call::{
-    CallRow, Claim, DeliveryContext, Effect, Event, Rejection, Unclaimed, unclaimed_row,
-};
-use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_core::call::{CallRow, Claim, Effect, Event, Rejection, Unclaimed, unclaimed_row};
+use toolfleet_core::outcome::Outcome;
 
 use super::delivery::{ClaimedCall, Delivery, Disposition};
 use super::planted::Planted;
@@ -28,17 +26,11 @@ impl Delivery {
         !claims && self.is_first_receive() && (self.may_be_claimless() || unsafe_too)
     }
 
-    /// Whether another delivery may have executed the call without a claim.
-    pub(crate) fn may_have_run_unclaimed(&self) -> bool {
+    /// What this delivery tells the state table: whether deliveries of the call may execute it without a claim.
+    pub(crate) fn tells_claimless(&self) -> bool {
         let forgets = self.world.is_planted(Planted::ForgetUnclaimed);
-        !self.is_first_receive() && self.may_be_claimless() && !forgets
-    }
-
-    /// The same for a call that this delivery ends so: a deadline or a cancellation may come while another one executes the call.
-    pub(crate) fn may_have_run_before_end(&self, outcome: &Outcome) -> bool {
-        let by_time = matches!(outcome.kind, OutcomeKind::Expired | OutcomeKind::Cancelled);
-        let forgets = self.world.is_planted(Planted::ForgetUnclaimed);
-        (by_time || !self.is_first_receive()) && self.may_be_claimless() && !forgets
+        let trusts = self.world.is_planted(Planted::TrustFirstReceive) && self.is_first_receive();
+        self.may_be_claimless() && !forgets && !trusts
     }
 
     /// The call as one that this worker executes without a claim.
@@ -54,9 +46,8 @@ impl Delivery {
     }
 
     /// The claim of a call that this delivery executes without one.
-    pub(crate) fn late_claim(&self, may_have_run: bool) -> Event {
+    pub(crate) fn late_claim(&self) -> Event {
         let delivery = self.context(self.spec().repeatable);
-        let delivery = DeliveryContext { may_have_run_unclaimed: may_have_run, ..delivery };
         Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None }
     }
 
@@ -65,7 +56,7 @@ impl Delivery {
         if let Some(claim) = &call.claim {
             return Ok(Some((claim.clone(), call.row.clone())));
         }
-        let event = self.late_claim(call.may_have_executed);
+        let event = self.late_claim();
         Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
             Applied::Stored { row, then: Effect::Execute(claim) } => Some((claim, *row)),
             Applied::Stored { .. } | Applied::Rejected { .. } => None,

@@ -165,7 +165,7 @@ impl Delivery {
                 claim: Some(claim),
                 since_ms,
                 attempts: row.attempts,
-                may_have_executed: row.may_have_executed,
+                may_have_executed: row.was_sent(),
                 task: row.task.clone(),
                 row: *row,
             }),
@@ -346,7 +346,7 @@ impl Delivery {
             deadline: Some(self.deadline()),
             now: self.now(),
             skew_ms: if self.world.is_planted(Planted::ForgetSkew) { 0 } else { SKEW_MS },
-            may_have_run_unclaimed: self.may_have_run_unclaimed(),
+            may_be_claimless: self.tells_claimless(),
             repeatable,
             expires_at: self.enqueued_at().plus_ms(RETENTION_MS),
         }

@@ -396,7 +396,7 @@ impl Delivery {
             let lease_until = self.now().plus_ms(LEASE_MS);
             let event = match call.claim.clone() {
                 Some(claim) => Event::Heartbeat { claim, lease_until, notes: None },
-                None => self.late_claim(true),
+                None => self.late_claim(),
             };
             let seen = call.claim.is_some().then(|| call.row.clone());
             let beat = race(

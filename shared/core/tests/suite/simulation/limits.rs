@@ -10,6 +10,7 @@ use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, T
 use toolfleet_core::limits::turn_book::{
     Ask, Grant, LATE_US, Reserve, Setting, TurnRow, TurnTable, Wish, wake_us,
 };
+use toolfleet_core::limits::turn_search::{Next, TurnSearch};
 use toolfleet_core::limits::waits::Ahead;
 use toolfleet_core::limits::{RateLimit, Turn};
 use toolfleet_core::state_table::{Decision, StateTable};
@@ -26,9 +27,6 @@ const NEAR_MS: u64 = 2_000;
 const EARLY_MS: u64 = 1_500;
 /// How much longer than its attempt a permit counts, for what lies between its write and the request.
 const PERMIT_SLACK_MS: u64 = 5_000;
-/// Rounds in which two limits look for a time that suits both.
-const ROUNDS: usize = 4;
-
 /// After that time a changed rate is the only one in use: the first worker that asks changes the row, and its turns of before are past.
 const CHANGE_KNOWN_MS: u64 = 8_000;
 
@@ -206,37 +204,29 @@ impl Delivery {
     /// A turn of each limit, at one time; or when to ask again, in microseconds.
     async fn find_turns(&self, again: bool) -> Result<Result<Vec<OwnTurn>, i64>, AwsFailed> {
         let limits = self.rate_limits();
-        let mut wish = if again { Wish::Again } else { Wish::Next };
-        for _ in 0..ROUNDS {
-            let mut turns: Vec<OwnTurn> = Vec::new();
-            let mut retry_us = None;
-            for limit in &limits {
-                let own = turns.last().map_or(wish, |(_, turn)| Wish::At(turn.at_us));
-                match self.ask(*limit, own, Vec::new()).await? {
-                    Some(Grant::Turn(turn)) => turns.push((*limit, turn)),
-                    Some(Grant::Taken(at_us)) => retry_us = Some(Ok(at_us)),
-                    Some(Grant::Later(at_us)) => {
-                        retry_us = Some(Err(wake_us(self.now_us(), at_us)));
-                    }
-                    None => {}
+        let wish = if again { Wish::Again } else { Wish::Next };
+        let mut search = TurnSearch::new(limits.len(), 0, wish);
+        let (mut turns, mut next): (Vec<OwnTurn>, _) = (Vec::new(), search.begin());
+        loop {
+            let (index, wish) = match next {
+                Next::Found => return Ok(Ok(turns)),
+                Next::Ask(index, wish) => (index, wish),
+                Next::AskAnew(index, wish) => {
+                    self.give_back(std::mem::take(&mut turns)).await;
+                    (index, wish)
                 }
-                if retry_us.is_some() {
-                    break;
-                }
-            }
-            match retry_us {
-                None => return Ok(Ok(turns)),
-                Some(Err(wake_us)) => {
+                Next::Wait(_, at_us) => {
                     self.give_back(turns).await;
-                    return Ok(Err(wake_us));
+                    return Ok(Err(wake_us(self.now_us(), at_us)));
                 }
-                Some(Ok(at_us)) => {
-                    self.give_back(turns).await;
-                    wish = Wish::At(at_us);
-                }
+            };
+            // A limit that is gone meanwhile holds nothing up.
+            let Some(grant) = self.ask(limits[index], wish, Vec::new()).await? else { return Ok(Ok(turns)) };
+            if let Grant::Turn(turn) = grant {
+                turns.push((limits[index], turn));
             }
+            next = search.answered(index, grant, self.now_us());
         }
-        Ok(Err(self.now_us() + 1_000_000))
     }
 
     /// Gives back the turns of a delivery that has lost the claim. Those that its message carries may be in use by another delivery of it.
@@ -332,7 +322,8 @@ impl Delivery {
         } else {
             lasts_ms
         };
-        let take = vec![Take { name: name.clone(), until: self.now().plus_ms(counted_ms) }];
+        let until = self.now().plus_ms(counted_ms);
+        let take = vec![Take { name: name.clone(), until, replaces: None }];
         let event = Change {
             now: self.now(),
             limit,
@@ -364,7 +355,8 @@ impl Delivery {
         if !world.scenario.limits.count_tasks {
             return self.release_permit(Some(permit)).await;
         }
-        let take = Take { name: handle.to_owned(), until: self.deadline() };
+        let replaces = Some(permit.name.clone());
+        let take = Take { name: handle.to_owned(), until: self.deadline(), replaces };
         let mut release = vec![permit.name];
         if world.is_planted(Planted::ReleaseBeforeTask) {
             let first = std::mem::take(&mut release);

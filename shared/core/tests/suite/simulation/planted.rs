@@ -93,13 +93,15 @@ pub(crate) enum Planted {
     ClaimAlways,
     /// Where a call has no row, it counts as one that did not run.
     ForgetUnclaimed,
+    /// The same only at the first receive of a message, although a second message or a duplicate may have been executed.
+    TrustFirstReceive,
     /// Every wait hides the message, so that waiting counts as receives.
     WaitByVisibility,
 }
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 45] = [
+    pub(crate) const ALL: [Self; 46] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -144,6 +146,7 @@ impl Planted {
         Self::ClaimlessIfUnsafe,
         Self::ClaimAlways,
         Self::ForgetUnclaimed,
+        Self::TrustFirstReceive,
         Self::WaitByVisibility,
     ];
 
@@ -188,7 +191,9 @@ impl Planted {
             | Self::KeepTaskPermit
             | Self::UnconditionalLimit
             | Self::ForgetMark => Theme::Limits,
-            Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed => Theme::Claimless,
+            Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed | Self::TrustFirstReceive => {
+                Theme::Claimless
+            }
             Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
         }
     }

@@ -67,7 +67,7 @@ impl Received {
 /// How the queue deviates from a simple list.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Oddities {
-    /// In how many of 1,000 receives a message stays visible for others.
+    /// In how many of 1,000 receives a message stays visible for others. Its receive count, which is approximate, may miss such a receive.
     pub(crate) duplicate: u64,
     /// In how many of 1,000 deletes a copy stays that comes back later.
     pub(crate) undead: u64,
@@ -132,9 +132,11 @@ impl Queue {
             message.receipt = receipt;
             if !random.chance(self.oddities.duplicate) {
                 message.visible_ms = now_ms + hidden_ms;
+            } else if random.chance(500) {
+                message.receives -= 1;
             }
             let Message { id, body, sent_ms, receives, receipt, .. } = message.clone();
-            received.push(Received { id, body, sent_ms, receives, receipt });
+            received.push(Received { id, body, sent_ms, receives: receives.max(1), receipt });
         }
         received
     }

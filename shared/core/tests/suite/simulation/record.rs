@@ -1,6 +1,6 @@
 //! Stores what became of a delivery, completes it, and puts messages back into their queue: `record/`, `complete.rs`, `requeue.rs`.
 
-use toolfleet_core::call::{CallRow, DeliveryContext, Event, Rejection};
+use toolfleet_core::call::{CallRow, Event, Rejection};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, stays};
 
@@ -137,8 +137,7 @@ impl Delivery {
 
     /// Ends a call that was not executed.
     pub(crate) async fn record_unexecuted(&self, outcome: Outcome) -> Result<Disposition, Exit> {
-        let may_have_run_unclaimed = self.may_have_run_before_end(&outcome);
-        let delivery = DeliveryContext { may_have_run_unclaimed, ..self.context(false) };
+        let delivery = self.context(false);
         let event = Event::Conclude { delivery, outcome, definition: None };
         Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
             Applied::Stored { .. } => self.record_finished().await?,

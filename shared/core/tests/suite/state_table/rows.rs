@@ -31,7 +31,7 @@ pub(super) fn delivery(nonce: u128, now_ms: u64) -> DeliveryContext {
         deadline: Some(at(500_000)),
         now: at(now_ms),
         skew_ms: SKEW_MS,
-        may_have_run_unclaimed: false,
+        may_be_claimless: false,
         repeatable: false,
         expires_at: at(1_000_000),
     }

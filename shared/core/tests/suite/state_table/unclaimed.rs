@@ -27,7 +27,7 @@ fn park_task(nonce: u128) -> Event {
 
 /// A delivery of a call that another delivery may have executed without a claim.
 fn possibly_executed(nonce: u128, now_ms: u64) -> DeliveryContext {
-    DeliveryContext { may_have_run_unclaimed: true, ..safe(delivery(nonce, now_ms)) }
+    DeliveryContext { may_be_claimless: true, ..safe(delivery(nonce, now_ms)) }
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn without_a_row_an_unclaimed_call_may_have_run() {
         |outcome| Event::Conclude { delivery: possibly_executed(2, 10), outcome, definition: None };
     let dead = CallError::new(Code::DeadLettered, "received too often", MayHaveRun::No);
     let rows = [
-        (refusal(), OutcomeKind::OutcomeUnknown),
+        (refusal(), OutcomeKind::Refused),
         (expiry(), OutcomeKind::TimedOut),
         (Outcome::failed(dead), OutcomeKind::OutcomeUnknown),
     ];
@@ -145,6 +145,51 @@ fn without_a_row_an_unclaimed_call_may_have_run() {
     assert_eq!(outcome(&row), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
     let held = stored(None, &hold_by(possibly_executed(2, 5), HeldReason::ServerFailing)).0;
     assert_eq!(outcome(&cancelled(Some(&held))).1, Some(MayHaveRun::Unknown));
+}
+
+/// What an end of the call says that itself executed nothing.
+fn unexecuted() -> Outcome {
+    let why = CallError::new(Code::ServerUnreachable, "The server cannot be reached.", MayHaveRun::No);
+    Outcome::failed(why.retryable(None))
+}
+
+#[test]
+fn no_end_of_a_possibly_unclaimed_call_says_that_it_did_not_run() {
+    let unclaimed = Unclaimed { delivery: possibly_executed(1, 10), ..*executed(1, 10) };
+    let event = Event::FinishUnclaimed { execution: Box::new(unclaimed), outcome: unexecuted() };
+    let (alone, _) = stored(None, &event);
+    let (row, then) = stored(None, &claim_by(possibly_executed(1, 10)));
+    let Effect::Execute(claim) = then else { panic!("expected a claim, got {then:?}") };
+    assert!(row.may_have_executed && !row.was_sent(), "nothing of it is known to be sent");
+    let finish =
+        Event::Finish { claim, outcome: unexecuted(), attempts: 0, task: None, now: at(20), notes: None };
+    for row in [alone, stored(Some(&row), &finish).0] {
+        assert_eq!(outcome(&row), (OutcomeKind::Failed, Some(MayHaveRun::Unknown)));
+        let error = row.finished.unwrap().outcome.error.unwrap();
+        assert!(error.retryable);
+        assert_eq!(
+            error.message,
+            "The server cannot be reached. Whether another delivery of its message has executed it is not known."
+        );
+    }
+}
+
+#[test]
+fn a_call_that_waited_and_was_not_sent_is_cancelled_without_a_denial() {
+    let held = stored(None, &hold_by(possibly_executed(2, 5), HeldReason::ServerFailing)).0;
+    let row = cancelled(Some(&held));
+    assert_eq!(outcome(&row), (OutcomeKind::Cancelled, Some(MayHaveRun::Unknown)));
+    let text = row.finished.unwrap().outcome.error.unwrap().message;
+    assert!(
+        text.starts_with("The caller cancelled this call before it was sent to the tool. Whether"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_answer_of_a_possibly_unclaimed_call_stays_as_it_is() {
+    let (row, _) = stored(None, &finish(1, 10));
+    assert_eq!(row.finished.unwrap().outcome, success());
 }
 
 #[test]

@@ -202,9 +202,10 @@ fn limits() -> Result<Limits, CommandError> {
 fn not_started(error: StartError) -> CommandError {
     match error {
         StartError::Config(error) => CommandError::usage(error.to_string()),
-        other @ (StartError::Catalog { .. } | StartError::Http(_) | StartError::Aws(_)) => {
-            CommandError::Unavailable(other.into())
-        }
+        other @ (StartError::Catalog { .. }
+        | StartError::Endpoint(_)
+        | StartError::Http(_)
+        | StartError::Aws(_)) => CommandError::Unavailable(other.into()),
     }
 }
 

@@ -140,13 +140,14 @@ impl Permit {
         if self.of_block {
             return self.book.lease(self.wish.limit, self.wish.workers.unwrap_or(1), until).await;
         }
-        self.book.keep(Take { name: self.wish.name.clone(), until }, self.wish.limit).await;
+        let take = Take { name: self.wish.name.clone(), until, replaces: None };
+        self.book.keep(take, self.wish.limit).await;
     }
 
     /// The request has become a task of its server: an entry of that name takes the place of this permit.
     pub(crate) async fn becomes(mut self, name: String, until: Timestamp) {
-        let (book, take) = (Arc::clone(&self.book), Take { name, until });
-        let entry = std::mem::take(&mut self.wish.name);
+        let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
+        let take = Take { name, until, replaces: Some(entry.clone()) };
         // What is left of this permit releases nothing.
         self.under_way = true;
         book.replace(entry, take, self.wish.limit).await;
@@ -208,7 +209,8 @@ impl PermitBook {
     /// A permit; none where none is free. In the line it waits until it has one.
     async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit>, NoPermit> {
         let (sender, receiver) = oneshot::channel();
-        let (limit, take) = (wish.limit, Take { name: wish.name.clone(), until: self.clock.now() });
+        let limit = wish.limit;
+        let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
         let ask = Ask { take, reply: Reply::Permit(wish, sender) };
         {
             let mut state = self.state();
@@ -510,7 +512,7 @@ impl Ask {
             Reply::Permit(wish, _) => now.plus_ms(wish.hold_ms),
             Reply::Kept(_) | Reply::Replaces(_) => self.take.until,
         };
-        Take { name: self.take.name.clone(), until }
+        Take { until, ..self.take.clone() }
     }
 }
 
@@ -521,7 +523,7 @@ mod tests {
     #[test]
     fn an_entry_that_is_released_is_not_renewed() {
         let mut state = BookState::default();
-        let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1) };
+        let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1), replaces: None };
         for name in ["request", "other"] {
             let (sender, _receiver) = oneshot::channel();
             state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender) });

@@ -12,7 +12,6 @@ use toolfleet_aws::fleet::limits::Turns;
 use toolfleet_aws::{Applied, AwsError, Clock, apply_in_rounds};
 use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, Setting, TurnRow};
 use toolfleet_core::limits::{LimitKey, RateLimit, Turn};
-use toolfleet_core::time::Timestamp;
 
 /// The shortest time between two writes to one limit, and the longest: it doubles with a write that others were faster than, and else shrinks.
 const PACE: Duration = Duration::from_millis(100);
@@ -64,10 +63,10 @@ struct BookState {
 pub(crate) enum TurnAnswer {
     /// A turn.
     Turn(HeldTurn),
-    /// None; it would get one at about this time.
-    Later(Timestamp),
-    /// None at the time that it wished.
-    Taken,
+    /// None; it would get one at about this time, in microseconds.
+    Later(i64),
+    /// None at the time that it wished. The next is this one, in microseconds.
+    Taken(i64),
     /// The table does not answer.
     Unknown,
 }
@@ -124,8 +123,8 @@ impl TurnBooks {
         }
         match receiver.await.ok().flatten() {
             Some(Grant::Turn(turn)) => TurnAnswer::Turn(HeldTurn { book, turn, keep: false }),
-            Some(Grant::Later(at_us)) => TurnAnswer::Later(Timestamp::from_ms(at_us / 1_000)),
-            Some(Grant::Taken(_)) => TurnAnswer::Taken,
+            Some(Grant::Later(at_us)) => TurnAnswer::Later(at_us),
+            Some(Grant::Taken(at_us)) => TurnAnswer::Taken(at_us),
             None => TurnAnswer::Unknown,
         }
     }

@@ -3,6 +3,7 @@
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::CallRow;
+use toolfleet_core::execution::never_denied;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::CallRequest;
 
@@ -11,6 +12,7 @@ use super::notices::notice_of;
 use super::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
+use crate::pipeline::claimless::may_be_claimless;
 use crate::pipeline::ended_member::EndedMember;
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::steps::Step;
@@ -92,7 +94,7 @@ pub(in crate::pipeline) async fn mismatch(
     request: CallRequest,
 ) -> Result<Recorded, AwsError> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
-    let outcome = Outcome::refused(Code::IdempotencyMismatch, text);
+    let outcome = of_message(inbound, &request, Outcome::refused(Code::IdempotencyMismatch, text));
     audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
     of_message_alone(context, inbound, request, &outcome).await
 }
@@ -117,10 +119,16 @@ pub(in crate::pipeline) async fn second(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
-    outcome: &Outcome,
+    outcome: Outcome,
 ) -> Result<Recorded, AwsError> {
-    audit_message(context, inbound, AuditKind::Duplicate, &request, outcome).await?;
-    of_message_alone(context, inbound, request, outcome).await
+    let outcome = of_message(inbound, &request, outcome);
+    audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
+    of_message_alone(context, inbound, request, &outcome).await
+}
+
+/// The outcome of a message that ends without its call: another delivery of it may have executed it without a claim.
+fn of_message(inbound: &InboundCall, request: &CallRequest, outcome: Outcome) -> Outcome {
+    if may_be_claimless(inbound.catalog(), request) { never_denied(outcome) } else { outcome }
 }
 
 /// The answer to a message that ended without its call.

@@ -70,7 +70,7 @@ pub(super) async fn claim_of(
     if let Some(claim) = &call.claim {
         return Ok(Some((claim.clone(), call.row.clone())));
     }
-    let event = claim::late(context, inbound, &call.ready, call.may_have_executed);
+    let event = claim::late(context, inbound, &call.ready);
     Ok(match apply(&context.calls, None, &event).await? {
         Applied::Stored { row, then: Effect::Execute(claim) } => Some((claim, *row)),
         // Its caller has cancelled it: the next delivery of its message completes its record.

@@ -11,7 +11,7 @@ use crate::context::WorkerContext;
 use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
-use crate::pipeline::{redaction, skip_claim};
+use crate::pipeline::redaction;
 
 /// Ends a call that was not executed: a refusal, a passed deadline, a server that cannot be reached.
 pub(in crate::pipeline) async fn record_unexecuted(
@@ -20,10 +20,7 @@ pub(in crate::pipeline) async fn record_unexecuted(
     request: CallRequest,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
-    let delivery = DeliveryContext {
-        may_have_run_unclaimed: skip_claim::may_have_run(inbound, &request, &outcome),
-        ..inbound.delivery_context(context, &request, false)
-    };
+    let delivery = inbound.delivery_context(context, &request, false);
     let definition = inbound.catalog().definition(&request.target);
     conclude(context, inbound, (request, delivery), outcome, definition).await
 }
@@ -36,7 +33,6 @@ pub(in crate::pipeline) async fn record_cached(
     outcome: Outcome,
     definition: Option<ShortDefinitionDigest>,
 ) -> Result<Disposition, AwsError> {
-    // That a copy of it may have run does not matter: the call is safe to repeat, and has its answer.
     let delivery = inbound.delivery_context(context, &request, false);
     conclude(context, inbound, (request, delivery), outcome, definition).await
 }
@@ -62,7 +58,7 @@ async fn conclude(
             Ok(Disposition::completed(mismatch(context, inbound, request).await?))
         }
         Applied::Rejected { rejection: Rejection::OfAnother, .. } => {
-            Ok(Disposition::completed(second(context, inbound, request, &outcome).await?))
+            Ok(Disposition::completed(second(context, inbound, request, outcome).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);

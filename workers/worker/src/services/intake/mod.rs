@@ -32,6 +32,8 @@ use held_slot::HeldSlot;
 use pace::Pace;
 use slots::{Slot, Slots};
 
+/// The name of the service.
+pub(crate) const INTAKE: &str = "intake";
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
 /// How long a receive waits for a message, in seconds: the most SQS allows.
@@ -110,7 +112,7 @@ impl Intake {
 
 impl Service for Intake {
     fn name(&self) -> &'static str {
-        "intake"
+        INTAKE
     }
 
     /// Receives until the worker drains, then waits for the calls under way. Returns early when a receiver has panicked; the next run
