@@ -1,9 +1,12 @@
 //! Log lines as a person reads them: the time of day, the level, the message, and the fields that say more.
 //!
 //! The fields of spans are left out: they are for machines, which read the JSON of `toolfleet-worker`.
+//!
+//! **Invariant:** an event is one line, and its text controls no terminal.
 
 use std::fmt::{self, Write as _};
 
+use crate::output::escaped;
 use toolfleet_client::system_clock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -31,7 +34,7 @@ where
         let time = now.get(11..23).unwrap_or(&now);
         let mut line = Line::default();
         event.record(&mut line);
-        let Line { message, fields } = line;
+        let (message, fields) = (escaped(&line.message), escaped(&line.fields));
         if writer.has_ansi_escapes() {
             let colour = match level {
                 Level::ERROR => 31,

@@ -7,7 +7,7 @@ use crate::context::Wish;
 use crate::context::chosen::{Chosen, choose};
 use crate::context::dev_fleet;
 use crate::context::file::{Contexts, path};
-use crate::context::variables::{Variables, names, parse_setting};
+use crate::context::variables::{Variables, names, parse_setting, replaced, with_region};
 use crate::exit::{CommandError, Exit};
 use crate::network::variable;
 use crate::output::Output;
@@ -66,17 +66,13 @@ pub(crate) struct SetArgs {
 }
 
 /// Runs a verb.
-pub(crate) fn run(
-    command: &ContextCommand,
-    named: Option<&str>,
-    output: &Output,
-) -> Result<Exit, CommandError> {
+pub(crate) fn run(command: &ContextCommand, output: &Output) -> Result<Exit, CommandError> {
     match command {
         ContextCommand::List => list(output),
         ContextCommand::Show(ShowArgs { name: Some(name) }) => {
-            show(name, "its name", Contexts::read()?.get(name)?, output)
+            show(name, "its name", &with_region(Contexts::read()?.get(name)?.clone()), output)
         }
-        ContextCommand::Show(ShowArgs { name: None }) => show_chosen(named, output),
+        ContextCommand::Show(ShowArgs { name: None }) => show_chosen(output),
         ContextCommand::Use(args) => use_it(args.name.clone(), output),
         ContextCommand::Set(args) => set(args, output),
         ContextCommand::Save(args) => save(&args.name, output),
@@ -113,9 +109,9 @@ fn list(output: &Output) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-fn show_chosen(named: Option<&str>, output: &Output) -> Result<Exit, CommandError> {
-    match choose(&Wish::named(named))? {
-        Chosen::Context { name, by, variables } => show(&name, by, &variables, output),
+fn show_chosen(output: &Output) -> Result<Exit, CommandError> {
+    match choose(&Wish::of(std::env::args_os()))? {
+        Chosen::Context { name, by, variables } => show(&name, by, &with_region(variables), output),
         Chosen::Dev(dev) => show("(dev)", "a `toolfleet dev` that runs on this machine", &dev.env, output),
         Chosen::Environment => {
             let of_shell = of_shell();
@@ -136,6 +132,10 @@ fn show(name: &str, by: &str, variables: &Variables, output: &Output) -> Result<
         output.document(&json!({"context": name, "by": by, "variables": variables}))?;
     }
     output.line(&format!("# context {name}, chosen by {by}"))?;
+    // Pasted into a shell, they replace what it says about another fleet.
+    let others: Vec<_> =
+        replaced(variables).into_iter().filter(|name| !variables.contains_key(*name)).collect();
+    output.line(&format!("unset {}", others.join(" ")))?;
     for (variable, value) in variables {
         output.line(&format!("export {variable}={}", quoted(value)))?;
     }
@@ -156,8 +156,10 @@ fn use_it(name: Option<String>, output: &Output) -> Result<Exit, CommandError> {
         Some(name) => format!("commands use context {name}"),
         None => "commands use no context".to_owned(),
     })?;
-    if variable("TOOLFLEET_QUEUE_URL").is_some_and(|url| !url.is_empty()) {
-        output.note("TOOLFLEET_QUEUE_URL is set in this shell and comes first; unset it, or say --context");
+    for first in ["TOOLFLEET_QUEUE_URL", "TOOLFLEET_CONTEXT"] {
+        if variable(first).is_some_and(|value| !value.is_empty()) {
+            output.note(&format!("{first} is set in this shell and comes first; unset it"));
+        }
     }
     Ok(Exit::Done)
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Group(command) => group::run(&command, connect, output).await,
         Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
-        Command::Context(command) => context::run(&command, cli.context.as_deref(), output),
+        Command::Context(command) => context::run(&command, output),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }

@@ -281,8 +281,11 @@ fn object(option: &str, given: &str) -> Result<Box<RawValue>, CommandError> {
 
 /// The line with the error, with a mark below the place. Values are shown as dots, because terminal output is kept in logs.
 fn pointed_out(text: &str, error: &serde_json::Error) -> String {
-    let line = without_values(text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default());
-    let column = error.column().saturating_sub(1);
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    // The column is a number of bytes.
+    let before = line.get(..error.column().saturating_sub(1)).unwrap_or(line);
+    let column = before.chars().count();
+    let line = without_values(line);
     let shown_from = column.saturating_sub(60);
     let shown: String = line.chars().skip(shown_from).take(80).collect();
     format!("  {shown}\n  {}^", " ".repeat(column.saturating_sub(shown_from)))
@@ -292,6 +295,7 @@ fn pointed_out(text: &str, error: &serde_json::Error) -> String {
 fn without_values(line: &str) -> String {
     let mut shown = String::new();
     let mut rest = line;
+    let mut before = '{';
     while let Some(c) = rest.chars().next() {
         // The end of a string that begins here, its quotes included.
         let mut escaped = false;
@@ -305,7 +309,11 @@ fn without_values(line: &str) -> String {
             None => rest.split_at(c.len_utf8()),
         };
         let plain = matches!(c, '{' | '}' | '[' | ']' | ':' | ',') || c.is_whitespace();
-        if plain || (piece.len() > 1 && after.trim_start().starts_with(':')) {
+        let is_key = matches!(before, '{' | ',') && piece.len() > 1 && after.trim_start().starts_with(':');
+        if !c.is_whitespace() {
+            before = c;
+        }
+        if plain || is_key {
             shown.push_str(piece);
         } else {
             shown.extend(piece.chars().map(|_| '·'));

@@ -34,18 +34,22 @@ pub(crate) enum Chosen {
 pub(crate) fn choose(wish: &Wish) -> Result<Chosen, CommandError> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let of_environment = set("TOOLFLEET_CONTEXT");
-    let has_queue = wish.has_queue || set("TOOLFLEET_QUEUE_URL").is_some();
+    let has_queue = set("TOOLFLEET_QUEUE_URL").is_some();
+    let two = |name: &str, how: &str| {
+        CommandError::usage(format!(
+            "two fleets are named: {how} is `{name}`, and an option or TOOLFLEET_QUEUE_URL names another; leave one of them out"
+        ))
+    };
     let context = |name: String, by| {
         let variables = Contexts::read()?.get(&name)?.clone();
         Ok(Chosen::Context { name, by, variables })
     };
     match (&wish.named, of_environment) {
+        (Some(name), _) if wish.has_fleet => Err(two(name, "--context")),
         (Some(name), _) => context(name.clone(), "--context"),
-        (None, Some(name)) if !has_queue => context(name, "TOOLFLEET_CONTEXT"),
-        (None, Some(name)) => Err(CommandError::usage(format!(
-            "two fleets are named: TOOLFLEET_CONTEXT is `{name}`, and the queue's URL is given too; unset one of them, or say --context {name}"
-        ))),
-        (None, None) if has_queue => Ok(Chosen::Environment),
+        (None, Some(name)) if wish.has_fleet || has_queue => Err(two(&name, "TOOLFLEET_CONTEXT")),
+        (None, Some(name)) => context(name, "TOOLFLEET_CONTEXT"),
+        (None, None) if wish.has_fleet || has_queue => Ok(Chosen::Environment),
         (None, None) => match Contexts::read()?.current {
             Some(name) => context(name, "`toolfleet context use`"),
             None => Ok(dev_fleet::running().map_or(Chosen::Nothing, Chosen::Dev)),

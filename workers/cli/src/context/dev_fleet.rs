@@ -1,17 +1,17 @@
-//! The fleet of a `toolfleet dev` that runs on this machine: `dev` says in a file how to join it, and takes the file away when it ends.
+//! The fleets of `toolfleet dev` that run on this machine: each `dev` says in a file of its own how to join it, and holds a lock on the file
+//! while it runs.
+//!
+//! **Invariant:** a fleet whose `dev` has ended, whatever ended it, is never joined: the system has taken its lock away.
 
-use std::fs;
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fs::{self, File, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{folder, replace};
+use super::file::{create_private, folder};
 use super::variables::Variables;
-
-/// How long a running `dev` may take to accept a connection.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A running `dev`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,15 +26,13 @@ pub(crate) struct DevFleet {
 #[derive(Debug)]
 pub(crate) struct Announced {
     path: PathBuf,
-    pid: u32,
+    _locked: File,
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // The file of a `dev` that was started later stays.
-        if read(&self.path).is_some_and(|dev| dev.pid == self.pid) {
-            let _gone = fs::remove_file(&self.path);
-        }
+        // Without it, the file of a `dev` without a lock is left, which the next command takes away.
+        let _gone = fs::remove_file(&self.path);
     }
 }
 
@@ -43,25 +41,36 @@ impl Drop for Announced {
 /// # Errors
 /// The file cannot be written: other terminals need the variables then.
 pub(crate) fn announce(env: Variables) -> std::io::Result<Announced> {
-    let path = path().ok_or_else(|| std::io::Error::other("HOME is not set"))?;
+    let folder = files().ok_or_else(|| std::io::Error::other("HOME is not set"))?;
     let dev = DevFleet { pid: std::process::id(), env };
-    replace(&path, &format!("{}\n", serde_json::to_string(&dev)?))?;
-    Ok(Announced { path, pid: dev.pid })
+    let path = folder.join(format!("{}.json", dev.pid));
+    let mut file = create_private(&path)?;
+    file.lock()?;
+    file.write_all(serde_json::to_string(&dev)?.as_bytes())?;
+    Ok(Announced { path, _locked: file })
 }
 
-/// The `dev` that runs and accepts connections, if one does.
+/// The `dev` that runs; of several, the one that was started last.
 pub(crate) fn running() -> Option<DevFleet> {
-    let dev = read(&path()?)?;
-    let sqs = url::Url::parse(dev.env.get("AWS_ENDPOINT_URL_SQS")?).ok()?;
-    let address = (sqs.host_str()?, sqs.port_or_known_default()?).to_socket_addrs().ok()?.next()?;
-    TcpStream::connect_timeout(&address, ANSWERS_WITHIN).ok()?;
-    Some(dev)
+    let entries = fs::read_dir(files()?).ok()?;
+    let mut found: Vec<_> = entries.filter_map(|entry| read(&entry.ok()?.path())).collect();
+    found.sort_by_key(|(started, _)| *started);
+    found.pop().map(|(_, dev)| dev)
 }
 
-fn read(path: &PathBuf) -> Option<DevFleet> {
-    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+/// What that file says, and since when, if its `dev` still runs.
+fn read(path: &Path) -> Option<(SystemTime, DevFleet)> {
+    let mut file = File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        // It was killed, or has not locked its file yet.
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some((file.metadata().ok()?.modified().ok()?, serde_json::from_str(&text).ok()?))
 }
 
-fn path() -> Option<PathBuf> {
-    Some(folder("XDG_STATE_HOME", ".local/state")?.join("dev.json"))
+fn files() -> Option<PathBuf> {
+    Some(folder("XDG_STATE_HOME", ".local/state")?.join("dev"))
 }

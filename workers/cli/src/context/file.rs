@@ -86,12 +86,16 @@ pub(super) fn folder(variable_of_kind: &str, in_home: &str) -> Option<PathBuf> {
 }
 
 /// Replaces a file at once, so that a reader sees the old text or the new one. Only its owner may read it.
-pub(super) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    create_private(&new)?.write_all(text.as_bytes())?;
+    fs::rename(&new, path)
+}
+
+/// Creates a file, or empties it, with its folder. Only its owner may read it.
+pub(super) fn create_private(path: &Path) -> std::io::Result<fs::File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&new, path)
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }

@@ -3,63 +3,67 @@
 //! The AWS SDK and the worker read the environment, so a context is applied by starting this program again with its variables. That
 //! happens before anything else is read.
 //!
-//! **Invariant:** the variables of two fleets are never mixed: a context replaces all that the environment says about a fleet.
+//! **Invariant:** the variables of two fleets are never mixed: a context replaces all that the environment says about a fleet,
+//! and is refused beside options that name another.
 
 pub(crate) mod chosen;
 pub(crate) mod dev_fleet;
 pub(crate) mod file;
 pub(crate) mod variables;
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _};
+
+use crate::cli::Cli;
 use crate::exit::CommandError;
 use crate::network::variable;
 use crate::output::Output;
 use chosen::{Chosen, choose};
 
-/// Set by this program for the program that it starts again: the context that it has applied.
+/// Set by this program for the program that it starts again, with its process id: a context is applied.
 const APPLIED: &str = "TOOLFLEET_CONTEXT_APPLIED";
 
-/// What the command line says about contexts, as far as it must be known before it is parsed.
+/// Options that name a fleet, or a part of one.
+const FLEET_OPTIONS: [&str; 6] =
+    ["queue_url", "queue_url_high", "queue_url_low", "table_prefix", "history_shards", "payload_bucket"];
+
+/// What the command line says about the fleet, as far as it must be known before it is parsed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// The value of `--context`.
     named: Option<String>,
-    /// Whether `--queue-url` is given.
-    has_queue: bool,
+    /// Whether an option names a fleet, or a part of one.
+    has_fleet: bool,
     /// Whether the verb needs no fleet, or starts one.
     is_local: bool,
-    /// Whether `--json` is given.
-    json: bool,
 }
 
 impl Wish {
-    /// That context, if one is named.
-    pub(crate) fn named(context: Option<&str>) -> Self {
-        Self { named: context.map(str::to_owned), ..Self::default() }
-    }
-
-    /// Reads the arguments after the program's name.
-    pub(crate) fn of(arguments: impl IntoIterator<Item = String>) -> Self {
-        let mut wish = Self::default();
-        let mut arguments = arguments.into_iter().take_while(|argument| argument != "--");
-        let mut verb = None;
-        while let Some(argument) = arguments.next() {
-            match argument.split_once('=') {
-                Some(("--context", name)) => wish.named = Some(name.to_owned()),
-                Some(("--queue-url", _)) => wish.has_queue = true,
-                _ if argument == "--context" => wish.named = arguments.next(),
-                _ if argument == "--queue-url" => wish.has_queue = arguments.next().is_some(),
-                _ if argument == "--json" => wish.json = true,
-                _ if ["--help", "-h", "--version", "-V"].contains(&argument.as_str()) => wish.is_local = true,
-                _ if verb.is_none() && !argument.starts_with('-') => verb = Some(argument),
-                _ => {}
-            }
+    /// Reads the arguments, the program's name first. What is wrong in them is said later.
+    pub(crate) fn of(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let parsed = Cli::command().ignore_errors(true).try_get_matches_from(arguments);
+        // It asks for help or for the version.
+        let Ok(matches) = parsed else { return Self { is_local: true, ..Self::default() } };
+        let given = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+        Self {
+            named: matches.get_one::<String>("context").cloned(),
+            has_fleet: FLEET_OPTIONS.iter().any(given),
+            is_local: is_local(&matches),
         }
-        let verb = verb.as_deref();
-        wish.is_local |= matches!(verb, None | Some("dev" | "context" | "completions" | "help"));
-        wish
+    }
+}
+
+fn is_local(matches: &ArgMatches) -> bool {
+    let Some((verb, of_verb)) = matches.subcommand() else { return true };
+    match verb {
+        "dev" | "context" | "completions" | "help" => true,
+        "tools" => of_verb.subcommand_name() == Some("import"),
+        "plan" => of_verb.value_source("from_history").is_none(),
+        _ => false,
     }
 }
 
@@ -68,29 +72,34 @@ impl Wish {
 /// # Errors
 /// The context cannot be read or started.
 pub(crate) fn apply() -> Result<(), CommandError> {
-    let wish = Wish::of(std::env::args().skip(1));
-    if wish.is_local || variable(APPLIED).is_some() {
+    // The program that is started in this one's place has its process id.
+    let own = std::process::id().to_string();
+    if variable(APPLIED).as_ref() == Some(&own) {
         return Ok(());
     }
-    let chosen = choose(&wish)?;
-    let (name, set) = match &chosen {
+    let wish = Wish::of(std::env::args_os());
+    if wish.is_local {
+        return Ok(());
+    }
+    let set = match choose(&wish)? {
         Chosen::Environment | Chosen::Nothing => return Ok(()),
-        Chosen::Context { name, variables, .. } => (name.as_str(), variables),
+        Chosen::Context { variables, .. } => variables::with_region(variables),
         Chosen::Dev(dev) => {
-            if !wish.json {
-                let text = format!("using the fleet of `toolfleet dev` on this machine, process {}", dev.pid);
-                Output::new(false).note(&text);
-            }
-            ("dev", &dev.env)
+            let text = format!("using the fleet of `toolfleet dev` on this machine, process {}", dev.pid);
+            Output::new(false).note(&text);
+            let mut env = dev.env;
+            // Which catalog to look at is not a part of the fleet.
+            env.retain(|name, _| name != "TOOLFLEET_CATALOG" || variable(name).is_none());
+            env
         }
     };
     let program = std::env::current_exe().map_err(|error| CommandError::Unavailable(error.into()))?;
     let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1));
-    for name in variables::replaced(set) {
+    for name in variables::replaced(&set) {
         command.env_remove(name);
     }
-    let error = command.envs(set).env(APPLIED, name).exec();
+    let error = command.envs(set).env(APPLIED, own).exec();
     Err(CommandError::Unavailable(error.into()))
 }
 
@@ -99,23 +108,48 @@ mod tests {
     use super::*;
 
     fn wish(line: &str) -> Wish {
-        Wish::of(line.split_whitespace().map(str::to_owned))
+        Wish::of(std::iter::once("toolfleet").chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
     fn a_context_is_read_wherever_it_stands() {
-        for line in ["--context prod status", "status --context prod", "status --context=prod --json"] {
+        for line in [
+            "--context prod status",
+            "status --context prod",
+            "status --context=prod --json",
+            "--table-prefix dev --context prod queue status",
+            "--log help --context prod status --nope",
+            "sessions --context prod show acme",
+        ] {
             assert_eq!(wish(line).named.as_deref(), Some("prod"), "{line}");
+            assert!(!wish(line).is_local, "{line}");
         }
         assert_eq!(wish("call -- --context prod").named, None, "it is an argument");
-        assert!(wish("status --queue-url https://q").has_queue);
+        for line in
+            ["status --queue-url https://q", "--table-prefix other status", "status --payload-bucket b"]
+        {
+            assert!(wish(line).has_fleet, "{line}");
+        }
+        assert!(!wish("status --json").has_fleet);
     }
 
     #[test]
     fn verbs_without_a_fleet_have_no_context() {
-        for line in ["", "dev --demo", "context list", "completions bash", "status --help", "--version"] {
+        for line in [
+            "",
+            "dev --demo",
+            "--log debug dev",
+            "context list",
+            "completions bash",
+            "status --help",
+            "--version",
+            "tools import x.json",
+            "plan --rate 1/s --calls 1:1s",
+        ] {
             assert!(wish(line).is_local, "{line}");
         }
-        assert!(!wish("status").is_local);
+        for line in ["status", "tools list", "plan --from-history 7d", "frobnicate --context x"] {
+            assert!(!wish(line).is_local || line.starts_with("frob"), "{line}");
+        }
     }
 }

@@ -6,15 +6,16 @@ use std::collections::BTreeMap;
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// What names a fleet: a context replaces all of it.
-const OF_THE_FLEET: [&str; 13] = [
+const OF_THE_FLEET: [&str; 14] = [
     "TOOLFLEET_QUEUE_URL",
     "TOOLFLEET_QUEUE_URL_HIGH",
     "TOOLFLEET_QUEUE_URL_LOW",
     "TOOLFLEET_TABLE_PREFIX",
     "TOOLFLEET_HISTORY_SHARDS",
     "TOOLFLEET_PAYLOAD_BUCKET",
-    "TOOLFLEET_CATALOG",
-    "TOOLFLEET_TENANT",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_SQS",
     "AWS_ENDPOINT_URL_DYNAMODB",
@@ -22,10 +23,10 @@ const OF_THE_FLEET: [&str; 13] = [
     "AWS_ENDPOINT_URL_S3",
 ];
 
-/// What a context may have beside it.
+/// What a context may have beside it. Where it has none, that of the shell stays.
 const BESIDE: [&str; 7] = [
-    "AWS_PROFILE",
-    "AWS_REGION",
+    "TOOLFLEET_CATALOG",
+    "TOOLFLEET_TENANT",
     "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "TOOLFLEET_ALLOW_STDIO",
@@ -49,12 +50,24 @@ pub(crate) fn replaced(set: &Variables) -> Vec<&'static str> {
         replaced.extend(CREDENTIALS);
     }
     if set.contains_key("AWS_ACCESS_KEY_ID") {
-        replaced.extend(["AWS_PROFILE", "AWS_SESSION_TOKEN"]);
-    }
-    if set.contains_key("AWS_REGION") {
-        replaced.push("AWS_DEFAULT_REGION");
+        replaced.push("AWS_SESSION_TOKEN");
     }
     replaced
+}
+
+/// The variables of a context, with the region of its queue where it names none.
+pub(crate) fn with_region(mut variables: Variables) -> Variables {
+    if !variables.contains_key("AWS_REGION") && !variables.contains_key("AWS_PROFILE") {
+        let region = variables.get("TOOLFLEET_QUEUE_URL").and_then(|url| region_of(url)).map(str::to_owned);
+        variables.extend(region.map(|region| ("AWS_REGION".to_owned(), region)));
+    }
+    variables
+}
+
+/// The region of a queue's URL, https://sqs.REGION.amazonaws.com/...
+fn region_of(url: &str) -> Option<&str> {
+    let (region, rest) = url.strip_prefix("https://sqs.")?.split_once('.')?;
+    rest.starts_with("amazonaws.com").then_some(region)
 }
 
 /// A setting of a context as a command line gives it, NAME=VALUE. No value takes the variable out of the context.

@@ -1,6 +1,6 @@
 //! Which fleet a command uses: contexts, the environment, and a running `toolfleet dev`.
 
-use crate::run::{Dev, directory, toolfleet, toolfleet_at_home};
+use crate::run::{Dev, directory, file, toolfleet, toolfleet_at_home};
 
 #[test]
 fn a_command_finds_a_running_dev_by_itself() {
@@ -12,6 +12,12 @@ fn a_command_finds_a_running_dev_by_itself() {
     assert_eq!(ran.stdout, "hi\n");
     ran.complains(&["using the fleet of `toolfleet dev` on this machine, process "]);
     toolfleet_at_home(&home, &[], &["tools", "list"]).exits(0).prints(&["echo", "flaky"]);
+    let acme = [("TOOLFLEET_TENANT", "acme")];
+    toolfleet_at_home(&home, &acme, &["result", "c1"]).exits(0);
+    let own = file(&home, "own.json", r#"{"servers": [], "tools": [], "tenants": {"queue": ["*"]}}"#);
+    let catalog = [("TOOLFLEET_CATALOG", own.as_str())];
+    let listed = toolfleet_at_home(&home, &catalog, &["tools", "list", "--json"]).exits(0).json();
+    assert_eq!(listed["tools"], serde_json::json!([]), "the catalog of the shell");
     let shown = toolfleet_at_home(&home, &[], &["context", "show", "--json"]).exits(0).json();
     assert_eq!(shown["variables"]["TOOLFLEET_QUEUE_URL"], dev.ready["queue_url"]);
     toolfleet_at_home(&home, &[], &[]).exits(0).prints(&["Commands use the fleet of `toolfleet dev`"]);
@@ -24,8 +30,25 @@ fn a_command_finds_a_running_dev_by_itself() {
 fn a_killed_dev_is_not_joined() {
     let home = directory("killed");
     let mut dev = Dev::start_at_home(&home, &["--no-worker"]);
+    let port = dev.ready["sqs_url"].as_str().unwrap().rsplit(':').next().unwrap().parse::<u16>().unwrap();
     dev.kill();
+    // Another program may have taken its port.
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port));
     toolfleet_at_home(&home, &[], &["queue", "status"]).exits(2).complains(&["no fleet is configured"]);
+}
+
+#[test]
+fn of_two_devs_the_last_is_used_and_then_the_first() {
+    let home = directory("two-devs");
+    let first = Dev::start_at_home(&home, &["--no-worker"]);
+    let second = Dev::start_at_home(&home, &["--no-worker"]);
+    let used = || {
+        let shown = toolfleet_at_home(&home, &[], &["context", "show", "--json"]).exits(0).json();
+        shown["variables"]["TOOLFLEET_QUEUE_URL"].clone()
+    };
+    assert_eq!(used(), second.ready["queue_url"]);
+    assert_eq!(second.terminate().0, 0);
+    assert_eq!(used(), first.ready["queue_url"]);
 }
 
 #[test]
@@ -55,7 +78,21 @@ fn a_context_replaces_all_that_the_environment_says_of_a_fleet() {
 
     let named: Vec<_> = both.iter().copied().chain([("TOOLFLEET_CONTEXT", "here")]).collect();
     let ran = toolfleet_at_home(&home, &named, &["queue", "status"]).exits(2);
-    ran.complains(&["two fleets are named", "TOOLFLEET_CONTEXT is `here`", "--context here"]);
+    ran.complains(&["two fleets are named", "TOOLFLEET_CONTEXT is `here`"]);
+    let mixed = ["queue", "status", "--context", "here", "--table-prefix", "other"];
+    toolfleet_at_home(&home, &keys, &mixed)
+        .exits(2)
+        .complains(&["two fleets are named", "--context is `here`"]);
+    // An option before the verb that looks like one.
+    let args = ["--table-prefix", "dev", "--context", "here", "queue", "status"];
+    toolfleet_at_home(&home, &both, &args).exits(2).complains(&["two fleets are named"]);
+    let args = ["--log", "error", "--context", "here", "queue", "status"];
+    toolfleet_at_home(&home, &both, &args).exits(0).prints(&["toolfleet-calls"]);
+    // The parent of this command has applied a context of its own.
+    let inherited: Vec<_> = both.iter().copied().chain([("TOOLFLEET_CONTEXT_APPLIED", "1")]).collect();
+    toolfleet_at_home(&home, &inherited, &["queue", "status", "--context", "here"]).exits(0);
+    let shown = toolfleet_at_home(&home, &both, &["context", "show", "here"]).exits(0);
+    shown.prints(&["unset TOOLFLEET_QUEUE_URL_HIGH", "AWS_PROFILE", "export TOOLFLEET_QUEUE_URL="]);
 
     toolfleet_at_home(&home, &[], &["context", "use", "here"]).exits(0);
     toolfleet_at_home(&home, &keys, &["queue", "status"]).exits(0).prints(&["toolfleet-calls"]);

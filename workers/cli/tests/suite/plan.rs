@@ -48,6 +48,16 @@ fn fewer_waits_need_more_workers() {
 }
 
 #[test]
+fn a_very_large_load_is_planned_at_once() {
+    let args =
+        ["plan", "--rate", "1000000/s", "--calls", "1:1ms", "--slots", "10000", "--vcpu", "16", "--json"];
+    let plan = toolfleet(&args).exits(0).json();
+    assert!(plan["workers"].as_u64().unwrap() > 10, "{plan}");
+    let waits = plan["waits_by_workers"].as_array().unwrap();
+    assert!(waits.iter().any(|wait| wait["workers"] == plan["workers"]), "{plan}");
+}
+
+#[test]
 fn a_load_that_no_fleet_keeps_up_with_is_named() {
     let ran = toolfleet(&["plan", "--rate", "1000000/s", "--calls", "1:60s", "--slots", "1"]).exits(2);
     ran.complains(&["--rate", "10000 workers", "--slots"]);

@@ -4,7 +4,8 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::local_fleet::{LocalFleet, Options};
-use crate::context::dev_fleet;
+use crate::context::chosen::{Chosen, choose};
+use crate::context::{Wish, dev_fleet};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
@@ -59,7 +60,8 @@ fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
         format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", fleet.sqs_url(), fleet.dynamodb_url()),
         format!("# demo MCP server {}; {who}", fleet.mcp_url()),
         "#".to_owned(),
-        "# toolfleet commands find this fleet by themselves. For the aws command, boto3 and toolfleet-worker, paste this:".to_owned(),
+        format!("# {}", found_by_commands()),
+        "# For the aws command, boto3, toolfleet-worker and other shells, paste this:".to_owned(),
         environment.exports(),
         "#".to_owned(),
         "# Then try:".to_owned(),
@@ -74,6 +76,25 @@ fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
     output.line(&lines.join("\n"))?;
     output.note("ready; Ctrl-C stops it");
     Ok(())
+}
+
+/// Whether `toolfleet` commands find this fleet, or use another one.
+fn found_by_commands() -> String {
+    match choose(&Wish::default()) {
+        Ok(Chosen::Dev(dev)) if dev.pid == std::process::id() => {
+            "toolfleet commands of this user find this fleet by themselves.".to_owned()
+        }
+        Ok(Chosen::Context { name, .. }) => {
+            format!("toolfleet commands use context {name}, not this fleet, until you paste this.")
+        }
+        Ok(Chosen::Environment) => {
+            "toolfleet commands use the fleet of TOOLFLEET_QUEUE_URL, not this one, until you paste this."
+                .to_owned()
+        }
+        Ok(Chosen::Dev(_) | Chosen::Nothing) | Err(_) => {
+            "toolfleet commands do not find this fleet by themselves.".to_owned()
+        }
+    }
 }
 
 /// SIGTERM and SIGINT, listened for from the moment this exists: before `ready` is printed.

@@ -25,7 +25,7 @@ pub(super) async fn findings(place: &str, connect: &Connect) -> Result<Vec<Findi
     let mut findings =
         vec![Finding::ok(Check::CatalogReads, "catalog", format!("{tools} tools on {servers} servers"))];
     findings.extend(entries(&catalog, &edit));
-    findings.extend(lists(&catalog).await?);
+    findings.extend(lists(&catalog, &edit).await?);
     Ok(findings)
 }
 
@@ -41,17 +41,17 @@ fn entries(catalog: &Catalog, edit: &str) -> Vec<Finding> {
 }
 
 /// Whether each server lists its tools.
-async fn lists(catalog: &Catalog) -> Result<Vec<Finding>, CommandError> {
+async fn lists(catalog: &Catalog, edit: &str) -> Result<Vec<Finding>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
     let mut findings = Vec::new();
     for server in catalog.servers() {
-        findings.push(list(&lister, server).await);
+        findings.push(list(&lister, server, edit).await);
     }
     lister.close().await;
     Ok(findings)
 }
 
-async fn list(lister: &ToolLister, server: &Arc<Server>) -> Finding {
+async fn list(lister: &ToolLister, server: &Arc<Server>, edit: &str) -> Finding {
     let subject = server.id.to_string();
     if let Some(openapi) = server.openapi() {
         let text = format!(
@@ -70,9 +70,6 @@ async fn list(lister: &ToolLister, server: &Arc<Server>) -> Finding {
     }
     match lister.list(server).await {
         Ok(tools) => Finding::ok(Check::ServersList, subject, format!("lists {} tools", tools.len())),
-        Err(problem) => {
-            let remedy = "toolfleet tools list --live";
-            Finding::failed(Check::ServersList, subject, problem, remedy)
-        }
+        Err(problem) => Finding::failed(Check::ServersList, subject, problem, format!("{edit} --live")),
     }
 }

@@ -1,6 +1,6 @@
 //! The queues, tables and the bucket: do they answer, and are they set up as workers need them?
 
-use toolfleet_client::{AwsError, Client, RecordsOf, system_clock};
+use toolfleet_client::{AwsError, AwsErrorKind, Client, RecordsOf, system_clock};
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::request::Priority;
 use toolfleet_worker::FEWEST_RECEIVES;
@@ -8,7 +8,7 @@ use toolfleet_worker::FEWEST_RECEIVES;
 use super::finding::{Check, Finding};
 
 /// What shows the stack that has the queues and tables.
-const STACK: &str = "aws cloudformation describe-stacks --stack-name toolfleet";
+const STACK: &str = "toolfleet context show   # which names are used; `aws cloudformation describe-stacks` has those that were made";
 /// What deploys it.
 const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
 
@@ -112,6 +112,10 @@ pub(super) async fn bucket(client: &Client) -> Option<Finding> {
     let name = client.payload_bucket()?.to_owned();
     Some(match client.check_payload_bucket().await {
         Ok(()) => Finding::ok(Check::BucketAnswers, name, "answers"),
+        // S3 answers so too where an object is missing and its caller may not list the bucket.
+        Err(error) if error.kind() == AwsErrorKind::Permission => {
+            Finding::warning(Check::BucketAnswers, name, format!("not known: {error}"), STACK)
+        }
         Err(error) => refused(Check::BucketAnswers, &name, &error),
     })
 }

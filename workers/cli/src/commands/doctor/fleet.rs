@@ -91,9 +91,10 @@ pub(super) async fn servers(client: &Client) -> Vec<Finding> {
             (BreakerState::HalfOpen | BreakerState::Open, _) => format!("in {} workers", server.open_in),
         };
         let failure = server.seen.last_failure.as_deref().unwrap_or("its workers say no more");
-        let text = format!("its breaker is open {who}: {failure}");
+        let state = if server.seen.breaker == BreakerState::HalfOpen { "half open" } else { "open" };
+        let text = format!("its breaker is {state} {who}: {failure}");
         let remedy = format!(
-            "toolfleet pause server {} --why 'it is down'   # or mend it; calls wait",
+            "toolfleet pause server {} --why 'it is down'   # or fix it; calls wait",
             quoted(id.as_str())
         );
         findings.push(Finding::failed(Check::ServersAnswer, id.to_string(), text, remedy));
@@ -123,12 +124,7 @@ pub(super) async fn switches(client: &Client) -> Vec<Finding> {
 }
 
 fn unread(check: Check, subject: &str, error: &AwsError) -> Finding {
-    Finding::failed(
-        check,
-        subject,
-        error.to_string(),
-        "aws dynamodb describe-table --table-name toolfleet-fleet",
-    )
+    Finding::failed(check, subject, error.to_string(), "toolfleet context show")
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ const IN_BUCKET: f64 = 9.0 * 1024.0;
 const ROW_BYTES: f64 = 700.0;
 /// How long rows and records are kept, in seconds.
 const KEPT_S: f64 = 60.0 * 86_400.0;
+/// How often a call that runs renews its claim, in seconds: a third of the lease.
+const HEARTBEAT_S: f64 = 10.0;
 /// How often a worker without calls asks a queue, and reports its row, in a second.
 const IDLE_POLLS: f64 = 1.0 / 20.0;
 const REPORTS: f64 = 1.0 / 5.0;
@@ -37,6 +39,8 @@ const REPORTS: f64 = 1.0 / 5.0;
 pub(super) struct Usage {
     /// Calls a second, on average over the month.
     pub(super) rate: f64,
+    /// How long a call holds its slot, in seconds.
+    pub(super) mean_s: f64,
     pub(super) workers: u32,
     /// vCPU and GB of a worker.
     pub(super) vcpu: f64,
@@ -81,7 +85,8 @@ pub(super) fn bill(usage: &Usage) -> Vec<Item> {
 
     let result_units = units(ROW_BYTES + inline, 1024.0);
     let session = if usage.sessions { 1.0 } else { 0.0 };
-    let writes_of_call = (1.0 - usage.claimless) + result_units + 1.0 + session;
+    let heartbeats = (usage.mean_s / HEARTBEAT_S).floor();
+    let writes_of_call = (1.0 - usage.claimless) + heartbeats + result_units + 1.0 + session;
     let writes = writes_of_call.mul_add(calls, 2.0 * workers * REPORTS * MONTH_S / 1e6);
     let reads_of_call = usage.polls * units(ROW_BYTES + inline, 4096.0);
     let reads = reads_of_call.mul_add(calls, workers * 0.5 * MONTH_S / 2.0 / 1e6);
@@ -123,10 +128,18 @@ pub(super) fn lambda_pays_below(usage: &Usage, mean_s: f64) -> f64 {
     f64::from(usage.workers) * hour / 3_600.0 / of_call
 }
 
-/// The size of a result, in bytes, above which S3 costs less than the row.
-pub(super) fn bucket_pays_above() -> f64 {
-    // Each further KiB is a write unit, against one object stored and read.
-    (PUTS + GETS) / WRITES * 1024.0
+/// The size of a result, in bytes, above which S3 costs less than the row, by whole steps of 256 bytes.
+pub(super) fn bucket_pays_above(usage: &Usage) -> f64 {
+    // USD for a million calls.
+    let kept_gb = |bytes: f64| bytes / 1e9 * 1e6 * (KEPT_S / MONTH_S);
+    let row = |bytes: f64| {
+        let (writes, reads) = (units(ROW_BYTES + bytes, 1024.0), units(ROW_BYTES + bytes, 4096.0));
+        writes.mul_add(WRITES, usage.polls * reads * READS) + kept_gb(bytes) * TABLE_GB
+    };
+    let bucket =
+        |bytes: f64| row(0.0) + usage.polls.min(1.0).mul_add(GETS, PUTS) + kept_gb(bytes) * BUCKET_GB;
+    let sizes = (1..1_600).map(|step| f64::from(step) * 256.0);
+    sizes.clone().find(|bytes| bucket(*bytes) < row(*bytes)).unwrap_or(f64::INFINITY)
 }
 
 #[cfg(test)]
@@ -136,6 +149,7 @@ mod tests {
     fn usage() -> Usage {
         Usage {
             rate: 1e6 / MONTH_S,
+            mean_s: 1.0,
             workers: 1,
             vcpu: 1.0,
             memory_gb: 2.0,
@@ -165,7 +179,27 @@ mod tests {
         let large = Usage { result_bytes: 50_000.0, ..usage() };
         assert!(item(&large, "S3") > 5.0 && item(&usage(), "S3") == 0.0);
         assert!((item(&large, "DynamoDB writes") - item(&usage(), "DynamoDB writes")).abs() < 0.01);
-        assert!((bucket_pays_above() - 8_847.0).abs() < 1.0);
+    }
+
+    /// By the bill itself, with the size at which results go to the bucket moved there.
+    #[test]
+    fn the_bucket_pays_where_the_bill_says_so() {
+        for polls in [0.0, 1.0, 3.0] {
+            let usage = Usage { polls, ..usage() };
+            let pays = bucket_pays_above(&usage);
+            assert!((3_000.0..9_000.0).contains(&pays), "{polls}: {pays}");
+        }
+        let inline = |bytes: f64| {
+            bill(&Usage { result_bytes: bytes, ..usage() }).iter().map(|item| item.usd).sum::<f64>()
+        };
+        assert!(inline(9_216.0) > inline(9_217.0), "above the size that pays, the bucket is cheaper");
+    }
+
+    #[test]
+    fn a_long_call_renews_its_claim() {
+        let long = Usage { mean_s: 40.0, ..usage() };
+        let more = item(&long, "DynamoDB writes") - item(&usage(), "DynamoDB writes");
+        assert!((more - 4.0 * WRITES).abs() < 0.01, "{more}");
     }
 
     #[test]

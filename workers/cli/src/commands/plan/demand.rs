@@ -44,7 +44,7 @@ impl FromStr for Part {
         let share: f64 = parts.next().and_then(|share| share.parse().ok()).ok_or_else(wanted)?;
         let p50 = parse_span(parts.next().ok_or_else(wanted)?)?;
         let p95 = parts.next().map(parse_span).transpose()?.unwrap_or(p50);
-        if parts.next().is_some() || !(share > 0.0 && share.is_finite()) {
+        if parts.next().is_some() || !(share > 0.0 && share <= 1e9) {
             return Err(wanted());
         }
         if p95 < p50 {
