@@ -2,6 +2,8 @@
 
 /// From this receive on, even a short wait becomes a new message.
 pub const MANY_RECEIVES: u32 = 4;
+/// The fewest receives after which a queue may give a message up: fewer would give up calls that wait.
+pub const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 /// The longest wait by the visibility time-out, in seconds.
 pub const SHORT_S: u64 = 30;
 /// The longest delay of a new message, in seconds (SQS quota).

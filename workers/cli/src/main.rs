@@ -34,7 +34,7 @@ fn run() -> ExitCode {
     if let Some(failure) = invalid_argument() {
         return failure.report(&Output::new(false));
     }
-    if let Err(failure) = context::apply() {
+    if let Err(failure) = context::apply(Cli::command()) {
         return failure.report(&Output::new(asks_for_json()));
     }
     if std::env::args_os().len() < 2 {

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::context::Wish;
 use crate::context::chosen::{Chosen, choose};
+use crate::context::wish::Wish;
 use crate::output::Output;
 
 const PAGE: &str = r#"toolfleet sends tool calls to a fleet of workers and reads their results and their history.

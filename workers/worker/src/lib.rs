@@ -29,4 +29,4 @@ pub mod telemetry;
 
 pub use config::WorkerConfig;
 pub use config::limits::Limits;
-pub use start::{FEWEST_RECEIVES, ServiceOptions, StartError, Worker};
+pub use start::{ServiceOptions, StartError, Worker};

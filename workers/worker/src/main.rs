@@ -120,6 +120,7 @@ async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) ->
     };
     let http = listener.map(|listener| (listener, telemetry.registry()));
     let starting = Starting::new(config.limits.drain, http)?;
+    let shutdown = starting.shutdown();
     let start = async {
         let catalog = start::read_catalog(&config, &aws).await?;
         let reload = Some((config.catalog.clone(), true));
@@ -132,6 +133,8 @@ async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) ->
             return Ok(());
         }
         started = start => started?,
+        // The endpoint kept failing.
+        () = shutdown.draining() => return Err(shutdown.failed().unwrap_or(ServiceFailed("HTTP endpoint")).into()),
     };
     tokio::select! {
         signal = signal => {

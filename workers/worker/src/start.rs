@@ -19,13 +19,13 @@ use toolfleet_config::egress::EgressError;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::request::Priority;
+use toolfleet_core::requeue::{FEWEST_RECEIVES, MANY_RECEIVES};
 use toolfleet_egress::BuildError;
 use toolfleet_mcp::ClientOptions;
 
 use crate::config::WorkerConfig;
 use crate::context::{DeadLetters, Parts, WorkerContext};
 use crate::mcp_session_store::McpSessionStore;
-use crate::pipeline::MANY_RECEIVES;
 use crate::service_health::ServiceHealth;
 use crate::services::aggregator::Aggregator;
 use crate::services::catalog_reload::CatalogReload;
@@ -39,9 +39,6 @@ use crate::services::supervisor::Supervisor;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::telemetry::Meters;
 use crate::{backoff, queues};
-
-/// The fewest receives after which a message may go to the dead-letter queue.
-pub const FEWEST_RECEIVES: u32 = MANY_RECEIVES + 1;
 
 /// How long a start waits for the bucket: small results do not need it.
 const BUCKET_CHECK: Duration = Duration::from_secs(5);
@@ -205,6 +202,11 @@ impl Starting {
             supervisor.start_until_exit(endpoint);
         }
         Ok(Self { shutdown, supervisor, started })
+    }
+
+    /// The end of the worker, which begins where a service keeps failing.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
     }
 
     /// Builds the worker, waits until its queue and tables answer, and starts its services.

@@ -3,8 +3,8 @@
 use super::event::{Claim, Decision, DeliveryContext, Effect, Rejection};
 use super::row::{CallRow, State};
 use super::transition::{
-    adopt, cancelled, differs, ended, held_by_another, lost_attempt, new_row, remaining_ms, worker_lost,
-    write,
+    adopt, cancelled, differs, ended, held_by_another, lost_attempt, new_row, perhaps_executed, remaining_ms,
+    worker_lost, write,
 };
 use crate::definition::ShortDefinitionDigest;
 
@@ -85,7 +85,8 @@ fn proceed(
         return write(ended(row.clone(), cancelled(&row), delivery.now), Effect::Ended);
     }
     if row.may_have_executed && row.task.is_none() && !delivery.repeatable {
-        return write(ended(row, worker_lost(), delivery.now), Effect::Ended);
+        let outcome = if row.was_sent() { worker_lost() } else { perhaps_executed() };
+        return write(ended(row, outcome, delivery.now), Effect::Ended);
     }
     grant(row, delivery, lease_ms, definition)
 }

@@ -134,6 +134,16 @@ pub(super) fn cancelled(row: &CallRow) -> Outcome {
     Outcome::ended(OutcomeKind::Cancelled, CallError::new(Code::CancelledByCaller, sentence, ran))
 }
 
+/// The end of a call that nobody is known to have sent, and that another delivery may have executed without a claim.
+pub(super) fn perhaps_executed() -> Outcome {
+    let sentence = "Another delivery of this call may have executed it, and its tool is not safe to repeat (any more). Check its effect before \
+                    you send the call again under a new id.";
+    Outcome::ended(
+        OutcomeKind::OutcomeUnknown,
+        CallError::new(Code::WorkerLost, sentence, MayHaveRun::Unknown),
+    )
+}
+
 pub(super) fn worker_lost() -> Outcome {
     let sentence = "The worker that ran this call stopped without a word after the call may have reached the tool. \
                     The tool is not safe to repeat, so check its effect before you send the call again under a new id.";

@@ -13,7 +13,8 @@ use crate::request::{CallRequest, Group, MAX_ROUNDS, TimeLimit};
 use crate::time::Timestamp;
 
 /// Why a member is left out that did not succeed, and ended after the first redrive.
-const NOT_IN_ROUND: &str = "it had not ended at the round's first redrive, and the round's size is set; send it as a call of its own";
+const NOT_IN_ROUND: &str =
+    "it was not in the round's first redrive, and the round's size is set; send it as a call of its own";
 
 /// The longest call id, in bytes.
 const LONGEST_ID: usize = 128;
@@ -64,7 +65,7 @@ pub struct Skipped {
 /// `stored` of that round. Ids follow from the old ones, so that a redrive that is repeated runs nothing twice.
 ///
 /// # Errors
-/// The group is not decided, has had its last round, or the round has another deadline.
+/// The group is not decided, has had its last round, or the round has another deadline, or members whose requests are not given.
 pub fn redrive(
     row: &GroupRow,
     members: Vec<(CallRequest, Fate)>,
@@ -103,6 +104,14 @@ pub fn redrive(
     }
     let round =
         stored.cloned().unwrap_or_else(|| Round { members: again.keys().copied().collect(), deadline });
+    let missing: Vec<_> =
+        round.members.iter().filter(|index| !again.contains_key(index)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "requests: round {number} has the members {} since its first redrive, and their requests are not given; give those of all members",
+            missing.join(", ")
+        ));
+    }
     let size = u32::try_from(round.members.len()).unwrap_or(u32::MAX);
     let places = (0..).zip(&round.members);
     let sent = places.filter_map(|(place, index)| Some((place, again.remove(index)?)));

@@ -111,10 +111,13 @@ impl Shared {
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await;
             let tongue = tongue.map_err(|fault| after_doubt(fault, sent))?;
-            if let Negotiated::Legacy(session) = &tongue
-                && !resume.is_none()
-            {
-                let fault = Fault::NotResumable { version: session.version.to_owned() };
+            let legacy = match &tongue {
+                Negotiated::Legacy(session) => Some(session.version),
+                Negotiated::Channel(channel) if !channel.is_modern() => Some(channel.version()),
+                Negotiated::Channel(_) | Negotiated::Modern => None,
+            };
+            if let Some(version) = legacy.filter(|_| !resume.is_none()) {
+                let fault = Fault::NotResumable { version: version.to_owned() };
                 return Err(after_doubt(fault, sent));
             }
             let mirrored = match call.operation {

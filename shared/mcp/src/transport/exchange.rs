@@ -35,6 +35,9 @@ use crate::transport::sent::Sent;
 /// How long a server may say nothing to `server/discover` before `initialize` is sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Ids begin at random below this: every program has them within 32 bits for a thousand million requests.
+const FIRST_ID_BELOW: u64 = 1 << 30;
+
 /// Sends requests one at a time for each caller.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -65,7 +68,9 @@ pub(crate) struct AskedPage<'a> {
 
 impl Exchange {
     pub(crate) fn new(transport: Transport) -> Self {
-        Self { transport, ids: Arc::new(AtomicU64::new(1)), next_serial: AtomicU64::new(1) }
+        // A bridge may send one worker the answer of another: they should have no ids in common.
+        let first = fastrand::u64(1..FIRST_ID_BELOW);
+        Self { transport, ids: Arc::new(AtomicU64::new(first)), next_serial: AtomicU64::new(1) }
     }
 
     fn id(&self) -> u64 {

@@ -3,11 +3,11 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::context::Wish;
 use crate::context::chosen::{Chosen, choose};
 use crate::context::dev_fleet;
 use crate::context::file::{Contexts, path};
 use crate::context::variables::{Variables, names, parse_setting, replaced, with_region};
+use crate::context::wish::Wish;
 use crate::exit::{CommandError, Exit};
 use crate::network::variable;
 use crate::output::Output;
@@ -66,13 +66,13 @@ pub(crate) struct SetArgs {
 }
 
 /// Runs a verb.
-pub(crate) fn run(command: &ContextCommand, output: &Output) -> Result<Exit, CommandError> {
+pub(crate) fn run(command: &ContextCommand, wish: &Wish, output: &Output) -> Result<Exit, CommandError> {
     match command {
         ContextCommand::List => list(output),
         ContextCommand::Show(ShowArgs { name: Some(name) }) => {
             show(name, "its name", &with_region(Contexts::read()?.get(name)?.clone()), output)
         }
-        ContextCommand::Show(ShowArgs { name: None }) => show_chosen(output),
+        ContextCommand::Show(ShowArgs { name: None }) => show_chosen(wish, output),
         ContextCommand::Use(args) => use_it(args.name.clone(), output),
         ContextCommand::Set(args) => set(args, output),
         ContextCommand::Save(args) => save(&args.name, output),
@@ -109,8 +109,8 @@ fn list(output: &Output) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
-fn show_chosen(output: &Output) -> Result<Exit, CommandError> {
-    match choose(&Wish::of(std::env::args_os()))? {
+fn show_chosen(wish: &Wish, output: &Output) -> Result<Exit, CommandError> {
+    match choose(wish)? {
         Chosen::Context { name, by, variables } => show(&name, by, &with_region(variables), output),
         Chosen::Dev(dev) => show("(dev)", "a `toolfleet dev` that runs on this machine", &dev.env, output),
         Chosen::Environment => {

@@ -26,6 +26,7 @@ pub(crate) mod why;
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command};
+use crate::context::wish::Wish;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
@@ -65,7 +66,9 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Group(command) => group::run(&command, connect, output).await,
         Command::Dlq(command) => dlq::run(&command, connect, output).await,
         Command::Queue(queue::QueueCommand::Status) => queue::status::run(connect, output).await,
-        Command::Context(command) => context::run(&command, output),
+        Command::Context(command) => {
+            context::run(&command, &Wish::of(Cli::command(), std::env::args_os()), output)
+        }
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }

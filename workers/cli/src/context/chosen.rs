@@ -1,9 +1,9 @@
 //! Which fleet a command uses: the context that its options name, the environment, the current context, or a running `toolfleet dev`.
 
-use super::Wish;
 use super::dev_fleet::{self, DevFleet};
 use super::file::Contexts;
 use super::variables::Variables;
+use super::wish::Wish;
 use crate::exit::CommandError;
 use crate::network::variable;
 

@@ -33,7 +33,7 @@ const LONGEST_HIDDEN_S: u32 = 12 * 60 * 60 - 60;
 /// What a call holds beside its message while it is completed, in KiB.
 const STATE_KIB: u32 = 4;
 
-pub(crate) use toolfleet_core::requeue::MANY_RECEIVES;
+use toolfleet_core::requeue::MANY_RECEIVES;
 
 /// One delivery of one message.
 pub(crate) struct InboundCall {

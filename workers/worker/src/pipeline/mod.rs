@@ -100,7 +100,7 @@ use decode::Decoded;
 use disposition::{Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
-pub(crate) use inbound::{InboundCall, MANY_RECEIVES};
+pub(crate) use inbound::InboundCall;
 use join_group::Joined;
 use passes::Passes;
 use places::{place_and_seat, while_silent};

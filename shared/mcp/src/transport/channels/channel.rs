@@ -291,9 +291,13 @@ impl Channel {
         }
     }
 
-    /// Gives an answer to its waiter. `false` where nobody ever asked with that id.
+    /// Gives an answer to its waiter. `false` where nobody ever asked with that id, or the question has not left yet: then it answers the
+    /// question of another client.
     pub(crate) fn answer(&self, id: u64, answer: Answered) -> bool {
         let mut table = self.table();
+        if table.waiters.get(&id).is_some_and(|waiter| !waiter.sent.is_set()) {
+            return false;
+        }
         match table.waiters.remove(&id) {
             Some(waiter) => {
                 if self.handshake.get().is_some() {
@@ -469,5 +473,43 @@ impl Drop for Lease {
         table.used = Instant::now();
         drop(table);
         self.0.turned.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::channels::key::{Kind, User};
+
+    fn channel() -> (Arc<Channel>, mpsc::Receiver<Outgoing>) {
+        let server = ServerId::parse("s").unwrap();
+        let endpoint = Endpoint {
+            server: server.clone(),
+            url: "https://example.com/sse".parse().unwrap(),
+            headers: http::HeaderMap::new(),
+            auth: None,
+            tenant: None,
+            transport: crate::endpoint::EndpointTransport::Sse { stateless: false },
+        };
+        Channel::queued(Key { server, tenant: None, user: User::All(0), kind: Kind::Connection }, 1, endpoint)
+    }
+
+    /// A bridge may send the answers of one client to all that are connected.
+    #[tokio::test]
+    async fn an_answer_before_its_question_has_left_is_of_another_client() {
+        let (channel, mut lines) = channel();
+        let result = || Ok(RawValue::from_string("{}".to_owned()).unwrap());
+        let sent = Sent::default();
+        let asking = channel.ask(7, Bytes::from_static(b"{}"), &sent, &|_| {});
+        let mut asking = std::pin::pin!(asking);
+        tokio::select! {
+            biased;
+            _ = &mut asking => panic!("nobody has answered"),
+            line = lines.recv() => assert_eq!(line.unwrap().of, Some(7)),
+        }
+        assert!(!channel.answer(7, result()), "the question waits to be written");
+        assert!(channel.begins_to_leave(Some(7)));
+        assert!(channel.answer(7, result()));
+        assert!(asking.await.is_ok());
     }
 }

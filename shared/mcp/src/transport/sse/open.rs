@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use tokio::sync::Semaphore;
 use toolfleet_egress::{HttpVersions, ResponseBody, sanitize_text_to, url_without_secrets};
 use url::Url;
 
@@ -18,7 +19,7 @@ use crate::transport::http::requests::Transport;
 use crate::transport::http::sse::{Event, Parser};
 use crate::transport::request_error::RequestError;
 use crate::transport::sse::hear::{Stream, hear};
-use crate::transport::sse::posts::{Address, Posts};
+use crate::transport::sse::posts::{Address, MOST_ASIDE, Posts};
 
 /// How many events may come before the one that names the address.
 const MOST_EVENTS: usize = 16;
@@ -57,6 +58,7 @@ pub(crate) async fn open(
         transport: transport.aside(),
         endpoint: Endpoint { url: address, ..endpoint.clone() },
         cookies,
+        aside: Arc::new(Semaphore::new(MOST_ASIDE)),
     };
     let outlet = Outlet::Posts(Box::new(Posts(Arc::new(posts))));
     let channel = Channel::new(wanted.key.clone(), serial, endpoint.clone(), outlet);

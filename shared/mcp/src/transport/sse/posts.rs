@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
@@ -27,7 +28,12 @@ pub(crate) struct Address {
     pub(crate) endpoint: Endpoint,
     /// What sticky load balancers in front of the server set for the stream.
     pub(crate) cookies: Cookies,
+    /// For replies to the server and notifications that nobody waits for.
+    pub(crate) aside: Arc<Semaphore>,
 }
+
+/// So many of them are under way at once; a server that asks faster gets no more replies.
+pub(crate) const MOST_ASIDE: usize = 64;
 
 impl Address {
     async fn post(&self, id: Option<u64>, body: Bytes, sent: &Sent) -> Result<(), RequestError> {
@@ -58,7 +64,12 @@ impl Poster for Posts {
             return;
         };
         let address = Arc::clone(&self.0);
+        let Ok(place) = Arc::clone(&address.aside).try_acquire_owned() else {
+            tracing::debug!(server = %address.endpoint.server, "a notification or reply is left out: the server does not read");
+            return;
+        };
         runtime.spawn(async move {
+            let _place = place;
             let sent = Sent::default();
             let _arrived = timeout(SIDE_REQUEST_TIMEOUT, address.post(None, body, &sent)).await;
         });

@@ -5,7 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::local_fleet::{LocalFleet, Options};
 use crate::context::chosen::{Chosen, choose};
-use crate::context::{Wish, dev_fleet};
+use crate::context::dev_fleet;
+use crate::context::wish::Wish;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 

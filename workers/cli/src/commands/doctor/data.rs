@@ -3,7 +3,7 @@
 use toolfleet_client::{AwsError, AwsErrorKind, Client, RecordsOf, system_clock};
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::request::Priority;
-use toolfleet_worker::FEWEST_RECEIVES;
+use toolfleet_core::requeue::FEWEST_RECEIVES;
 
 use super::finding::{Check, Finding};
 
