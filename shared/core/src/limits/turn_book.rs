@@ -342,7 +342,7 @@ impl TurnRow {
             && clock.tail_us > first_us
             && (first_us <= soon_us || (event.shared && clock.next_us <= event.now_us))
         {
-            clock.tail_us = first_us.saturating_sub(1);
+            clock.tail_us = first_us;
         }
     }
 
