@@ -64,7 +64,7 @@ pub(crate) fn with_region(mut variables: Variables) -> Variables {
     variables
 }
 
-/// The region of a queue's URL, https://sqs.REGION.amazonaws.com/...
+/// The region of a queue's URL, `https://sqs.REGION.amazonaws.com/...`.
 fn region_of(url: &str) -> Option<&str> {
     let (region, rest) = url.strip_prefix("https://sqs.")?.split_once('.')?;
     rest.starts_with("amazonaws.com").then_some(region)
