@@ -35,7 +35,7 @@ use crate::transport::sent::Sent;
 /// How long a server may say nothing to `server/discover` before `initialize` is sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Ids begin at random below this: every program has them within 32 bits for a thousand million requests.
+/// The first id is a random number below this. So the ids of a process fit into 31 bits for its first thousand million requests.
 const FIRST_ID_BELOW: u64 = 1 << 30;
 
 /// Sends requests one at a time for each caller.

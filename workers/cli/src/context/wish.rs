@@ -96,8 +96,8 @@ mod tests {
         ] {
             assert!(wish(line).is_local, "{line}");
         }
-        for line in ["status", "tools list", "plan --from-history 7d", "frobnicate --context x"] {
-            assert!(!wish(line).is_local || line.starts_with("frob"), "{line}");
+        for line in ["status", "tools list", "catalog check x.json", "plan --from-history 7d"] {
+            assert!(!wish(line).is_local, "{line}");
         }
     }
 }
