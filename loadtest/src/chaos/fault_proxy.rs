@@ -213,7 +213,7 @@ impl Forwarding<'_> {
         let Some(answer) = answer else { return Ok(None) };
         let Some(length) = answer.length else { return Err(io::ErrorKind::Unsupported.into()) };
         let got = read_body(server, length).await?;
-        state.writes.answered(sent, state.now_us());
+        state.writes.answered(&head.application, sent, state.now_us());
         let got = match throttled {
             Some(throttled) => throttled.merge(&got),
             None if head.operation == "ReceiveMessage" => state.redeliver(body, got),

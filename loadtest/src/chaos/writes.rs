@@ -15,6 +15,16 @@ const TABLE: &str = "toolfleet-calls";
 /// States as the SDKs write a text.
 const CLAIMED: &str = r#"{"S":"claimed"}"#;
 const DONE: &str = r#"{"S":"done"}"#;
+/// Other states in which no worker has the call.
+const FREE: [&str; 3] = [r#"{"S":"released"}"#, r#"{"S":"waiting_task"}"#, r#"{"S":"pending"}"#];
+
+/// A frozen worker that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thaw {
+    pub(crate) worker: String,
+    /// When, on the servers' clock in microseconds.
+    pub(crate) at_us: u64,
+}
 
 /// A worker that was killed or frozen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +34,19 @@ pub(crate) struct Loss {
     pub(crate) at_us: u64,
 }
 
+/// A worker's claim of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    worker: String,
+    from_us: u64,
+    /// When it was given back: the call was requeued, or went on as a task.
+    until_us: Option<u64>,
+}
+
 /// The writes of one call's row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RowWrites {
-    /// The workers that claimed it, with the times.
-    claims: Vec<(String, u64)>,
+    claims: Vec<Claim>,
     /// When its end was stored.
     done_us: Option<u64>,
     /// Whether one of its writes failed, or the answer to one was lost.
@@ -39,10 +57,21 @@ impl RowWrites {
     /// Whether a write failed, or a worker was lost while it had the call.
     pub(crate) fn is_cut(&self, losses: &[Loss]) -> bool {
         let had = |loss: &Loss| {
-            let claimed = self.claims.iter().any(|(worker, at)| *worker == loss.worker && *at <= loss.at_us);
-            claimed && self.done_us.is_none_or(|done| done >= loss.at_us)
+            let held = |claim: &Claim| {
+                claim.worker == loss.worker
+                    && claim.from_us <= loss.at_us
+                    && claim.until_us.is_none_or(|until| until >= loss.at_us)
+            };
+            self.claims.iter().any(held) && self.done_us.is_none_or(|done| done >= loss.at_us)
         };
         self.failed || losses.iter().any(had)
+    }
+
+    /// When it was claimed first; none if that worker was frozen before.
+    pub(crate) fn first_claim_us(&self, thaws: &[Thaw]) -> Option<u64> {
+        let claim = self.claims.first()?;
+        let frozen = thaws.iter().any(|thaw| thaw.worker == claim.worker && thaw.at_us <= claim.from_us);
+        (!frozen).then_some(claim.from_us)
     }
 }
 
@@ -55,14 +84,19 @@ impl Writes {
     pub(crate) fn forwards(&self, worker: &str, request: &[u8], now_us: u64) {
         self.each(request, |write, row| {
             if write.contains(CLAIMED) {
-                row.claims.push((worker.to_owned(), now_us));
+                row.claims.push(Claim { worker: worker.to_owned(), from_us: now_us, until_us: None });
             }
         });
     }
 
-    /// Enters the ends in a request that was answered.
-    pub(crate) fn answered(&self, request: &[u8], now_us: u64) {
+    /// Enters the ends, and the claims given back, in a request of that worker that was answered.
+    pub(crate) fn answered(&self, worker: &str, request: &[u8], now_us: u64) {
         self.each(request, |write, row| {
+            if FREE.iter().any(|state| write.contains(state)) && !write.contains(CLAIMED) {
+                for claim in row.claims.iter_mut().filter(|claim| claim.worker == worker) {
+                    claim.until_us.get_or_insert(now_us);
+                }
+            }
             if write.contains(DONE) {
                 row.done_us.get_or_insert(now_us);
             }
@@ -139,16 +173,31 @@ mod tests {
     fn a_call_is_cut_if_its_worker_was_lost_before_its_end() {
         let writes = Writes::default();
         writes.forwards("w", BATCH.as_bytes(), 10);
-        writes.answered(BATCH.as_bytes(), 11);
+        writes.answered("w", BATCH.as_bytes(), 11);
         let done = BATCH.replace("claimed", "done");
-        writes.answered(done.as_bytes(), 30);
+        writes.answered("w", done.as_bytes(), 30);
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
-        assert_eq!((row.claims.as_slice(), row.done_us), (&[("w".to_owned(), 10)][..], Some(30)));
+        let claim = Claim { worker: "w".to_owned(), from_us: 10, until_us: None };
+        assert_eq!((row.claims.as_slice(), row.done_us), (&[claim][..], Some(30)));
+        let thaw = |at_us| Thaw { worker: "w".to_owned(), at_us };
+        assert_eq!((row.first_claim_us(&[thaw(11)]), row.first_claim_us(&[thaw(9)])), (Some(10), None));
         assert!(row.is_cut(&[loss("w", 20)]));
         assert!(!row.is_cut(&[loss("w", 9), loss("w", 31), loss("other", 20)]));
         assert!(!rows["chaos-1-8"].is_cut(&[loss("w", 20)]));
         assert!(!rows.contains_key("chaos-1-9"));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_as_a_task_is_not_cut_by_the_loss_of_its_worker() {
+        let writes = Writes::default();
+        writes.forwards("w", BATCH.as_bytes(), 10);
+        let parked = BATCH.replace("claimed", "waiting_task");
+        writes.answered("other", parked.as_bytes(), 12);
+        writes.answered("w", parked.as_bytes(), 15);
+        let rows = writes.take();
+        let row = &rows["chaos-1-7"];
+        assert!(row.is_cut(&[loss("w", 13)]) && !row.is_cut(&[loss("w", 20)]));
     }
 
     #[test]
