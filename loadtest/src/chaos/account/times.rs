@@ -42,11 +42,13 @@ pub(super) fn account_replaced(evidence: &Evidence, account: &mut Account) {
                 format!("`{id}` was replaced, and is the newest of its key"),
             );
         }
+        // A call that has ended is claimed in vain when its message comes again.
+        let ran = call.requests > 0 && !call.answer_cut();
         let stale = |other: &&&CallSeen| {
             let started = other.first_request_us.map(|first| first + CHECKED_BEFORE_US);
             call.claimed_us.zip(started).is_some_and(|(claimed, started)| claimed > started)
         };
-        if let Some(other) = newer().find(stale).filter(|_| !call.answer_cut()) {
+        if let Some(other) = newer().find(stale).filter(|_| ran) {
             let detail = format!("`{id}` was claimed long after `{}` of its key had started", other.id);
             account.violation(Kind::StaleStart, detail);
         }

@@ -15,7 +15,7 @@ const BEGINS: u32 = 8;
 const LARGEST: u32 = 5;
 /// One group of so many has a member that is never sent; one is cancelled; one has a deadline that comes early.
 const LACKING: u32 = 8;
-const CANCELLED: u32 = 12;
+const CANCELLED: u32 = 8;
 const EARLY: u32 = 4;
 
 /// The place of a call in a group.

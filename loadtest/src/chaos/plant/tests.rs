@@ -217,7 +217,10 @@ fn a_call_is_replaced_by_a_newer_one_alone_and_before_that_starts() {
     assert_eq!(broken("newer", |call| call.tenant = "another"), [Kind::ReplacedByNone]);
     // It was checked before the newer one came, or long after.
     assert_eq!(broken("older", |call| call.claimed_us = Some(1_000_000)), []);
-    assert_eq!(broken("older", |call| call.claimed_us = Some(3_000_000)), [Kind::StaleStart]);
+    let claimed =
+        |requests| move |call: &mut CallSeen| (call.claimed_us, call.requests) = (Some(3_000_000), requests);
+    assert_eq!(broken("older", claimed(1)), [Kind::StaleStart]);
+    assert_eq!(broken("older", claimed(0)), []);
 }
 
 #[test]
