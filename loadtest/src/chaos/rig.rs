@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ impl Rig {
         let servers = Servers::start(setup.seed).await?;
         let bed = Bed::create(true, None).await?;
         let (client, fleet) = client(&bed).await;
-        let writes = Arc::new(Writes::default());
+        let writes = Arc::new(Writes::new(Duration::from_millis(u64::from(setup.lease_ms))));
         let start = servers.ledger().start_of_clock();
         let proxy = |url: &str, n: u64| {
             let (url, writes) = (url.to_owned(), writes.clone());

@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::plan::ID_PREFIX;
+use crate::flow::server::micros;
 
 /// The table of calls, as its name stands in a request.
 const TABLE: &str = "toolfleet-calls";
@@ -49,12 +51,16 @@ pub(crate) struct RowWrites {
     claims: Vec<Claim>,
     /// When its end was stored.
     done_us: Option<u64>,
+    /// When the claim that holds was made or extended last.
+    renewed_us: Option<u64>,
+    /// Whether a claim was not extended in time before the next claim or the end.
+    lapsed: bool,
     /// Whether one of its writes failed, or the answer to one was lost.
     failed: bool,
 }
 
 impl RowWrites {
-    /// Whether a write failed, or a worker was lost while it had the call.
+    /// Whether a write failed, a lease ran out, or a worker was lost while it had the call.
     pub(crate) fn is_cut(&self, losses: &[Loss]) -> bool {
         let had = |loss: &Loss| {
             let held = |claim: &Claim| {
@@ -64,7 +70,7 @@ impl RowWrites {
             };
             self.claims.iter().any(held) && self.done_us.is_none_or(|done| done >= loss.at_us)
         };
-        self.failed || losses.iter().any(had)
+        self.failed || self.lapsed || losses.iter().any(had)
     }
 
     /// When it was claimed first; none if that worker was frozen before.
@@ -77,27 +83,56 @@ impl RowWrites {
 
 /// The writes of all rows of calls.
 #[derive(Debug, Default)]
-pub(crate) struct Writes(Mutex<HashMap<String, RowWrites>>);
+pub(crate) struct Writes {
+    /// A claim that was not extended for so long has run out, or is about to: workers extend theirs after a third of a lease.
+    lapses_us: u64,
+    rows: Mutex<HashMap<String, RowWrites>>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered<'a> {
+    pub(crate) worker: &'a str,
+    pub(crate) request: &'a [u8],
+    pub(crate) answer: &'a [u8],
+    /// When it was forwarded, and when the answer came.
+    pub(crate) sent_us: u64,
+    pub(crate) now_us: u64,
+}
 
 impl Writes {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self { lapses_us: micros(lease / 2), rows: Mutex::default() }
+    }
+
     /// Enters the claims in a request of that worker, before it is forwarded.
     pub(crate) fn forwards(&self, worker: &str, request: &[u8], now_us: u64) {
-        self.each(request, |write, row| {
+        self.each(request, |_, write, row| {
             if write.contains(CLAIMED) {
                 row.claims.push(Claim { worker: worker.to_owned(), from_us: now_us, until_us: None });
             }
         });
     }
 
-    /// Enters the ends, and the claims given back, in a request of that worker that was answered.
-    pub(crate) fn answered(&self, worker: &str, request: &[u8], now_us: u64) {
-        self.each(request, |write, row| {
-            if FREE.iter().any(|state| write.contains(state)) && !write.contains(CLAIMED) {
+    /// Enters the writes of a request that were made: a statement whose condition does not hold writes nothing.
+    pub(crate) fn answered(&self, answered: Answered<'_>) {
+        let Answered { worker, request, answer, sent_us, now_us } = answered;
+        let made = made(answer);
+        self.each(request, |position, write, row| {
+            if !made(position) {
+                return;
+            }
+            let (claims, ends) = (write.contains(CLAIMED), write.contains(DONE));
+            if claims || ends {
+                row.lapsed |= row.renewed_us.is_some_and(|renewed| now_us >= renewed + self.lapses_us);
+                row.renewed_us = (!ends).then_some(sent_us);
+            } else if FREE.iter().any(|state| write.contains(state)) {
+                row.renewed_us = None;
                 for claim in row.claims.iter_mut().filter(|claim| claim.worker == worker) {
                     claim.until_us.get_or_insert(now_us);
                 }
             }
-            if write.contains(DONE) {
+            if ends {
                 row.done_us.get_or_insert(now_us);
             }
         });
@@ -105,7 +140,7 @@ impl Writes {
 
     /// Enters the writes of a request that was not forwarded, or whose answer did not reach the worker.
     pub(crate) fn failed(&self, request: &[u8]) {
-        self.each(request, |_, row| row.failed = true);
+        self.each(request, |_, _, row| row.failed = true);
     }
 
     /// The same for one statement of a batch.
@@ -121,21 +156,44 @@ impl Writes {
     }
 
     fn rows(&self) -> std::sync::MutexGuard<'_, HashMap<String, RowWrites>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn each(&self, request: &[u8], mut enter: impl FnMut(&str, &mut RowWrites)) {
+    /// Each write of a call's row in the request, with its position in the batch.
+    fn each(&self, request: &[u8], mut enter: impl FnMut(usize, &str, &mut RowWrites)) {
         let Ok(text) = std::str::from_utf8(request) else { return };
         let mut rows = self.rows();
-        let mut one = |write: &str| {
+        let mut one = |position: usize, write: &str| {
             if let Some(call) = call_of(write) {
-                enter(write, rows.entry(call.to_owned()).or_default());
+                enter(position, write, rows.entry(call.to_owned()).or_default());
             }
         };
         match serde_json::from_str::<Batch<'_>>(text) {
-            Ok(batch) => batch.statements.iter().for_each(|write| one(write.get())),
-            Err(_) => one(text),
+            Ok(batch) => (0..).zip(&batch.statements).for_each(|(n, write)| one(n, write.get())),
+            Err(_) => one(0, text),
         }
+    }
+}
+
+/// Whether the write at a position was made, as the answer says.
+fn made(answer: &[u8]) -> impl Fn(usize) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "Responses", default)]
+        responses: Vec<Response>,
+        #[serde(rename = "__type")]
+        error: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Response {
+        #[serde(rename = "Error")]
+        error: Option<serde::de::IgnoredAny>,
+    }
+    let answer = serde_json::from_slice::<Answer>(answer).ok();
+    move |position| {
+        let Some(answer) = &answer else { return false };
+        let refused = answer.responses.get(position).is_some_and(|response| response.error.is_some());
+        answer.error.is_none() && !refused
     }
 }
 
@@ -158,6 +216,8 @@ pub(crate) struct Batch<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const BATCH: &str = r#"{"Statements":[
@@ -165,17 +225,32 @@ mod tests {
         {"Statement":"UPDATE \"toolfleet-calls\"","Parameters":[{"S":"done"},{"S":"acme#chaos-1-8"}]},
         {"Statement":"INSERT INTO \"toolfleet-history\"","Parameters":[{"S":"10:00#chaos-1-9#call"},{"S":"done"}]}]}"#;
 
+    /// Answers a request of the worker `w` after a microsecond, with an error for those statements.
+    fn answer(writes: &Writes, worker: &str, request: &str, now_us: u64, refused: &[usize]) {
+        let response =
+            |n: usize| if refused.contains(&n) { json!({"Error": {"Code": "x"}}) } else { json!({}) };
+        let answer = json!({"Responses": (0..3).map(response).collect::<Vec<_>>()}).to_string();
+        let (request, answer) = (request.as_bytes(), answer.as_bytes());
+        writes.answered(Answered { worker, request, answer, sent_us: now_us - 1, now_us });
+    }
+
+    fn writes() -> Writes {
+        Writes::new(Duration::from_millis(1))
+    }
+
     fn loss(worker: &str, at_us: u64) -> Loss {
         Loss { worker: worker.into(), at_us }
     }
 
     #[test]
     fn a_call_is_cut_if_its_worker_was_lost_before_its_end() {
-        let writes = Writes::default();
+        let writes = writes();
         writes.forwards("w", BATCH.as_bytes(), 10);
-        writes.answered("w", BATCH.as_bytes(), 11);
+        answer(&writes, "w", BATCH, 11, &[]);
         let done = BATCH.replace("claimed", "done");
-        writes.answered("w", done.as_bytes(), 30);
+        // The first end is refused: another claim was made before.
+        answer(&writes, "w", &done, 15, &[0]);
+        answer(&writes, "w", &done, 30, &[]);
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
         let claim = Claim { worker: "w".to_owned(), from_us: 10, until_us: None };
@@ -190,19 +265,36 @@ mod tests {
 
     #[test]
     fn a_call_that_goes_on_as_a_task_is_not_cut_by_the_loss_of_its_worker() {
-        let writes = Writes::default();
+        let writes = writes();
         writes.forwards("w", BATCH.as_bytes(), 10);
         let parked = BATCH.replace("claimed", "waiting_task");
-        writes.answered("other", parked.as_bytes(), 12);
-        writes.answered("w", parked.as_bytes(), 15);
+        answer(&writes, "w", &parked, 12, &[0]);
+        answer(&writes, "w", &parked, 15, &[]);
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
         assert!(row.is_cut(&[loss("w", 13)]) && !row.is_cut(&[loss("w", 20)]));
     }
 
     #[test]
+    fn a_call_is_cut_if_its_claim_was_not_extended_in_time() {
+        // Half a lease is 500 microseconds.
+        let cut = |extended: &[u64], ended: u64| {
+            let writes = writes();
+            extended.iter().for_each(|at_us| answer(&writes, "w", BATCH, *at_us, &[]));
+            answer(&writes, "other", &BATCH.replace("claimed", "done"), ended, &[]);
+            writes.take()["chaos-1-7"].is_cut(&[])
+        };
+        assert!(!cut(&[10, 400], 800) && cut(&[10, 400], 900) && cut(&[10, 600], 700));
+        let writes = writes();
+        answer(&writes, "w", BATCH, 10, &[]);
+        answer(&writes, "w", &BATCH.replace("claimed", "released"), 20, &[]);
+        answer(&writes, "w", BATCH, 9_000, &[]);
+        assert!(!writes.take()["chaos-1-7"].is_cut(&[]), "nobody held it meanwhile");
+    }
+
+    #[test]
     fn a_failed_write_cuts_its_call_and_no_other() {
-        let writes = Writes::default();
+        let writes = writes();
         let batch: Batch<'_> = serde_json::from_str(BATCH).unwrap();
         writes.statement_failed(batch.statements[0].get());
         writes.forwards("w", BATCH.as_bytes(), 10);
