@@ -90,6 +90,7 @@ impl Seen {
             supersede: call.supersede.clone(),
             not_before_us: call.not_before.map(|_later| start_us + micros(call.due())),
             safe: call.repeats != Repeats::Once,
+            claimless: call.repeats == Repeats::Claimless,
             sent: left.sent.contains(&call.id),
             notice: call.notice,
             notices: notices.remove(&call.id).unwrap_or_default(),

@@ -38,6 +38,8 @@ pub struct CallSeen {
     pub not_before_us: Option<u64>,
     /// Whether repeating it does no harm.
     pub safe: bool,
+    /// Whether it is executed without a claim: of two deliveries one may run it, and the other be given a stored answer.
+    pub claimless: bool,
     /// Whether a queue accepted its message.
     pub sent: bool,
     /// Whether its caller asked for a notice.

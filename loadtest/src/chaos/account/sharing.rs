@@ -19,7 +19,7 @@ pub(super) fn account_stored(evidence: &Evidence, account: &mut Account) {
             let detail = format!("`{id}` was given the stored answer of `{from}`, which {why}");
             account.violation(Kind::ForeignAnswer, detail);
         }
-        if call.executions > 0 && !call.answer_cut() {
+        if call.executions > 0 && !call.answer_cut() && !call.claimless {
             account.violation(Kind::StoredAndRan, format!("`{id}` was given a stored answer, and ran"));
         }
     }

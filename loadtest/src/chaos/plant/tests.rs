@@ -200,6 +200,8 @@ fn a_stored_answer_is_of_an_equal_call_that_succeeded() {
     };
     assert_eq!(broken("leads", failed), [Kind::ForeignAnswer, Kind::ForeignAnswer]);
     assert_eq!(broken("follows", |call| call.executions = 1), [Kind::StoredAndRan]);
+    // Two deliveries of a call without a claim know nothing of each other.
+    assert_eq!(broken("follows", |call| (call.executions, call.claimless) = (1, true)), []);
 }
 
 #[test]
