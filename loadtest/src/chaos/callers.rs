@@ -136,8 +136,8 @@ async fn send_one(
     Ok(request.key.call_id.to_string())
 }
 
-/// Repeats a request until it succeeds. Endpoints that are restarted answer again.
-async fn until_accepted<T, F: Future<Output = Result<T, AwsError>>>(
+/// Repeats a request until it succeeds. Endpoints that are restarted, or slow under the load, answer again.
+pub(crate) async fn until_accepted<T, F: Future<Output = Result<T, AwsError>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, AwsError> {
     loop {

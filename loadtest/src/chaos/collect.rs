@@ -12,7 +12,7 @@ use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::behaviour::TaskEnd;
-use super::callers::{Callers, Notices};
+use super::callers::{Callers, Notices, until_accepted};
 use super::decisions::Decisions;
 use super::evidence::{CallSeen, Ended, Evidence, GroupSeen, Narrow, Open, Rated, SharedRequest, Start};
 use super::ledger::Request;
@@ -112,7 +112,8 @@ impl Seen {
         for calls in callers.plan.calls.chunks(ROWS) {
             let keys = calls.iter().map(|call| Ok(callers.request(call)?.key));
             let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
-            for (status, call) in rig.client.status_many(&keys).await?.into_iter().zip(calls) {
+            let statuses = until_accepted(|| rig.client.status_many(&keys)).await?;
+            for (status, call) in statuses.into_iter().zip(calls) {
                 if let CallStatus::Ended(result) = status
                     && let Some(seen) = self.calls.get_mut(&call.id)
                 {
@@ -132,7 +133,8 @@ impl Seen {
         let limit = calls.saturating_mul(3).max(100);
         let to = (rig.bed.clock)().plus_ms(1_000);
         for tenant in TENANTS {
-            let records = rig.client.history().by_hours(&Tenant::parse(tenant)?, from, to, limit).await?;
+            let (tenant_id, history) = (Tenant::parse(tenant)?, rig.client.history());
+            let records = until_accepted(|| history.by_hours(&tenant_id, from, to, limit)).await?;
             anyhow::ensure!(records.len() < limit, "there are {limit} audit records or more of {tenant}");
             for record in records {
                 let Some(call) = self.call(record.call_id.as_str()) else { continue };
@@ -232,7 +234,7 @@ async fn groups(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Vec<GroupSeen>> {
     let is_sent = |group: &&ChaosGroup| group.members.iter().any(|id| left.sent.contains(id));
     for group in left.callers.plan.groups.iter().filter(is_sent) {
         let key = group.key()?;
-        let row = rig.fleet.group(&key).await?;
+        let row = until_accepted(|| rig.fleet.group(&key)).await?;
         let id = key.to_string();
         let of_group = |notice: &&GroupNotice| (&notice.tenant, &notice.group) == (&key.tenant, &key.id);
         seen.push(GroupSeen {
