@@ -10,8 +10,11 @@ pub(crate) const ATTEMPT_MS: u64 = 3_000;
 const QUICK_MS: std::ops::Range<u64> = 2..40;
 /// Longer than an attempt may take ([`ATTEMPT_MS`]).
 const TOO_LATE_MS: std::ops::Range<u64> = 3_400..5_000;
-/// How long calls take under the concurrency limit.
+/// How long calls take under the concurrency limit, and those whose answers are stored: so long that others come meanwhile.
 const NARROW_MS: u64 = 300;
+const CACHING_MS: std::ops::Range<u64> = 150..400;
+/// How long tasks take.
+const TASK_MS: std::ops::Range<u64> = 300..4_000;
 
 /// An answer that does not say whether the tool ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,22 @@ pub(crate) enum Unclear {
     Rpc(i64),
     /// HTTP 200 with a text that is not MCP.
     NotMcp,
+}
+
+/// How a task ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskEnd {
+    /// With the tool's answer, which may say that it failed.
+    Answers {
+        /// Whether the tool says that it failed.
+        is_error: bool,
+    },
+    /// With a JSON-RPC error.
+    Fails,
+    /// The server does not know it any more.
+    Forgotten,
+    /// Never.
+    Never,
 }
 
 /// What the server does with the request.
@@ -57,6 +76,15 @@ pub(crate) enum Act {
     },
     /// Answers 429 with Retry-After, and the tool does not run.
     Refuse,
+    /// Runs the tool, and answers several calls with a list that lacks one.
+    Short,
+    /// Starts the tool, and answers with a task.
+    Task {
+        /// How long the task takes.
+        ms: u64,
+        /// How it ends.
+        end: TaskEnd,
+    },
     /// Never answers; the tool may run.
     Silent {
         /// Whether the tool runs.
@@ -86,6 +114,28 @@ pub(crate) fn decide(server: Server, seed: u64, call: &str, nth: u32) -> Act {
             24..32 => Act::ResetWithin { ms },
             _ => answer,
         },
+        Server::Tasking => {
+            let task = |end, rng: &mut Rng| Act::Task { ms: rng.u64(TASK_MS), end };
+            match of_hundred {
+                0..20 => answer,
+                20..25 => Act::ResetAfter { ms },
+                25..30 => task(TaskEnd::Fails, &mut rng),
+                30..35 => task(TaskEnd::Forgotten, &mut rng),
+                35..45 => task(TaskEnd::Never, &mut rng),
+                _ => task(TaskEnd::Answers { is_error: rng.u32(..100) < 3 }, &mut rng),
+            }
+        }
+        Server::Caching => match of_hundred {
+            0..5 => Act::ResetBefore,
+            5..10 => Act::ResetAfter { ms },
+            _ => Act::Answer { ms: rng.u64(CACHING_MS), is_error: of_hundred < 13 },
+        },
+        Server::Batching => match of_hundred {
+            0..4 => Act::ResetAfter { ms },
+            4..8 => Act::Refuse,
+            8..12 => Act::Short,
+            _ => Act::Answer { ms: rng.u64(CACHING_MS), is_error: false },
+        },
         Server::Lying | Server::Limiting => answer,
     }
 }
@@ -101,6 +151,11 @@ fn unclear(rng: &mut Rng) -> Unclear {
         6 => Unclear::Rpc(-32_000),
         _ => Unclear::NotMcp,
     }
+}
+
+/// Whether the tool says that it failed for that call of a batch.
+pub(crate) fn fails_in_batch(seed: u64, call: &str) -> bool {
+    Rng::with_seed(of_call(seed, call, u32::MAX)).u32(..100) < 5
 }
 
 /// A seed of its own for each request.
@@ -130,7 +185,7 @@ mod tests {
     #[test]
     fn every_server_fails_in_its_own_way_and_answers_too() {
         let some = |server, of: Is| acts(server).iter().any(of);
-        let failures: [(Server, &[Is]); 4] = [
+        let failures: [(Server, &[Is]); 7] = [
             (
                 Server::Slow,
                 &[
@@ -149,6 +204,23 @@ mod tests {
                 ],
             ),
             (Server::Limiting, &[|a| matches!(a, Act::Refuse)]),
+            (
+                Server::Tasking,
+                &[
+                    |a| matches!(a, Act::Task { end: TaskEnd::Answers { .. }, .. }),
+                    |a| matches!(a, Act::Task { end: TaskEnd::Fails, .. }),
+                    |a| matches!(a, Act::Task { end: TaskEnd::Forgotten, .. }),
+                    |a| matches!(a, Act::Task { end: TaskEnd::Never, .. }),
+                ],
+            ),
+            (
+                Server::Caching,
+                &[
+                    |a| matches!(a, Act::ResetAfter { .. }),
+                    |a| matches!(a, Act::Answer { is_error: true, .. }),
+                ],
+            ),
+            (Server::Batching, &[|a| matches!(a, Act::Refuse), |a| matches!(a, Act::Short)]),
             (
                 Server::Resetting,
                 &[

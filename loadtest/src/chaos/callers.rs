@@ -1,4 +1,4 @@
-//! The callers of a chaos run: send the calls at their times, send some twice, cancel some, and read the notices.
+//! The callers of a chaos run: send the calls at their times, send some twice, cancel some calls and groups, and read the notices.
 //!
 //! **Invariant:** a caller repeats a send until its queue has accepted it, as an orchestrator does.
 
@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use toolfleet_client::{AwsError, Client, RequestBuilder};
+use toolfleet_core::group::GroupNotice;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::request::CallRequest;
+use toolfleet_core::time::Timestamp;
 
-use super::plan::{ChaosCall, tool};
+use super::plan::{ChaosCall, Plan, Server, tool};
+use super::trace::traceparent;
+use crate::evidence::millis;
 
 /// The pause before a request to AWS is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -23,53 +27,107 @@ const AGAIN: Duration = Duration::from_millis(200);
 const NOTICES: u32 = 10;
 const NOTICES_HIDDEN_S: u32 = 30;
 
-/// The request of a call.
-pub(crate) fn request(call: &ChaosCall, replies: &str) -> anyhow::Result<CallRequest> {
-    let mut request = RequestBuilder::tool(call.tenant, &tool(call.server, call.repeats))
-        .call_id(&call.id)
-        .arguments(json!({"call": call.id, "bytes": call.bytes}))
-        .priority(call.priority)
-        .set("timeout_ms", call.timeout_ms);
-    if let Some(session) = &call.session {
-        request = request.set("session", session.as_str());
-    }
-    if call.notice {
-        request = request.set("reply", json!({"sqs_queue_url": replies}));
-    }
-    request.build().map_err(|error| anyhow::anyhow!("{error}"))
+/// What the callers know of the run.
+pub(crate) struct Callers {
+    pub(crate) client: Client,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) seed: u64,
+    /// The queue of notices.
+    pub(crate) replies: String,
+    /// The start of the run, on both clocks.
+    pub(crate) start: Instant,
+    pub(crate) started_at: Timestamp,
 }
 
-/// Sends each call at its time after `start`. Returns the ids of the calls that a queue accepted.
-pub(crate) async fn send_all(
-    client: Client,
-    calls: Arc<Vec<ChaosCall>>,
-    replies: String,
-    start: Instant,
-) -> anyhow::Result<HashSet<String>> {
-    let mut sending = JoinSet::new();
-    let mut sent = HashSet::new();
-    for call in calls.iter() {
-        let request = request(call, &replies)?;
-        tokio::time::sleep_until(start + call.at).await;
-        sending.spawn(send_one(client.clone(), request, call.copies, call.cancelled_after));
-        while let Some(done) = sending.try_join_next() {
-            sent.insert(done??);
+impl Callers {
+    /// The instant that long after the start.
+    pub(crate) fn instant(&self, after: Duration) -> Timestamp {
+        self.started_at.plus_ms(millis(after))
+    }
+
+    /// The request of a call.
+    pub(crate) fn request(&self, call: &ChaosCall) -> anyhow::Result<CallRequest> {
+        let mut request = RequestBuilder::tool(call.tenant, &tool(call.server, call.repeats))
+            .call_id(&call.id)
+            .arguments(match &call.question {
+                Some(question) => json!({"question": question}),
+                None if call.server == Server::Batching => json!({"call": call.id}),
+                None => json!({"call": call.id, "bytes": call.bytes}),
+            })
+            .priority(call.priority)
+            .set("timeout_ms", call.timeout_ms);
+        if let Some(session) = &call.session {
+            request = request.set("session", session.as_str());
         }
+        if call.notice {
+            request = request.set("reply", self.reply());
+        }
+        if call.cache {
+            request = request.cache();
+        }
+        if call.not_before.is_some() {
+            request = request.not_before(self.instant(call.due()));
+        }
+        if let Some(key) = &call.supersede {
+            request = request.supersede(key);
+        }
+        if let Some((place, group)) = self.plan.group_of(call) {
+            let group = json!({"id": group.id, "index": place.index, "size": group.size, "policy": group.policy,
+                "deadline": self.instant(group.deadline), "reply": self.reply()});
+            request = request.set("group", group);
+        }
+        request.build().map_err(|error| anyhow::anyhow!("{error}"))
     }
-    while let Some(done) = sending.join_next().await {
-        sent.insert(done??);
+
+    fn reply(&self) -> Value {
+        json!({"sqs_queue_url": self.replies})
     }
-    Ok(sent)
+
+    /// Sends each call, and cancels groups, at their times. Returns the ids of the calls that a queue accepted.
+    pub(crate) async fn send_all(&self) -> anyhow::Result<HashSet<String>> {
+        let calls = async {
+            let (mut sending, mut sent) = (JoinSet::new(), HashSet::new());
+            for call in &self.plan.calls {
+                let request = self.request(call)?;
+                let traceparent = traceparent(self.seed, call.n);
+                tokio::time::sleep_until(self.start + call.at).await;
+                let (copies, cancelled_after) = (call.copies, call.cancelled_after);
+                sending.spawn(send_one(self.client.clone(), request, traceparent, copies, cancelled_after));
+                while let Some(done) = sending.try_join_next() {
+                    sent.insert(done??);
+                }
+            }
+            while let Some(done) = sending.join_next().await {
+                sent.insert(done??);
+            }
+            Ok(sent)
+        };
+        let (sent, ()) = tokio::try_join!(calls, self.cancel_groups())?;
+        Ok(sent)
+    }
+
+    async fn cancel_groups(&self) -> anyhow::Result<()> {
+        let mut groups: Vec<_> =
+            self.plan.groups.iter().filter(|group| group.cancelled_at.is_some()).collect();
+        groups.sort_by_key(|group| group.cancelled_at);
+        for group in groups {
+            let key = group.key()?;
+            tokio::time::sleep_until(self.start + group.cancelled_at.unwrap_or_default()).await;
+            until_accepted(|| self.client.cancel_group(&key)).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn send_one(
     client: Client,
     request: CallRequest,
+    traceparent: String,
     copies: u32,
     cancelled_after: Option<Duration>,
 ) -> Result<String, AwsError> {
     for _ in 0..copies {
-        until_accepted(|| client.send(&request, None)).await?;
+        until_accepted(|| client.send(&request, Some(&traceparent))).await?;
     }
     if let Some(after) = cancelled_after {
         tokio::time::sleep(after).await;
@@ -78,8 +136,8 @@ async fn send_one(
     Ok(request.key.call_id.to_string())
 }
 
-/// Repeats a request until it succeeds. Endpoints that are restarted answer again.
-async fn until_accepted<T, F: Future<Output = Result<T, AwsError>>>(
+/// Repeats a request until it succeeds. Endpoints that are restarted, or slow under the load, answer again.
+pub(crate) async fn until_accepted<T, F: Future<Output = Result<T, AwsError>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, AwsError> {
     loop {
@@ -90,14 +148,22 @@ async fn until_accepted<T, F: Future<Output = Result<T, AwsError>>>(
     }
 }
 
-/// The outcomes in the notices of each call. Clones are one.
+/// The notices so far. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Notices(Arc<Mutex<HashMap<String, Vec<OutcomeKind>>>>);
+pub(crate) struct Notices(Arc<Mutex<Told>>);
+
+/// The outcomes in the notices of each call, and the notices of groups.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) calls: HashMap<String, Vec<OutcomeKind>>,
+    pub(crate) groups: Vec<GroupNotice>,
+}
 
 #[derive(Deserialize)]
-struct Notice {
-    call_id: String,
-    outcome: OutcomeKind,
+#[serde(untagged)]
+enum Notice {
+    Group(GroupNotice),
+    Call { call_id: String, outcome: OutcomeKind },
 }
 
 impl Notices {
@@ -118,7 +184,7 @@ impl Notices {
     }
 
     /// All notices so far.
-    pub(crate) fn all(&self) -> HashMap<String, Vec<OutcomeKind>> {
+    pub(crate) fn all(&self) -> Told {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -126,9 +192,11 @@ impl Notices {
         let queue = client.queue().sibling(queue).await?;
         let received = queue.receive(NOTICES, wait_s, NOTICES_HIDDEN_S).await?;
         for delivery in &received {
-            if let Ok(Notice { call_id, outcome }) = serde_json::from_str(&delivery.body) {
-                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                all.entry(call_id).or_default().push(outcome);
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match serde_json::from_str(&delivery.body) {
+                Ok(Notice::Call { call_id, outcome }) => told.calls.entry(call_id).or_default().push(outcome),
+                Ok(Notice::Group(notice)) => told.groups.push(notice),
+                Err(_) => {}
             }
         }
         // A notice that is not deleted is read again, which does no harm.

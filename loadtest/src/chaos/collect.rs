@@ -7,16 +7,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::Context as _;
 use toolfleet_client::{CallResult, CallStatus};
 use toolfleet_core::audit::AuditKind;
+use toolfleet_core::group::GroupNotice;
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use super::callers::{Notices, request};
-use super::evidence::{CallSeen, Ended, Evidence, Narrow, Open, Rated, Start};
+use super::behaviour::TaskEnd;
+use super::callers::{Callers, Notices, until_accepted};
+use super::decisions::Decisions;
+use super::evidence::{CallSeen, Ended, Evidence, GroupSeen, Narrow, Open, Rated, SharedRequest, Start};
 use super::ledger::Request;
-use super::plan::{ChaosCall, Plan, Repeats, Server, TENANTS};
+use super::plan::{ChaosCall, ChaosGroup, Plan, Repeats, Server, TENANTS, tool};
 use super::rig::Rig;
-use super::servers::answer_text;
-use crate::flow::server::Execution;
+use super::servers::{answer_text, run_in};
+use crate::flow::server::{Execution, micros};
 use crate::flow::turns;
 
 /// How many rows are read in one request of the client.
@@ -28,20 +31,23 @@ const AFTER_FREEZE_US: u64 = 1_000_000;
 
 /// What the run leaves beside its rows and records.
 pub(crate) struct Left<'a> {
+    pub(crate) callers: &'a Callers,
     pub(crate) sent: &'a HashSet<String>,
     pub(crate) notices: &'a Notices,
-    pub(crate) started_at: Timestamp,
+    pub(crate) decisions: &'a Decisions,
     pub(crate) rate: u32,
     pub(crate) concurrency: u32,
 }
 
 /// Collects the evidence about all calls of the plan.
-pub(crate) async fn collect(plan: &Plan, rig: &Rig, left: &Left<'_>) -> anyhow::Result<Evidence> {
+pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Evidence> {
+    let plan = left.callers.plan.as_ref();
     let requests = rig.servers.ledger().requests();
-    let mut seen = Seen::new(plan, left);
-    seen.rows(&plan.calls, rig).await?;
-    seen.audits(plan.calls.len(), rig, left.started_at).await?;
+    let mut seen = Seen::new(plan, rig, left);
+    seen.rows(left.callers, rig).await?;
+    seen.audits(plan.calls.len(), rig, left.callers.started_at).await?;
     seen.executions(&requests);
+    seen.tasks(rig);
     seen.writes(rig);
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     let lost_leases = seen.lost_leases(&log);
@@ -51,6 +57,8 @@ pub(crate) async fn collect(plan: &Plan, rig: &Rig, left: &Left<'_>) -> anyhow::
     let (messages_left, dead_letters) = super::drive::all_messages(rig).await?;
     Ok(Evidence {
         calls,
+        groups: groups(rig, left).await?,
+        shared: shared(&requests),
         strangers,
         rated: rated(&requests, rig, &log, left.rate),
         narrow: narrow(&requests, rig, left.concurrency),
@@ -68,12 +76,21 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(plan: &Plan, left: &Left<'_>) -> Self {
-        let mut notices = left.notices.all();
+    fn new(plan: &Plan, rig: &Rig, left: &Left<'_>) -> Self {
+        let mut notices = left.notices.all().calls;
+        let start_us = micros(left.callers.start - rig.servers.ledger().start_of_clock());
         let one = |call: &ChaosCall| CallSeen {
             id: call.id.clone(),
+            tenant: call.tenant,
             server: call.server.name(),
+            question: call
+                .question
+                .as_ref()
+                .map(|question| format!("{question} to {}", tool(call.server, call.repeats))),
+            supersede: call.supersede.clone(),
+            not_before_us: call.not_before.map(|_later| start_us + micros(call.due())),
             safe: call.repeats != Repeats::Once,
+            claimless: call.repeats == Repeats::Claimless,
             sent: left.sent.contains(&call.id),
             notice: call.notice,
             notices: notices.remove(&call.id).unwrap_or_default(),
@@ -91,15 +108,20 @@ impl Seen {
         self.calls.get_mut(id)
     }
 
-    async fn rows(&mut self, calls: &[ChaosCall], rig: &Rig) -> anyhow::Result<()> {
-        for calls in calls.chunks(ROWS) {
-            let keys = calls.iter().map(|call| Ok(request(call, &rig.bed.addresses.idle_queue)?.key));
+    async fn rows(&mut self, callers: &Callers, rig: &Rig) -> anyhow::Result<()> {
+        for calls in callers.plan.calls.chunks(ROWS) {
+            let keys = calls.iter().map(|call| Ok(callers.request(call)?.key));
             let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
-            for (status, call) in rig.client.status_many(&keys).await?.into_iter().zip(calls) {
+            let statuses = until_accepted(|| rig.client.status_many(&keys)).await?;
+            for (status, call) in statuses.into_iter().zip(calls) {
                 if let CallStatus::Ended(result) = status
                     && let Some(seen) = self.calls.get_mut(&call.id)
                 {
-                    seen.ended = Some(ended(call, &result));
+                    let text = text_of(&result);
+                    seen.ended = Some(ended(call, &result, text.as_deref()));
+                    seen.enqueued_ms = Some(result.enqueued_at.as_ms());
+                    seen.answer_of =
+                        text.zip(call.question.as_ref()).and_then(|(t, asked)| run_in(&t, asked));
                 }
             }
         }
@@ -111,12 +133,16 @@ impl Seen {
         let limit = calls.saturating_mul(3).max(100);
         let to = (rig.bed.clock)().plus_ms(1_000);
         for tenant in TENANTS {
-            let records = rig.client.history().by_hours(&Tenant::parse(tenant)?, from, to, limit).await?;
+            let (tenant_id, history) = (Tenant::parse(tenant)?, rig.client.history());
+            let records = until_accepted(|| history.by_hours(&tenant_id, from, to, limit)).await?;
             anyhow::ensure!(records.len() < limit, "there are {limit} audit records or more of {tenant}");
             for record in records {
                 let Some(call) = self.call(record.call_id.as_str()) else { continue };
                 match record.kind {
-                    AuditKind::Call => call.audits.push(record.outcome),
+                    AuditKind::Call => {
+                        call.audits.push(record.outcome);
+                        call.cached_from = record.cached_from.or(call.cached_from.take());
+                    }
                     kind @ (AuditKind::LateAnswer
                     | AuditKind::IdempotencyMismatch
                     | AuditKind::Duplicate
@@ -133,9 +159,19 @@ impl Seen {
         for request in requests {
             let Some(call) = self.call(&request.call) else { continue };
             call.requests += 1;
+            call.first_request_us.get_or_insert(request.at_us);
             call.executions += u32::from(request.ran);
             let took_us = request.end_us.map_or(0, |end| end - request.at_us);
             call.cut_at_server |= request.fate.is_cut() || took_us > MAY_BE_TOO_LATE_US;
+        }
+    }
+
+    fn tasks(&mut self, rig: &Rig) {
+        for task in rig.servers.tasks() {
+            let Some(call) = self.call(&task.call) else { continue };
+            call.tasks_left += u32::from(task.end == TaskEnd::Never && !task.cancelled);
+            call.tasks_cancelled += u32::from(task.cancelled);
+            call.polled_elsewhere |= task.polled_by.iter().any(|polled| *polled != task.worker);
         }
     }
 
@@ -153,10 +189,9 @@ impl Seen {
 
     fn writes(&mut self, rig: &Rig) {
         for (id, row) in rig.writes.take() {
-            if row.is_cut(&rig.losses)
-                && let Some(call) = self.call(&id)
-            {
-                call.cut_at_worker = true;
+            if let Some(call) = self.call(&id) {
+                call.cut_at_worker |= row.is_cut(&rig.losses);
+                call.claimed_us = row.first_claim_us(&rig.thaws);
             }
         }
     }
@@ -173,17 +208,60 @@ fn lost_lease(line: &str) -> Option<String> {
     (code == "lease_lost").then(|| call.rsplit('#').next().unwrap_or_default().to_owned())
 }
 
-fn ended(call: &ChaosCall, result: &CallResult) -> Ended {
-    let text = result.outcome.content().and_then(|content| {
-        let content: serde_json::Value = serde_json::from_str(content.get()).ok()?;
-        content.pointer("/content/0/text").and_then(|text| text.as_str().map(str::to_owned))
-    });
+/// The text of the stored answer, if there is one.
+fn text_of(result: &CallResult) -> Option<String> {
+    let content: serde_json::Value = serde_json::from_str(result.outcome.content()?.get()).ok()?;
+    content.pointer("/content/0/text").and_then(|text| text.as_str().map(str::to_owned))
+}
+
+fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
+    let own = |text| match &call.question {
+        Some(question) => run_in(text, question).is_some(),
+        None => text == answer_text(&call.id, call.bytes),
+    };
     Ended {
         kind: result.outcome.kind,
         code: result.outcome.error.as_ref().map(|error| error.code.as_str()),
         may_have_run: result.outcome.error.as_ref().map(|error| error.may_have_run),
-        own_answer: text.is_some_and(|text| text == answer_text(&call.id, call.bytes)),
+        own_answer: text.is_some_and(own),
     }
+}
+
+/// What was seen of the groups of which a member was sent.
+async fn groups(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Vec<GroupSeen>> {
+    let notices = left.notices.all().groups;
+    let mut seen = Vec::new();
+    let is_sent = |group: &&ChaosGroup| group.members.iter().any(|id| left.sent.contains(id));
+    for group in left.callers.plan.groups.iter().filter(is_sent) {
+        let key = group.key()?;
+        let row = until_accepted(|| rig.fleet.group(&key)).await?;
+        let id = key.to_string();
+        let of_group = |notice: &&GroupNotice| (&notice.tenant, &notice.group) == (&key.tenant, &key.id);
+        seen.push(GroupSeen {
+            first: left.decisions.first(&id),
+            id,
+            policy: group.policy,
+            size: group.size,
+            deadline: left.callers.instant(group.deadline),
+            cancelled: group.cancelled_at.is_some(),
+            members: group.members.clone(),
+            decision: row.as_ref().and_then(|row| row.decision),
+            ok: row.as_ref().map(|row| row.ok.clone()).unwrap_or_default(),
+            failed: row.map(|row| row.failed).unwrap_or_default(),
+            notices: notices.iter().filter(of_group).cloned().collect(),
+        });
+    }
+    Ok(seen)
+}
+
+/// The requests that served several calls.
+fn shared(requests: &[Request]) -> Vec<SharedRequest> {
+    let of_one = requests.chunk_by(|one, next| one.number == next.number).filter(|calls| calls.len() > 1);
+    let request = |calls: &[Request]| SharedRequest {
+        server: calls.first().map_or("", |request| request.server),
+        calls: calls.iter().map(|request| request.call.clone()).collect(),
+    };
+    of_one.map(request).collect()
 }
 
 /// The requests to that server, as the counts of flow scenarios take them.

@@ -12,7 +12,8 @@ use toolfleet_core::ids::{ServerId, Tenant};
 
 use super::fault_proxy::Rates;
 use super::plan::{Event, Fault, Server, TENANTS};
-use super::rig::{Rig, Thaw};
+use super::rig::Rig;
+use super::writes::Thaw;
 use crate::evidence::messages_left;
 use crate::run_args::CLOCK_SKEW_MS;
 
@@ -23,7 +24,8 @@ const EMPTY_FOR: Duration = Duration::from_millis(1_500);
 /// How long workers may take to exit at the end.
 const EXIT: Duration = Duration::from_secs(30);
 /// Servers that are paused, by turns.
-const PAUSED: [Server; 3] = [Server::Steady, Server::Narrow, Server::Lying];
+const PAUSED: [Server; 5] =
+    [Server::Steady, Server::Narrow, Server::Tasking, Server::Lying, Server::Batching];
 /// Who set the pauses.
 const BY: &str = "chaos";
 

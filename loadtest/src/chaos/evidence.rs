@@ -1,9 +1,12 @@
 //! What was seen of a chaos run: by the servers, by the tables, by the proxies and by the callers. Data without behaviour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::group::{Decision, GroupNotice};
+use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+use toolfleet_core::request::Policy;
+use toolfleet_core::time::Timestamp;
 
 /// What the call's row says of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,24 +26,50 @@ pub struct Ended {
 pub struct CallSeen {
     /// Its id.
     pub id: String,
+    /// Its tenant.
+    pub tenant: &'static str,
     /// The name of its server.
     pub server: &'static str,
+    /// What it asks its server, if equal calls may share an answer.
+    pub question: Option<String>,
+    /// The key of which the newest call replaces the others.
+    pub supersede: Option<String>,
+    /// Before which time it may not start, in microseconds on the servers' clock.
+    pub not_before_us: Option<u64>,
     /// Whether repeating it does no harm.
     pub safe: bool,
+    /// Whether it is executed without a claim: of two deliveries one may run it, and the other be given a stored answer.
+    pub claimless: bool,
     /// Whether a queue accepted its message.
     pub sent: bool,
     /// Whether its caller asked for a notice.
     pub notice: bool,
     /// How many requests of it reached its server.
     pub requests: u32,
+    /// When the first of them was read, in microseconds on the servers' clock.
+    pub first_request_us: Option<u64>,
+    /// When a worker claimed it first, unless that worker had just been frozen.
+    pub claimed_us: Option<u64>,
     /// How often its tool ran.
     pub executions: u32,
+    /// How many tasks of it never end and were not cancelled.
+    pub tasks_left: u32,
+    /// How many tasks of it were cancelled.
+    pub tasks_cancelled: u32,
+    /// Whether another worker polled a task of it than the one that sent it.
+    pub polled_elsewhere: bool,
     /// Whether its server answered one of its requests in no way that says whether the tool ran.
     pub cut_at_server: bool,
     /// Whether a worker that had claimed it was killed or frozen before the end was stored, its lease ran out, or a write of its row failed.
     pub cut_at_worker: bool,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
+    /// When its first message was sent, in milliseconds since 1970.
+    pub enqueued_ms: Option<i64>,
+    /// The call whose stored answer it was given, as its record says.
+    pub cached_from: Option<String>,
+    /// The number of the request whose answer it has, if equal calls may share one.
+    pub answer_of: Option<usize>,
     /// The outcomes in its audit records of a call's end.
     pub audits: Vec<OutcomeKind>,
     /// Its other audit records.
@@ -50,6 +79,11 @@ pub struct CallSeen {
 }
 
 impl CallSeen {
+    /// Whether it ended with that code.
+    pub fn ended_with(&self, code: Code) -> bool {
+        self.ended.is_some_and(|ended| ended.code == Some(code.as_str()))
+    }
+
     /// Whether something was sent or claimed, and its answer was cut on the way from the server into the table.
     pub const fn answer_cut(&self) -> bool {
         self.cut_at_server || self.cut_at_worker
@@ -96,11 +130,51 @@ pub struct Narrow {
     pub requests: Vec<Open>,
 }
 
+/// Everything that was seen of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSeen {
+    /// Its tenant and id.
+    pub id: String,
+    /// When it is decided.
+    pub policy: Policy,
+    /// How many members it has.
+    pub size: u32,
+    /// When it is decided in any case.
+    pub deadline: Timestamp,
+    /// Whether its caller cancelled it.
+    pub cancelled: bool,
+    /// The members that were planned to be sent, by index.
+    pub members: Vec<String>,
+    /// The decision as it was read first.
+    pub first: Option<Decision>,
+    /// The decision in its row at the end.
+    pub decision: Option<Decision>,
+    /// The members that its row counts as succeeded, and as ended otherwise.
+    pub ok: BTreeSet<u32>,
+    /// See `ok`.
+    pub failed: BTreeSet<u32>,
+    /// Its notices.
+    pub notices: Vec<GroupNotice>,
+}
+
+/// A request that served several calls.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharedRequest {
+    /// The name of its server.
+    pub server: &'static str,
+    /// The calls.
+    pub calls: Vec<String>,
+}
+
 /// Everything that was seen of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// The calls of the plan.
     pub calls: Vec<CallSeen>,
+    /// The groups of the plan of which a member was sent.
+    pub groups: Vec<GroupSeen>,
+    /// The requests that served several calls.
+    pub shared: Vec<SharedRequest>,
     /// Ids of executed or audited calls that are not in the plan.
     pub strangers: Vec<String>,
     /// The server with a rate limit.
@@ -115,6 +189,6 @@ pub struct Evidence {
     pub bad_exits: Vec<String>,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
-    /// How often each kind of fault was injected, those that never were included.
+    /// How often each kind of fault was injected and each feature was used, those that never were included.
     pub injected: BTreeMap<&'static str, u64>,
 }

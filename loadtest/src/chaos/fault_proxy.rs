@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::redelivery::Redelivery;
 use super::throttle::{self, Throttled};
-use super::writes::Writes;
+use super::writes::{Answered, Writes};
 use crate::flow::server::micros;
 use crate::proxy::{Head, Side, closed, forward_rest, read_body};
 
@@ -204,7 +204,8 @@ impl Forwarding<'_> {
             state.add("statements throttled in a batch", throttled.refused.len());
             throttled.refused.iter().for_each(|statement| state.writes.statement_failed(statement));
         }
-        state.writes.forwards(&head.application, sent, state.now_us());
+        let sent_us = state.now_us();
+        state.writes.forwards(&head.application, sent, sent_us);
         server.write_all(&[head.with_length(sent.len()).as_bytes(), sent].concat()).await?;
         let answer = tokio::select! {
             answer = Head::read(server) => answer?,
@@ -213,7 +214,8 @@ impl Forwarding<'_> {
         let Some(answer) = answer else { return Ok(None) };
         let Some(length) = answer.length else { return Err(io::ErrorKind::Unsupported.into()) };
         let got = read_body(server, length).await?;
-        state.writes.answered(sent, state.now_us());
+        let (worker, now_us) = (head.application.as_str(), state.now_us());
+        state.writes.answered(Answered { worker, request: sent, answer: &got, sent_us, now_us });
         let got = match throttled {
             Some(throttled) => throttled.merge(&got),
             None if head.operation == "ReceiveMessage" => state.redeliver(body, got),

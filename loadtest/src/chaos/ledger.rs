@@ -16,6 +16,8 @@ pub(crate) enum Fate {
     Open,
     /// In full: the tool's own answer.
     Answered,
+    /// In full: the handle of a task, whose end was not told yet.
+    Working,
     /// In full: a refusal that proves that the tool did not run.
     Refused,
     /// With an answer that does not say whether the tool ran.
@@ -31,15 +33,17 @@ impl Fate {
     pub(crate) const fn is_cut(self) -> bool {
         match self {
             Self::Open | Self::Unclear | Self::Reset | Self::Abandoned => true,
-            Self::Answered | Self::Refused => false,
+            Self::Answered | Self::Working | Self::Refused => false,
         }
     }
 }
 
-/// A request for a tool.
+/// A request for a tool, or the part of one call in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) call: String,
+    /// The number of the HTTP request: a batch enters each of its calls.
+    pub(crate) number: usize,
     pub(crate) server: &'static str,
     /// The worker that sent it.
     pub(crate) worker: String,
@@ -49,6 +53,20 @@ pub(crate) struct Request {
     /// When the tool was done.
     pub(crate) end_us: Option<u64>,
     pub(crate) fate: Fate,
+}
+
+/// The place of a request in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    from: usize,
+    to: usize,
+}
+
+impl Entry {
+    /// The number of the request.
+    pub(crate) const fn number(self) -> usize {
+        self.from
+    }
 }
 
 /// All requests for tools, in the order in which they were read.
@@ -79,37 +97,42 @@ impl Ledger {
         micros(self.start.elapsed())
     }
 
-    /// Enters a request. Returns its position, and how many requests of its call came before.
-    pub(crate) fn enter(&self, call: &str, server: &'static str, worker: &str) -> (usize, u32) {
+    /// Enters a request for those calls. Returns the entry, and how many requests of its first call came before.
+    pub(crate) fn enter(&self, calls: &[String], server: &'static str, worker: &str) -> (Entry, u32) {
         let mut inner = self.lock();
         // The time is taken with the lock held, so that the list is sorted.
         let at_us = self.now_us();
-        let times = inner.of_call.entry(call.to_owned()).or_default();
-        let before = *times;
-        *times += 1;
-        inner.requests.push(Request {
-            call: call.to_owned(),
-            server,
-            worker: worker.to_owned(),
-            at_us,
-            ran: false,
-            end_us: None,
-            fate: Fate::Open,
-        });
-        (inner.requests.len() - 1, before)
+        let number = inner.requests.len();
+        let mut first = None;
+        for call in calls {
+            let times = inner.of_call.entry(call.clone()).or_default();
+            first.get_or_insert(*times);
+            *times += 1;
+            inner.requests.push(Request {
+                call: call.clone(),
+                number,
+                server,
+                worker: worker.to_owned(),
+                at_us,
+                ran: false,
+                end_us: None,
+                fate: Fate::Open,
+            });
+        }
+        (Entry { from: number, to: inner.requests.len() }, first.unwrap_or(0))
     }
 
-    pub(crate) fn runs(&self, position: usize) {
-        self.change(position, |request| request.ran = true);
+    pub(crate) fn runs(&self, entry: Entry) {
+        self.change(entry, |request| request.ran = true);
     }
 
-    pub(crate) fn ended(&self, position: usize) {
+    pub(crate) fn ended(&self, entry: Entry) {
         let now_us = self.now_us();
-        self.change(position, |request| request.end_us = Some(now_us));
+        self.change(entry, |request| request.end_us = Some(now_us));
     }
 
-    pub(crate) fn answered(&self, position: usize, fate: Fate) {
-        self.change(position, |request| request.fate = fate);
+    pub(crate) fn answered(&self, entry: Entry, fate: Fate) {
+        self.change(entry, |request| request.fate = fate);
     }
 
     /// All requests so far.
@@ -122,10 +145,8 @@ impl Ledger {
         u64::try_from(self.lock().requests.iter().filter(|request| of(request)).count()).unwrap_or(u64::MAX)
     }
 
-    fn change(&self, position: usize, change: impl FnOnce(&mut Request)) {
-        if let Some(request) = self.lock().requests.get_mut(position) {
-            change(request);
-        }
+    fn change(&self, Entry { from, to }: Entry, change: impl FnMut(&mut Request)) {
+        self.lock().requests.get_mut(from..to).into_iter().flatten().for_each(change);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -140,16 +161,27 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_in_doubt_until_it_was_answered_in_full() {
         let ledger = Ledger::new();
-        let (first, before) = ledger.enter("a", "steady", "w");
-        assert_eq!((first, before, ledger.enter("a", "steady", "w")), (0, 0, (1, 1)));
+        let enter = |call: &str| ledger.enter(&[call.to_owned()], "steady", "w");
+        let ((first, before), (second, before_second)) = (enter("a"), enter("a"));
+        assert_eq!((before, before_second), (0, 1));
         assert!(ledger.requests()[0].fate.is_cut());
-        ledger.runs(0);
-        ledger.ended(0);
-        ledger.answered(0, Fate::Answered);
-        ledger.answered(1, Fate::Refused);
+        ledger.runs(first);
+        ledger.ended(first);
+        ledger.answered(first, Fate::Answered);
+        ledger.answered(second, Fate::Refused);
         let requests = ledger.requests();
         assert!(requests[0].ran && requests[0].end_us.is_some() && !requests[1].ran);
         assert!(requests.iter().all(|request| !request.fate.is_cut()));
         assert_eq!(ledger.count(|request| request.ran), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_of_several_calls_is_entered_for_each() {
+        let ledger = Ledger::new();
+        let (entry, _) = ledger.enter(&["a".to_owned(), "b".to_owned()], "batching", "w");
+        ledger.enter(&["c".to_owned()], "batching", "w");
+        ledger.runs(entry);
+        let ran: Vec<_> = ledger.requests().iter().map(|request| (request.number, request.ran)).collect();
+        assert_eq!(ran, [(0, true), (0, true), (2, false)]);
     }
 }

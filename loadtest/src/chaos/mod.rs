@@ -8,6 +8,7 @@ mod args;
 mod behaviour;
 mod callers;
 mod collect;
+mod decisions;
 mod drive;
 pub mod evidence;
 mod fault_proxy;
@@ -19,6 +20,7 @@ mod report;
 mod rig;
 mod servers;
 mod throttle;
+mod trace;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -28,12 +30,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use toolfleet_core::group::GroupResult;
+use toolfleet_core::outcome::Code;
+
 pub use args::ChaosArgs;
 
 use account::account;
-use callers::{Notices, send_all};
+use callers::{Callers, Notices};
 use collect::{Left, collect};
+use decisions::Decisions;
 use drive::Faults;
+use evidence::{CallSeen, Evidence, GroupSeen};
 use ledger::Fate;
 use plan::{Fault, Plan};
 use plant::plant;
@@ -51,7 +58,7 @@ const REPLIES: &str = "toolfleet-replies";
 /// The run cannot take place.
 pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let shape = args.shape();
-    let plan = Plan::of(args.seed, shape);
+    let plan = Arc::new(Plan::of(args.seed, shape));
     let (rate, concurrency) = (Plan::rate(shape), Plan::concurrency(shape));
     let mut rig = Rig::start(Setup {
         binary: args.worker_bin.as_deref(),
@@ -64,16 +71,25 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         log: args.log.as_deref(),
     })
     .await?;
-    let started_at = (rig.bed.clock)();
     tokio::time::sleep(SETTLE).await;
     rig.workers.check()?;
 
-    let start = Instant::now();
-    let notices = Notices::default();
+    let callers = Arc::new(Callers {
+        client: rig.client.clone(),
+        plan: plan.clone(),
+        seed: args.seed,
+        replies: rig.bed.addresses.idle_queue.clone(),
+        start: Instant::now(),
+        started_at: (rig.bed.clock)(),
+    });
+    let start = callers.start;
+    let (notices, decisions) = (Notices::default(), Decisions::default());
     let reading = tokio::spawn(notices.clone().read(rig.client.clone(), REPLIES));
-    let calls = Arc::new(plan.calls.clone());
-    let replies = rig.bed.addresses.idle_queue.clone();
-    let sending = tokio::spawn(send_all(rig.client.clone(), calls, replies, start));
+    let watching = tokio::spawn(decisions.clone().watch(rig.fleet.clone(), plan.clone(), start));
+    let sending = tokio::spawn({
+        let callers = callers.clone();
+        async move { callers.send_all().await }
+    });
     let mut faults = Faults::new(&plan.events, args.lease_ms, start);
     faults.inject(&mut rig).await?;
     let sent = sending.await.context("the sender failed")??;
@@ -81,12 +97,15 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let lasted = faults.elapsed();
     faults.end_workers(&mut rig).await?;
     reading.abort();
+    watching.abort();
     notices.read_rest(&rig.client, REPLIES).await?;
 
-    let left = Left { sent: &sent, notices: &notices, started_at, rate, concurrency };
-    let mut evidence = collect(&plan, &rig, &left).await?;
+    let left =
+        Left { callers: &callers, sent: &sent, notices: &notices, decisions: &decisions, rate, concurrency };
+    let mut evidence = collect(&rig, &left).await?;
     evidence.bad_exits = std::mem::take(&mut faults.bad_exits);
     evidence.injected = injected(&faults, &rig);
+    evidence.injected.extend(used(&evidence));
     if let Some(kind) = args.plant {
         anyhow::ensure!(plant(kind, &mut evidence), "no call of this run can break the rule {}", kind.name());
     }
@@ -121,4 +140,25 @@ fn injected(faults: &Faults, rig: &Rig) -> BTreeMap<&'static str, u64> {
         all.insert("requests never answered", silent);
     }
     all
+}
+
+/// How often each feature of the calls was used.
+fn used(evidence: &Evidence) -> Vec<(&'static str, u64)> {
+    let calls = |of: fn(&CallSeen) -> bool| evidence.calls.iter().filter(|call| of(call)).count() as u64;
+    let decided = |result: GroupResult| {
+        let of_it = |group: &&GroupSeen| group.decision.is_some_and(|decision| decision.result == result);
+        evidence.groups.iter().filter(of_it).count() as u64
+    };
+    vec![
+        ("calls given a stored answer", calls(|call| call.cached_from.is_some())),
+        ("requests that served several calls", evidence.shared.len() as u64),
+        ("calls whose task another worker polled", calls(|call| call.polled_elsewhere)),
+        ("calls whose task was cancelled", calls(|call| call.tasks_cancelled > 0)),
+        ("calls replaced by a newer one", calls(|call| call.ended_with(Code::Superseded))),
+        ("calls ended by the decision of their group", calls(|call| call.ended_with(Code::GroupDecided))),
+        ("groups decided as succeeded", decided(GroupResult::Succeeded)),
+        ("groups decided as failed", decided(GroupResult::Failed)),
+        ("groups decided as incomplete", decided(GroupResult::Incomplete)),
+        ("groups decided as cancelled", decided(GroupResult::Cancelled)),
+    ]
 }

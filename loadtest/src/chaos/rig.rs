@@ -4,16 +4,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use toolfleet_aws::fleet::Fleet;
 use toolfleet_client::{Aws, AwsOptions, Client, Tables};
 
 use super::behaviour::ATTEMPT_MS;
 use super::fault_proxy::FaultProxy;
-use super::plan::{Repeats, Server, TENANTS, tool};
+use super::plan::{MOST_IN_BATCH, Repeats, Server, TENANTS, tool};
 use super::servers::{Servers, WORKER_HEADER};
-use super::writes::{Loss, Writes};
+use super::writes::{Loss, Thaw, Writes};
 use crate::bed::{Bed, WorkerSettings, aws_options};
 use crate::flow::turns;
 use crate::worker::{NAME, Workers};
@@ -22,6 +24,10 @@ use crate::worker::{NAME, Workers};
 const REAP_AFTER_MS: u64 = 4_000;
 /// How long a call waits for a server that never answered.
 const UNREACHABLE_WAIT_MS: u64 = 5_000;
+/// How long an answer is stored for equal calls.
+const STORED_MS: u64 = 6_000;
+/// How long a call waits for others that are sent with it.
+const BATCH_WAIT_MS: u64 = 300;
 
 /// What a run starts.
 #[derive(Debug, Clone, Copy)]
@@ -45,18 +51,12 @@ pub(crate) struct Proxies {
     pub(crate) s3: FaultProxy,
 }
 
-/// A frozen worker that goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Thaw {
-    pub(crate) worker: String,
-    /// When, on the servers' clock in microseconds.
-    pub(crate) at_us: u64,
-}
-
 /// Everything that runs. Dropping it kills the workers.
 pub(crate) struct Rig {
     pub(crate) bed: Bed,
     pub(crate) client: Client,
+    /// The rows of groups.
+    pub(crate) fleet: Fleet,
     pub(crate) servers: Servers,
     pub(crate) proxies: Proxies,
     pub(crate) writes: Arc<Writes>,
@@ -70,8 +70,8 @@ impl Rig {
     pub(crate) async fn start(setup: Setup<'_>) -> anyhow::Result<Self> {
         let servers = Servers::start(setup.seed).await?;
         let bed = Bed::create(true, None).await?;
-        let client = client(&bed).await;
-        let writes = Arc::new(Writes::default());
+        let (client, fleet) = client(&bed).await;
+        let writes = Arc::new(Writes::new(Duration::from_millis(u64::from(setup.lease_ms))));
         let start = servers.ledger().start_of_clock();
         let proxy = |url: &str, n: u64| {
             let (url, writes) = (url.to_owned(), writes.clone());
@@ -93,7 +93,7 @@ impl Rig {
         ];
         let workers = Workers::new(command);
         let (losses, thaws) = (Vec::new(), Vec::new());
-        let mut rig = Self { bed, client, servers, proxies, writes, workers, losses, thaws, limits };
+        let mut rig = Self { bed, client, fleet, servers, proxies, writes, workers, losses, thaws, limits };
         (0..setup.workers).try_for_each(|_| rig.start_worker())?;
         Ok(rig)
     }
@@ -124,15 +124,39 @@ impl Rig {
         };
         let of_server = |server: &Server| {
             let server = *server;
-            Repeats::ALL.map(|repeats| {
-                json!({
+            server.repeats().iter().map(move |repeats| {
+                let repeats = *repeats;
+                let mut tool = json!({
                     "id": tool(server, repeats),
                     "server": server.name(),
                     "name": repeats.name(),
                     "idempotent": repeats != Repeats::Once,
                     "claimless": repeats == Repeats::Claimless,
                     "timeout_ms": ATTEMPT_MS,
-                })
+                });
+                let shared = match server {
+                    Server::Caching => Some(("cache", json!({"ttl_ms": STORED_MS}))),
+                    Server::Batching => {
+                        let batch =
+                            json!({"argument": "call", "max": MOST_IN_BATCH, "wait_ms": BATCH_WAIT_MS});
+                        Some(("batch", batch))
+                    }
+                    Server::Steady
+                    | Server::Slow
+                    | Server::Dead
+                    | Server::Flapping
+                    | Server::Lying
+                    | Server::Limiting
+                    | Server::Resetting
+                    | Server::Forgetful
+                    | Server::Rated
+                    | Server::Narrow
+                    | Server::Tasking => None,
+                };
+                if let (Some((name, value)), Some(tool)) = (shared, tool.as_object_mut()) {
+                    tool.insert(name.to_owned(), value);
+                }
+                tool
             })
         };
         json!({
@@ -144,14 +168,16 @@ impl Rig {
     }
 }
 
-/// The client of senders and auditors, with all queues and the bucket.
-async fn client(bed: &Bed) -> Client {
+/// The client of senders and auditors, with all queues and the bucket, and the table of groups.
+async fn client(bed: &Bed) -> (Client, Fleet) {
     let addresses = &bed.addresses;
     let options = AwsOptions { s3_endpoint: Some(addresses.sqs.clone()), ..aws_options(addresses) };
     let aws = Aws::connect(options).await;
-    Client::new(&aws, &addresses.calls_queue, &Tables::with_prefix("toolfleet"), bed.clock.clone())
+    let tables = Tables::with_prefix("toolfleet");
+    let client = Client::new(&aws, &addresses.calls_queue, &tables, bed.clock.clone())
         .with_priority_queues(Some(&addresses.high_queue), Some(&addresses.low_queue))
-        .with_payload_bucket(&addresses.bucket)
+        .with_payload_bucket(&addresses.bucket);
+    (client, aws.fleet(&tables))
 }
 
 /// The variables of the workers beside those of every load.

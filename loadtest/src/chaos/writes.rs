@@ -4,17 +4,29 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::plan::ID_PREFIX;
+use crate::flow::server::micros;
 
 /// The table of calls, as its name stands in a request.
 const TABLE: &str = "toolfleet-calls";
 /// States as the SDKs write a text.
 const CLAIMED: &str = r#"{"S":"claimed"}"#;
 const DONE: &str = r#"{"S":"done"}"#;
+/// Other states in which no worker has the call.
+const FREE: [&str; 3] = [r#"{"S":"released"}"#, r#"{"S":"waiting_task"}"#, r#"{"S":"pending"}"#];
+
+/// A frozen worker that goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thaw {
+    pub(crate) worker: String,
+    /// When, on the servers' clock in microseconds.
+    pub(crate) at_us: u64,
+}
 
 /// A worker that was killed or frozen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,46 +36,103 @@ pub(crate) struct Loss {
     pub(crate) at_us: u64,
 }
 
+/// A worker's claim of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    worker: String,
+    from_us: u64,
+    /// When it was given back: the call was requeued, or went on as a task.
+    until_us: Option<u64>,
+}
+
 /// The writes of one call's row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RowWrites {
-    /// The workers that claimed it, with the times.
-    claims: Vec<(String, u64)>,
+    claims: Vec<Claim>,
     /// When its end was stored.
     done_us: Option<u64>,
+    /// When the claim that holds was made or extended last.
+    renewed_us: Option<u64>,
+    /// Whether a claim was not extended in time before the next claim or the end.
+    lapsed: bool,
     /// Whether one of its writes failed, or the answer to one was lost.
     failed: bool,
 }
 
 impl RowWrites {
-    /// Whether a write failed, or a worker was lost while it had the call.
+    /// Whether a write failed, a lease ran out, or a worker was lost while it had the call.
     pub(crate) fn is_cut(&self, losses: &[Loss]) -> bool {
         let had = |loss: &Loss| {
-            let claimed = self.claims.iter().any(|(worker, at)| *worker == loss.worker && *at <= loss.at_us);
-            claimed && self.done_us.is_none_or(|done| done >= loss.at_us)
+            let held = |claim: &Claim| {
+                claim.worker == loss.worker
+                    && claim.from_us <= loss.at_us
+                    && claim.until_us.is_none_or(|until| until >= loss.at_us)
+            };
+            self.claims.iter().any(held) && self.done_us.is_none_or(|done| done >= loss.at_us)
         };
-        self.failed || losses.iter().any(had)
+        self.failed || self.lapsed || losses.iter().any(had)
+    }
+
+    /// When it was claimed first; none if that worker was frozen before.
+    pub(crate) fn first_claim_us(&self, thaws: &[Thaw]) -> Option<u64> {
+        let claim = self.claims.first()?;
+        let frozen = thaws.iter().any(|thaw| thaw.worker == claim.worker && thaw.at_us <= claim.from_us);
+        (!frozen).then_some(claim.from_us)
     }
 }
 
 /// The writes of all rows of calls.
 #[derive(Debug, Default)]
-pub(crate) struct Writes(Mutex<HashMap<String, RowWrites>>);
+pub(crate) struct Writes {
+    /// A claim that was not extended for so long has run out, or is about to: workers extend theirs after a third of a lease.
+    lapses_us: u64,
+    rows: Mutex<HashMap<String, RowWrites>>,
+}
+
+/// A request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered<'a> {
+    pub(crate) worker: &'a str,
+    pub(crate) request: &'a [u8],
+    pub(crate) answer: &'a [u8],
+    /// When it was forwarded, and when the answer came.
+    pub(crate) sent_us: u64,
+    pub(crate) now_us: u64,
+}
 
 impl Writes {
+    pub(crate) fn new(lease: Duration) -> Self {
+        Self { lapses_us: micros(lease / 2), rows: Mutex::default() }
+    }
+
     /// Enters the claims in a request of that worker, before it is forwarded.
     pub(crate) fn forwards(&self, worker: &str, request: &[u8], now_us: u64) {
-        self.each(request, |write, row| {
+        self.each(request, |_, write, row| {
             if write.contains(CLAIMED) {
-                row.claims.push((worker.to_owned(), now_us));
+                row.claims.push(Claim { worker: worker.to_owned(), from_us: now_us, until_us: None });
             }
         });
     }
 
-    /// Enters the ends in a request that was answered.
-    pub(crate) fn answered(&self, request: &[u8], now_us: u64) {
-        self.each(request, |write, row| {
-            if write.contains(DONE) {
+    /// Enters the writes of a request that were made: a statement whose condition does not hold writes nothing.
+    pub(crate) fn answered(&self, answered: Answered<'_>) {
+        let Answered { worker, request, answer, sent_us, now_us } = answered;
+        let made = made(answer);
+        self.each(request, |position, write, row| {
+            if !made(position) {
+                return;
+            }
+            let (claims, ends) = (write.contains(CLAIMED), write.contains(DONE));
+            if claims || ends {
+                row.lapsed |= row.renewed_us.is_some_and(|renewed| now_us >= renewed + self.lapses_us);
+                row.renewed_us = (!ends).then_some(sent_us);
+            } else if FREE.iter().any(|state| write.contains(state)) {
+                row.renewed_us = None;
+                for claim in row.claims.iter_mut().filter(|claim| claim.worker == worker) {
+                    claim.until_us.get_or_insert(now_us);
+                }
+            }
+            if ends {
                 row.done_us.get_or_insert(now_us);
             }
         });
@@ -71,7 +140,7 @@ impl Writes {
 
     /// Enters the writes of a request that was not forwarded, or whose answer did not reach the worker.
     pub(crate) fn failed(&self, request: &[u8]) {
-        self.each(request, |_, row| row.failed = true);
+        self.each(request, |_, _, row| row.failed = true);
     }
 
     /// The same for one statement of a batch.
@@ -87,21 +156,44 @@ impl Writes {
     }
 
     fn rows(&self) -> std::sync::MutexGuard<'_, HashMap<String, RowWrites>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn each(&self, request: &[u8], mut enter: impl FnMut(&str, &mut RowWrites)) {
+    /// Each write of a call's row in the request, with its position in the batch.
+    fn each(&self, request: &[u8], mut enter: impl FnMut(usize, &str, &mut RowWrites)) {
         let Ok(text) = std::str::from_utf8(request) else { return };
         let mut rows = self.rows();
-        let mut one = |write: &str| {
+        let mut one = |position: usize, write: &str| {
             if let Some(call) = call_of(write) {
-                enter(write, rows.entry(call.to_owned()).or_default());
+                enter(position, write, rows.entry(call.to_owned()).or_default());
             }
         };
         match serde_json::from_str::<Batch<'_>>(text) {
-            Ok(batch) => batch.statements.iter().for_each(|write| one(write.get())),
-            Err(_) => one(text),
+            Ok(batch) => (0..).zip(&batch.statements).for_each(|(n, write)| one(n, write.get())),
+            Err(_) => one(0, text),
         }
+    }
+}
+
+/// Whether the write at a position was made, as the answer says.
+fn made(answer: &[u8]) -> impl Fn(usize) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "Responses", default)]
+        responses: Vec<Response>,
+        #[serde(rename = "__type")]
+        error: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Response {
+        #[serde(rename = "Error")]
+        error: Option<serde::de::IgnoredAny>,
+    }
+    let answer = serde_json::from_slice::<Answer>(answer).ok();
+    move |position| {
+        let Some(answer) = &answer else { return false };
+        let refused = answer.responses.get(position).is_some_and(|response| response.error.is_some());
+        answer.error.is_none() && !refused
     }
 }
 
@@ -124,6 +216,8 @@ pub(crate) struct Batch<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const BATCH: &str = r#"{"Statements":[
@@ -131,20 +225,38 @@ mod tests {
         {"Statement":"UPDATE \"toolfleet-calls\"","Parameters":[{"S":"done"},{"S":"acme#chaos-1-8"}]},
         {"Statement":"INSERT INTO \"toolfleet-history\"","Parameters":[{"S":"10:00#chaos-1-9#call"},{"S":"done"}]}]}"#;
 
+    /// Answers a request of the worker `w` after a microsecond, with an error for those statements.
+    fn answer(writes: &Writes, worker: &str, request: &str, now_us: u64, refused: &[usize]) {
+        let response =
+            |n: usize| if refused.contains(&n) { json!({"Error": {"Code": "x"}}) } else { json!({}) };
+        let answer = json!({"Responses": (0..3).map(response).collect::<Vec<_>>()}).to_string();
+        let (request, answer) = (request.as_bytes(), answer.as_bytes());
+        writes.answered(Answered { worker, request, answer, sent_us: now_us - 1, now_us });
+    }
+
+    fn writes() -> Writes {
+        Writes::new(Duration::from_millis(1))
+    }
+
     fn loss(worker: &str, at_us: u64) -> Loss {
         Loss { worker: worker.into(), at_us }
     }
 
     #[test]
     fn a_call_is_cut_if_its_worker_was_lost_before_its_end() {
-        let writes = Writes::default();
+        let writes = writes();
         writes.forwards("w", BATCH.as_bytes(), 10);
-        writes.answered(BATCH.as_bytes(), 11);
+        answer(&writes, "w", BATCH, 11, &[]);
         let done = BATCH.replace("claimed", "done");
-        writes.answered(done.as_bytes(), 30);
+        // The first end is refused: another claim was made before.
+        answer(&writes, "w", &done, 15, &[0]);
+        answer(&writes, "w", &done, 30, &[]);
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
-        assert_eq!((row.claims.as_slice(), row.done_us), (&[("w".to_owned(), 10)][..], Some(30)));
+        let claim = Claim { worker: "w".to_owned(), from_us: 10, until_us: None };
+        assert_eq!((row.claims.as_slice(), row.done_us), (&[claim][..], Some(30)));
+        let thaw = |at_us| Thaw { worker: "w".to_owned(), at_us };
+        assert_eq!((row.first_claim_us(&[thaw(11)]), row.first_claim_us(&[thaw(9)])), (Some(10), None));
         assert!(row.is_cut(&[loss("w", 20)]));
         assert!(!row.is_cut(&[loss("w", 9), loss("w", 31), loss("other", 20)]));
         assert!(!rows["chaos-1-8"].is_cut(&[loss("w", 20)]));
@@ -152,8 +264,37 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_goes_on_as_a_task_is_not_cut_by_the_loss_of_its_worker() {
+        let writes = writes();
+        writes.forwards("w", BATCH.as_bytes(), 10);
+        let parked = BATCH.replace("claimed", "waiting_task");
+        answer(&writes, "w", &parked, 12, &[0]);
+        answer(&writes, "w", &parked, 15, &[]);
+        let rows = writes.take();
+        let row = &rows["chaos-1-7"];
+        assert!(row.is_cut(&[loss("w", 13)]) && !row.is_cut(&[loss("w", 20)]));
+    }
+
+    #[test]
+    fn a_call_is_cut_if_its_claim_was_not_extended_in_time() {
+        // Half a lease is 500 microseconds.
+        let cut = |extended: &[u64], ended: u64| {
+            let writes = writes();
+            extended.iter().for_each(|at_us| answer(&writes, "w", BATCH, *at_us, &[]));
+            answer(&writes, "other", &BATCH.replace("claimed", "done"), ended, &[]);
+            writes.take()["chaos-1-7"].is_cut(&[])
+        };
+        assert!(!cut(&[10, 400], 800) && cut(&[10, 400], 900) && cut(&[10, 600], 700));
+        let writes = writes();
+        answer(&writes, "w", BATCH, 10, &[]);
+        answer(&writes, "w", &BATCH.replace("claimed", "released"), 20, &[]);
+        answer(&writes, "w", BATCH, 9_000, &[]);
+        assert!(!writes.take()["chaos-1-7"].is_cut(&[]), "nobody held it meanwhile");
+    }
+
+    #[test]
     fn a_failed_write_cuts_its_call_and_no_other() {
-        let writes = Writes::default();
+        let writes = writes();
         let batch: Batch<'_> = serde_json::from_str(BATCH).unwrap();
         writes.statement_failed(batch.statements[0].get());
         writes.forwards("w", BATCH.as_bytes(), 10);

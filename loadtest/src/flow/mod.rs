@@ -10,7 +10,7 @@ pub mod counts;
 mod dead_server;
 mod freed_permits;
 mod group_cost;
-mod groups;
+pub(crate) mod groups;
 pub(crate) mod idle;
 mod kill;
 mod limit;

@@ -4,7 +4,7 @@
 //! groups are cancelled. The rows are read all the time, so that a decision that changes is seen.
 
 mod plan;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::time::Duration;
 

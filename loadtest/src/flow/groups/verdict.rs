@@ -117,24 +117,29 @@ fn wrong_with(group: &PlannedGroup, row: &GroupRow, seen: &Seen) -> Vec<String> 
 /// Why the result cannot be, if it cannot.
 fn unexplained(group: &PlannedGroup, row: &GroupRow, decision: Decision) -> Option<String> {
     let Decision { result, at, succeeded, failed, .. } = decision;
-    let (size, all_ended) = (group.size, succeeded + failed == group.size);
     let explained = match result {
         GroupResult::Cancelled => group.cancelled,
-        GroupResult::Incomplete => group.lacks_a_member() && at >= row.terms.deadline && !all_ended,
-        GroupResult::Succeeded | GroupResult::Failed => {
-            let good = result == GroupResult::Succeeded;
-            match group.policy {
-                Policy::All => all_ended && good == (succeeded == size),
-                Policy::Any => succeeded + failed > 0 && good == (succeeded > 0),
-                Policy::FirstSuccess => (succeeded > 0 || all_ended) && good == (succeeded > 0),
-                Policy::Tolerate(tolerance) => {
-                    let too_many = failed > tolerance.of(size);
-                    (too_many || all_ended) && good != too_many
-                }
-            }
+        GroupResult::Incomplete => {
+            group.lacks_a_member() && at >= row.terms.deadline && succeeded + failed < group.size
         }
+        GroupResult::Succeeded | GroupResult::Failed => by_policy(group.policy, group.size, decision),
     };
     (!explained).then(|| format!("its members do not explain {decision:?}"))
+}
+
+/// Whether the policy decides so, with that many members that had ended.
+pub(crate) fn by_policy(policy: Policy, size: u32, decision: Decision) -> bool {
+    let Decision { result, succeeded, failed, .. } = decision;
+    let (good, all_ended) = (result == GroupResult::Succeeded, succeeded + failed == size);
+    match policy {
+        Policy::All => all_ended && good == (succeeded == size),
+        Policy::Any => succeeded + failed > 0 && good == (succeeded > 0),
+        Policy::FirstSuccess => (succeeded > 0 || all_ended) && good == (succeeded > 0),
+        Policy::Tolerate(tolerance) => {
+            let too_many = failed > tolerance.of(size);
+            (too_many || all_ended) && good != too_many
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,132 @@
+//! The faults of a chaos run: which kinds there are, how often they come, and how long they last.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::Shape;
+
+/// No fault begins before.
+pub(super) const CALM: Duration = Duration::from_secs(2);
+
+/// A kind of fault, or of an operator's intervention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// A worker gets SIGKILL; another is started a little later.
+    Kill,
+    /// A worker gets SIGTERM; another is started.
+    Term,
+    /// A worker gets SIGSTOP until its leases have expired, then SIGCONT.
+    Freeze,
+    /// Queues, tables and bucket get SIGKILL and are started again with their data.
+    Endpoints,
+    /// DynamoDB throttles statements and requests.
+    Throttled,
+    /// DynamoDB answers 500.
+    Failing,
+    /// DynamoDB does what is asked, and its answers are lost.
+    AnswersLost,
+    /// SQS answers 500, or loses its answers.
+    QueueFailing,
+    /// The bucket cannot be reached.
+    BucketAway,
+    /// The server with sessions forgets them.
+    SessionsLost,
+    /// An operator pauses a server.
+    PauseServer,
+    /// An operator pauses a tenant.
+    PauseTenant,
+}
+
+impl Fault {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Kill,
+        Self::Term,
+        Self::Freeze,
+        Self::Endpoints,
+        Self::Throttled,
+        Self::Failing,
+        Self::AnswersLost,
+        Self::QueueFailing,
+        Self::BucketAway,
+        Self::SessionsLost,
+        Self::PauseServer,
+        Self::PauseTenant,
+    ];
+
+    /// Its name in a report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "workers killed with -9",
+            Self::Term => "workers told to leave (SIGTERM)",
+            Self::Freeze => "workers frozen past their leases (SIGSTOP, SIGCONT)",
+            Self::Endpoints => "restarts of queues, tables and bucket (-9)",
+            Self::Throttled => "periods in which DynamoDB throttles",
+            Self::Failing => "periods in which DynamoDB fails",
+            Self::AnswersLost => "periods in which DynamoDB's answers are lost",
+            Self::QueueFailing => "periods in which SQS fails",
+            Self::BucketAway => "periods without S3",
+            Self::SessionsLost => "times that a server lost all sessions",
+            Self::PauseServer => "pauses of a server",
+            Self::PauseTenant => "pauses of a tenant",
+        }
+    }
+
+    /// How many come in ten minutes; at least one comes in any run.
+    const fn in_ten_minutes(self) -> u64 {
+        match self {
+            Self::Kill => 60,
+            Self::SessionsLost => 40,
+            Self::Term | Self::Throttled | Self::AnswersLost => 20,
+            Self::Freeze | Self::Failing | Self::QueueFailing | Self::BucketAway => 12,
+            Self::Endpoints | Self::PauseServer | Self::PauseTenant => 8,
+        }
+    }
+
+    /// The shortest and the longest, in milliseconds. Of a frozen worker it is the time beyond lease and skew.
+    const fn lengths(self) -> (u64, u64) {
+        match self {
+            Self::Kill => (0, 1_000),
+            Self::Term | Self::SessionsLost => (0, 1),
+            Self::Freeze => (500, 3_000),
+            Self::Endpoints => (500, 2_000),
+            Self::Throttled | Self::AnswersLost => (2_000, 5_000),
+            Self::Failing | Self::QueueFailing => (1_000, 3_000),
+            Self::BucketAway => (2_000, 4_000),
+            Self::PauseServer | Self::PauseTenant => (3_000, 6_000),
+        }
+    }
+}
+
+/// A fault of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// When it begins, after the start.
+    pub at: Duration,
+    /// Its kind.
+    pub fault: Fault,
+    /// How long it lasts.
+    pub length: Duration,
+    /// Which worker, server or tenant: taken modulo their number.
+    pub pick: usize,
+}
+
+/// The faults of one kind: one in each of as many equal parts of the run, so that two of a kind never overlap.
+pub(super) fn events(fault: Fault, shape: Shape, rng: &mut Rng) -> Vec<Event> {
+    let length_ms = u64::try_from(shape.length.saturating_sub(CALM).as_millis()).unwrap_or(u64::MAX);
+    let count = (fault.in_ten_minutes() * length_ms / 600_000).max(1);
+    let part_ms = length_ms / count;
+    let (shortest, longest) = fault.lengths();
+    let event = |n: u64| {
+        let lasts_ms = rng.u64(shortest..=longest).min(part_ms);
+        let begins_ms = n * part_ms + rng.u64(..=part_ms - lasts_ms);
+        Event {
+            at: CALM + Duration::from_millis(begins_ms),
+            fault,
+            length: Duration::from_millis(lasts_ms),
+            pick: rng.usize(..1_000_000),
+        }
+    };
+    (0..count).map(event).collect()
+}

@@ -1,0 +1,208 @@
+//! Plants a violation of a chosen kind into evidence, to show that the accounting finds it.
+
+use std::collections::HashSet;
+
+use toolfleet_core::audit::AuditKind;
+use toolfleet_core::group::{Decision, GroupResult};
+use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
+
+use super::account::Kind;
+use super::evidence::{CallSeen, Ended, Evidence, GroupSeen, Open, SharedRequest, Start};
+use super::plan::MOST_IN_BATCH;
+
+/// Changes the evidence so that a rule of that kind is broken; false if the run has no call to break it with.
+pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
+    match kind {
+        Kind::Stranger => evidence.strangers.push("a-stranger".to_owned()),
+        Kind::MessagesLeft => evidence.messages_left += 1,
+        Kind::DeadLetters => evidence.dead_letters += 1,
+        Kind::BadExit => evidence.bad_exits.push("worker planted exited with signal: 6".to_owned()),
+        Kind::NotInjected => drop(evidence.injected.insert("planted", 0)),
+        Kind::OverRateByTurn | Kind::StartWithoutTurn | Kind::OverRate => plant_start(kind, evidence),
+        Kind::OverConcurrency => {
+            let at_us = evidence.narrow.requests.first().map_or(0, |open| open.from_us);
+            let open = Open { from_us: at_us, to_us: at_us + 1, after_freeze: false };
+            evidence.narrow.requests.extend(std::iter::repeat_n(open, evidence.narrow.limit + 1));
+        }
+        Kind::SharedAcross | Kind::StoredAndRan | Kind::StaleStart => return plant_pair(kind, evidence),
+        Kind::MixedBatch => {
+            let Some(call) = plain_call(evidence) else { return false };
+            let calls = vec![call.id.clone(); MOST_IN_BATCH + 1];
+            evidence.shared.push(SharedRequest { server: call.server, calls });
+        }
+        Kind::GroupUndecided
+        | Kind::DecisionChanged
+        | Kind::DecisionUnexplained
+        | Kind::MemberMiscounted
+        | Kind::GroupNoticeLost
+        | Kind::WrongGroupNotice => {
+            let Some(group) = evidence.groups.iter_mut().find(|group| is_whole(group)) else { return false };
+            plant_group(kind, group);
+        }
+        Kind::Lost
+        | Kind::StartedEarly
+        | Kind::ReplacedByNone
+        | Kind::ForeignAnswer
+        | Kind::TaskLeft
+        | Kind::EndedWithoutDecision
+        | Kind::UnsafeRepeat
+        | Kind::UnknownNotCut
+        | Kind::RanAfterAll
+        | Kind::NeverRan
+        | Kind::WrongAnswer
+        | Kind::MissingAudit
+        | Kind::ExtraAudit
+        | Kind::WrongAudit
+        | Kind::LateAnswer
+        | Kind::UnexpectedAudit
+        | Kind::NoticeLost
+        | Kind::WrongNotice => {
+            let Some(id) = plain_call(evidence).map(|call| call.id.clone()) else { return false };
+            evidence.calls.iter_mut().filter(|call| call.id == id).for_each(|call| plant_call(kind, call));
+        }
+    }
+    true
+}
+
+/// A plain call that is in no group.
+fn plain_call(evidence: &Evidence) -> Option<&CallSeen> {
+    let members: HashSet<_> = evidence.groups.iter().flat_map(|group| &group.members).collect();
+    evidence.calls.iter().find(|call| is_plain(call) && !members.contains(&call.id))
+}
+
+/// Whether a group is decided, and everything about it was seen.
+fn is_whole(group: &GroupSeen) -> bool {
+    group.decision.is_some() && group.first == group.decision && !group.notices.is_empty()
+}
+
+/// Whether a call is not safe to repeat, ran once, succeeded and has its notice: any change of it breaks a rule.
+fn is_plain(call: &CallSeen) -> bool {
+    let succeeded = call.ended.is_some_and(|ended| ended.kind == OutcomeKind::Succeeded);
+    let whole = !call.safe && !call.answer_cut() && call.executions == 1 && call.notice;
+    succeeded && whole && !call.notices.is_empty()
+}
+
+fn plant_start(kind: Kind, evidence: &mut Evidence) {
+    let rated = &mut evidence.rated;
+    let last =
+        rated.starts.last().map_or(0, |start| start.at_us).max(rated.turns.last().copied().unwrap_or(0));
+    // A second later, so that what was seen does not matter.
+    let at_us = last + 2_000_000;
+    if kind == Kind::OverRateByTurn {
+        rated.turns.extend(std::iter::repeat_n(at_us, rated.limit + 1));
+    } else if kind == Kind::StartWithoutTurn {
+        rated.starts.push(Start { at_us, delay_us: None });
+    } else {
+        let start = Start { at_us, delay_us: Some(1_000) };
+        rated.starts.extend(std::iter::repeat_n(start, rated.limit + 1));
+    }
+}
+
+/// Plants into a plain call and another one that succeeded.
+fn plant_pair(kind: Kind, evidence: &mut Evidence) -> bool {
+    let Some((id, tenant)) = plain_call(evidence).map(|call| (call.id.clone(), call.tenant)) else {
+        return false;
+    };
+    let succeeded = |call: &&mut CallSeen| call.ended.is_some_and(|end| end.kind == OutcomeKind::Succeeded);
+    let other = evidence.calls.iter_mut().filter(succeeded).find(|call| call.id != id);
+    let Some(other) = other else { return false };
+    let question = |of: &str| Some(format!("planted {of}"));
+    *other = CallSeen {
+        tenant,
+        question: question("question"),
+        answer_of: Some(usize::MAX),
+        cached_from: None,
+        supersede: Some("planted".to_owned()),
+        enqueued_ms: Some(1),
+        not_before_us: None,
+        first_request_us: Some(0),
+        ..other.clone()
+    };
+    let from = other.id.clone();
+    for call in evidence.calls.iter_mut().filter(|call| call.id == id) {
+        if kind == Kind::StaleStart {
+            (call.supersede, call.enqueued_ms) = (Some("planted".to_owned()), Some(0));
+            call.claimed_us = Some(u64::MAX);
+        } else {
+            call.answer_of = Some(usize::MAX);
+            let stored = kind == Kind::StoredAndRan;
+            call.question = question(if stored { "question" } else { "other" });
+            call.cached_from = stored.then(|| from.clone());
+        }
+    }
+    true
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are not about a group")]
+fn plant_group(kind: Kind, group: &mut GroupSeen) {
+    match kind {
+        Kind::GroupUndecided => group.decision = None,
+        Kind::GroupNoticeLost => group.notices.clear(),
+        Kind::MemberMiscounted => {
+            group.ok.insert(group.size);
+        }
+        Kind::DecisionChanged => {
+            group.first = group.first.map(|first| Decision { failed: first.failed + 1, ..first })
+        }
+        Kind::WrongGroupNotice => group.notices.iter_mut().for_each(|notice| notice.failed += 1),
+        Kind::DecisionUnexplained => {
+            // Its caller did not cancel it.
+            let result = GroupResult::Cancelled;
+            group.cancelled = false;
+            group.decision = group.decision.map(|decision| Decision { result, ..decision });
+            group.first = group.decision;
+            group.notices.iter_mut().for_each(|notice| notice.result = result);
+        }
+        _ => {}
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are not about one call")]
+fn plant_call(kind: Kind, call: &mut CallSeen) {
+    let mut ends_as = |kind, code: Option<Code>, may_have_run| {
+        let code = code.map(Code::as_str);
+        call.ended = Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false });
+        call.audits = vec![kind];
+        call.notices = vec![kind];
+    };
+    match kind {
+        Kind::UnknownNotCut => ends_as(OutcomeKind::OutcomeUnknown, None, MayHaveRun::Unknown),
+        Kind::RanAfterAll => ends_as(OutcomeKind::Failed, None, MayHaveRun::No),
+        Kind::ReplacedByNone => {
+            ends_as(OutcomeKind::Cancelled, Some(Code::Superseded), MayHaveRun::No);
+            call.executions = 0;
+        }
+        Kind::EndedWithoutDecision => {
+            ends_as(OutcomeKind::Cancelled, Some(Code::GroupDecided), MayHaveRun::No);
+            call.executions = 0;
+        }
+        Kind::StartedEarly => {
+            call.first_request_us = Some(0);
+            call.not_before_us = Some(u64::MAX);
+        }
+        Kind::ForeignAnswer => {
+            call.cached_from = Some("nobody".to_owned());
+            call.executions = 0;
+        }
+        Kind::TaskLeft => call.tasks_left = 1,
+        Kind::Lost => call.ended = None,
+        Kind::UnsafeRepeat => call.executions = 2,
+        Kind::NeverRan => call.executions = 0,
+        Kind::WrongAnswer => {
+            if let Some(ended) = &mut call.ended {
+                ended.own_answer = false;
+            }
+        }
+        Kind::MissingAudit => call.audits.clear(),
+        Kind::ExtraAudit => call.audits.push(OutcomeKind::Succeeded),
+        Kind::WrongAudit => call.audits = vec![OutcomeKind::Failed],
+        Kind::LateAnswer => call.other_audits.push(AuditKind::LateAnswer),
+        Kind::UnexpectedAudit => call.other_audits.push(AuditKind::IdempotencyMismatch),
+        Kind::NoticeLost => call.notices.clear(),
+        Kind::WrongNotice => call.notices.push(OutcomeKind::Failed),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
