@@ -73,6 +73,10 @@ groups: build
 interop:
     bash infra/interop/run.sh
 
+# Public MCP servers of npm and PyPI, listed and called through a fleet.
+public:
+    bash infra/interop/public.sh
+
 # The examples of docs/examples (run `just interop` once before: it makes the Python environment).
 examples: build
     cargo build -p toolfleet-client --examples --locked

@@ -126,7 +126,6 @@ impl Fault {
             | Self::AttemptTimeout { .. }
             | Self::InvalidAnswer { .. } => Blame::Server,
             Self::ServerStatus { status, .. } if may_pass(*status) => Blame::Server,
-            Self::RpcAmbiguous { code: -32_603, .. } => Blame::Server,
             Self::Rpc { .. }
             | Self::RpcAmbiguous { .. }
             | Self::ServerStatus { .. }

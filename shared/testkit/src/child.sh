@@ -5,7 +5,7 @@
 #           muted-by-discover (answers nothing after it), mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
 #   starts: chatty (seven lines on stderr, first of all), crash-at-start (exit 3), crash-at-start-while-broken (the same while there is FOLDER/broken), never-reads
 #   calls:  works (for a moment), crash, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
-#           latin1, surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, chatty-hang (seven lines on stderr before), hang-once, stops-reading, reorder (answers the second of two calls
+#           latin1, nan (what JSON does not know), surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, chatty-hang (seven lines on stderr before), hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
 folder=$1
@@ -42,6 +42,7 @@ call() {
     is latin1 && { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"caf\351"}]}}\n' "$id"; return; }
     is surrogate && { printf '%s\n' "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"isError\":true,\"content\":[{\"type\":\"text\",\"text\":\"no \\ud83d\"}]}}"; return; }
     is batch && { say "[{\"jsonrpc\":\"2.0\",\"id\":77777,\"result\":{}},{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[]}}]"; return; }
+    is nan && { say "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[],\"structuredContent\":{\"x\":NaN}}}"; return; }
     is twice && { text "$id" once; text "$id" again; return; }
     is wrong-id && { text 999999999 wrong; return; }
     is no-id && { say '{"jsonrpc":"2.0","result":{"content":[]}}'; return; }

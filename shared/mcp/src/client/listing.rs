@@ -3,6 +3,7 @@
 //! **Invariant:** entries keep their bytes and their order; `nextCursor` says where a bounded listing goes on.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -88,25 +89,32 @@ impl McpClient {
     /// keeps a `nextCursor` to go on from. So it does where further pages take more than half of the call's time, and where a cursor comes back.
     pub async fn list(&self, call: ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
         let begun = Instant::now();
-        let mut listed = Box::pin(self.0.listed(&call, cursor));
+        // Before the server speaks, no page can have been asked for.
+        let speaks = AtomicBool::new(false);
+        let mut listed = Box::pin(self.0.listed(&call, cursor, &speaks));
         match timeout_at(call.deadline, &mut listed).await {
             Ok(Ok(answer)) => answer.without_echo(call.endpoint).await,
             Ok(Err(fault)) => Err(call.without_echo(fault)),
             Err(_) => {
                 let standing = self.0.standing(call.endpoint, call.conversation);
-                let fault =
-                    if begun >= call.deadline { out_of_time(&standing) } else { timed_out(begun, standing) };
-                Err(call.without_echo(fault))
+                let sent = speaks.load(Ordering::Relaxed);
+                Err(call.without_echo(if sent { timed_out(begun, standing) } else { out_of_time(&standing) }))
             }
         }
     }
 }
 
 impl Shared {
-    async fn listed(&self, call: &ToolCall<'_>, cursor: Option<&str>) -> Result<Answer, Fault> {
+    async fn listed(
+        &self,
+        call: &ToolCall<'_>,
+        cursor: Option<&str>,
+        speaks: &AtomicBool,
+    ) -> Result<Answer, Fault> {
         let (begun, mut taken) = (Instant::now(), Taken { headers: true, ..Taken::default() });
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            speaks.store(true, Ordering::Relaxed);
             let trouble = match self.merged(call, tongue.connection(), cursor).await {
                 Ok(result) => return answer(result, tongue).await,
                 Err(trouble) if trouble.is_no_such_method() => {

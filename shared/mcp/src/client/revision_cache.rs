@@ -13,6 +13,7 @@ use toolfleet_core::ids::ServerId;
 
 use crate::endpoint::Endpoint;
 use crate::protocol::revision::ProtocolRevision;
+use crate::protocol::wire::MODERN;
 use crate::transport::discovery::Learned;
 
 /// Servers remembered at once.
@@ -52,6 +53,9 @@ impl RevisionCache {
         let Learned { era, answered } = Box::pin(ask()).await?;
         let ttl = if answered { self.ttl } else { self.ttl.min(ASSUMED_TTL) };
         *known = Some((era, after(ttl)));
+        if era == ProtocolRevision::Modern {
+            tracing::debug!(server = %endpoint.server, version = MODERN, "a server speaks");
+        }
         Ok(era)
     }
 

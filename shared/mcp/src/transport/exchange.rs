@@ -256,6 +256,7 @@ impl Exchange {
         if !response.status().is_success() {
             return Err(RequestError::of_response(response, 0).await);
         }
+        tracing::debug!(server = %endpoint.server, version, "a server speaks");
         Ok(session)
     }
 }

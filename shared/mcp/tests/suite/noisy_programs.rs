@@ -55,6 +55,19 @@ async fn an_answer_too_long_for_its_call_fails_that_call_alone() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_json_ends_its_call_at_once() {
+    let (client, script) = (client(), ScriptedProgram::new(&["nan"]));
+    let endpoint = endpoint(&script);
+    for _ in 0..2 {
+        let fault = call(&client, &endpoint).await.unwrap_err();
+        assert!(matches!(fault, Fault::InvalidAnswer { .. }), "{fault:?}");
+        assert!(fault.to_string().contains("cannot be read"), "{fault}");
+    }
+    assert_eq!(script.count("start"), 1);
+    client.close().await;
+}
+
+#[tokio::test]
 async fn an_answer_to_nobody_leaves_the_call_waiting_for_its_own() {
     for foreign in ["wrong-id", "no-id"] {
         let (client, script) = (client(), ScriptedProgram::new(&[foreign]));

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_core::outcome::MayHaveRun;
-use toolfleet_mcp::{Fault, NotSentCause, Program};
+use toolfleet_core::request::Operation;
+use toolfleet_mcp::{Fault, NotSentCause, Program, ToolCall};
 use toolfleet_testkit::ScriptedProgram;
 
 use crate::programs::{call, call_until, client, endpoint, endpoint_of, program_of};
-use crate::support::{later, soon};
+use crate::support::{later, raw, soon};
 
 #[tokio::test]
 async fn a_program_spoilt_by_discover_is_started_afresh_with_initialize() {
@@ -108,5 +109,17 @@ async fn a_start_has_the_time_that_its_registration_gives() {
     assert!(fault.to_string().contains("was not up within 300ms"), "{fault}");
     let fault = call_until(&client, &quick, None, soon()).await.unwrap_err();
     assert_eq!(fault.may_have_run(), MayHaveRun::No, "{fault}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_listing_whose_program_never_started_was_not_sent() {
+    let (client, script) = (client(), ScriptedProgram::new(&["slow"]));
+    let endpoint = endpoint(&script);
+    let (arguments, until) = (raw("{}"), Instant::now() + Duration::from_secs(1));
+    let call = ToolCall::new(&endpoint, "", &arguments, until);
+    let call = ToolCall { operation: Operation::ToolsList, ..call };
+    let fault = client.list(call, None).await.unwrap_err();
+    assert!(matches!(fault, Fault::NotSent { cause: NotSentCause::Time, .. }), "{fault:?}");
     client.close().await;
 }

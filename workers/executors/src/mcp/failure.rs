@@ -31,7 +31,6 @@ const fn evidence(fault: &Fault) -> Evidence {
         }
         Fault::ServerStatus { status: 429, .. } => Evidence::Paused(None),
         Fault::ServerStatus { status: 500.., .. }
-        | Fault::RpcAmbiguous { code: -32_603, .. }
         | Fault::SessionLost
         | Fault::AnswerLost { .. }
         | Fault::InvalidAnswer { .. } => Evidence::AnswerFailed,
@@ -40,6 +39,7 @@ const fn evidence(fault: &Fault) -> Evidence {
         | Fault::VersionUnsupported { .. }
         | Fault::WrongTransport { .. }
         | Fault::Rpc { .. }
+        // Also -32603: in many SDKs it is the answer of a tool that threw an error, for example because of its arguments.
         | Fault::RpcAmbiguous { .. }
         | Fault::ServerStatus { .. }
         | Fault::ClientStatus { .. }
@@ -106,6 +106,7 @@ const fn held(fault: &Fault) -> HeldReason {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::failure::Blame;
     use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
     use toolfleet_core::retry::{AttemptState, Next, after};
     use toolfleet_core::time::Timestamp;
@@ -142,6 +143,17 @@ mod tests {
             };
             assert_eq!(outcome.kind, OutcomeKind::OutcomeUnknown, "{fault}");
         }
+    }
+
+    #[test]
+    fn a_tool_that_threw_an_error_says_nothing_against_its_server() {
+        for code in [-32_603, -32_000, 42] {
+            let fault = Fault::RpcAmbiguous { code, message: "no such file".into() };
+            assert_eq!(failure_of(&fault).evidence, Evidence::Reached);
+            assert_eq!(fault.blame(), Blame::Request);
+        }
+        let failed = Fault::ServerStatus { status: 500, detail: String::new(), retry_after_ms: None };
+        assert_eq!((failure_of(&failed).evidence, failed.blame()), (Evidence::AnswerFailed, Blame::Server));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{MockFault, ProtocolRevision};
+use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
 
 use crate::credentials::store;
 use crate::rig::{Rig, SENDER, limits, request};
@@ -14,7 +14,7 @@ async fn results_are_stored_byte_for_byte_in_both_generations() {
     for era in [ProtocolRevision::Modern, ProtocolRevision::Legacy] {
         let rig = Rig::with(era).await;
         let raw = r#"{"content":[{"type":"text","text":"é\u00e9"},{"type":"hologram","x":1.0}],"structuredContent":{"b":2,"a":1e2}}"#;
-        rig.mcp.tool("safe", move |_| toolfleet_testkit::ToolAnswer::Raw(raw.to_owned()));
+        rig.mcp.tool("safe", move |_| ToolAnswer::Raw(raw.to_owned()));
         rig.send(request("c1", "safe").to_string()).await;
         rig.settle().await;
         let seen = rig.outcome("c1").await;
@@ -37,6 +37,21 @@ async fn a_tool_error_is_the_tools_answer_and_is_never_retried() {
     assert_eq!(seen.message, "no such customer");
     assert!(seen.content.unwrap().contains("isError"));
     assert_eq!(rig.mcp.executions("safe"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_that_throw_errors_do_not_close_their_server_to_others() {
+    let rig = Rig::new().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    rig.mcp.tool("unsafe", |_| ToolAnswer::Error { code: -32603, message: "no such file".to_owned() });
+    for n in 0..12 {
+        rig.send(request(&format!("wrong-{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+    }
+    assert_eq!(rig.mcp.executions("unsafe"), 12, "none was held");
+    rig.send(request("right", "safe").to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("right").await.kind, OutcomeKind::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

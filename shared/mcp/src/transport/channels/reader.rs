@@ -49,7 +49,7 @@ impl Channel {
     pub(crate) fn take_message(&self, message: &str) {
         let frame = match Frame::read(message) {
             Ok(frame) => frame,
-            Err(_) => return self.stray(message),
+            Err(reason) => return self.take_unreadable(message, &reason),
         };
         if !frame.is_answer() {
             return self.take_word(frame);
@@ -62,6 +62,16 @@ impl Channel {
                 None => self.stray(message),
             },
             None => self.stray(message),
+        }
+    }
+
+    /// Takes what is no JSON, such as `NaN` in a result: where its id can be read all the same, no other answer will come.
+    fn take_unreadable(&self, message: &str, reason: &str) {
+        let of = Beginning::of(message.as_bytes());
+        let detail = || self.scrubbed(format!("the answer cannot be read: {reason}"));
+        let id = of.id.filter(|_| !of.is_own_word);
+        if !id.is_some_and(|id| self.answer(id, Err(Fault::InvalidAnswer { detail: detail() }.into()))) {
+            self.stray(message);
         }
     }
 

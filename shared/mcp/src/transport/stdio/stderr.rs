@@ -3,7 +3,10 @@
 //! A program that several conversations share may write one caller's data there. Lines from before the handshake are visible to all; a
 //! later line is visible to the caller whose request was the only pending one. A program of one conversation shows all lines to it.
 //!
-//! **Invariant:** at most [`KEPT`] lines are kept, each of them sanitised and short.
+//! A program that cannot start often says why first, and then prints its usage: the first line of its start that tells of an error is kept
+//! beside the last ones.
+//!
+//! **Invariant:** at most [`KEPT`] lines and one more are kept, each of them sanitised and short.
 
 use std::collections::VecDeque;
 
@@ -17,18 +20,25 @@ type Of = Option<Option<u64>>;
 #[derive(Debug)]
 pub(crate) struct Tail {
     lines: VecDeque<(String, Of)>,
+    /// The first error before the handshake, once it is none of the last lines.
+    first_error: Option<String>,
     one_conversation: bool,
 }
 
 impl Tail {
     /// Of a program that one conversation has for itself, or not.
     pub(crate) const fn of(one_conversation: bool) -> Self {
-        Self { lines: VecDeque::new(), one_conversation }
+        Self { lines: VecDeque::new(), first_error: None, one_conversation }
     }
 
     pub(crate) fn push(&mut self, line: String, of: Of) {
-        if self.lines.len() >= KEPT {
-            self.lines.pop_front();
+        if self.lines.len() >= KEPT
+            && let Some((oldest, of)) = self.lines.pop_front()
+            && of.is_none()
+            && self.first_error.is_none()
+            && tells_of_an_error(&oldest)
+        {
+            self.first_error = Some(oldest);
         }
         self.lines.push_back((line, of));
     }
@@ -42,12 +52,22 @@ impl Tail {
         };
         let lines: Vec<_> =
             self.lines.iter().filter(|(_, of)| may_read(of)).map(|(line, _)| format!("`{line}`")).collect();
-        match lines.len() {
+        let last = match lines.len() {
             0 => String::new(),
             1 => format!("the last line of its stderr is {}", lines.concat()),
             n => format!("the last {n} lines of its stderr are {}", lines.join(", ")),
+        };
+        let starting = self.lines.iter().all(|(_, of)| of.is_none());
+        match &self.first_error {
+            Some(error) if starting => format!("its stderr begins with the error `{error}`; {last}"),
+            Some(_) | None => last,
         }
     }
+}
+
+fn tells_of_an_error(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["error", "fatal", "panic"].iter().any(|word| line.contains(word))
 }
 
 #[cfg(test)]
@@ -69,6 +89,28 @@ mod tests {
             assert_eq!(tail(false).said_to(other), "the last line of its stderr is `starting`");
         }
         assert!(tail(true).said_to(None).contains("`starting`, `of 1`, `of nobody`"));
+    }
+
+    #[test]
+    fn the_first_error_of_a_start_is_shown_before_a_long_usage() {
+        let mut tail = Tail::of(false);
+        for line in ["reading settings", "Error: no cluster is configured", "Usage:", "  --one", "  --two"] {
+            tail.push(line.to_owned(), None);
+        }
+        assert!(!tail.said_to(None).contains("begins with"), "it is one of the last lines");
+        for line in ["  --three", "  --error-file", "  --five", "  --six", "  --seven", "  --eight"] {
+            tail.push(line.to_owned(), None);
+        }
+        let said = tail.said_to(None);
+        assert!(
+            said.starts_with(
+                "its stderr begins with the error `Error: no cluster is configured`; the last 5"
+            ),
+            "{said}"
+        );
+        // It has started after all: what it said long ago explains no failure of a call.
+        tail.push("of 1".to_owned(), Some(Some(1)));
+        assert!(!tail.said_to(Some(1)).contains("begins with"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Channel {
             }
         }
         if unfinished.is_empty() && !begins_something(text) {
-            self.stray(text);
+            self.take_message(text);
             return;
         }
         if let Some(whole) = unfinished.add(text.as_bytes(), max_bytes) {

@@ -13,6 +13,7 @@ use crate::output::Output;
 /// Runs.
 pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, CommandError> {
     let mut signals = Signals::listen().map_err(|e| CommandError::Unavailable(e.into()))?;
+    let own_catalog = options.catalog.is_some();
     let mut fleet = Box::pin(LocalFleet::start(options)).await?;
     let joined = dev_fleet::announce(fleet.environment().variables());
     if let Err(error) = &joined {
@@ -20,7 +21,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, Comma
             "commands do not find this fleet by themselves; they need the variables: {error}"
         ));
     }
-    announce(&fleet, output)?;
+    announce(&fleet, own_catalog, output)?;
     let signal = tokio::select! {
         name = signals.next() => Some(name),
         () = fleet.worker_ended() => None,
@@ -40,7 +41,23 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, Comma
     }
 }
 
-fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
+/// What to try with the demo server's tools.
+const TRY_DEMO: &str = r##"#   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'
+#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json
+#   toolfleet history demo
+#   toolfleet tools list
+#   aws sqs send-message --endpoint-url "$AWS_ENDPOINT_URL_SQS" --queue-url "$TOOLFLEET_QUEUE_URL" \
+#     --message-body '{"v": 1, "call_id": "c1", "tenant": "demo", "tool": "add", "arguments": {"a": 1, "b": 2}}'
+#   toolfleet result demo c1"##;
+
+/// What to try with the tools of a catalog.
+const TRY_OWN: &str =
+    "#   toolfleet tools list --live    (once the lines above are pasted; else with --catalog FILE)
+#   toolfleet call --tenant TENANT --server SERVER --operation tools/list
+#   toolfleet call --tenant TENANT --server SERVER --name TOOL --arguments '{}'
+#   toolfleet history TENANT";
+
+fn announce(fleet: &LocalFleet, own_catalog: bool, output: &Output) -> Result<(), CommandError> {
     let environment = fleet.environment();
     if output.is_json() {
         output.document(&json!({
@@ -66,13 +83,7 @@ fn announce(fleet: &LocalFleet, output: &Output) -> Result<(), CommandError> {
         environment.exports(),
         "#".to_owned(),
         "# Then try:".to_owned(),
-        r#"#   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'"#.to_owned(),
-        r#"#   toolfleet call --tenant demo --tool flaky --arguments '{"key": "k1", "failures": 2}' --json"#.to_owned(),
-        "#   toolfleet history demo".to_owned(),
-        "#   toolfleet tools list".to_owned(),
-        r#"#   aws sqs send-message --endpoint-url "$AWS_ENDPOINT_URL_SQS" --queue-url "$TOOLFLEET_QUEUE_URL" \"#.to_owned(),
-        r##"#     --message-body '{"v": 1, "call_id": "c1", "tenant": "demo", "tool": "add", "arguments": {"a": 1, "b": 2}}'"##.to_owned(),
-        "#   toolfleet result demo c1".to_owned(),
+        if own_catalog { TRY_OWN } else { TRY_DEMO }.to_owned(),
     ];
     output.line(&lines.join("\n"))?;
     output.note("ready; Ctrl-C stops it");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use futures::{FutureExt as _, StreamExt as _, stream};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -114,6 +115,9 @@ fn not_executable_json(catalog: &Catalog) -> Vec<Value> {
     let tools = catalog.not_executable_tools().map(|(id, found)| of("tool", id.as_str(), found));
     servers.chain(tools).collect()
 }
+
+/// Servers that `--live` asks at the same time: a program's start takes a processor for a second or two.
+const LISTED_AT_ONCE: usize = 8;
 
 const REMOTE_HEADER: [&str; 4] = ["tool", "read only", "idempotent", "description"];
 
@@ -229,14 +233,16 @@ fn whereabouts(server: &Server) -> String {
     }
 }
 
+/// Asks several at once, so that one that does not start holds up no other. They stay in their order.
 async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
-    let mut answers = Vec::new();
-    for server in
-        catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint() || server.openapi().is_some())
-    {
-        answers.push((Arc::clone(server), lister.list(server).await));
-    }
+    let asked =
+        catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint() || server.openapi().is_some());
+    let lists = asked.map(|server| {
+        let lister = &lister;
+        async move { (Arc::clone(server), lister.list(server).await) }.boxed()
+    });
+    let answers = stream::iter(lists.collect::<Vec<_>>()).buffered(LISTED_AT_ONCE).collect().await;
     lister.close().await;
     Ok(answers)
 }
