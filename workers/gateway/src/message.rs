@@ -183,6 +183,8 @@ pub(crate) fn finish_result(
     }
     let mut meta: Members =
         members.get("_meta").and_then(|meta| serde_json::from_str(meta.get()).ok()).unwrap_or_default();
+    // The client's server is the gateway, not the tool's.
+    meta.remove(meta_key::SERVER_INFO);
     if request.is_modern() {
         meta.insert(meta_key::SERVER_INFO.to_owned(), raw(&server_info()));
     }

@@ -117,7 +117,7 @@ fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
         ),
         AlgorithmParameters::EllipticCurve(_) => matches!(algorithm, Algorithm::ES256 | Algorithm::ES384),
         AlgorithmParameters::OctetKeyPair(_) => matches!(algorithm, Algorithm::EdDSA),
-        _ => false,
+        AlgorithmParameters::OctetKey(_) | AlgorithmParameters::Other(_) | _ => false,
     };
     signs && named && kind
 }

@@ -112,6 +112,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
+/// What is wrong with a token.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are all of a token that is malformed")]
+fn reason(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidIssuer => "the token is of another issuer",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of the claims exp, iss and aud",
+        _ => "the token is not valid",
+    }
+}
+
 impl TokenRules {
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let Some(token) = bearer(headers) else {
@@ -158,15 +172,7 @@ impl TokenRules {
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         match decode::<Map<String, Value>>(token, &key, &validation) {
             Ok(data) => Ok(data.claims),
-            Err(error) => Err(invalid(match error.kind() {
-                ErrorKind::ExpiredSignature => "the token has expired",
-                ErrorKind::ImmatureSignature => "the token is not valid yet",
-                ErrorKind::InvalidIssuer => "the token is of another issuer",
-                ErrorKind::InvalidAudience => "the token is for another audience",
-                ErrorKind::InvalidSignature => "the token's signature is wrong",
-                ErrorKind::MissingRequiredClaim(_) => "the token lacks one of the claims exp, iss and aud",
-                _ => "the token is not valid",
-            })),
+            Err(error) => Err(invalid(reason(error.kind()))),
         }
     }
 

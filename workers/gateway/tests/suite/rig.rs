@@ -62,6 +62,10 @@ fn catalog(url: &str) -> Value {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Box::pin(Self::started()).await
+    }
+
+    async fn started() -> Self {
         let mcp = MockMcp::start(ProtocolRevision::Modern).await;
         let echo = |arguments: &Value| json!({"content": [{"type": "text", "text": arguments["text"]}], "structuredContent": arguments});
         mcp.tool("echo", echo)
