@@ -22,29 +22,29 @@ PACKAGES = {
 }
 
 
-def table():
-    """The rows of conformance.md: (package, scenario) -> (versions listed, versions to run, why not)."""
+def table(page="conformance.md"):
+    """The rows of a page: (package, scenario) -> (versions listed, versions to run, why not)."""
     rows = {}
-    for line in (HERE / "conformance.md").read_text().splitlines():
+    for line in (HERE / page).read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) != 5 or cells[0] not in PACKAGES:
             continue
         package, scenario, listed, run, why = cells
         key = (package, scenario.strip("`"))
         if key in rows:
-            sys.exit(f"conformance.md names {key} twice")
+            sys.exit(f"{page} names {key} twice")
         if bool(run) == bool(why):
-            sys.exit(f"conformance.md: {key} needs either versions to run at or a reason why not")
+            sys.exit(f"{page}: {key} needs either versions to run at or a reason why not")
         rows[key] = (set(listed.split()), run.split(), why)
     return rows
 
 
-def listed():
+def listed(kind="--client"):
     """What the packages themselves list: (package, scenario) -> versions."""
     found = {}
     for package, script in PACKAGES.items():
         text = subprocess.run(
-            [NODE, script, "list", "--client"], check=True, capture_output=True, text=True
+            [NODE, script, "list", kind], check=True, capture_output=True, text=True
         ).stdout
         scenarios = re.findall(r"^\s+- (\S+) \[(.*)\]$", text, re.MULTILINE)
         if not scenarios:
@@ -53,15 +53,15 @@ def listed():
     return found
 
 
-def differences(rows, found):
+def differences(rows, found, page="conformance.md"):
     """What stands in one of the two alone."""
     for key in sorted(found.keys() - rows.keys()):
-        yield f"{key} is listed by its package and missing in conformance.md"
+        yield f"{key} is listed by its package and missing in {page}"
     for key in sorted(rows.keys() - found.keys()):
-        yield f"{key} stands in conformance.md and is not listed by its package"
+        yield f"{key} stands in {page} and is not listed by its package"
     for key in sorted(rows.keys() & found.keys()):
         if rows[key][0] != found[key]:
-            yield f"{key} is listed for {sorted(found[key])}, conformance.md says {sorted(rows[key][0])}"
+            yield f"{key} is listed for {sorted(found[key])}, {page} says {sorted(rows[key][0])}"
 
 
 def run(package, scenario, version):

@@ -14,6 +14,7 @@ mod parse;
 mod parts;
 mod pins;
 mod placeholders;
+mod publish;
 mod schema;
 mod server;
 mod snapshot;
@@ -31,6 +32,7 @@ pub use import::openapi;
 pub use own_form::{MovedSecret, OwnForm};
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
+pub use publish::{Published, PublishedName, PublishedTool};
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{
     HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,

@@ -166,8 +166,9 @@ fn sections(
         None => {}
     }
     if let Value::Object(file) = value(text)? {
-        let kept =
-            file.into_iter().filter(|(key, _)| ["tenants", "reply_queues", "pins"].contains(&key.as_str()));
+        let kept = file
+            .into_iter()
+            .filter(|(key, _)| ["tenants", "reply_queues", "pins", "publish"].contains(&key.as_str()));
         catalog.extend(kept);
     }
     Ok(catalog)

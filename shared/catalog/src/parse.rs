@@ -20,7 +20,8 @@ use crate::import::unsupported;
 use crate::json;
 use crate::parts::{Checked, Parts};
 use crate::pins::Pins;
-use crate::snapshot::Catalog;
+use crate::publish::Registered;
+use crate::snapshot::{Catalog, stands_for_all};
 use crate::sources::{CatalogSources, Literals};
 use crate::tenants::{ReplyQueues, WireTenants};
 use crate::tool::WireTool;
@@ -76,6 +77,8 @@ struct WireCatalog {
     reply_queues: Option<Value>,
     #[serde(default)]
     pins: BTreeMap<String, Value>,
+    #[serde(default)]
+    publish: Option<Value>,
 }
 
 /// Reads and checks a catalog. What it says in our own form is kept in `written`.
@@ -129,7 +132,19 @@ pub(crate) fn parse(
         target.split_once('/').is_none_or(|(server, _)| !unusable.servers.contains_key(server))
     };
     pins.section(wire.pins.into_iter().filter(|(target, _)| of_usable(target)).collect(), &servers)?;
+    let is_unusable = |id: &str| unusable.servers.contains_key(id) || unusable.tools.contains_key(id);
+    let published = {
+        let stands_for_all = stands_for_all(&offered);
+        let registered = Registered {
+            tools: &tools,
+            servers: &servers,
+            stands_for_all: &stands_for_all,
+            is_unusable: &is_unusable,
+        };
+        registered.published(wire.publish)?
+    };
     Ok(Catalog {
+        published,
         offered,
         servers,
         tools,

@@ -10,7 +10,9 @@ use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::limits::{LimitKey, LimitRules};
 use toolfleet_core::request::{Target, User};
 
+use crate::error::CatalogError;
 use crate::pins::{Approved, Pins};
+use crate::publish::{Published, Registered};
 use crate::schema::KnownSchemas;
 use crate::server::Server;
 use crate::tenants::{ReplyQueues, SessionRules, TenantLimits, TenantPolicy};
@@ -35,6 +37,7 @@ pub struct Catalog {
     pub(crate) tenant_limits: TenantLimits,
     pub(crate) reply_queues: ReplyQueues,
     pub(crate) pins: Pins,
+    pub(crate) published: Published,
     pub(crate) digest: Digest,
 }
 
@@ -44,6 +47,11 @@ pub(crate) struct Offered {
     pub(crate) by_name: HashMap<String, Arc<Tool>>,
     /// The tool whose functions are all that the server lists.
     pub(crate) open: Option<Arc<Tool>>,
+}
+
+/// Whether a registered tool stands for all that a server lists.
+pub(crate) fn stands_for_all(offered: &HashMap<ServerId, Offered>) -> impl Fn(&ServerId) -> bool {
+    |server| offered.get(server).is_some_and(|offered| offered.open.is_some())
 }
 
 impl Catalog {
@@ -195,6 +203,28 @@ impl Catalog {
     /// Every pinned tool: its server, its name there, and what was approved.
     pub fn pinned(&self) -> Vec<(&ServerId, &str, &Approved)> {
         self.pins.all()
+    }
+
+    /// What the gateway offers to MCP clients.
+    pub const fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Publishes all that is registered, if the catalog does not say what is published.
+    ///
+    /// # Errors
+    /// Two names clash.
+    pub fn publish_all_unless_chosen(&mut self) -> Result<(), CatalogError> {
+        if self.published.is_empty() {
+            self.published = {
+                let Self { tools, servers, offered, .. } = &*self;
+                let stands_for_all = stands_for_all(offered);
+                let registered =
+                    Registered { tools, servers, stands_for_all: &stands_for_all, is_unusable: &|_| true };
+                registered.published(Some("*".into()))?
+            };
+        }
+        Ok(())
     }
 
     /// The schemas of its tools.

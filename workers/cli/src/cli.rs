@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, doctor, group, history, plan, queue, result, send,
+    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result, send,
     sessions, tools, why,
 };
 use crate::connect::Connect;
@@ -52,8 +52,10 @@ pub(crate) struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a fleet on this machine: queues, tables, a demo MCP server and a worker.
+    /// Run a fleet on this machine: queues, tables, a demo MCP server, a worker and the MCP gateway.
     Dev(dev::DevArgs),
+    /// Serve the published tools of a catalog to MCP clients, over streamable HTTP.
+    Gateway(gateway::GatewayCommand),
     /// Send a call and print its id, without waiting.
     Send(send::SendArgs),
     /// Send a call, wait for its result and print it.
@@ -125,6 +127,7 @@ impl Command {
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(dev) if !dev.demo => "info",
+            Self::Gateway(_) => "info",
             Self::Dev(_)
             | Self::Send(_)
             | Self::Call(_)

@@ -13,24 +13,26 @@ pub(crate) fn demo(mcp_url: &str, reply_queue: &str) -> Value {
     json!({
         "servers": [{"id": "demo", "url": mcp_url}],
         "tools": [
-            {"id": "echo", "server": "demo", "idempotent": true, "input_schema": {"type": "object"}},
-            {"id": "add", "server": "demo", "idempotent": true, "input_schema": {
+            {"id": "echo", "server": "demo", "description": "Returns its text unchanged.", "idempotent": true, "input_schema": {
+                "type": "object", "properties": {"text": {"description": "What to return."}}
+            }},
+            {"id": "add", "server": "demo", "description": "Adds two numbers.", "idempotent": true, "input_schema": {
                 "type": "object",
                 "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
                 "required": ["a", "b"], "additionalProperties": false
             }},
-            {"id": "slow", "server": "demo", "idempotent": true, "progress": true, "input_schema": {
+            {"id": "slow", "server": "demo", "description": "Waits for some milliseconds, then answers. Safe to repeat.", "idempotent": true, "progress": true, "input_schema": {
                 "type": "object",
                 "properties": {"ms": {"type": "integer", "minimum": 0, "maximum": 60_000}},
                 "required": ["ms"], "additionalProperties": false
             }},
-            {"id": "flaky", "server": "demo", "idempotent": true, "max_attempts": 5, "input_schema": {
+            {"id": "flaky", "server": "demo", "description": "Fails with HTTP 503 the first times it is called with a key, then succeeds. Safe to repeat.", "idempotent": true, "max_attempts": 5, "input_schema": {
                 "type": "object",
                 "properties": {"key": {"type": "string"}, "failures": {"type": "integer", "minimum": 0}},
                 "required": ["key", "failures"], "additionalProperties": false
             }},
-            {"id": "fail", "server": "demo", "idempotent": true, "input_schema": text("message")},
-            {"id": "counter", "server": "demo", "input_schema": text("name")}
+            {"id": "fail", "server": "demo", "description": "Always ends as a tool error with this message.", "idempotent": true, "input_schema": text("message")},
+            {"id": "counter", "server": "demo", "description": "Adds one to a named counter and returns the new value. NOT safe to repeat: every call counts.", "input_schema": text("name")}
         ],
         "tenants": {"queue": ["*"]},
         "reply_queues": [reply_queue]

@@ -9,6 +9,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["toolfleet dev", "toolfleet dev --demo", "toolfleet dev --catalog catalog.json --data-dir ./fleet"],
     ),
     (
+        "gateway",
+        &[
+            "toolfleet gateway --catalog catalog.json --tenant acme",
+            "toolfleet gateway --listen 0.0.0.0:8080 --public-url https://tools.example.com/mcp \
+             --oauth-issuer https://login.example.com --oauth-tenant-claim tenant",
+        ],
+    ),
+    (
         "send",
         &[
             r#"toolfleet send --tenant acme --tool weather --arguments '{"city": "Ulm"}'"#,

@@ -7,7 +7,8 @@ use crate::unusable::Remark;
 use toolfleet_core::redact::quoted;
 
 /// The sections of a catalog in our own form.
-pub(crate) const SECTIONS: [&str; 7] = ["servers", "tools", "pika", "idp", "tenants", "reply_queues", "pins"];
+pub(crate) const SECTIONS: [&str; 8] =
+    ["servers", "tools", "pika", "idp", "tenants", "reply_queues", "pins", "publish"];
 
 /// The servers of another program's file.
 #[derive(Debug, Default)]

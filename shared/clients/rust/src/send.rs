@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Outgoing, Queue};
+use toolfleet_core::call::CallRow;
 use toolfleet_core::payload::MAX_PAYLOAD_BYTES;
 use toolfleet_core::request::CallRequest;
 
 use crate::client::Client;
+use crate::status::is_of;
 
 /// The longest delay of a message, in seconds (SQS quota).
 const LONGEST_DELAY_S: u32 = 900;
@@ -23,6 +25,26 @@ impl Client {
         let body = self.fitting(request, request.encode()).await?;
         let delay_s = self.delay_s(request, queue);
         queue.send(Outgoing { body, group, attributes, delay_s, ..Outgoing::default() }).await
+    }
+
+    /// Sends a call, unless a worker has received this very request before; returns the message's id if it was sent.
+    ///
+    /// A call that was sent and not received yet is sent again, which costs a message: calls of one id execute once.
+    ///
+    /// # Errors
+    /// The table or the queue failed. Whether the message was sent is then not known.
+    pub async fn send_once(
+        &self,
+        request: &CallRequest,
+        traceparent: Option<&str>,
+    ) -> Result<Option<String>, AwsError> {
+        let row = self.calls.read(&request.key).await?;
+        let is_known =
+            |row: CallRow| row.digest.is_some() && is_of(row.digest.as_ref(), row.caller.as_deref(), request);
+        if row.is_some_and(is_known) {
+            return Ok(None);
+        }
+        self.send(request, traceparent).await.map(Some)
     }
 
     /// Sends a request with `body` as its text; by reference where that is too large for a message.

@@ -118,6 +118,19 @@ impl Client {
         result_of(self.poll(&request.key, Some(sent), time_out, |_| {}).await?)
     }
 
+    /// Waits for the result of a request: of the message that was sent for it, or of its row where [`Client::send_once`] sent none.
+    /// `see` is called with the row at each poll while the call is open.
+    pub async fn watch_request(
+        &self,
+        request: &CallRequest,
+        message_id: Option<&str>,
+        time_out: Duration,
+        see: impl FnMut(&CallRow),
+    ) -> Result<CallResult, WaitError> {
+        let sent = message_id.map(|message_id| Sent { message_id, request: Some(request) });
+        result_of(self.poll(&request.key, sent, time_out, see).await?)
+    }
+
     /// Waits until the call of that key has ended or the message was refused, and returns the whole row; `see` is called with the row at
     /// each poll while the call is open. The row may be that of an earlier request with the same id.
     pub async fn watch_sent(

@@ -10,6 +10,7 @@ pub(crate) mod dev;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
 pub(crate) mod fleet;
+pub(crate) mod gateway;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod plan;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
     let connect = &cli.connect;
     match cli.command {
         Command::Dev(args) => dev::run(args, output).await,
+        Command::Gateway(args) => Box::pin(gateway::run(&args, connect, output)).await,
         Command::Send(args) => send::run(&args, connect, output).await,
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,

@@ -18,6 +18,7 @@ mod dev;
 mod dlq;
 mod doctor;
 mod fleet;
+mod gateway;
 mod groups;
 mod help;
 mod history;

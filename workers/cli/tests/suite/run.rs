@@ -139,6 +139,11 @@ impl Dev {
         command
     }
 
+    /// A command with the variables that `dev` gave.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.joined(args)
+    }
+
     /// Runs a command with the variables that `dev` gave.
     pub(crate) fn toolfleet(&self, args: &[&str]) -> Ran {
         finish(self.joined(args).spawn().unwrap())

@@ -11,6 +11,8 @@ pub(super) const SQS_PORT: u16 = 9324;
 pub(super) const DYNAMODB_PORT: u16 = 8000;
 /// Port of the demo MCP server by default.
 pub(super) const MCP_PORT: u16 = 8931;
+/// Port of the gateway by default.
+pub(super) const GATEWAY_PORT: u16 = 8932;
 /// The access key and its secret: the local endpoints accept any.
 pub(super) const CREDENTIAL: &str = "toolfleet";
 /// The prefix of the names of queues and tables.

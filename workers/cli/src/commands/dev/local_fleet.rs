@@ -6,8 +6,10 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
+use toolfleet_client::{Client, system_clock};
 use toolfleet_config::catalog::{CatalogConfig, LoadError, Texts, report, store_written};
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_config::settings::ConfigError;
@@ -19,6 +21,8 @@ use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig};
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
+use super::gateway::DevGateway;
+use crate::connect::tables;
 use crate::demo_catalog;
 use crate::exit::CommandError;
 use crate::network::{egress, local_environment, variable};
@@ -26,12 +30,13 @@ use crate::network::{egress, local_environment, variable};
 /// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// The three ports; 0 is any.
+/// The four ports; 0 is any.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ports {
     pub(super) sqs: u16,
     pub(super) dynamodb: u16,
     pub(super) mcp: u16,
+    pub(super) gateway: u16,
 }
 
 /// The options of a local fleet.
@@ -53,6 +58,7 @@ pub(super) struct LocalFleet {
     /// The demo's catalog as a file; its folder is removed with it, unless the fleet has a data directory.
     _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
+    gateway: Option<DevGateway>,
 }
 
 impl LocalFleet {
@@ -66,6 +72,10 @@ impl LocalFleet {
             let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             port_taken("--mcp-port", options.ports.mcp, "the demo MCP server", &why)
         })?;
+        let port = options.ports.gateway;
+        let listener = TcpListener::bind(("127.0.0.1", port)).await;
+        let listener = listener
+            .map_err(|error| port_taken("--gateway-port", port, "the MCP gateway", &error.to_string()))?;
         let local = LocalEndpoints::start(LocalOptions {
             sqs_port: options.ports.sqs,
             dynamodb_port: options.ports.dynamodb,
@@ -89,8 +99,18 @@ impl LocalFleet {
             }
         };
         let mut catalog = catalog;
-        let mut fleet = Self { local, demo, queue_url, catalog: config, _demo_catalog: file, worker: None };
+        let mut fleet = Self {
+            local,
+            demo,
+            queue_url,
+            catalog: config,
+            _demo_catalog: file,
+            worker: None,
+            gateway: None,
+        };
         store_written(&fleet.aws().await.secrets(), &mut catalog).await?;
+        fleet.gateway =
+            Some(DevGateway::start(listener, fleet.client().await, catalog.clone(), fleet.catalog.clone())?);
         if options.worker {
             fleet.worker = Some(fleet.start_worker(catalog, options.slots).await?);
         }
@@ -137,6 +157,13 @@ impl LocalFleet {
         .await
     }
 
+    /// A client of the fleet, for the gateway.
+    async fn client(&self) -> Client {
+        let client =
+            Client::new(&self.aws().await, self.queue_url.clone(), &tables(PREFIX, 1), system_clock());
+        client.with_payload_bucket(payload_bucket())
+    }
+
     /// The variables for other programs.
     pub(super) fn environment(&self) -> Environment {
         let environment = Environment::new(self.sqs_url(), self.dynamodb_url(), &self.queue_url);
@@ -169,6 +196,11 @@ impl LocalFleet {
         self.worker.as_ref().map(Worker::id)
     }
 
+    /// The address of the gateway.
+    pub(super) fn gateway_url(&self) -> &str {
+        self.gateway.as_ref().map_or("", DevGateway::url)
+    }
+
     /// Ends when the worker has ended by itself, which is a defect.
     pub(super) async fn worker_ended(&mut self) {
         match &mut self.worker {
@@ -181,8 +213,11 @@ impl LocalFleet {
         }
     }
 
-    /// Stops the worker after its running calls, then the endpoints.
+    /// Stops the gateway, then the worker after its running calls, then the endpoints.
     pub(super) async fn stop(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
         if let Some(mut worker) = self.worker {
             worker.drain();
             if let Err(error) = worker.ended().await {

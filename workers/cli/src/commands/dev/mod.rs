@@ -5,6 +5,7 @@ mod demo_report;
 mod demo_result;
 mod demo_steps;
 pub(crate) mod environment;
+mod gateway;
 mod local_fleet;
 mod serve;
 
@@ -19,9 +20,9 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// Run a short demo instead: send calls that end in different ways, check that each ends as expected, and stop.
-    #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "data_dir", "no_worker", "catalog"])]
+    #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "gateway_port", "data_dir", "no_worker", "catalog"])]
     pub(crate) demo: bool,
-    /// First of three ports in a row: SQS, DynamoDB, MCP server; 0 takes any that are free.
+    /// First of four ports in a row: SQS, DynamoDB, MCP server, gateway; 0 takes any that are free.
     #[arg(long, value_name = "PORT")]
     port_base: Option<u16>,
     /// Port of SQS, Secrets Manager and S3; 0 takes any that is free [default: 9324].
@@ -33,6 +34,9 @@ pub(crate) struct DevArgs {
     /// Port of the demo MCP server; 0 takes any that is free [default: 8931].
     #[arg(long, value_name = "PORT")]
     mcp_port: Option<u16>,
+    /// Port of the MCP gateway; 0 takes any that is free [default: 8932].
+    #[arg(long, value_name = "PORT")]
+    gateway_port: Option<u16>,
     /// The folder for queues, tables and secrets; without it they are in memory only.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -53,13 +57,14 @@ impl DevArgs {
             None => Ok(default),
             Some(0) => Ok(0),
             Some(base) => base.checked_add(offset).ok_or_else(|| {
-                CommandError::usage(format!("--port-base: is {base}; accepted are 0 to 65533"))
+                CommandError::usage(format!("--port-base: is {base}; accepted are 0 to 65532"))
             }),
         };
         Ok(local_fleet::Ports {
             sqs: self.sqs_port.map_or_else(|| based(0, environment::SQS_PORT), Ok)?,
             dynamodb: self.dynamodb_port.map_or_else(|| based(1, environment::DYNAMODB_PORT), Ok)?,
             mcp: self.mcp_port.map_or_else(|| based(2, environment::MCP_PORT), Ok)?,
+            gateway: self.gateway_port.map_or_else(|| based(3, environment::GATEWAY_PORT), Ok)?,
         })
     }
 }

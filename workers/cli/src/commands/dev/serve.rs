@@ -65,6 +65,7 @@ fn announce(fleet: &LocalFleet, own_catalog: bool, output: &Output) -> Result<()
             "sqs_url": fleet.sqs_url(),
             "dynamodb_url": fleet.dynamodb_url(),
             "mcp_url": fleet.mcp_url(),
+            "gateway_url": fleet.gateway_url(),
             "queue_url": fleet.queue_url(),
             "worker": fleet.worker_id(),
             "env": environment.to_json(),
@@ -77,6 +78,7 @@ fn announce(fleet: &LocalFleet, own_catalog: bool, output: &Output) -> Result<()
     let lines = [
         format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", fleet.sqs_url(), fleet.dynamodb_url()),
         format!("# demo MCP server {}; {who}", fleet.mcp_url()),
+        format!("# MCP gateway {}: connect an MCP client to it", fleet.gateway_url()),
         "#".to_owned(),
         format!("# {}", found_by_commands()),
         "# For the aws command, boto3, toolfleet-worker and other shells, paste this:".to_owned(),

@@ -51,7 +51,7 @@ pub(super) async fn document(option: &str, place: &str, connect: &Connect) -> Re
 }
 
 /// The file to write, where the catalog is one.
-pub(super) fn file(place: &str) -> Option<PathBuf> {
+pub(in crate::commands) fn file(place: &str) -> Option<PathBuf> {
     match Place::of(place) {
         Place::File(path) => Some(path),
         Place::Secret(_) | Place::Row(_) => None,

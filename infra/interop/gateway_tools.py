@@ -1,0 +1,259 @@
+"""The tools that the official conformance suite wants of a server, as an MCP server of version 2026-07-28: `python gateway_tools.py PORT`.
+
+The gateway publishes them: a scenario proves the way from the gateway through SQS and a worker to this server, and back.
+"""
+
+import base64
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+VERSION = "2026-07-28"
+# One red pixel, and an empty wave.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
+WAV = base64.b64encode(b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00@\x1f\x00\x00@\x1f\x00\x00\x01\x00\x08\x00data\x00\x00\x00\x00").decode()
+EMBEDDED = {"uri": "test://embedded-resource", "mimeType": "text/plain", "text": "This is an embedded resource content."}
+JSON_SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {"address": {"$anchor": "addressDef", "type": "object", "properties": {"street": {"type": "string"}, "city": {"type": "string"}}}},
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
+def text(words, **more):
+    return {"content": [{"type": "text", "text": words}], **more}
+
+
+def form(message, **properties):
+    """A question: a form with these fields."""
+    fields = {name: {"type": kind} for name, kind in properties.items()}
+    schema = {"type": "object", "properties": fields, "required": list(fields)}
+    return {"method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}}
+
+
+def ask(state=None, **questions):
+    more = {} if state is None else {"requestState": state}
+    return {"resultType": "input_required", "inputRequests": questions, **more}
+
+
+def given(params, key):
+    """The content of an answer."""
+    return (params.get("inputResponses") or {}).get(key, {}).get("content", {})
+
+
+def asks_once(key, question, done, state=None):
+    """A tool that asks for one thing and then ends."""
+
+    def run(params, _report):
+        if key not in (params.get("inputResponses") or {}):
+            return ask(state, **{key: question})
+        if state is not None and params.get("requestState") != state:
+            raise ValueError("the state is another one")
+        return text(done(params))
+
+    return run
+
+
+SAMPLING = {
+    "method": "sampling/createMessage",
+    "params": {"messages": [{"role": "user", "content": {"type": "text", "text": "What is the capital of France?"}}], "maxTokens": 100},
+}
+ROOTS = {"method": "roots/list", "params": {}}
+
+
+def multi_round(params, _report):
+    rounds = {None: ("step1", "Step 1: What is your name?", "name", "round-1"), "round-1": ("step2", "Step 2: What is your favorite color?", "color", "round-2")}
+    state = params.get("requestState")
+    if state not in rounds:
+        return text("All rounds are done.")
+    key, message, field, following = rounds[state]
+    return ask(following, **{key: form(message, **{field: "string"})})
+
+
+def several(params, _report):
+    wanted = {"user_name": form("What is your name?", name="string"), "greeting": SAMPLING, "client_roots": ROOTS}
+    if wanted.keys() - (params.get("inputResponses") or {}).keys():
+        return ask("several", **wanted)
+    return text("Everything was given.")
+
+
+def with_progress(_params, report):
+    for progress in (0, 50, 100):
+        report(progress, 100)
+        # Workers of this test store progress once a second.
+        time.sleep(1.5)
+    return text("Progress was reported.")
+
+
+def slow_compute(params, _report):
+    seconds = float(params.get("arguments", {}).get("seconds", 1))
+    time.sleep(seconds)
+    return text(f"Computed for {seconds} s.")
+
+
+def failing_job(_params, _report):
+    time.sleep(1)
+    return text("This job always fails.", isError=True)
+
+
+def protocol_error_job(_params, _report):
+    time.sleep(1)
+    raise ValueError("the job panics")
+
+
+def with_task(params, _report):
+    name = given(params, "user_name").get("name")
+    if name is None:
+        return ask(**{"user_name": form("What is your name?", name="string")})
+    time.sleep(1.5)
+    return text(f"Hello, {name}!")
+
+
+def confirm_delete(params, _report):
+    if "confirm" not in (params.get("inputResponses") or {}):
+        time.sleep(1)
+        return ask(confirm=form("Delete it?", confirm="boolean"))
+    return text("Deleted.")
+
+
+HELLO = form("What is your name?", name="string")
+CONFIRM = form("Please confirm", ok="boolean")
+NO_ARGUMENTS = {"type": "object", "properties": {}}
+
+
+def fixed(result):
+    return lambda _params, _report: result
+
+
+TOOLS = {
+    "test_simple_text": fixed(text("This is a simple text response for testing.")),
+    "test_image_content": fixed({"content": [{"type": "image", "data": PNG, "mimeType": "image/png"}]}),
+    "test_audio_content": fixed({"content": [{"type": "audio", "data": WAV, "mimeType": "audio/wav"}]}),
+    "test_embedded_resource": fixed({"content": [{"type": "resource", "resource": EMBEDDED}]}),
+    "test_multiple_content_types": fixed(
+        {
+            "content": [
+                {"type": "text", "text": "Multiple content types test:"},
+                {"type": "image", "data": PNG, "mimeType": "image/png"},
+                {
+                    "type": "resource",
+                    "resource": {"uri": "test://mixed-content-resource", "mimeType": "application/json", "text": '{"test":"data","value":123}'},
+                },
+            ]
+        }
+    ),
+    "test_error_handling": fixed(text("This tool intentionally returns an error for testing", isError=True)),
+    "test_tool_with_progress": with_progress,
+    "json_schema_2020_12_tool": fixed(text("The schema is kept.")),
+    "test_custom_headers": fixed(text("The header fits.")),
+    "test_missing_capability": asks_once("capital", SAMPLING, lambda params: "done"),
+    "test_input_required_result_elicitation": asks_once("user_name", HELLO, lambda params: f"Hello, {given(params, 'user_name').get('name')}!"),
+    "test_input_required_result_sampling": asks_once("capital_question", SAMPLING, lambda params: "The capital is known."),
+    "test_input_required_result_list_roots": asks_once("client_roots", ROOTS, lambda params: "The roots are known."),
+    "test_input_required_result_request_state": asks_once("confirm", CONFIRM, lambda params: "state-ok", "the state"),
+    "test_input_required_result_tampered_state": asks_once("confirm", CONFIRM, lambda params: "state-ok", "another state"),
+    "test_input_required_result_multiple_inputs": several,
+    "test_input_required_result_multi_round": multi_round,
+    "test_streaming_elicitation": asks_once("user_name", HELLO, lambda params: "done"),
+    "test_logging_tool": fixed(text("Nothing is logged.")),
+    "greet": lambda params, _report: text(f"Hello, {params['arguments'].get('name')}!"),
+    "slow_compute": slow_compute,
+    "failing_job": failing_job,
+    "protocol_error_job": protocol_error_job,
+    "confirm_delete": confirm_delete,
+    "test_tool_with_task": with_task,
+}
+SCHEMAS = {
+    "json_schema_2020_12_tool": JSON_SCHEMA,
+    "test_custom_headers": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}, "required": ["region"]},
+    "greet": {"type": "object", "properties": {"name": {"type": "string"}}},
+    "slow_compute": {"type": "object", "properties": {"seconds": {"type": "number"}, "label": {"type": "string"}}},
+    "confirm_delete": {"type": "object", "properties": {"filename": {"type": "string"}}},
+}
+
+
+def listed():
+    """The entries of tools/list."""
+    return [{"name": name, "description": f"The tool {name} of the conformance suite.", "inputSchema": SCHEMAS.get(name, NO_ARGUMENTS)} for name in TOOLS]
+
+
+def catalog(url):
+    """The catalog in which these tools are registered and published under their own names."""
+    tools = [{"id": name, "server": "conformance", "progress": name == "test_tool_with_progress"} for name in TOOLS]
+    return {
+        "servers": [{"id": "conformance", "url": url, "discover": True}],
+        "tools": tools,
+        "tenants": {"queue": ["*"]},
+        "publish": {"tools": dict.fromkeys(TOOLS, True)},
+    }
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        params, method = message.get("params", {}), message["method"]
+        if method == "tools/list":
+            return self.answer(message, {"resultType": "complete", "tools": listed(), "ttlMs": 1000, "cacheScope": "public"})
+        if method == "server/discover":
+            result = {"resultType": "complete", "supportedVersions": [VERSION], "capabilities": {"tools": {}}, "ttlMs": 1000, "cacheScope": "public"}
+            return self.answer(message, result)
+        if method != "tools/call":
+            return self.send(404, {"error": {"code": -32601, "message": "Method not found"}}, message)
+        token = params.get("_meta", {}).get("progressToken")
+        if token is not None:
+            return self.stream(message, token)
+        try:
+            return self.answer(message, {"resultType": "complete", **TOOLS[params["name"]](params, lambda *_: None)})
+        except ValueError as error:
+            return self.send(200, {"error": {"code": -32602, "message": str(error)}}, message)
+
+    def answer(self, message, result):
+        self.send(200, {"result": result}, message)
+
+    def send(self, status, what, message):
+        body = json.dumps({"jsonrpc": "2.0", "id": message.get("id"), **what}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stream(self, message, token):
+        """An event stream with progress and the answer."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+        def event(body):
+            self.wfile.write(f"data: {json.dumps({'jsonrpc': '2.0', **body})}\n\n".encode())
+            self.wfile.flush()
+
+        def report(progress, total):
+            event({"method": "notifications/progress", "params": {"progressToken": token, "progress": progress, "total": total}})
+
+        params = message["params"]
+        event({"id": message["id"], "result": {"resultType": "complete", **TOOLS[params["name"]](params, report)}})
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

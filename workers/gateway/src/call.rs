@@ -1,0 +1,316 @@
+//! `tools/call`: sends the call to the fleet, waits for its end up to a bound, and answers with the tool's answer, a task, or a handle.
+//!
+//! **Invariant:** a client always gets an answer within the bound, and one that names the call if it goes on.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_catalog::PublishedName;
+use toolfleet_client::{AwsError, CallResult, WaitError};
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::CallId;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::progress::CallProgress;
+use toolfleet_core::request::{CallRequest, Resume};
+use toolfleet_mcp_protocol::{Request as Notification, method};
+
+use crate::answer::{ended_row, error_result, result_of, text_result};
+use crate::call_request::{CallName, check_key, tool_call};
+use crate::definitions::Definition;
+use crate::gateway::Gateway;
+use crate::handle::{Handle, Purpose};
+use crate::input::Earlier;
+use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
+use crate::param_headers;
+
+/// The longest arguments that the id of a task holds, so that the task can go on with them.
+const MAX_HELD_ARGUMENTS: usize = 2_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Params {
+    name: String,
+    #[serde(default)]
+    arguments: Option<Box<RawValue>>,
+    #[serde(default)]
+    request_state: Option<String>,
+    #[serde(default)]
+    input_responses: Option<Box<RawValue>>,
+}
+
+/// A call that is ready to be sent.
+struct Prepared {
+    request: CallRequest,
+    tool: String,
+    has_output_schema: bool,
+}
+
+impl Gateway {
+    /// Answers `tools/call`.
+    pub(crate) async fn call_tool(&self, request: &Request, notifications: &Notifications) -> Answer {
+        let params: Params = request.inbound.params()?;
+        let arguments = params.arguments.unwrap_or_else(|| raw(&json!({})));
+        if !arguments.get().starts_with('{') {
+            return Err(RpcError::invalid_params("`arguments` is no object"));
+        }
+        match params.name.as_str() {
+            "get_result" => return self.get_result(request, &arguments, notifications).await,
+            "search_tools" => return self.search_tools(request, &arguments).await,
+            _ => {}
+        }
+        let catalog = self.catalog();
+        let Some(target) = catalog.published().find(&params.name) else {
+            let text = format!(
+                "Unknown tool: {}. Call `tools/list` for the tools that there are.",
+                shown(&params.name)
+            );
+            return Err(RpcError::invalid_params(text));
+        };
+        let definition = self.reader(&catalog, &request.caller).one(&params.name).await;
+        if request.is_modern()
+            && let Some(definition) = &definition
+        {
+            param_headers::check(&definition.input_schema(), &arguments, &request.param_headers)?;
+        }
+        let earlier = match &params.request_state {
+            Some(state) => Some(self.earlier(request, state, &params.name).await?),
+            None => None,
+        };
+        let answers = match &earlier {
+            Some(earlier) => match earlier.answers(params.input_responses.as_deref())? {
+                Some(answers) => Some(answers),
+                // Something is missing: the same question again.
+                None => return self.ask(request, earlier),
+            },
+            None => None,
+        };
+        let resume = earlier.as_ref().zip(answers.as_ref()).map(|(earlier, answers)| Resume {
+            call_id: earlier.call_id().clone(),
+            input_responses: Some(answers.clone()),
+        });
+        let name = match &resume {
+            Some(Resume { call_id, input_responses: Some(answers) }) => {
+                CallName::Answers { earlier: call_id, answers }
+            }
+            Some(_) | None => name_of(request)?,
+        };
+        let prepared =
+            prepared(request, &target, &arguments, name, resume.as_ref(), &params.name, definition.as_ref())?;
+        self.run(request, prepared, notifications).await
+    }
+
+    async fn run(&self, request: &Request, prepared: Prepared, notifications: &Notifications) -> Answer {
+        let entry = self.in_flight.enter(request, &prepared.request.key);
+        let sent = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref()).await;
+        let message_id = match sent {
+            Ok(message_id) => message_id,
+            Err(error) => {
+                entry.ended();
+                return Ok(self.not_sent(request, &prepared, &error));
+            }
+        };
+        let bound = if request.takes_tasks() { self.limits.task_after } else { self.limits.wait };
+        let mut progress = ProgressReporter::new(request, notifications);
+        let waited = tokio::select! {
+            waited = self.client.watch_request(&prepared.request, message_id.as_deref(), bound, |row| progress.see(row)) => Some(waited),
+            () = self.draining.cancelled() => None,
+        };
+        entry.ended();
+        let handle = Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
+        match waited {
+            Some(Ok(result)) => self.ended(request, &result, &handle),
+            None | Some(Err(WaitError::TimeOut { .. })) => self.goes_on(request, &prepared, handle),
+            Some(Err(error @ (WaitError::Unreadable(_) | WaitError::Aws(_)))) => {
+                tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_wait_failed", "a result cannot be read");
+                let text = format!("The call was sent, and its result cannot be read now: {error}.");
+                Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+            }
+        }
+    }
+
+    /// The answer of a call that has ended.
+    pub(crate) fn ended(&self, request: &Request, result: &CallResult, handle: &Handle) -> Answer {
+        if result.outcome.kind == OutcomeKind::InputRequired && request.is_modern() {
+            return self.ask(request, &Earlier::of(handle.clone(), &result.outcome)?);
+        }
+        Ok(result_of(&result.outcome, request))
+    }
+
+    /// The answer of a call that goes on: a task where the client takes such, else a handle.
+    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle) -> Answer {
+        if request.takes_tasks() {
+            let arguments = prepared.request.arguments.get();
+            handle.arguments = (arguments.len() <= MAX_HELD_ARGUMENTS).then(|| arguments.to_owned());
+            return self.new_task(request, &handle);
+        }
+        let seconds = self.limits.wait.as_secs();
+        let text = format!("The call has not ended within {seconds} s. It goes on.");
+        Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+    }
+
+    /// A result with a handle. Where clients check results against a schema only an error may lack what that wants.
+    pub(crate) fn with_handle(
+        &self,
+        request: &Request,
+        handle: &Handle,
+        text: &str,
+        is_error: bool,
+    ) -> Box<RawValue> {
+        let Some(sealed) = self.sealer.seal(Purpose::Result, &request.caller, handle) else {
+            return error_result(text, Value::Null, request);
+        };
+        let text = format!(
+            "{text} Call the tool `get_result` with {{\"handle\": \"{sealed}\"}} for its result. Do not call `{}` again for it.",
+            handle.tool
+        );
+        text_result(&text, is_error, json!({"outcome": "pending", "handle": sealed}), request)
+    }
+
+    /// A call of which it is not known whether it was sent. Its handle tells.
+    fn not_sent(&self, request: &Request, prepared: &Prepared, error: &AwsError) -> Box<RawValue> {
+        tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_send_failed", "a call cannot be sent");
+        if error.is_permanent() {
+            let outcome = json!({"outcome": "refused", "mayHaveRun": "no", "retryable": false});
+            return error_result(
+                &format!("The call cannot be sent: {error}. The tool did not run."),
+                outcome,
+                request,
+            );
+        }
+        let handle = Handle::new(&prepared.request, None, &prepared.tool, self.now());
+        let text = "The queue of calls did not answer, so it is not known whether the call was sent.";
+        self.with_handle(request, &handle, text, true)
+    }
+}
+
+/// How the client names the call.
+fn name_of(request: &Request) -> Result<CallName<'_>, RpcError> {
+    match request.request_key() {
+        None => Ok(CallName::New),
+        Some(key) => check_key(key).map(|()| CallName::Key(key)).map_err(RpcError::invalid_params),
+    }
+}
+
+fn prepared(
+    request: &Request,
+    target: &PublishedName,
+    arguments: &RawValue,
+    name: CallName<'_>,
+    resume: Option<&Resume>,
+    tool: &str,
+    definition: Option<&Definition>,
+) -> Result<Prepared, RpcError> {
+    let made = tool_call(&request.caller, target, arguments, name, resume);
+    let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+    let has_output_schema = definition.is_some_and(Definition::has_output_schema);
+    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema })
+}
+
+impl Gateway {
+    /// Sends the call by which a task goes on with the answers to what it asked.
+    pub(crate) async fn send_answers(
+        &self,
+        request: &Request,
+        handle: &Handle,
+        earlier: &CallId,
+        answers: Box<RawValue>,
+    ) -> Result<(), RpcError> {
+        let Some(arguments) = handle.arguments.clone().and_then(|text| RawValue::from_string(text).ok())
+        else {
+            let text = "The arguments of this task's call are too long for it to go on; cancel it, and call the tool again.";
+            return Err(RpcError::invalid_params(text));
+        };
+        let catalog = self.catalog();
+        let Some(target) = catalog.published().find(&handle.tool) else {
+            return Err(RpcError::invalid_params(format!(
+                "The tool `{}` is not published any more.",
+                handle.tool
+            )));
+        };
+        let resume = Resume { call_id: earlier.clone(), input_responses: Some(answers) };
+        let made =
+            tool_call(&request.caller, &target, &arguments, CallName::NextOfTask(earlier), Some(&resume));
+        let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+        let sent = self.client.send_once(&call, request.meta.traceparent.as_deref()).await;
+        sent.map(|_| ()).map_err(|error| {
+            RpcError::internal(format!("The answers cannot be sent now: {error}. Send them again."))
+        })
+    }
+
+    /// Waits for a call that a handle leads to.
+    pub(crate) async fn wait_for(
+        &self,
+        request: &Request,
+        handle: &Handle,
+        within: Duration,
+        notifications: &Notifications,
+    ) -> Result<Option<CallResult>, WaitError> {
+        let mut progress = ProgressReporter::new(request, notifications);
+        let until = tokio::time::Instant::now() + within;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let row = self.row_of(handle, request).await?;
+            match row {
+                Some(row) if row.finished.is_some() => return Ok(ended_row(row)),
+                Some(row) => progress.see(&row),
+                None => {}
+            }
+            let now = tokio::time::Instant::now();
+            if now >= until || self.draining.is_cancelled() {
+                return Ok(None);
+            }
+            tokio::time::sleep_until((now + pause).min(until)).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// The row that holds the state of the call that a handle leads to.
+    pub(crate) async fn row_of(
+        &self,
+        handle: &Handle,
+        request: &Request,
+    ) -> Result<Option<CallRow>, WaitError> {
+        let readable = |error| WaitError::Unreadable(Box::new(error));
+        let own = self.client.row(&handle.key(&request.caller)).await.map_err(readable)?;
+        if let Some(row) = own.filter(|row| handle.is_of(row)) {
+            return Ok(Some(row));
+        }
+        match handle.message_key() {
+            Some(key) => self.client.row(&key).await.map_err(readable),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Sends what a server reports of a call, where the client asked for it.
+struct ProgressReporter<'a> {
+    token: Option<&'a RawValue>,
+    notifications: &'a Notifications,
+    /// The greatest progress so far: it has to grow.
+    last: Option<f64>,
+}
+
+impl<'a> ProgressReporter<'a> {
+    fn new(request: &'a Request, notifications: &'a Notifications) -> Self {
+        Self { token: request.meta.progress_token.as_deref(), notifications, last: None }
+    }
+
+    fn see(&mut self, row: &CallRow) {
+        let (Some(token), Some(notifications)) = (self.token, self.notifications) else { return };
+        let Some(CallProgress { progress: Some(progress), .. }) = row.notes.as_deref() else { return };
+        let amount = progress.progress.get();
+        if self.last.is_some_and(|last| amount <= last) {
+            return;
+        }
+        self.last = Some(amount);
+        let mut params = serde_json::to_value(progress).unwrap_or_default();
+        if let Some(params) = params.as_object_mut() {
+            params.insert("progressToken".to_owned(), serde_json::from_str(token.get()).unwrap_or_default());
+        }
+        let notification = Notification::notification(method::PROGRESS, Some(params));
+        // Nobody listens any more: the request is dropped soon.
+        let _gone = notifications.unbounded_send(serde_json::to_string(&notification).unwrap_or_default());
+    }
+}

@@ -1,0 +1,220 @@
+//! The published tools as MCP clients see them: which of them a caller may use, and their definitions.
+//!
+//! A definition is the entry of the server's list, as far as that can be read through the fleet, or the entry that an operator approved.
+//! What the catalog registers (description, input schema) takes the place of the server's own.
+//!
+//! **Invariant:** what a call would be refused for is not listed: access rules, an operator's stop, a definition that was not approved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool};
+
+use crate::caller::Caller;
+use crate::message::{Members, raw};
+use crate::search::Searched;
+use crate::tool_lists::{Listed, ToolLists};
+
+/// A published tool.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    pub(crate) name: String,
+    /// Its entry of `tools/list`.
+    pub(crate) entry: Box<RawValue>,
+}
+
+/// What a caller may use.
+#[derive(Debug, Default)]
+pub(crate) struct Definitions {
+    /// By name.
+    pub(crate) tools: BTreeMap<String, Definition>,
+    /// Servers whose lists are not known, and why.
+    pub(crate) unknown: BTreeMap<String, String>,
+}
+
+/// Reads the definitions of a caller's tools.
+pub(crate) struct DefinitionReader<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) lists: &'a ToolLists,
+    pub(crate) caller: &'a Caller,
+}
+
+impl DefinitionReader<'_> {
+    /// All that the caller may use.
+    pub(crate) async fn all(&self) -> Definitions {
+        let published = self.catalog.published();
+        let tools: Vec<_> = published.tools().filter(|(_, one)| self.is_open(&one.tool)).collect();
+        let whole: Vec<_> = published.servers().filter(|(_, server)| self.may_list(server)).collect();
+        let of_tools = tools.iter().map(|(_, one)| &one.tool.server).filter(|server| self.may_list(server));
+        let servers: BTreeMap<_, _> = whole
+            .iter()
+            .map(|(_, server)| *server)
+            .chain(of_tools)
+            .map(|server| (server.id.clone(), server))
+            .collect();
+        let read =
+            servers.values().map(|server| async move { (server.id.clone(), self.listed(server).await) });
+        let lists: BTreeMap<_, Listed> = futures::future::join_all(read).await.into_iter().collect();
+        let mut found = Definitions::default();
+        for (name, one) in tools {
+            let listed = lists.get(&one.tool.server.id).and_then(|listed| listed.as_ref().ok());
+            let listed = listed.and_then(|entries| entries.get(&one.function)).map(AsRef::as_ref);
+            found.add(self.of_tool(name, one, listed));
+        }
+        for (prefix, server) in whole {
+            match lists.get(&server.id) {
+                Some(Ok(entries)) => {
+                    for (name, entry) in entries.iter() {
+                        found.add(self.of_listed(prefix, server, name, entry));
+                    }
+                }
+                Some(Err(why)) => {
+                    found.unknown.insert(prefix.to_owned(), why.clone());
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    /// The definition of one name; none if the caller may not use it or nothing is known of it.
+    pub(crate) async fn one(&self, name: &str) -> Option<Definition> {
+        match self.catalog.published().find(name)? {
+            PublishedName::Tool(one) => {
+                let listed = match self.may_list(&one.tool.server) {
+                    true => self.listed(&one.tool.server).await.ok(),
+                    false => None,
+                };
+                let listed =
+                    listed.as_ref().and_then(|entries| entries.get(&one.function)).map(AsRef::as_ref);
+                self.is_open(&one.tool).then(|| self.of_tool(name, &one, listed))?
+            }
+            PublishedName::OnServer { server, name: listed } => {
+                if !self.may_list(&server) {
+                    return None;
+                }
+                let entries = self.listed(&server).await.ok()?;
+                let prefix = name.strip_suffix(&listed)?.strip_suffix("__")?;
+                self.of_listed(prefix, &server, &listed, entries.get(&listed)?)
+            }
+        }
+    }
+
+    fn is_open(&self, tool: &Tool) -> bool {
+        tool.is_open_to(self.caller.user.as_ref()) && !tool.paused
+    }
+
+    /// Whether the caller may ask the server for its list.
+    fn may_list(&self, server: &Server) -> bool {
+        if !server.lists_tools() {
+            return false;
+        }
+        match self.catalog.tool_of_all(&server.id) {
+            Some(tool) => self.is_open(tool),
+            None => server.discover,
+        }
+    }
+
+    async fn listed(&self, server: &Arc<Server>) -> Listed {
+        match server.openapi() {
+            // The document is in the catalog.
+            Some(openapi) => {
+                let operations = openapi.interface.document.operations.iter();
+                Ok(Arc::new(operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect()))
+            }
+            None => self.lists.of(self.caller, server).await,
+        }
+    }
+
+    fn of_tool(&self, name: &str, one: &PublishedTool, listed: Option<&RawValue>) -> Option<Definition> {
+        let tool = &one.tool;
+        let approved = self.catalog.approved(&tool.server.id, &one.function);
+        if approved.zip(listed).is_some_and(|(approved, listed)| !is_approved(approved, listed)) {
+            return None;
+        }
+        let openapi = tool.server.openapi().and_then(|openapi| openapi.interface.operation(&one.function));
+        let kept = approved.and_then(|approved| approved.entry.as_ref()).map(raw);
+        let kept = kept.or_else(|| openapi.map(|operation| raw(&operation.listed())));
+        let mut members = members_of(listed.or(kept.as_deref()));
+        if let Some(description) = &tool.description {
+            members.insert("description".to_owned(), raw(description));
+        }
+        if let Some(schema) = tool.function(Some(&one.function)).and_then(|function| function.schema.as_ref())
+        {
+            members.insert("inputSchema".to_owned(), raw(&schema.value()));
+        }
+        Some(named(name, members))
+    }
+
+    fn of_listed(&self, prefix: &str, server: &Server, listed: &str, entry: &RawValue) -> Option<Definition> {
+        let name = self.catalog.published().name_of(prefix, server, listed)?;
+        let approved = self.catalog.approved(&server.id, listed);
+        if approved.is_some_and(|approved| !is_approved(approved, entry)) {
+            return None;
+        }
+        if self.catalog.tool_on(&server.id, listed).is_some_and(|tool| !self.is_open(tool)) {
+            return None;
+        }
+        Some(named(&name, members_of(Some(entry))))
+    }
+}
+
+impl Definitions {
+    fn add(&mut self, found: Option<Definition>) {
+        if let Some(found) = found {
+            self.tools.insert(found.name.clone(), found);
+        }
+    }
+
+    /// The names of the servers whose tools are missing.
+    pub(crate) fn missing(&self) -> BTreeSet<&str> {
+        self.unknown.keys().map(String::as_str).collect()
+    }
+}
+
+fn is_approved(approved: &Approved, listed: &RawValue) -> bool {
+    serde_json::from_str::<Value>(listed.get()).is_ok_and(|entry| Pin::of_listed(&entry) == approved.pin)
+}
+
+fn members_of(entry: Option<&RawValue>) -> Members {
+    entry.and_then(|entry| serde_json::from_str(entry.get()).ok()).unwrap_or_default()
+}
+
+/// The entry under its published name. Clients need an input schema, and what a server says of its own tasks is not the gateway's.
+fn named(name: &str, mut members: Members) -> Definition {
+    members.insert("name".to_owned(), raw(&name));
+    members.remove("execution");
+    let is_object = members.get("inputSchema").is_some_and(|schema| schema.get().starts_with('{'));
+    if !is_object {
+        members.insert("inputSchema".to_owned(), raw(&json!({"type": "object"})));
+    }
+    Definition { name: name.to_owned(), entry: raw(&members) }
+}
+
+impl Definition {
+    fn value(&self) -> Value {
+        serde_json::from_str(self.entry.get()).unwrap_or_default()
+    }
+
+    /// The schema of its arguments.
+    pub(crate) fn input_schema(&self) -> Value {
+        self.value().get_mut("inputSchema").map(Value::take).unwrap_or_default()
+    }
+
+    /// Whether clients check its results against a schema.
+    pub(crate) fn has_output_schema(&self) -> bool {
+        members_of(Some(&self.entry)).contains_key("outputSchema")
+    }
+
+    /// As it is searched.
+    pub(crate) fn searched(&self) -> Searched {
+        let value = self.value();
+        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let properties = value.pointer("/inputSchema/properties").and_then(Value::as_object);
+        let parameters = properties.into_iter().flat_map(|properties| properties.keys()).map(String::as_str);
+        let description = format!("{} {}", text("title"), text("description"));
+        Searched::of(&self.name, &description, parameters)
+    }
+}

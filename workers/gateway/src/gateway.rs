@@ -1,0 +1,217 @@
+//! The gateway: what all requests share, and which method answers a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use toolfleet_catalog::Catalog;
+use toolfleet_client::{Client, Now};
+use toolfleet_core::time::Timestamp;
+use toolfleet_mcp_protocol::{
+    ProtocolRevision, ProtocolVersion, cache_scope, error_code, meta_key, method, result_type,
+};
+
+use crate::auth::Authenticator;
+use crate::caller::Caller;
+use crate::definitions::DefinitionReader;
+use crate::handle::Sealer;
+use crate::in_flight::{InFlight, RequestName};
+use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
+use crate::tool_lists::ToolLists;
+
+/// The versions with sessions that clients may use. 2024-11-05 has another transport.
+const LEGACY: [ProtocolVersion; 3] =
+    [ProtocolVersion::V2025_11_25, ProtocolVersion::V2025_06_18, ProtocolVersion::V2025_03_26];
+
+/// How long a client may use what `server/discover` says, in milliseconds.
+const DISCOVER_TTL_MS: u64 = 300_000;
+
+const INSTRUCTIONS: &str = "Tools of a toolfleet. A call that takes long goes on as a task, or its answer names a handle: pass that to the \
+                            tool get_result instead of calling the tool again.";
+
+/// The bounds of a gateway.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a call is waited for.
+    pub wait: Duration,
+    /// The same for a client that takes tasks.
+    pub task_after: Duration,
+    /// How many tools a page has.
+    pub page: usize,
+    /// Above how many tools `search_tools` is offered.
+    pub search_above: usize,
+    /// How long the tool list of a server is used.
+    pub tools_ttl: Duration,
+    /// The largest request in bytes.
+    pub max_body_bytes: usize,
+    /// How many requests are answered at once.
+    pub max_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(55),
+            task_after: Duration::from_secs(55),
+            page: 100,
+            search_above: 30,
+            tools_ttl: Duration::from_secs(300),
+            max_body_bytes: 4 * 1_048_576,
+            max_requests: 1_024,
+        }
+    }
+}
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The fleet.
+    pub client: Client,
+    /// The catalog; whoever exchanges it changes what is published.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Who may send requests.
+    pub authenticator: Authenticator,
+    /// The keys of handles.
+    pub sealer: Sealer,
+    /// The bounds.
+    pub limits: Limits,
+    /// The clock.
+    pub now: Now,
+}
+
+/// A gateway.
+pub struct Gateway {
+    pub(crate) client: Client,
+    catalog: Arc<ArcSwap<Catalog>>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) sealer: Sealer,
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: InFlight,
+    /// Cancelled when the gateway stops: waiting requests are answered at once.
+    pub(crate) draining: CancellationToken,
+    lists: ToolLists,
+    now: Now,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialize {
+    #[serde(default)]
+    protocol_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancelled {
+    request_id: Box<RawValue>,
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, catalog, authenticator, sealer, limits, now } = parts;
+        let draining = CancellationToken::new();
+        Self {
+            in_flight: InFlight::new(client.clone(), draining.clone()),
+            lists: ToolLists::new(client.clone(), limits.tools_ttl),
+            client,
+            catalog,
+            authenticator,
+            sealer,
+            limits,
+            draining,
+            now,
+        }
+    }
+
+    /// The catalog now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    pub(crate) fn reader<'a>(&'a self, catalog: &'a Catalog, caller: &'a Caller) -> DefinitionReader<'a> {
+        DefinitionReader { catalog, lists: &self.lists, caller }
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(&self, request: &Request, notifications: &Notifications) -> Answer {
+        let name = request.inbound.method.as_str();
+        match (request.version.revision(), name) {
+            (_, method::TOOLS_LIST) => self.list_tools(request).await,
+            (_, method::TOOLS_CALL) => Box::pin(self.call_tool(request, notifications)).await,
+            (ProtocolRevision::Modern, method::DISCOVER) => Ok(discover(request)),
+            (ProtocolRevision::Modern, method::TASKS_GET) => self.get_task(request).await,
+            (ProtocolRevision::Modern, method::TASKS_UPDATE) => Box::pin(self.update_task(request)).await,
+            (ProtocolRevision::Modern, method::TASKS_CANCEL) => self.cancel_task(request).await,
+            (ProtocolRevision::Legacy, method::INITIALIZE) => initialize(request),
+            (ProtocolRevision::Legacy, method::PING) => Ok(raw(&json!({}))),
+            (revision, _) => {
+                let status = match revision {
+                    ProtocolRevision::Modern => StatusCode::NOT_FOUND,
+                    ProtocolRevision::Legacy => StatusCode::OK,
+                };
+                let text = format!("Method not found: {}", crate::message::shown(name));
+                Err(RpcError::new(status, error_code::METHOD_NOT_FOUND, text))
+            }
+        }
+    }
+
+    /// Takes a notification. A cancellation of a request that this gateway answers cancels its call.
+    pub(crate) async fn take_notification(&self, request: &Request) {
+        if request.inbound.method != method::CANCELLED {
+            return;
+        }
+        let Ok(Cancelled { request_id }) = request.inbound.params() else { return };
+        let name = RequestName::of(&request.caller, request.session.as_deref(), request_id.get());
+        let Some(key) = name.and_then(|name| self.in_flight.find(&name)) else { return };
+        if let Err(error) = self.client.cancel(&key).await {
+            tracing::warn!(%error, call_id = %key.call_id, code = "gateway_cancel_failed", "a cancellation is not stored");
+        }
+    }
+}
+
+fn capabilities(request: &Request) -> Value {
+    match request.version.revision() {
+        ProtocolRevision::Modern => json!({"tools": {}, "extensions": {meta_key::TASKS_EXTENSION: {}}}),
+        ProtocolRevision::Legacy => json!({"tools": {}}),
+    }
+}
+
+fn discover(request: &Request) -> Box<RawValue> {
+    let mut members = Members::new();
+    members.insert("supportedVersions".to_owned(), raw(&supported()));
+    members.insert("capabilities".to_owned(), raw(&capabilities(request)));
+    members.insert("instructions".to_owned(), raw(&INSTRUCTIONS));
+    members.insert("ttlMs".to_owned(), raw(&DISCOVER_TTL_MS));
+    members.insert("cacheScope".to_owned(), raw(&cache_scope::PUBLIC));
+    finish_result(members, result_type::COMPLETE, request, &[])
+}
+
+/// The versions, newest first.
+pub(crate) fn supported() -> Vec<&'static str> {
+    std::iter::once(ProtocolVersion::MODERN).chain(LEGACY).map(ProtocolVersion::as_str).collect()
+}
+
+/// The version with sessions of that text, if the gateway speaks it.
+pub(crate) fn legacy(text: &str) -> Option<ProtocolVersion> {
+    ProtocolVersion::parse(text).filter(|version| LEGACY.contains(version))
+}
+
+fn initialize(request: &Request) -> Answer {
+    let wanted: Initialize = request.inbound.params()?;
+    let version = legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY);
+    Ok(raw(&json!({
+        "protocolVersion": version.as_str(),
+        "capabilities": capabilities(request),
+        "serverInfo": server_info(),
+        "instructions": INSTRUCTIONS,
+    })))
+}

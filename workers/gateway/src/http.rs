@@ -1,0 +1,322 @@
+//! The transport: streamable HTTP at one path, for clients of all versions. A POST has one JSON-RPC message; its response is a JSON object, or
+//! an event stream where the client asked for progress.
+//!
+//! The gateway keeps no session. What it gives as `Mcp-Session-Id` to clients of 2025-11-25 and before is random, any gateway accepts it, and it
+//! only tells the requests of one client from those of another.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use futures::channel::mpsc;
+use futures::stream::{PollNext, select_with_strategy};
+use futures::{StreamExt as _, stream};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use toolfleet_mcp_protocol::{ProtocolRevision, ProtocolVersion, error_code, header as mcp_header, method};
+use uuid::Uuid;
+
+use crate::auth::Refusal;
+use crate::gateway::{Gateway, legacy, supported};
+use crate::hosts::Hosts;
+use crate::message::{Inbound, Meta, Request, RpcError, response};
+use crate::param_headers::decoded;
+
+/// How long a client may take to send a request.
+const BODY_TIME_OUT: Duration = Duration::from_secs(30);
+/// How often an event stream shows that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The path of the MCP endpoint.
+pub(crate) const PATH: &str = "/mcp";
+
+/// The endpoint with its bounds.
+struct Endpoint {
+    gateway: Arc<Gateway>,
+    hosts: Hosts,
+    slots: Arc<Semaphore>,
+}
+
+/// The routes of a gateway.
+pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
+    let slots = Arc::new(Semaphore::new(gateway.limits.max_requests));
+    let metadata = gateway.authenticator.metadata();
+    let endpoint = Arc::new(Endpoint { gateway, hosts, slots });
+    let router = Router::new().route(PATH, post(take)).route("/health", get(|| async { "ok\n" }));
+    let router = match metadata {
+        None => router,
+        Some(metadata) => {
+            let answer = move || std::future::ready(axum::Json(metadata.clone()));
+            router
+                .route("/.well-known/oauth-protected-resource", get(answer.clone()))
+                .route(&format!("/.well-known/oauth-protected-resource{PATH}"), get(answer))
+        }
+    };
+    router.with_state(endpoint)
+}
+
+async fn take(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
+    if let Err(why) = endpoint.hosts.check(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, &why);
+    }
+    let Ok(slot) = Arc::clone(&endpoint.slots).try_acquire_owned() else {
+        let busy = refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the gateway answers as many requests as it may; try again",
+        );
+        return with_header(busy, header::RETRY_AFTER, HeaderValue::from_static("1"));
+    };
+    let (parts, body) = request.into_parts();
+    let is_json = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_json = is_json.is_some_and(|kind| {
+        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    });
+    if !is_json {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json");
+    }
+    let caller = match endpoint.gateway.authenticator.caller(&parts.headers).await {
+        Ok(caller) => caller,
+        Err(refusal) => return not_allowed(refusal),
+    };
+    let body = match body_of(body, endpoint.gateway.limits.max_body_bytes).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
+    let inbound: Inbound = match serde_json::from_slice(&body) {
+        Ok(inbound) => inbound,
+        Err(error) => return failed(None, &unreadable(&body, &error)),
+    };
+    let id = inbound.id.clone();
+    match accept(&parts.headers, inbound, caller) {
+        Ok(request) => respond(Arc::clone(&endpoint.gateway), request, &parts.headers, slot).await,
+        Err(error) => failed(id.as_deref(), &error),
+    }
+}
+
+async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
+    match tokio::time::timeout(BODY_TIME_OUT, to_bytes(body, most)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("the request has more than {most} bytes, or was cut"),
+        )),
+        Err(_) => Err(refused(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")),
+    }
+}
+
+fn unreadable(body: &[u8], error: &serde_json::Error) -> RpcError {
+    let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let (code, text) = match error.classify() {
+        _ if is_batch => (
+            error_code::INVALID_REQUEST,
+            "batches are not accepted; send each message in a request of its own",
+        ),
+        serde_json::error::Category::Data => (error_code::INVALID_REQUEST, "the body is no JSON-RPC message"),
+        serde_json::error::Category::Io
+        | serde_json::error::Category::Syntax
+        | serde_json::error::Category::Eof => (error_code::PARSE_ERROR, "the body is no JSON"),
+    };
+    RpcError::new(StatusCode::BAD_REQUEST, code, text)
+}
+
+/// The text of a header; a value that is not ASCII is none, and so are several: what is in front of the gateway may read another one.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.to_str().ok())?
+}
+
+/// The request, if its headers and its body agree and its version is spoken here.
+fn accept(headers: &HeaderMap, inbound: Inbound, caller: crate::caller::Caller) -> Result<Request, RpcError> {
+    let bad = |code, text: &str| RpcError::new(StatusCode::BAD_REQUEST, code, text);
+    let meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
+    let in_header = text(headers, mcp_header::PROTOCOL_VERSION);
+    let version = version_of(in_header, &inbound, &meta)?;
+    if version.revision() == ProtocolRevision::Modern && inbound.id.is_some() {
+        if meta.version.is_none() || meta.capabilities.as_ref().is_none_or(|one| !one.is_object()) {
+            let text = "`params._meta` needs `io.modelcontextprotocol/protocolVersion` and `io.modelcontextprotocol/clientCapabilities`";
+            return Err(bad(error_code::INVALID_PARAMS, text));
+        }
+        check_headers(headers, &inbound)?;
+    }
+    let param_headers = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix(mcp_header::PARAM_PREFIX)?;
+        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
+    });
+    Ok(Request {
+        caller,
+        version,
+        meta,
+        param_headers: param_headers.collect::<BTreeMap<_, _>>(),
+        session: text(headers, mcp_header::SESSION_ID).map(str::to_owned),
+        key_header: text(headers, "idempotency-key").map(str::to_owned),
+        inbound,
+    })
+}
+
+/// The version of a request. `initialize` negotiates one; without a header it is 2025-03-26, which knew none.
+fn version_of(in_header: Option<&str>, inbound: &Inbound, meta: &Meta) -> Result<ProtocolVersion, RpcError> {
+    let mismatch = |text: &str| RpcError::new(StatusCode::BAD_REQUEST, error_code::HEADER_MISMATCH, text);
+    let is_modern = |text: &str| text == ProtocolVersion::MODERN.as_str();
+    let named = match (in_header, meta.version.as_deref()) {
+        (Some(header), Some(body)) if header != body => {
+            return Err(mismatch(
+                "MCP-Protocol-Version does not match `io.modelcontextprotocol/protocolVersion` of the body",
+            ));
+        }
+        (None, Some(body)) if is_modern(body) => {
+            return Err(mismatch("the header MCP-Protocol-Version is missing"));
+        }
+        (Some(header), _) => header,
+        (None, _) if inbound.method == method::INITIALIZE => return Ok(ProtocolVersion::LATEST_LEGACY),
+        (None, Some(body)) => body,
+        (None, None) => return Ok(ProtocolVersion::V2025_03_26),
+    };
+    if is_modern(named) {
+        return Ok(ProtocolVersion::MODERN);
+    }
+    match legacy(named) {
+        Some(version) => Ok(version),
+        // The version of the session is negotiated by the body.
+        None if inbound.method == method::INITIALIZE && meta.version.is_none() => {
+            Ok(ProtocolVersion::LATEST_LEGACY)
+        }
+        None => {
+            let error = RpcError::new(
+                StatusCode::BAD_REQUEST,
+                error_code::UNSUPPORTED_VERSION,
+                "Unsupported protocol version",
+            );
+            Err(RpcError {
+                data: Some(json!({"supported": supported(), "requested": crate::message::shown(named)})),
+                ..error
+            })
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    #[serde(default)]
+    name: Option<Value>,
+    #[serde(default)]
+    uri: Option<Value>,
+    #[serde(default)]
+    task_id: Option<Value>,
+}
+
+/// Checks the headers that repeat the method and the name.
+fn check_headers(headers: &HeaderMap, inbound: &Inbound) -> Result<(), RpcError> {
+    let mismatch = |name: &str| {
+        let text = format!("header {name} does not match the body");
+        Err(RpcError::new(StatusCode::BAD_REQUEST, error_code::HEADER_MISMATCH, text))
+    };
+    if text(headers, mcp_header::METHOD) != Some(inbound.method.as_str()) {
+        return mismatch("Mcp-Method");
+    }
+    let named: Named = inbound.params()?;
+    let expected = match inbound.method.as_str() {
+        method::TOOLS_CALL | "prompts/get" => named.name,
+        "resources/read" => named.uri,
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => named.task_id,
+        _ => return Ok(()),
+    };
+    let sent = text(headers, mcp_header::NAME).and_then(decoded);
+    match expected.as_ref().and_then(Value::as_str) {
+        Some(expected) if sent.as_deref() == Some(expected) => Ok(()),
+        Some(_) => mismatch("Mcp-Name"),
+        // The method itself says what is wrong with its parameters.
+        None => Ok(()),
+    }
+}
+
+async fn respond(
+    gateway: Arc<Gateway>,
+    request: Request,
+    headers: &HeaderMap,
+    slot: OwnedSemaphorePermit,
+) -> Response {
+    if request.inbound.id.is_none() {
+        gateway.take_notification(&request).await;
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let takes_events =
+        text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
+    let is_call = request.inbound.method == method::TOOLS_CALL;
+    if takes_events && is_call && request.meta.progress_token.is_some() {
+        return events(gateway, request, slot);
+    }
+    let opens = request.inbound.method == method::INITIALIZE;
+    let answer = gateway.answer(&request, &None).await;
+    let id = request.inbound.id.as_deref();
+    let sent = match answer {
+        Ok(result) => json_response(StatusCode::OK, response(id, &result)),
+        Err(error) => return failed(id, &error),
+    };
+    match HeaderValue::from_str(&Uuid::new_v4().simple().to_string()) {
+        Ok(session) if opens => {
+            with_header(sent, header::HeaderName::from_static(mcp_header::SESSION_ID), session)
+        }
+        Ok(_) | Err(_) => sent,
+    }
+}
+
+/// The answer as an event stream, with the notifications before it. Whoever drops the stream drops the request.
+fn events(gateway: Arc<Gateway>, request: Request, slot: OwnedSemaphorePermit) -> Response {
+    let (sender, notifications) = mpsc::unbounded();
+    let last = async move {
+        let _held_to_the_end = slot;
+        let notifications = Some(sender);
+        let answer = gateway.answer(&request, &notifications).await;
+        let id = request.inbound.id.as_deref();
+        match answer {
+            Ok(result) => response(id, &result),
+            Err(error) => error.text(id),
+        }
+    };
+    let all = select_with_strategy(notifications, stream::once(last).boxed(), |(): &mut ()| PollNext::Left);
+    let events = all.map(|text| Ok::<_, Infallible>(Event::default().data(text)));
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
+}
+
+fn json_response(status: StatusCode, text: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text)
+        .into_response()
+}
+
+fn with_header(mut response: Response, name: header::HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn failed(id: Option<&RawValue>, error: &RpcError) -> Response {
+    json_response(error.status, error.text(id))
+}
+
+/// An error before there is a message.
+fn refused(status: StatusCode, why: &str) -> Response {
+    failed(None, &RpcError::new(status, error_code::INVALID_REQUEST, why))
+}
+
+fn not_allowed(refusal: Refusal) -> Response {
+    let (status, why, challenge) = match refusal {
+        Refusal::Unauthorized { why, challenge } => (StatusCode::UNAUTHORIZED, why, Some(challenge)),
+        Refusal::Forbidden { why, challenge } => (StatusCode::FORBIDDEN, why, challenge),
+        Refusal::Unavailable { why } => (StatusCode::SERVICE_UNAVAILABLE, why, None),
+    };
+    let response = refused(status, &why);
+    match challenge.and_then(|challenge| HeaderValue::from_str(&challenge).ok()) {
+        Some(challenge) => with_header(response, header::WWW_AUTHENTICATE, challenge),
+        None => response,
+    }
+}

@@ -1,0 +1,133 @@
+//! Calls that ask for input before they go on (2026-07-28): the question for the client, and the call that brings its answers.
+//!
+//! The state that a client carries is a handle of the earlier call. The server's own state stays in the call's row.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_core::ids::CallId;
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_mcp_protocol::result_type;
+
+use crate::answer::ended_row;
+use crate::gateway::Gateway;
+use crate::handle::{Handle, Purpose};
+use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+
+/// How long the answers may take, in milliseconds.
+const ANSWERS_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A call that asks for input.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    handle: Handle,
+    /// What it asks, by key.
+    requests: Members,
+}
+
+impl Earlier {
+    /// The call of that handle, which has ended so.
+    pub(crate) fn of(handle: Handle, outcome: &Outcome) -> Result<Self, RpcError> {
+        let members =
+            outcome.content().and_then(|content| serde_json::from_str::<Members>(content.get()).ok());
+        let requests = members.as_ref().and_then(|members| members.get("inputRequests"));
+        let requests = requests
+            .map_or_else(|| Some(Members::new()), |requests| serde_json::from_str(requests.get()).ok());
+        let requests = requests.ok_or_else(|| RpcError::internal("what the tool asks for cannot be read"))?;
+        Ok(Self { handle, requests })
+    }
+
+    pub(crate) const fn call_id(&self) -> &CallId {
+        &self.handle.call_id
+    }
+
+    /// What it asks, by key.
+    pub(crate) const fn requests(&self) -> &Members {
+        &self.requests
+    }
+
+    /// Whether at least one of these answers is to what it asks.
+    pub(crate) fn is_answered_by(&self, given: &RawValue) -> bool {
+        let given: Members = serde_json::from_str(given.get()).unwrap_or_default();
+        given.keys().any(|key| self.requests.contains_key(key))
+    }
+
+    /// The answers to what it asks, without any others; none if one is missing.
+    pub(crate) fn answers(&self, given: Option<&RawValue>) -> Result<Option<Box<RawValue>>, RpcError> {
+        let given = given.map_or_else(|| Ok(Members::new()), |given| serde_json::from_str(given.get()));
+        let given: Members = given.map_err(|_| RpcError::invalid_params("`inputResponses` is no object"))?;
+        let kept: Members = given.into_iter().filter(|(key, _)| self.requests.contains_key(key)).collect();
+        if let Some((key, _)) = kept.iter().find(|(_, answer)| !answer.get().starts_with('{')) {
+            return Err(RpcError::invalid_params(format!(
+                "`inputResponses.{}` is no object",
+                crate::message::shown(key)
+            )));
+        }
+        Ok((kept.len() == self.requests.len()).then(|| raw(&kept)))
+    }
+
+    /// The capabilities that the client lacks for what is asked.
+    pub(crate) fn missing_capabilities(&self, request: &Request) -> Option<Value> {
+        let mut missing = serde_json::Map::new();
+        for asked in self.requests.values() {
+            let asked: Value = serde_json::from_str(asked.get()).unwrap_or_default();
+            let capability = match asked.get("method").and_then(Value::as_str) {
+                Some("elicitation/create") => "elicitation",
+                Some("sampling/createMessage") => "sampling",
+                Some("roots/list") => "roots",
+                Some(_) | None => continue,
+            };
+            if !request.declares(&format!("/{capability}")) {
+                missing.insert(capability.to_owned(), json!({}));
+            }
+        }
+        (!missing.is_empty()).then_some(Value::Object(missing))
+    }
+}
+
+impl Gateway {
+    /// The result that asks the client.
+    pub(crate) fn ask(&self, request: &Request, earlier: &Earlier) -> Answer {
+        if let Some(missing) = earlier.missing_capabilities(request) {
+            return Err(RpcError::missing_capability(missing));
+        }
+        let state = self.sealer.seal(Purpose::Input, &request.caller, &earlier.handle);
+        let state =
+            state.ok_or_else(|| RpcError::internal("the state of the request cannot be encrypted"))?;
+        let mut members = Members::new();
+        if !earlier.requests.is_empty() {
+            members.insert("inputRequests".to_owned(), raw(&earlier.requests));
+        }
+        members.insert("requestState".to_owned(), raw(&state));
+        Ok(finish_result(members, result_type::INPUT_REQUIRED, request, &[]))
+    }
+
+    /// The earlier call of a request state.
+    pub(crate) async fn earlier(
+        &self,
+        request: &Request,
+        state: &str,
+        tool: &str,
+    ) -> Result<Earlier, RpcError> {
+        let invalid = |why: &str| {
+            RpcError::invalid_params(format!("`requestState` {why}; call the tool anew, without it"))
+        };
+        let handle = self
+            .sealer
+            .open(Purpose::Input, &request.caller, state)
+            .ok_or_else(|| invalid("is none of this gateway for you"))?;
+        if handle.tool != tool {
+            return Err(invalid("is of another tool"));
+        }
+        if self.now().ms_since(handle.given_at()) > ANSWERS_WITHIN_MS {
+            return Err(invalid("is older than a day"));
+        }
+        let row =
+            self.row_of(&handle, request).await.map_err(|error| RpcError::internal(error.to_string()))?;
+        match row.and_then(ended_row) {
+            Some(result) if result.outcome.kind == OutcomeKind::InputRequired => {
+                Earlier::of(handle, &result.outcome)
+            }
+            Some(_) | None => Err(invalid("is of a call that does not ask for input")),
+        }
+    }
+}

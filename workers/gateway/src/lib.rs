@@ -1,0 +1,48 @@
+//! The fleet as an MCP server: published tools of a catalog over streamable HTTP, for clients of protocol version 2026-07-28 and of those with
+//! sessions. Each `tools/call` is a call of the fleet like any other: a message in the queue, executed by a worker, with its record.
+//!
+//! ```text
+//! http       one POST: hosts, token, headers, version          -> message::Request
+//! gateway    the method                                        -> list, call, tasks
+//! call       call_request -> SQS -> wait for the row -> answer, task or handle
+//! ```
+//!
+//! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing.
+
+mod answer;
+mod auth;
+mod call;
+mod call_request;
+mod caller;
+mod catalog_source;
+mod definitions;
+mod gateway;
+mod handle;
+mod hosts;
+mod http;
+mod in_flight;
+mod input;
+mod list;
+mod message;
+mod own_tools;
+mod param_headers;
+mod search;
+mod serve;
+mod settings;
+mod tasks;
+mod tool_lists;
+
+pub use auth::{
+    Authenticator, ClaimName, ClaimRules, HttpKeys, KeySource, Keys, KeysError, ReadKeys, SessionSource,
+    TokenRules,
+};
+pub use caller::Caller;
+pub use catalog_source::{CatalogSource, publish_all_of};
+pub use gateway::{Gateway, Limits, Parts};
+pub use handle::{KeyError, Sealer};
+pub use hosts::Hosts;
+pub use serve::serve;
+pub use settings::GatewayArgs;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! JSON-RPC messages as the gateway reads and writes them: raw where the gateway only passes a value on.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use futures::channel::mpsc::UnboundedSender;
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+use toolfleet_mcp_protocol::{
+    ErrorObject, ErrorResponse, ProtocolRevision, ProtocolVersion, Response, error_code, meta_key,
+};
+
+use crate::caller::Caller;
+
+/// The key of how a call ended that has no answer of its tool, in `result._meta`.
+pub(crate) const OUTCOME: &str = "toolfleet/outcome";
+
+/// A request or a notification.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Inbound {
+    /// The id as it was written; none in a notification.
+    #[serde(default)]
+    pub(crate) id: Option<Box<RawValue>>,
+    /// The method.
+    pub(crate) method: String,
+    #[serde(default)]
+    pub(crate) params: Option<Box<RawValue>>,
+}
+
+/// The member `_meta` of parameters.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Meta {
+    #[serde(default, rename = "progressToken")]
+    pub(crate) progress_token: Option<Box<RawValue>>,
+    #[serde(default, rename = "io.modelcontextprotocol/protocolVersion")]
+    pub(crate) version: Option<String>,
+    #[serde(default, rename = "io.modelcontextprotocol/clientCapabilities")]
+    pub(crate) capabilities: Option<Value>,
+    #[serde(default)]
+    pub(crate) traceparent: Option<String>,
+    /// How the client names the call.
+    #[serde(default, rename = "toolfleet/requestKey")]
+    pub(crate) request_key: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct WithMeta {
+    #[serde(default, rename = "_meta")]
+    meta: Option<Meta>,
+}
+
+impl Inbound {
+    /// The parameters as `T`; an object without members where there are none.
+    pub(crate) fn params<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RpcError> {
+        let text = self.params.as_deref().map_or("{}", RawValue::get);
+        serde_json::from_str(text).map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            RpcError::invalid_params(format!(
+                "the parameters of `{}` are wrong ({:?} at {place})",
+                self.method,
+                error.classify()
+            ))
+        })
+    }
+
+    pub(crate) fn meta(&self) -> Result<Meta, RpcError> {
+        Ok(self.params::<WithMeta>()?.meta.unwrap_or_default())
+    }
+}
+
+/// A request that was accepted: who sends it, how, and with what.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) caller: Caller,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) meta: Meta,
+    pub(crate) inbound: Inbound,
+    /// The header `Mcp-Session-Id`.
+    pub(crate) session: Option<String>,
+    /// The request key of the header `Idempotency-Key`.
+    pub(crate) key_header: Option<String>,
+    /// The headers `Mcp-Param-*`, in lower case and without that prefix.
+    pub(crate) param_headers: BTreeMap<String, String>,
+}
+
+impl Request {
+    pub(crate) fn is_modern(&self) -> bool {
+        self.version.revision() == ProtocolRevision::Modern
+    }
+
+    /// Whether the client declared the capability at that JSON pointer.
+    pub(crate) fn declares(&self, pointer: &str) -> bool {
+        self.meta.capabilities.as_ref().is_some_and(|capabilities| capabilities.pointer(pointer).is_some())
+    }
+
+    /// Whether the client takes tasks.
+    pub(crate) fn takes_tasks(&self) -> bool {
+        self.is_modern() && self.declares("/extensions/io.modelcontextprotocol~1tasks")
+    }
+
+    /// How the client names the call, so that a repeated request finds it.
+    pub(crate) fn request_key(&self) -> Option<&str> {
+        self.meta.request_key.as_deref().or(self.key_header.as_deref())
+    }
+}
+
+/// A JSON-RPC error and the HTTP status it comes with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RpcError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: i64,
+    pub(crate) message: String,
+    pub(crate) data: Option<Value>,
+}
+
+impl RpcError {
+    pub(crate) fn new(status: StatusCode, code: i64, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), data: None }
+    }
+
+    pub(crate) fn invalid_params(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::OK, error_code::INVALID_PARAMS, message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::OK, error_code::INTERNAL_ERROR, message)
+    }
+
+    /// The client did not declare what the answer needs.
+    pub(crate) fn missing_capability(capabilities: Value) -> Self {
+        let text = "Missing required client capability";
+        let error = Self::new(StatusCode::BAD_REQUEST, error_code::MISSING_CAPABILITY, text);
+        Self { data: Some(json!({ "requiredCapabilities": capabilities })), ..error }
+    }
+
+    pub(crate) fn text(&self, id: Option<&RawValue>) -> String {
+        let error = ErrorObject { code: self.code, message: &self.message, data: self.data.as_ref() };
+        written(&ErrorResponse::new(id, error))
+    }
+}
+
+/// The result of a request.
+pub(crate) type Answer = Result<Box<RawValue>, RpcError>;
+
+/// Where notifications about a request go: the event stream of its response.
+pub(crate) type Notifications = Option<UnboundedSender<String>>;
+
+/// A name as an error may repeat it.
+pub(crate) fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// The answer with that result, as a text without line breaks.
+pub(crate) fn response(id: Option<&RawValue>, result: &RawValue) -> String {
+    written(&Response::new(id, result))
+}
+
+/// A line break in JSON is white space: within a text it is escaped.
+fn written(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text }
+}
+
+/// The members of an object, each byte for byte.
+pub(crate) type Members = BTreeMap<String, Box<RawValue>>;
+
+/// A value that is known to be JSON.
+pub(crate) fn raw(value: &impl serde::Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// Adds `resultType` where the version has it, and the gateway's name and more to `_meta`.
+pub(crate) fn finish_result(
+    mut members: Members,
+    result_type: &str,
+    request: &Request,
+    more: &[(&str, Value)],
+) -> Box<RawValue> {
+    members.remove("resultType");
+    if request.is_modern() {
+        members.insert("resultType".to_owned(), raw(&result_type));
+    }
+    let mut meta: Members =
+        members.get("_meta").and_then(|meta| serde_json::from_str(meta.get()).ok()).unwrap_or_default();
+    // The client's server is the gateway, not the tool's.
+    meta.remove(meta_key::SERVER_INFO);
+    if request.is_modern() {
+        meta.insert(meta_key::SERVER_INFO.to_owned(), raw(&server_info()));
+    }
+    for (name, value) in more {
+        meta.insert((*name).to_owned(), raw(value));
+    }
+    if !meta.is_empty() {
+        members.insert("_meta".to_owned(), raw(&meta));
+    }
+    raw(&members)
+}
+
+/// The gateway's name and version.
+pub(crate) fn server_info() -> Value {
+    json!({"name": "toolfleet", "title": "toolfleet gateway", "version": env!("CARGO_PKG_VERSION")})
+}

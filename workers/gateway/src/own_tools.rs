@@ -1,0 +1,148 @@
+//! The gateway's own tools: `get_result` waits for a call that went on, `search_tools` finds tools by words.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_client::WaitError;
+use toolfleet_core::outcome::OutcomeKind;
+
+use crate::answer::{error_result, text_result};
+use crate::definitions::{Definition, Definitions};
+use crate::gateway::Gateway;
+use crate::handle::Purpose;
+use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
+use crate::search::{Searched, search};
+
+/// The most tools that a search gives.
+const MOST_FOUND: usize = 20;
+
+/// The definition of `get_result`.
+pub(crate) fn get_result_tool() -> Definition {
+    let entry = json!({
+        "name": "get_result",
+        "title": "Get the result of a call",
+        "description": "Waits for the result of a tool call that had not ended in time. Takes the handle that the call's answer named.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "handle": {"type": "string", "description": "The handle of the call."},
+                "wait_seconds": {"type": "integer", "minimum": 0, "description": "How long to wait. Without it as long as a call is waited for."}
+            },
+            "required": ["handle"],
+            "additionalProperties": false
+        },
+        "annotations": {"readOnlyHint": true, "openWorldHint": false}
+    });
+    Definition { name: "get_result".to_owned(), entry: raw(&entry) }
+}
+
+/// The definition of `search_tools`.
+pub(crate) fn search_tool() -> Definition {
+    let entry = json!({
+        "name": "search_tools",
+        "title": "Search tools",
+        "description": "Finds tools of this server by words of their names, descriptions and parameters. Gives their definitions, which can be called.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "description": "What the tool should do, in words."},
+                "limit": {"type": "integer", "minimum": 1, "maximum": MOST_FOUND, "description": "The most tools to give; 5 without it."}
+            },
+            "required": ["query"],
+            "additionalProperties": false
+        },
+        "annotations": {"readOnlyHint": true, "openWorldHint": false}
+    });
+    Definition { name: "search_tools".to_owned(), entry: raw(&entry) }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetResult {
+    handle: String,
+    #[serde(default)]
+    wait_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    query: String,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+impl Gateway {
+    pub(crate) async fn get_result(
+        &self,
+        request: &Request,
+        arguments: &RawValue,
+        notifications: &Notifications,
+    ) -> Answer {
+        let Ok(GetResult { handle: sealed, wait_seconds }) = serde_json::from_str(arguments.get()) else {
+            return Ok(error_result(
+                "Give {\"handle\": \"...\"}, the handle that the call's answer named.",
+                Value::Null,
+                request,
+            ));
+        };
+        let Some(handle) = self.sealer.open(Purpose::Result, &request.caller, &sealed) else {
+            let text =
+                "This handle is none that was given to you. Copy it exactly as the call's answer named it.";
+            return Ok(error_result(text, Value::Null, request));
+        };
+        let within = wait_seconds.map_or(self.limits.wait, Duration::from_secs).min(self.limits.wait);
+        match self.wait_for(request, &handle, within, notifications).await {
+            // The answers belong to a call of that tool, with its arguments.
+            Ok(Some(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
+                let text = format!(
+                    "The tool asks for input before it goes on. Call `{}` again with the same arguments: you are asked then.",
+                    handle.tool
+                );
+                Ok(error_result(&text, json!({"outcome": "input_required"}), request))
+            }
+            Ok(Some(result)) => self.ended(request, &result, &handle),
+            Ok(None) => {
+                let text =
+                    format!("The call has not ended after another {} s. It goes on.", within.as_secs());
+                Ok(self.with_handle(request, &handle, &text, false))
+            }
+            Err(error @ (WaitError::Aws(_) | WaitError::Unreadable(_) | WaitError::TimeOut { .. })) => Ok(
+                self.with_handle(request, &handle, &format!("The result cannot be read now: {error}."), true),
+            ),
+        }
+    }
+
+    pub(crate) async fn search_tools(&self, request: &Request, arguments: &RawValue) -> Answer {
+        let Ok(Search { query, limit }) = serde_json::from_str(arguments.get()) else {
+            return Ok(error_result(
+                "Give {\"query\": \"words\"}, and {\"limit\": 1 to 20} if you like.",
+                Value::Null,
+                request,
+            ));
+        };
+        let catalog = self.catalog();
+        let definitions = self.reader(&catalog, &request.caller).all().await;
+        let found = found(&query, &definitions, limit.unwrap_or(5).clamp(1, MOST_FOUND));
+        if found.is_empty() {
+            return Ok(text_result(
+                "No tool fits these words. Try others, or call `tools/list`.",
+                false,
+                Value::Null,
+                request,
+            ));
+        }
+        let text = format!("[{}]", found.iter().map(|one| one.entry.get()).collect::<Vec<_>>().join(","));
+        let mut members = Members::new();
+        members.insert("content".to_owned(), raw(&json!([{"type": "text", "text": text}])));
+        Ok(finish_result(members, toolfleet_mcp_protocol::result_type::COMPLETE, request, &[]))
+    }
+}
+
+fn found<'a>(query: &str, definitions: &'a Definitions, most: usize) -> Vec<&'a Definition> {
+    let tools: Vec<&Definition> = definitions.tools.values().collect();
+    let searched: Vec<Searched> = tools.iter().map(|one| one.searched()).collect();
+    search(query, &searched, most).into_iter().filter_map(|place| tools.get(place).copied()).collect()
+}

@@ -1,0 +1,340 @@
+//! The settings of a gateway, declared once for the command line, the variables, and docs/reference/gateway.md.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use toolfleet_config::settings::{ConfigError, milliseconds, number};
+use toolfleet_core::ids::Tenant;
+use toolfleet_egress::HttpClients;
+use url::Url;
+
+use crate::auth::{Authenticator, ClaimName, ClaimRules, HttpKeys, Keys, SessionSource, TokenRules};
+use crate::gateway::Limits;
+use crate::hosts::Hosts;
+
+/// The declarations of a gateway's settings.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// The address and port to listen on. The path is /mcp.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_LISTEN",
+        hide_env_values = true,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8932"
+    )]
+    pub listen: SocketAddr,
+    /// The key of handles and task ids: 32 bytes in base64 (openssl rand -base64 32), or secret://NAME. The same for all gateways of a fleet; several, separated by commas, while it is exchanged: the first one is used, all are accepted. Without it handles end with this process.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    pub key: Option<String>,
+    /// The tenant of all calls, where no claim of the token names it.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_TENANT",
+        hide_env_values = true,
+        value_name = "TENANT"
+    )]
+    tenant: Option<String>,
+    /// Where the session of a call stands: none, claim:NAME or header:NAME.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_SESSION",
+        hide_env_values = true,
+        value_name = "WHERE",
+        default_value = "none"
+    )]
+    session: SessionSource,
+    /// The gateway's public address, for example https://tools.example.com/mcp; needed with OAuth.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_PUBLIC_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    public_url: Option<Url>,
+    /// Hosts that requests may name beside that of the public address, separated by commas.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_ALLOWED_HOSTS",
+        hide_env_values = true,
+        value_name = "HOSTS",
+        value_delimiter = ','
+    )]
+    allowed_hosts: Vec<String>,
+    /// Origins of web pages that may send requests, separated by commas.
+    #[arg(
+        long,
+        help_heading = "Gateway",
+        env = "TOOLFLEET_GATEWAY_ALLOWED_ORIGINS",
+        hide_env_values = true,
+        value_name = "ORIGINS",
+        value_delimiter = ','
+    )]
+    allowed_origins: Vec<String>,
+    /// How long a call is waited for, in milliseconds. A call that takes longer goes on, and the answer names a handle.
+    #[arg(long = "wait-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_WAIT_MS", hide_env_values = true, value_name = "MS", default_value = "55000", value_parser = milliseconds(100, 600_000))]
+    wait: Duration,
+    /// The same for a client that takes tasks; as long as for others without it.
+    #[arg(long = "task-after-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TASK_AFTER_MS", hide_env_values = true, value_name = "MS", value_parser = milliseconds(0, 600_000))]
+    task_after: Option<Duration>,
+    /// How many tools a page of tools/list has.
+    #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_PAGE_SIZE", hide_env_values = true, value_name = "N", default_value = "100", value_parser = number(1_usize, 10_000))]
+    page_size: usize,
+    /// Above how many tools the tool search_tools is offered.
+    #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_SEARCH_ABOVE", hide_env_values = true, value_name = "N", default_value = "30", value_parser = number(0_usize, 100_000))]
+    search_above: usize,
+    /// How long the tool list of a server is used before it is read again, in milliseconds.
+    #[arg(long = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "MS", default_value = "300000", value_parser = milliseconds(1_000, 86_400_000))]
+    tools_ttl: Duration,
+    /// The largest request in bytes.
+    #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_BODY_BYTES", hide_env_values = true, value_name = "BYTES", default_value = "4194304", value_parser = number(1_024_usize, 67_108_864))]
+    max_body_bytes: usize,
+    /// How many requests are answered at once; more are answered with 503.
+    #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_REQUESTS", hide_env_values = true, value_name = "N", default_value = "1024", value_parser = number(1_usize, 100_000))]
+    max_requests: usize,
+    /// The issuer of tokens. Without it nobody needs a token, which is accepted on this machine's own address alone.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_ISSUER",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    oauth_issuer: Option<String>,
+    /// Where the issuer's keys are (JWKS); without it the issuer's metadata names them.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_JWKS_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    oauth_jwks_url: Option<Url>,
+    /// The audiences of tokens, separated by commas; without it the public address.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_AUDIENCE",
+        hide_env_values = true,
+        value_name = "AUDIENCES",
+        value_delimiter = ','
+    )]
+    oauth_audience: Vec<String>,
+    /// The scopes that a token needs, separated by commas.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_SCOPES",
+        hide_env_values = true,
+        value_name = "SCOPES",
+        value_delimiter = ','
+    )]
+    oauth_scopes: Vec<String>,
+    /// The claim that is the tenant: its name, or a pointer such as /org/id.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_TENANT_CLAIM",
+        hide_env_values = true,
+        value_name = "CLAIM"
+    )]
+    oauth_tenant_claim: Option<ClaimName>,
+    /// The claim that is the user's id.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_USER_CLAIM",
+        hide_env_values = true,
+        value_name = "CLAIM",
+        default_value = "sub"
+    )]
+    oauth_user_claim: ClaimName,
+    /// The claim that is the user's type, for access rules.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_USER_TYPE_CLAIM",
+        hide_env_values = true,
+        value_name = "CLAIM"
+    )]
+    oauth_user_type_claim: Option<ClaimName>,
+    /// The claim that has the user's roles, for access rules: a list, or words separated by spaces.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_ROLES_CLAIM",
+        hide_env_values = true,
+        value_name = "CLAIM"
+    )]
+    oauth_roles_claim: Option<ClaimName>,
+}
+
+impl GatewayArgs {
+    /// The bounds.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            wait: self.wait,
+            task_after: self.task_after.unwrap_or(self.wait),
+            page: self.page_size,
+            search_above: self.search_above,
+            tools_ttl: self.tools_ttl,
+            max_body_bytes: self.max_body_bytes,
+            max_requests: self.max_requests,
+        }
+    }
+
+    /// The hosts and origins that requests may name.
+    pub fn hosts(&self) -> Hosts {
+        let own = self.public_url.as_ref().and_then(|url| {
+            let host = url.host_str()?;
+            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+        });
+        Hosts {
+            loopback: self.listen.ip().is_loopback(),
+            hosts: self.allowed_hosts.iter().cloned().chain(own).collect(),
+            origins: self.allowed_origins.clone(),
+        }
+    }
+
+    /// Who may send requests. `clients` reads the issuer's keys.
+    ///
+    /// # Errors
+    /// A setting is missing: the error names it, and what to do.
+    pub fn authenticator(
+        &self,
+        clients: impl FnOnce() -> Result<HttpClients, ConfigError>,
+    ) -> Result<Authenticator, ConfigError> {
+        let tenant =
+            self.tenant.as_deref().filter(|tenant| !tenant.is_empty()).map(Tenant::parse).transpose();
+        let tenant =
+            tenant.map_err(|error| ConfigError::new("TOOLFLEET_GATEWAY_TENANT", error.to_string()))?;
+        let Some(issuer) = self.oauth_issuer.as_deref().filter(|issuer| !issuer.is_empty()) else {
+            return self.open(tenant);
+        };
+        if tenant.is_none() && self.oauth_tenant_claim.is_none() {
+            let text =
+                "is not set; name the claim of the tenant, or set TOOLFLEET_GATEWAY_TENANT for one tenant";
+            return Err(ConfigError::new("TOOLFLEET_GATEWAY_OAUTH_TENANT_CLAIM", text));
+        }
+        let Some(resource) = self.public_url.clone() else {
+            let text = "is not set; tokens are made for the gateway's public address, for example https://tools.example.com/mcp";
+            return Err(ConfigError::new("TOOLFLEET_GATEWAY_PUBLIC_URL", text));
+        };
+        if self.key.is_none() && !self.listen.ip().is_loopback() {
+            let text = "is not set; make a key with `openssl rand -base64 32`, and give it to all gateways of the fleet";
+            return Err(ConfigError::new("TOOLFLEET_GATEWAY_KEY", text));
+        }
+        let url = Url::parse(issuer)
+            .map_err(|_| ConfigError::new("TOOLFLEET_GATEWAY_OAUTH_ISSUER", "is no URL"))?;
+        let resource_text = resource.as_str().trim_end_matches('/').to_owned();
+        let audiences =
+            if self.oauth_audience.is_empty() { vec![resource_text] } else { self.oauth_audience.clone() };
+        let source = HttpKeys { clients: clients()?, issuer: url, jwks_url: self.oauth_jwks_url.clone() };
+        Ok(Authenticator::Tokens(Box::new(TokenRules {
+            issuer: issuer.to_owned(),
+            audiences,
+            scopes: self.oauth_scopes.clone(),
+            claims: ClaimRules {
+                tenant_claim: self.oauth_tenant_claim.clone(),
+                tenant,
+                user: self.oauth_user_claim.clone(),
+                user_type: self.oauth_user_type_claim.clone(),
+                roles: self.oauth_roles_claim.clone(),
+                session: self.session.clone(),
+            },
+            keys: Keys::of(Box::new(source)),
+            resource,
+        })))
+    }
+
+    fn open(&self, tenant: Option<Tenant>) -> Result<Authenticator, ConfigError> {
+        if !self.listen.ip().is_loopback() {
+            let text = format!(
+                "is {}, which other machines may reach, and nobody would need a token; set TOOLFLEET_GATEWAY_OAUTH_ISSUER, or listen \
+                 on 127.0.0.1",
+                self.listen
+            );
+            return Err(ConfigError::new("TOOLFLEET_GATEWAY_LISTEN", text));
+        }
+        if matches!(self.session, SessionSource::Claim(_)) {
+            let text = "names a claim, and there are no tokens without TOOLFLEET_GATEWAY_OAUTH_ISSUER";
+            return Err(ConfigError::new("TOOLFLEET_GATEWAY_SESSION", text));
+        }
+        let missing = || {
+            ConfigError::new(
+                "TOOLFLEET_GATEWAY_TENANT",
+                "is not set; without tokens all calls are of one tenant: name it",
+            )
+        };
+        Ok(Authenticator::Open { tenant: tenant.ok_or_else(missing)?, session: self.session.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_config::settings::read;
+
+    use super::*;
+
+    fn refused(variables: &[(&str, &str)]) -> String {
+        let variables: Vec<_> =
+            variables.iter().map(|(name, value)| (format!("TOOLFLEET_GATEWAY_{name}"), *value)).collect();
+        let get =
+            |name: &str| variables.iter().find(|(one, _)| one == name).map(|(_, value)| (*value).to_owned());
+        let no_clients = || Err(ConfigError::new("clients", "are built last"));
+        match read::<GatewayArgs>(&get) {
+            Ok(args) => {
+                args.authenticator(no_clients).err().map_or_else(String::new, |error| error.to_string())
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn nobody_listens_to_other_machines_without_tokens() {
+        let error = refused(&[("LISTEN", "0.0.0.0:80"), ("TENANT", "acme")]);
+        assert!(
+            error.contains("TOOLFLEET_GATEWAY_LISTEN") && error.contains("TOOLFLEET_GATEWAY_OAUTH_ISSUER"),
+            "{error}"
+        );
+        assert_eq!(refused(&[("TENANT", "acme")]), "");
+        assert_eq!(refused(&[("LISTEN", "[::1]:80"), ("TENANT", "acme")]), "");
+        assert!(refused(&[]).contains("TOOLFLEET_GATEWAY_TENANT"));
+        assert!(refused(&[("TENANT", "_x")]).contains("TOOLFLEET_GATEWAY_TENANT"));
+        assert!(refused(&[("TENANT", "a"), ("SESSION", "claim:sid")]).contains("TOOLFLEET_GATEWAY_SESSION"));
+    }
+
+    #[test]
+    fn tokens_need_a_tenant_and_a_resource() {
+        let issuer = ("OAUTH_ISSUER", "https://issuer.example.com");
+        assert!(refused(&[issuer]).contains("OAUTH_TENANT_CLAIM"));
+        let (tenant, url) = (("TENANT", "acme"), ("PUBLIC_URL", "https://tools.example.com/mcp"));
+        assert!(refused(&[issuer, tenant]).contains("PUBLIC_URL"));
+        assert!(refused(&[issuer, tenant, url, ("LISTEN", "0.0.0.0:80")]).contains("openssl rand"));
+        assert!(refused(&[issuer, tenant, url]).contains("clients"));
+        assert!(refused(&[("OAUTH_ISSUER", "x"), tenant, url]).contains("is no URL"));
+    }
+
+    #[test]
+    fn the_public_host_may_be_named() {
+        let get = |name: &str| match name {
+            "TOOLFLEET_GATEWAY_PUBLIC_URL" => Some("https://tools.example.com:8443/mcp".to_owned()),
+            "TOOLFLEET_GATEWAY_LISTEN" => Some("0.0.0.0:80".to_owned()),
+            _ => None,
+        };
+        let hosts = read::<GatewayArgs>(&get).unwrap().hosts();
+        assert_eq!((hosts.loopback, hosts.hosts), (false, vec!["tools.example.com:8443".to_owned()]));
+    }
+}

@@ -1,0 +1,217 @@
+//! Tasks (extension `io.modelcontextprotocol/tasks` of 2026-07-28): a call that goes on beyond the bound. The state of a task is the row of
+//! its call; the task's id is a handle of that call, so no gateway stores a task.
+//!
+//! A task that asked for input goes on as another call, whose id derives from the one that asked. `tasks/get` follows these calls.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_core::call::{CallRow, State};
+use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
+use toolfleet_core::request::derive_call_id;
+use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::time::Timestamp;
+use toolfleet_mcp_protocol::{error_code, meta_key, result_type};
+
+use crate::answer::{ended_row, result_of};
+use crate::call_request::CallName;
+use crate::gateway::Gateway;
+use crate::handle::{Handle, Purpose};
+use crate::input::Earlier;
+use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+
+/// How often a client may ask, in milliseconds.
+const POLL_INTERVAL_MS: u64 = 1_000;
+/// How often a task may ask for input.
+const MAX_ROUNDS: usize = 50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Params {
+    task_id: String,
+    #[serde(default)]
+    input_responses: Option<Box<RawValue>>,
+}
+
+/// A task: its handle, and the row of the call by which it goes on at the moment.
+struct Task {
+    id: String,
+    handle: Handle,
+    key: CallKey,
+    row: Option<CallRow>,
+}
+
+impl Gateway {
+    /// The result that makes a task of a call. The call was accepted by the queue before, so `tasks/get` knows it.
+    pub(crate) fn new_task(&self, request: &Request, handle: &Handle) -> Answer {
+        let id = self.sealer.seal(Purpose::Task, &request.caller, handle);
+        let id = id.ok_or_else(|| RpcError::internal("the id of the task cannot be encrypted"))?;
+        let members = members_of(&id, "working", handle.given_at(), self.now(), "The call goes on.");
+        Ok(finish_result(members, result_type::TASK, request, &[]))
+    }
+
+    /// Answers `tasks/get`.
+    pub(crate) async fn get_task(&self, request: &Request) -> Answer {
+        let task = self.task(request).await?;
+        let Task { id, handle, row, .. } = task;
+        let given = handle.given_at();
+        let told = |status: &str, at: Timestamp, text: &str| members_of(&id, status, given, at, text);
+        let row = match row {
+            Some(row) if row.finished.is_some() => row,
+            Some(row) => {
+                let at = row.notes.as_ref().map_or(row.enqueued_at, |notes| notes.at);
+                let members = told("working", at, &state_of(&row));
+                return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
+            None => {
+                let members = told("working", given, "No worker has received the call yet.");
+                return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
+        };
+        let Some(result) = ended_row(row) else {
+            return Err(RpcError::internal("the call's row has no outcome"));
+        };
+        let at = result.finished_at;
+        let members = match result.outcome.kind {
+            OutcomeKind::Cancelled => told("cancelled", at, "The call was cancelled."),
+            OutcomeKind::InputRequired => {
+                let earlier = Earlier::of(handle, &result.outcome)?;
+                let mut members = told("input_required", at, "The tool asks for input.");
+                members.insert("inputRequests".to_owned(), raw(earlier.requests()));
+                members
+            }
+            OutcomeKind::Failed if is_rpc_error(&result.outcome) => {
+                let message = result.outcome.error.as_ref().map_or("", |error| error.message.as_str());
+                let mut members = told("failed", at, "The tool's server answered with an error.");
+                members.insert(
+                    "error".to_owned(),
+                    raw(&json!({"code": error_code::INTERNAL_ERROR, "message": message})),
+                );
+                members
+            }
+            OutcomeKind::Succeeded
+            | OutcomeKind::ToolError
+            | OutcomeKind::Failed
+            | OutcomeKind::Refused
+            | OutcomeKind::Expired
+            | OutcomeKind::TimedOut
+            | OutcomeKind::OutcomeUnknown => {
+                let mut members = told("completed", at, "");
+                members.insert("result".to_owned(), result_of(&result.outcome, request));
+                members
+            }
+        };
+        Ok(finish_result(members, result_type::COMPLETE, request, &[]))
+    }
+
+    /// Answers `tasks/update`: sends the call that goes on with the answers. An answer to what is not asked is passed over.
+    pub(crate) async fn update_task(&self, request: &Request) -> Answer {
+        let params: Params = request.inbound.params()?;
+        let given = params.input_responses.unwrap_or_else(|| raw(&json!({})));
+        let task = self.task(request).await?;
+        if let Some(result) = task.row.and_then(ended_row)
+            && result.outcome.kind == OutcomeKind::InputRequired
+        {
+            let handle = task.handle.of_call(task.key.call_id.clone());
+            let earlier = Earlier::of(handle.clone(), &result.outcome)?;
+            if !earlier.is_answered_by(&given) {
+                return Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]));
+            }
+            let Some(answers) = earlier.answers(Some(&given))? else {
+                let asked: Vec<&str> = earlier.requests().keys().map(String::as_str).collect();
+                let text = format!("`inputResponses` has to answer all of {} at once", asked.join(", "));
+                return Err(RpcError::invalid_params(text));
+            };
+            self.send_answers(request, &handle, &task.key.call_id, answers).await?;
+        }
+        Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]))
+    }
+
+    /// Answers `tasks/cancel`. A call that has ended stays as it is.
+    pub(crate) async fn cancel_task(&self, request: &Request) -> Answer {
+        let task = self.task(request).await?;
+        match self.client.cancel(&task.key).await {
+            Ok(_) => Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[])),
+            Err(error) => {
+                Err(RpcError::internal(format!("the cancellation is not stored: {error}; send it again")))
+            }
+        }
+    }
+
+    /// The task that the request names, as far as it has come.
+    async fn task(&self, request: &Request) -> Result<Task, RpcError> {
+        if !request.takes_tasks() {
+            let extension = json!({"extensions": {meta_key::TASKS_EXTENSION: {}}});
+            return Err(RpcError::missing_capability(extension));
+        }
+        let id = request.inbound.params::<Params>()?.task_id;
+        let handle = self.sealer.open(Purpose::Task, &request.caller, &id);
+        let handle = handle.ok_or_else(|| {
+            RpcError::invalid_params("Unknown task: it is none of yours, or its key is not in use any more")
+        })?;
+        let unreadable = |error: &dyn std::fmt::Display| {
+            RpcError::internal(format!("the task cannot be read now: {error}"))
+        };
+        let mut key = handle.key(&request.caller);
+        let mut row = self.row_of(&handle, request).await.map_err(|error| unreadable(&error))?;
+        for _ in 0..MAX_ROUNDS {
+            let asks = |row: &CallRow| {
+                row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::InputRequired)
+            };
+            if !row.as_ref().is_some_and(asks) {
+                break;
+            }
+            let next = CallKey { call_id: next_of(request, &key.call_id)?, ..key.clone() };
+            match self.client.row(&next).await.map_err(|error| unreadable(&error))? {
+                Some(found) if found.digest.is_some() => (key, row) = (next, Some(found)),
+                Some(_) | None => break,
+            }
+        }
+        Ok(Task { id, handle, key, row })
+    }
+}
+
+/// Whether the server answered with a JSON-RPC error, which is the one thing that makes a task fail.
+fn is_rpc_error(outcome: &Outcome) -> bool {
+    outcome.error.as_ref().is_some_and(|error| error.code == Code::RpcError)
+}
+
+/// The id of the call by which a task goes on after that one.
+fn next_of(request: &Request, call_id: &CallId) -> Result<CallId, RpcError> {
+    let key = CallName::NextOfTask(call_id).idempotency_key(&request.caller).unwrap_or_default();
+    derive_call_id(&request.caller.tenant, &key).map_err(|error| RpcError::internal(error.to_string()))
+}
+
+fn members_of(id: &str, status: &str, given: Timestamp, updated: Timestamp, text: &str) -> Members {
+    let mut task = json!({
+        "taskId": id,
+        "status": status,
+        "createdAt": given.to_string(),
+        "lastUpdatedAt": updated.max(given).to_string(),
+        "ttlMs": RETENTION_MS,
+        "pollIntervalMs": POLL_INTERVAL_MS,
+    });
+    if let Some(task) = task.as_object_mut().filter(|_| !text.is_empty()) {
+        task.insert("statusMessage".to_owned(), Value::from(text));
+    }
+    serde_json::from_value::<serde_json::Map<String, Value>>(task)
+        .map(|task| task.iter().map(|(name, value)| (name.clone(), raw(value))).collect())
+        .unwrap_or_default()
+}
+
+/// Where a call is, in a sentence.
+fn state_of(row: &CallRow) -> String {
+    let said = row
+        .notes
+        .as_ref()
+        .and_then(|notes| notes.progress.as_ref())
+        .and_then(|progress| progress.message.clone());
+    match (said, row.state) {
+        (Some(said), _) => said,
+        (None, State::Claimed) => "The tool runs.".to_owned(),
+        (None, State::WaitingTask) => "The tool's server works on it.".to_owned(),
+        (None, State::AwaitingApproval) => "The call waits for an approval.".to_owned(),
+        (None, State::Pending | State::Released | State::Done) => "The call waits for its turn.".to_owned(),
+    }
+}

@@ -1,0 +1,17 @@
+//! The gateway in front of a real fleet: embedded endpoints, a worker, a scripted MCP server, and clients of each protocol version.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do: loudly, at the line"
+)]
+
+mod access;
+mod calls;
+mod going_on;
+mod input;
+mod protocol;
+mod retries;
+mod rig;
+mod settings;

@@ -1,0 +1,98 @@
+//! The rules of the transport, of each version.
+
+use serde_json::{Value, json};
+use toolfleet_gateway::Limits;
+
+use crate::rig::{Http, Rig, answered};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_version_opens_as_it_does() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits::default()).await;
+    let discovered = Http::modern(&served).result("server/discover", json!({})).await;
+    assert_eq!(
+        discovered["supportedVersions"],
+        json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"])
+    );
+    assert!(discovered["capabilities"]["extensions"]["io.modelcontextprotocol/tasks"].is_object());
+    for version in ["2025-11-25", "2025-06-18", "2025-03-26", "2030-01-01"] {
+        let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let http = Http::of(&served, "2025-11-25");
+        let opened = http.ask("initialize", params).await;
+        let expected = if version == "2030-01-01" { "2025-11-25" } else { version };
+        assert_eq!(opened.body["result"]["protocolVersion"], expected);
+        assert!(opened.headers.contains_key("mcp-session-id"));
+        assert_eq!(http.notify("notifications/initialized", json!({})).await, 202);
+    }
+    assert_eq!(Http::of(&served, "2025-06-18").result("ping", json!({})).await, json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_and_body_have_to_agree() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::modern(&served);
+    let list = http.message("tools/list", json!({}));
+    let code = |body: &Value| body["error"]["code"].as_i64();
+    let wrong_method = answered(http.post(&list).header("mcp-method", "tools/call")).await;
+    assert_eq!((wrong_method.status, code(&wrong_method.body)), (400, Some(-32020)), "two values");
+    let mut other = list.clone();
+    other["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2025-11-25");
+    let mismatch = answered(http.post(&other)).await;
+    assert_eq!((mismatch.status, code(&mismatch.body)), (400, Some(-32020)));
+    let mut call = http.message("tools/call", json!({"name": "echo"}));
+    let request = http.post(&call);
+    call["params"]["name"] = json!("other");
+    let mismatch = answered(request.body(call.to_string())).await;
+    assert_eq!((mismatch.status, code(&mismatch.body)), (400, Some(-32020)));
+    let unknown = http.ask("tools/unknown", json!({})).await;
+    assert_eq!((unknown.status, code(&unknown.body)), (404, Some(-32601)));
+    let unknown = Http::of(&served, "2025-11-25").ask("tools/unknown", json!({})).await;
+    assert_eq!((unknown.status, code(&unknown.body)), (200, Some(-32601)));
+    let mut bare = list.clone();
+    bare["params"]["_meta"].as_object_mut().unwrap().remove("io.modelcontextprotocol/clientCapabilities");
+    let bare = answered(http.post(&bare)).await;
+    assert_eq!((bare.status, code(&bare.body)), (400, Some(-32602)));
+    let version = answered(
+        Http::of(&served, "2019-01-01").post(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})),
+    )
+    .await;
+    assert_eq!((version.status, code(&version.body)), (400, Some(-32022)));
+    assert_eq!(version.body["error"]["data"]["requested"], "2019-01-01");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_is_refused() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits { max_body_bytes: 2_000, ..Limits::default() }).await;
+    let http = reqwest::Client::new();
+    let post =
+        |body: &str| http.post(&served.url).header("content-type", "application/json").body(body.to_owned());
+    for (body, status, code) in
+        [("{", 400, -32700), ("[]", 400, -32600), ("{\"id\":1}", 400, -32600), ("", 400, -32700)]
+    {
+        let refused = answered(post(body)).await;
+        assert_eq!((refused.status, refused.body["error"]["code"].as_i64()), (status, Some(code)), "{body}");
+    }
+    assert_eq!(answered(post(&" ".repeat(3_000))).await.status, 413);
+    assert_eq!(answered(http.post(&served.url).body("{}")).await.status, 415);
+    assert_eq!(answered(http.get(&served.url)).await.status, 405);
+    assert_eq!(answered(http.delete(&served.url)).await.status, 405);
+    assert_eq!(answered(post("{}").header("host", "evil.example.com")).await.status, 403);
+    assert_eq!(answered(post("{}").header("origin", "https://evil.example.com")).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_are_answered_than_may_be() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits { max_requests: 1, ..Limits::default() }).await;
+    let http = Http::modern(&served);
+    http.result("tools/list", json!({})).await;
+    let held = rig.mcp.hold();
+    let waiting = tokio::spawn(http.post(&http.message("tools/call", json!({"name": "echo"}))).send());
+    rig.mcp.arrived("tools/call", 1).await;
+    let refused = http.ask("tools/list", json!({})).await;
+    assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (503, "1"));
+    drop(held);
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
