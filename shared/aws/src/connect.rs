@@ -18,7 +18,7 @@ use crate::error::AwsError;
 use crate::identity::Identity;
 use crate::lambda::Lambda;
 use crate::s3::Objects;
-use crate::s3::payloads::Payloads;
+use crate::s3::payloads::{ObjectReader, Payloads};
 use crate::secrets::Secrets;
 use crate::sqs::queue::{Queue, url_of};
 use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
@@ -209,6 +209,11 @@ impl Aws {
     /// request refers to are read from any bucket.
     pub fn payloads(&self, bucket: Option<String>, threshold: usize) -> Payloads {
         Payloads::new(self.objects.clone(), bucket, threshold)
+    }
+
+    /// What reads objects of any bucket whole.
+    pub fn object_reader(&self) -> ObjectReader {
+        ObjectReader(self.objects.clone())
     }
 
     /// Lambda.

@@ -30,6 +30,7 @@ pub use defaults::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS};
 pub use error::CatalogError;
 pub use import::openapi;
 pub use own_form::{MovedSecret, OwnForm};
+pub use parse::References;
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
 pub use publish::{Published, PublishedName, PublishedTool};

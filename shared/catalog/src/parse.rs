@@ -40,10 +40,19 @@ impl Catalog {
         parse(text, material, None)
     }
 
-    /// The texts that a catalog names instead of containing them: files, or `secret://name`.
-    pub fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+    /// The texts that a catalog names instead of containing them.
+    pub fn references(text: &str) -> Result<References, CatalogError> {
         references(text)
     }
+}
+
+/// The texts that a catalog names instead of containing them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct References {
+    /// Sections: files, `secret://NAME`, `table://KEY`. The catalog cannot be read without them.
+    pub sections: Vec<String>,
+    /// OpenAPI documents: the same, `s3://BUCKET/KEY`, and addresses.
+    pub documents: Vec<String>,
 }
 
 impl std::fmt::Debug for CatalogSources {
@@ -56,7 +65,7 @@ impl std::fmt::Debug for CatalogSources {
 impl CatalogSources {
     /// The digest of a catalog's text and this, as [`Catalog::digest`] has it.
     pub fn digest_with(&self, text: &str) -> Digest {
-        Digest::of_json(&serde_json::json!([text, self.included, self.tenants]))
+        Digest::of_json(&serde_json::json!([text, self.included, self.tenants, self.unread]))
     }
 }
 
@@ -162,23 +171,26 @@ pub(crate) fn parse(
 }
 
 /// The texts that the sections name. A text without the name of such a section, which may be large, is not parsed for it.
-fn references(text: &str) -> Result<Vec<String>, CatalogError> {
+fn references(text: &str) -> Result<References, CatalogError> {
     if !["pika", "idp", "openapi", "\\u"].iter().any(|part| text.contains(part)) {
-        return Ok(Vec::new());
+        return Ok(References::default());
     }
     let Sections { wire, .. } = sections(text)?;
-    // An address, and an empty text, are errors of their entries, which are named when the entries are read.
-    let is_place =
-        |name: &str| !name.trim().is_empty() && !name.starts_with("http:") && !name.starts_with("https:");
+    // An empty text is an error of its entry, which is named when the entry is read.
     let documents = own_servers(wire.servers)?.into_iter().filter_map(|(_, server)| {
-        server.get("openapi").and_then(Value::as_str).filter(|name| is_place(name)).map(str::to_owned)
+        let name = server.get("openapi").and_then(Value::as_str);
+        name.filter(|name| !name.trim().is_empty()).map(str::to_owned)
     });
     let sections = [wire.pika, wire.idp].into_iter().flatten();
-    let named = sections.filter_map(|section| section.as_str().map(str::to_owned));
-    let mut names: Vec<String> = named.chain(documents).collect();
+    let sections = sections.filter_map(|section| section.as_str().map(str::to_owned));
+    Ok(References { sections: sorted(sections), documents: sorted(documents) })
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
     names.sort_unstable();
     names.dedup();
-    Ok(names)
+    names
 }
 
 /// What a text holds.

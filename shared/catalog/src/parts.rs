@@ -37,7 +37,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) local_environment: Option<&'a LocalEnvironment>,
     pub(crate) known: &'a KnownSchemas,
     /// The texts that entries name.
-    included: &'a BTreeMap<String, String>,
+    sources: &'a CatalogSources,
     /// Where the servers are kept as they are written, if somebody asks.
     pub(crate) written: Option<&'a mut Written>,
 }
@@ -73,7 +73,7 @@ impl<'a> Parts<'a> {
             programs: material.programs,
             local_environment: material.local_environment.as_ref(),
             known: &material.known,
-            included: &material.included,
+            sources: material,
             written,
         }
     }
@@ -103,7 +103,7 @@ impl<'a> Parts<'a> {
         }
         let server: ServerEntry = typed(entry, Value::Object(fields))?;
         let mut server = server.with_one_transport(entry, self.programs, self.local_environment.is_some())?;
-        match server.read_openapi(self.included) {
+        match server.read_openapi(self.sources) {
             Ok(Some(remark)) => self.remark(&format!("{entry}.openapi"), remark),
             Ok(None) => {}
             Err(reason) => {

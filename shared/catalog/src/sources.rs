@@ -10,6 +10,8 @@ use crate::schema::KnownSchemas;
 pub struct CatalogSources {
     /// The texts it names, by the words it names them with.
     pub included: BTreeMap<String, String>,
+    /// Why documents that it names cannot be read. Their servers cannot be called.
+    pub unread: BTreeMap<String, String>,
     /// Tenants for whom the queue speaks where the catalog itself has no `tenants`; `*` means all.
     pub tenants: Option<Vec<String>>,
     /// Whether it may name programs to be started.

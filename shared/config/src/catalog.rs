@@ -1,43 +1,32 @@
 //! Catalog sources: where a catalog is (a file, a secret, a row), reading it with the sections it names, and checking it.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use toolfleet_aws::catalogs::Catalogs;
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Tables};
 use toolfleet_catalog::{
-    Catalog, CatalogError, CatalogSources, Literals, LocalEnvironment, Programs, decode,
+    Catalog, CatalogError, CatalogSources, Literals, LocalEnvironment, Programs, References,
 };
 use toolfleet_core::digest::Digest;
+use toolfleet_egress::HttpClients;
 
+use crate::documents::{Documents, Unread};
+use crate::place::AwsStores;
+pub use crate::place::{LoadError, Place};
 use crate::settings::{ConfigError, milliseconds, true_or_false};
 
 /// How often a catalog is read again unless the configuration says otherwise.
 pub const REFRESH: Duration = Duration::from_secs(30);
 
-/// Where a catalog is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A file.
-    File(PathBuf),
-    /// A secret of Secrets Manager, by name or ARN.
-    Secret(String),
-    /// A row of the catalog table, by its key.
-    Row(String),
-}
-
-/// The clients that read a catalog which is not a file.
+/// The clients that read a catalog and what it names.
 #[derive(Debug, Clone)]
 pub struct Stores {
-    /// Secrets Manager.
-    pub secrets: Secrets,
-    /// The catalog table.
-    pub catalogs: Catalogs,
+    aws: Option<AwsStores>,
+    documents: Documents,
 }
 
 /// Which catalog a worker uses.
@@ -134,112 +123,32 @@ fn tenants(text: &str) -> Result<Tenants, Infallible> {
     Ok(Tenants(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()))
 }
 
-/// Why there is no catalog.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A file cannot be read.
-    #[error("cannot read {path}: {why}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the system said.
-        why: std::io::Error,
-    },
-    /// A file is not text.
-    #[error("{path}: {why}")]
-    NoText {
-        /// The file.
-        path: String,
-        /// What it is, and the remedy.
-        why: String,
-    },
-    /// A secret or a row cannot be read.
-    #[error(transparent)]
-    Stored(#[from] AwsError),
-    /// It needs a secret or a row, and there is no client to read one with.
-    #[error("{0} is needed, and only files are at hand")]
-    OnlyFiles(Place),
-    /// It is invalid.
-    #[error(transparent)]
-    Wrong(#[from] CatalogError),
-    /// The thread that parsed it has ended.
-    #[error("the parsing of the catalog has ended without a result")]
-    Interrupted,
-    /// It allows no tenant.
-    #[error(
-        "catalog: tenants: an array of tools, and another program's file, do not say who may speak for whom; set TOOLFLEET_TENANTS \
-         (`acme,globex`, or `*`), or put the array under `pika` or `idp` of a catalog with `tenants`"
-    )]
-    NamesNobody,
-}
-
 impl Stores {
-    /// The clients of that connection.
-    pub fn new(aws: &Aws, tables: &Tables) -> Self {
-        Self { secrets: aws.secrets(), catalogs: aws.catalogs(tables) }
-    }
-}
-
-impl Place {
-    /// The place a text names: `secret://name`, `table://key`, or a path.
-    pub fn of(text: &str) -> Self {
-        match (text.strip_prefix("secret://"), text.strip_prefix("table://")) {
-            (Some(name), _) => Self::Secret(name.to_owned()),
-            (None, Some(key)) => Self::Row(key.to_owned()),
-            (None, None) => Self::File(PathBuf::from(text)),
-        }
+    /// The clients of that connection. Addresses are asked with `clients`.
+    pub fn new(aws: &Aws, tables: &Tables, clients: HttpClients) -> Self {
+        let documents = Documents::new(clients, Some(aws.object_reader()));
+        Self { aws: Some(AwsStores { secrets: aws.secrets(), catalogs: aws.catalogs(tables) }), documents }
     }
 
-    /// The same, where a path is relative to this place.
-    fn beside(&self, text: &str) -> Self {
-        match (Self::of(text), self) {
-            (Self::File(path), Self::File(own)) => {
-                Self::File(own.parent().unwrap_or_else(|| Path::new("")).join(path))
-            }
-            (place, _) => place,
-        }
-    }
-
-    /// The text there.
+    /// The text at `place`.
     ///
     /// # Errors
     /// It cannot be read.
-    pub async fn text(&self, stores: Option<&Stores>) -> Result<String, LoadError> {
-        self.read(stores, false).await
+    pub async fn text(&self, place: &Place) -> Result<String, LoadError> {
+        place.read(self.aws.as_ref(), false).await
     }
 
-    async fn read(&self, stores: Option<&Stores>, refresh: bool) -> Result<String, LoadError> {
-        let stores = || stores.ok_or_else(|| LoadError::OnlyFiles(self.clone()));
-        match self {
-            Self::Row(key) => Ok(stores()?.catalogs.read(key).await?),
-            Self::File(path) => {
-                let shown = || path.display().to_string();
-                match tokio::fs::read(path).await {
-                    Ok(bytes) => decode(bytes).map_err(|why| LoadError::NoText { path: shown(), why }),
-                    Err(why) if why.kind() == std::io::ErrorKind::IsADirectory => {
-                        let why =
-                            "is a directory; name the file in it, for example `mcp.json` or `catalog.json`";
-                        Err(LoadError::NoText { path: shown(), why: why.to_owned() })
-                    }
-                    Err(why) => Err(LoadError::File { path: shown(), why }),
-                }
-            }
-            Self::Secret(name) => {
-                let secrets = &stores()?.secrets;
-                let secret = if refresh { secrets.refresh(name).await } else { secrets.get(name).await };
-                Ok(secret?.expose().to_owned())
-            }
-        }
+    /// The text of an OpenAPI document; a path is relative to the current folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn document(&self, name: &str) -> Result<String, Unread> {
+        self.documents.read(name, &Place::File(PathBuf::new()), self.aws.as_ref(), true).await
     }
-}
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Secret(name) => write!(f, "secret://{name}"),
-            Self::Row(key) => write!(f, "table://{key}"),
-        }
+    /// Files, and what they name at addresses. Whatever is in AWS is [`LoadError::OnlyFiles`].
+    pub fn files(clients: HttpClients) -> Self {
+        Self { aws: None, documents: Documents::new(clients, None) }
     }
 }
 
@@ -265,12 +174,8 @@ pub struct Texts {
 
 impl Texts {
     /// Reads them; `refresh` reads secrets again that are in the cache.
-    pub async fn read(
-        config: &CatalogConfig,
-        stores: Option<&Stores>,
-        refresh: bool,
-    ) -> Result<Self, LoadError> {
-        let text = config.place.read(stores, refresh).await?;
+    pub async fn read(config: &CatalogConfig, stores: &Stores, refresh: bool) -> Result<Self, LoadError> {
+        let text = config.place.read(stores.aws.as_ref(), refresh).await?;
         let mut sources = CatalogSources {
             tenants: config.tenants.clone(),
             programs: config.programs(),
@@ -283,9 +188,17 @@ impl Texts {
             (text, names)
         })
         .await?;
-        for name in names? {
-            let included = config.place.beside(&name).read(stores, refresh).await?;
+        let References { sections, documents } = names?;
+        for name in sections {
+            let included = config.place.beside(&name).read(stores.aws.as_ref(), refresh).await?;
             sources.included.insert(name, included);
+        }
+        for name in documents {
+            match stores.documents.read(&name, &config.place, stores.aws.as_ref(), refresh).await {
+                Ok(text) => drop(sources.included.insert(name, text)),
+                Err(Unread::Document(why)) => drop(sources.unread.insert(name, why)),
+                Err(Unread::Store(error)) => return Err(error),
+            }
         }
         Ok(Self { text, sources })
     }
@@ -334,9 +247,11 @@ async fn beside_runtime<T: Send + 'static>(
 
 /// Reads and checks the catalog.
 pub async fn load(config: &CatalogConfig, stores: &Stores) -> Result<Catalog, LoadError> {
-    let texts = Texts::read(config, Some(stores), false).await?;
+    let texts = Texts::read(config, stores, false).await?;
     let mut catalog = beside_runtime(move || texts.parse()).await??;
-    store_written(&stores.secrets, &mut catalog).await?;
+    if let Some(AwsStores { secrets, .. }) = &stores.aws {
+        store_written(secrets, &mut catalog).await?;
+    }
     report(&catalog);
     Ok(catalog)
 }

@@ -1,11 +1,11 @@
 //! Egress settings: which addresses may be called, through which proxies, trusting which roots. Unset, the strict choice applies:
 //! public addresses, https, the system's roots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use toolfleet_egress::{BuildError, EgressPolicy, Network, Proxies};
+use toolfleet_egress::{BuildError, EgressPolicy, HttpClients, Network, Proxies};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use url::Url;
 
@@ -71,20 +71,28 @@ impl EgressConfig {
 
     /// A client that calls what these allow, and is otherwise as `options` say.
     pub async fn client(&self, options: ClientOptions) -> Result<McpClient, EgressError> {
-        let wrong = |path: &PathBuf, why: String| {
-            EgressError::from(ConfigError::new("TOOLFLEET_EXTRA_ROOTS", format!("{}: {why}", path.display())))
-        };
+        let options = self.options(options).await?;
+        McpClient::new(options).map_err(|error| self.not_built(error))
+    }
+
+    /// HTTP clients that call what these allow.
+    pub async fn http_clients(&self) -> Result<HttpClients, EgressError> {
+        let options = self.options(ClientOptions::default()).await?;
+        HttpClients::new(options.http()).map_err(|error| self.not_built(error))
+    }
+
+    async fn options(&self, options: ClientOptions) -> Result<ClientOptions, EgressError> {
         let extra_roots = match &self.extra_roots {
             None => None,
             Some(path) => {
                 let read = tokio::fs::read(path).await;
-                Some(read.map_err(|error| wrong(path, format!("cannot be read: {error}")))?)
+                Some(read.map_err(|error| wrong_roots(path, &format!("cannot be read: {error}")))?)
             }
         };
         let (reach, proxies) = (self.reach.clone(), self.proxies.clone());
         let (max_children, child_idle, child_start) = (self.max_children, self.child_idle, self.child_start);
         let cognito_endpoint = self.cognito_endpoint.clone();
-        let options = ClientOptions {
+        Ok(ClientOptions {
             reach,
             proxies,
             extra_roots,
@@ -93,12 +101,14 @@ impl EgressConfig {
             child_start,
             cognito_endpoint,
             ..options
-        };
-        let built = McpClient::new(options);
-        built.map_err(|error| match (&error, &self.extra_roots) {
-            (BuildError::ExtraRoots, Some(path)) => wrong(path, error.to_string()),
-            (BuildError::ExtraRoots | BuildError::Http(_), _) => EgressError::Http(error),
         })
+    }
+
+    fn not_built(&self, error: BuildError) -> EgressError {
+        match (&error, &self.extra_roots) {
+            (BuildError::ExtraRoots, Some(path)) => wrong_roots(path, &error.to_string()),
+            (BuildError::ExtraRoots | BuildError::Http(_), _) => EgressError::Http(error),
+        }
     }
 
     /// Reads the settings through `variables`.
@@ -108,6 +118,10 @@ impl EgressConfig {
     pub fn read(variables: Variables<'_>) -> Result<Self, ConfigError> {
         settings::read::<EgressArgs>(variables).map(Self::from)
     }
+}
+
+fn wrong_roots(path: &Path, why: &str) -> EgressError {
+    ConfigError::new("TOOLFLEET_EXTRA_ROOTS", format!("{}: {why}", path.display())).into()
 }
 
 /// The declarations of these settings.

@@ -3,7 +3,9 @@
 
 pub mod catalog;
 pub mod credentials;
+pub mod documents;
 pub mod egress;
 pub mod keyring;
 pub mod payload;
+mod place;
 pub mod settings;

@@ -39,6 +39,7 @@ pub mod request;
 pub mod requeue;
 pub mod retention;
 pub mod retry;
+pub mod schedule;
 pub mod scrub;
 pub mod server_session;
 pub mod session;

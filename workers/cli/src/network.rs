@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toolfleet_catalog::LocalEnvironment;
 use toolfleet_config::egress::{EgressConfig, EgressError};
-use toolfleet_egress::EgressPolicy;
+use toolfleet_egress::{EgressPolicy, HttpClients};
 use toolfleet_mcp::{ClientOptions, McpClient};
 
 use crate::exit::CommandError;
@@ -60,8 +60,13 @@ pub(crate) async fn client_as_worker() -> Result<McpClient, CommandError> {
     egress()?.with_loopback().client(ClientOptions::default()).await.map_err(no_client)
 }
 
+/// HTTP clients with a worker's egress policy, for what a catalog names.
+pub(crate) async fn http_clients() -> Result<HttpClients, CommandError> {
+    egress()?.with_loopback().http_clients().await.map_err(no_client)
+}
+
 /// A wrong variable is a usage error.
-fn no_client(error: EgressError) -> CommandError {
+pub(crate) fn no_client(error: EgressError) -> CommandError {
     match error {
         EgressError::Config(error) => CommandError::usage(error.to_string()),
         other @ EgressError::Http(_) => CommandError::Unavailable(other.into()),

@@ -11,8 +11,8 @@ use toolfleet_config::catalog::{CatalogConfig, LoadError, Stores, Texts};
 pub struct CatalogSource {
     /// Where it is, and how often it is read.
     pub config: CatalogConfig,
-    /// The clients for a secret and a row.
-    pub stores: Option<Stores>,
+    /// What reads it and what it names.
+    pub stores: Stores,
     /// Whether all is published where the catalog does not say what is: for `toolfleet dev`.
     pub publish_all: bool,
 }
@@ -30,7 +30,7 @@ impl CatalogSource {
     /// # Errors
     /// It cannot be read, or is invalid.
     pub async fn load(&self) -> Result<Catalog, LoadError> {
-        let texts = Texts::read(&self.config, self.stores.as_ref(), true).await?;
+        let texts = Texts::read(&self.config, &self.stores, false).await?;
         self.parse(texts).await
     }
 
@@ -53,7 +53,7 @@ impl CatalogSource {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(self.config.refresh) => {}
             }
-            let read = Texts::read(&self.config, self.stores.as_ref(), true).await;
+            let read = Texts::read(&self.config, &self.stores, false).await;
             let changed = match read {
                 Ok(texts) if texts.digest() == *current.load().digest() => continue,
                 Ok(texts) => self.parse(texts).await,

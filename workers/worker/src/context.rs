@@ -151,6 +151,8 @@ pub struct Parts {
     pub limits: Limits,
     /// What is registered.
     pub catalog: Catalog,
+    /// Where catalogs are, and what they name.
+    pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
     /// The wall clock.
@@ -173,6 +175,7 @@ impl WorkerContext {
             worker,
             limits,
             catalog,
+            stores,
             mcp,
             clock,
             meters,
@@ -208,7 +211,7 @@ impl WorkerContext {
             sessions: aws.sessions(&tables),
             fleet: aws.fleet(&tables),
             secrets: aws.secrets(),
-            stores: Stores::new(&aws, &tables),
+            stores,
             mcp,
             limiter,
             gate,

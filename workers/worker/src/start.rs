@@ -122,12 +122,18 @@ where
 
 /// Reads the catalog. Waits while AWS does not answer.
 pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, StartError> {
-    let stores = Stores::new(aws, &Tables::with_prefix(&config.table_prefix));
+    let stores = stores(config, aws).await?;
     let load = || async {
         let loaded = catalog::load(&config.catalog, &stores).await;
         loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
     };
     wait_out(load).await
+}
+
+/// What reads the catalog and what it names.
+async fn stores(config: &WorkerConfig, aws: &Aws) -> Result<Stores, StartError> {
+    let clients = config.egress_config.http_clients().await?;
+    Ok(Stores::new(aws, &Tables::with_prefix(&config.table_prefix), clients))
 }
 
 /// Builds the context of a worker and checks that its queue and tables answer. Waits while they do not.
@@ -143,6 +149,7 @@ pub async fn context(
     let max_body_bytes = config.limits.max_answer_bytes;
     let options = ClientOptions { max_body_bytes, register: Some(register), ..ClientOptions::default() };
     let mcp = config.egress_config.client(options).await?;
+    let stores = stores(config, &aws).await?;
     let dead_letters = config.dead_letter_queue_url.as_ref();
     let dead_letters =
         dead_letters.map(|url| DeadLetters { queue: aws.queue(url), reap_after: config.reap_after });
@@ -155,6 +162,7 @@ pub async fn context(
         worker: config.worker.clone(),
         limits: config.limits,
         catalog,
+        stores,
         mcp,
         clock: Clock::System,
         meters,

@@ -25,6 +25,20 @@ use crate::keys;
 /// The compressed bytes above which a result costs more in its row than in the bucket.
 pub const THRESHOLD_BYTES: usize = 9 * 1024;
 
+/// Reads objects whole.
+#[derive(Debug, Clone)]
+pub struct ObjectReader(pub(crate) Objects);
+
+impl ObjectReader {
+    /// The bytes of an object, at most `max`.
+    ///
+    /// # Errors
+    /// It is not there or larger, or S3 does not answer.
+    pub async fn read(&self, at: &ObjectAt, max: u64) -> Result<Vec<u8>, PayloadError> {
+        self.0.get(at, max).await
+    }
+}
+
 /// The payloads of a fleet.
 #[derive(Debug, Clone)]
 pub struct Payloads {

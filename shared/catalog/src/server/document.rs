@@ -15,6 +15,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::import::openapi::{self, Document, Filter, Given, ReadOptions};
 use crate::json::kind;
+use crate::sources::CatalogSources;
 
 /// The header of the key that makes a repetition harmless, unless the catalog names another (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -26,20 +27,17 @@ impl ServerEntry {
     ///
     /// # Errors
     /// Why none of its operations can be called.
-    pub(crate) fn read_openapi(
-        &mut self,
-        included: &BTreeMap<String, String>,
-    ) -> Result<Option<String>, String> {
+    pub(crate) fn read_openapi(&mut self, sources: &CatalogSources) -> Result<Option<String>, String> {
         let Some(written) = self.openapi.take() else {
             return Ok(None);
         };
         let (place, text) = match &written {
-            Value::String(place) => match included.get(place) {
+            Value::String(place) => match sources.included.get(place) {
                 Some(text) => (place.clone(), text.clone()),
                 None => {
-                    return Err(format!(
-                        "`openapi` names `{place}`, which was not read along with the catalog"
-                    ));
+                    let why = sources.unread.get(place).map(String::as_str);
+                    let why = why.unwrap_or("was not read along with the catalog");
+                    return Err(format!("`openapi` names `{}`, which {why}", shown(place)));
                 }
             },
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
@@ -60,6 +58,16 @@ impl ServerEntry {
         ]);
         let options = ReadOptions { url: self.url.clone(), source, filter, given: Some(given) };
         let document = openapi::read(&text, &options).map_err(|reason| format!("`openapi` {reason}"))?;
+        // Whoever writes the document at an address must not choose where the catalog's credentials go.
+        if self.url.is_none()
+            && let Some(source) = options.source.filter(|source| source.origin() != document.url.origin())
+        {
+            return Err(format!(
+                "`openapi` is a document of {} that describes {}; set `url` to the address that is to be called",
+                source.origin().ascii_serialization(),
+                document.url.origin().ascii_serialization()
+            ));
+        }
         usable(&document)?;
         let remark = remark(&document);
         self.url = Some(document.url.clone());
@@ -72,10 +80,6 @@ impl ServerEntry {
     pub(super) fn check_openapi_parts(&self, entry: &str) -> Result<(), CatalogError> {
         let at = |field: &str| format!("{entry}.{field}");
         match &self.openapi {
-            Some(Value::String(place)) if place.starts_with("http:") || place.starts_with("https:") => {
-                let text = "is an address, and documents are not fetched; download it and give the path of the file, table://KEY or secret://NAME";
-                return Err(invalid(&at("openapi"), text));
-            }
             Some(Value::String(place)) if place.trim().is_empty() => {
                 return Err(invalid(&at("openapi"), "is empty; give the place of the document"));
             }
@@ -117,6 +121,17 @@ impl ServerEntry {
         let (include, exclude) = (self.include.clone(), self.exclude.clone());
         Ok(Some(OpenApiTransport { http, include, exclude, idempotency_key, interface }))
     }
+}
+
+/// A place without what may be a secret of an address: its name, password and query.
+fn shown(place: &str) -> String {
+    let Some(mut url) = Url::parse(place).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        return place.to_owned();
+    };
+    // These fail for addresses without a host only.
+    let _named = url.set_username("").and_then(|()| url.set_password(None));
+    url.set_query(None);
+    url.into()
 }
 
 fn given(headers: &BTreeMap<String, Sensitive>, auth: bool, certificate: bool) -> Given {

@@ -264,7 +264,7 @@ fn our_own_form_keeps_its_strictness_in_a_fleet() {
 #[test]
 fn comments_and_trailing_commas_are_accepted() {
     let text = "\u{feff}// mine\n{\"pika\": \"tools.json\", \"tenants\": {\"queue\": [\"*\"],},}";
-    assert_eq!(Catalog::references(text).unwrap(), ["tools.json"]);
+    assert_eq!(Catalog::references(text).unwrap().sections, ["tools.json"]);
     let pika =
         "[ // one\n {\"toolId\": \"t\", \"executionType\": \"mcp\", \"url\": \"https://h.example/mcp\",},]";
     let included = BTreeMap::from([("tools.json".to_owned(), pika.to_owned())]);

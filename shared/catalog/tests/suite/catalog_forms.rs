@@ -152,7 +152,7 @@ fn sections_may_be_included_by_name() {
         "pika": "pika-tools.json", "idp": "secret://idp/agents", "tenants": {"queue": ["acme"]}
     })
     .to_string();
-    assert_eq!(Catalog::references(&text).unwrap(), ["pika-tools.json", "secret://idp/agents"]);
+    assert_eq!(Catalog::references(&text).unwrap().sections, ["pika-tools.json", "secret://idp/agents"]);
     let missing = Catalog::parse(&text).unwrap_err().to_string();
     assert!(missing.contains("pika: names `pika-tools.json`"), "{missing}");
     let included = [("pika-tools.json", PIKA), ("secret://idp/agents", IDP)];

@@ -69,7 +69,7 @@ impl Default for ClientOptions {
 
 impl ClientOptions {
     /// The part that the HTTP clients are built from.
-    pub(crate) fn http(&self) -> HttpOptions {
+    pub fn http(&self) -> HttpOptions {
         HttpOptions {
             connect_timeout: self.connect_timeout,
             pool_idle_timeout: self.pool_idle_timeout,

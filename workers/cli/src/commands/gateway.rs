@@ -20,7 +20,7 @@ use toolfleet_gateway::{CatalogSource, Gateway, GatewayArgs, Parts, Sealer, serv
 use super::tools::source::file;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
-use crate::network::{egress, local_environment};
+use crate::network::{egress, local_environment, no_client};
 use crate::output::Output;
 
 /// How long a connection to the issuer of tokens may take.
@@ -62,7 +62,8 @@ pub(crate) async fn run(
     let clients = http_clients().await;
     let authenticator = args.authenticator(|| clients).map_err(|error| wrong(&error))?;
     let client = connect.client().await?.library().clone();
-    let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
+    let documents = egress()?.http_clients().await.map_err(no_client)?;
+    let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables(), documents);
     let sealer = sealer(args.key.as_deref(), &stores, output).await?;
     let source = catalog_source(command, connect, stores)?;
     let catalog = source.load().await.map_err(|error| CommandError::usage(format!("--catalog: {error}")))?;
@@ -122,7 +123,7 @@ fn catalog_source(
         stdio: connect.allow_stdio()?,
         local_environment: folder.map(|path| local_environment(path.parent().or(Some(Path::new("/"))))),
     };
-    Ok(CatalogSource { config, stores: Some(stores), publish_all: false })
+    Ok(CatalogSource { config, stores, publish_all: false })
 }
 
 async fn sealer(key: Option<&str>, stores: &Stores, output: &Output) -> Result<Sealer, CommandError> {
@@ -133,7 +134,7 @@ async fn sealer(key: Option<&str>, stores: &Stores, output: &Output) -> Result<S
     };
     let text = match Place::of(key) {
         place @ Place::Secret(_) => {
-            place.text(Some(stores)).await.map_err(|error| wrong(format!("cannot be read: {error}")))?
+            stores.text(&place).await.map_err(|error| wrong(format!("cannot be read: {error}")))?
         }
         Place::File(_) | Place::Row(_) => key.to_owned(),
     };

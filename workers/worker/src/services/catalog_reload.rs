@@ -76,7 +76,7 @@ impl Watcher {
 
     /// Takes the catalog if it has changed and is valid. `refresh` reads secrets again that are in the cache.
     pub async fn look(&mut self, refresh: bool) {
-        let found = match Texts::read(&self.config, Some(&self.context.stores), refresh).await {
+        let found = match Texts::read(&self.config, &self.context.stores, refresh).await {
             Ok(texts) => texts.parse_changed(self.context.catalog.current()).await,
             Err(error) => Err(error),
         };
@@ -85,7 +85,7 @@ impl Watcher {
                 self.logged = None;
                 return;
             }
-            Ok(Some(mut catalog)) => match store_written(&self.context.stores.secrets, &mut catalog).await {
+            Ok(Some(mut catalog)) => match store_written(&self.context.secrets, &mut catalog).await {
                 Ok(()) => Ok(catalog),
                 Err(error) => Err(error.into()),
             },

@@ -37,6 +37,7 @@ mod limits;
 mod long_lists;
 mod mcp_session_store;
 mod openapi;
+mod openapi_documents;
 mod operations;
 
 mod payload_requests;

@@ -20,14 +20,17 @@ async fn rig() -> Rig {
     let payloads = PayloadConfig { bucket: Some(BUCKET.to_owned()), sources, ..PayloadConfig::default() };
     let rig = Rig { payloads, ..Rig::new().await };
     for bucket in ["shared-bucket", "by-tenant", "unlisted"] {
-        let made =
-            reqwest::Client::new().put(format!("{}/{bucket}", rig.local.s3_url())).send().await.unwrap();
-        assert!(made.status().is_success());
+        make_bucket(&rig, bucket).await;
     }
     rig
 }
 
-async fn store(rig: &Rig, bucket: &str, path: &str, bytes: impl Into<Vec<u8>>) {
+pub(crate) async fn make_bucket(rig: &Rig, bucket: &str) {
+    let made = reqwest::Client::new().put(format!("{}/{bucket}", rig.local.s3_url())).send().await.unwrap();
+    assert!(made.status().is_success());
+}
+
+pub(crate) async fn store(rig: &Rig, bucket: &str, path: &str, bytes: impl Into<Vec<u8>>) {
     let url = format!("{}/{bucket}/{path}", rig.local.s3_url());
     let stored = reqwest::Client::new().put(url).body(bytes.into()).send().await.unwrap();
     assert!(stored.status().is_success());

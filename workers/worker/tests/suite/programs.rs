@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use toolfleet_aws::Tables;
-use toolfleet_config::catalog::{CatalogConfig, Place, REFRESH, Stores, load};
+use toolfleet_config::catalog::{CatalogConfig, Place, REFRESH, load};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_testkit::{ScriptedProgram, is_there};
@@ -159,8 +159,9 @@ async fn remote_catalogs_start_programs_only_if_the_operator_allows() {
     let text = json!({
         "servers": [{"id": "files", "command": "sh"}], "tools": [], "tenants": {"queue": ["acme"]}
     });
-    let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
-    stores.catalogs.write("main", &text.to_string()).await.unwrap();
+    let stores = rig.stores(&rig.direct);
+    let catalogs = rig.direct.catalogs(&Tables::with_prefix("toolfleet"));
+    catalogs.write("main", &text.to_string()).await.unwrap();
     store(&rig, "catalog", &text.to_string()).await;
     for place in ["table://main", "secret://catalog"] {
         let mut config = CatalogConfig {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use toolfleet_aws::Tables;
 use toolfleet_catalog::Catalog;
-use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, load};
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, load};
 use toolfleet_core::ids::ToolId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_worker::catalog_handle::Reloads;
@@ -216,16 +216,17 @@ async fn an_array_is_a_catalog_once_somebody_may_speak() {
         stdio: None,
         local_environment: None,
     };
-    let stores = Stores::new(&rig.direct, &Tables::with_prefix("toolfleet"));
+    let stores = rig.stores(&rig.direct);
+    let catalogs = rig.direct.catalogs(&Tables::with_prefix("toolfleet"));
     let nobody = load(&config, &stores).await;
     assert!(matches!(nobody, Err(LoadError::NamesNobody)), "{nobody:?}");
     config.tenants = Some(vec!["acme".into()]);
     let catalog: Catalog = load(&config, &stores).await.unwrap();
     assert_eq!(catalog.tools().len(), 1);
-    stores.catalogs.write("main", &array).await.unwrap();
+    catalogs.write("main", &array).await.unwrap();
     config.place = Place::of("table://main");
     assert_eq!(load(&config, &stores).await.unwrap().tools().len(), 1, "a row is as good as a secret");
-    stores.catalogs.write("main", "[]").await.unwrap();
+    catalogs.write("main", "[]").await.unwrap();
     assert!(load(&config, &stores).await.unwrap().tools().is_empty());
     config.place = Place::of("table://nowhere");
     let missing = load(&config, &stores).await.unwrap_err().to_string();

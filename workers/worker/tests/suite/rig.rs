@@ -12,13 +12,14 @@ use toolfleet_aws::Clock as WorkerClock;
 use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_aws::{Aws, AwsOptions, Tables};
 use toolfleet_catalog::{Catalog, CatalogSources, Programs};
+use toolfleet_config::catalog::Stores;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 use toolfleet_core::time::Timestamp;
-use toolfleet_egress::EgressPolicy;
+use toolfleet_egress::{EgressPolicy, HttpClients};
 use toolfleet_local::{Clock, LocalEndpoints, LocalOptions};
 use toolfleet_mcp::{ClientOptions, McpClient};
 use toolfleet_testkit::{CuttingProxy, MockMcp, ProtocolRevision};
@@ -150,6 +151,12 @@ impl Rig {
         self.fleet_at(self.local.sqs_url(), self.catalog(), limits(), watch).await
     }
 
+    /// What reads catalogs and what they name, by that connection.
+    pub(crate) fn stores(&self, aws: &Aws) -> Stores {
+        let clients = HttpClients::new(self.egress_config.http()).unwrap();
+        Stores::new(aws, &Tables::with_prefix("toolfleet"), clients)
+    }
+
     async fn fleet_at(
         &self,
         sqs: &str,
@@ -174,6 +181,7 @@ impl Rig {
                 queue: aws.queue(self.local.queue_url("toolfleet-calls-dlq")),
                 reap_after: self.reap_after,
             }),
+            stores: self.stores(&aws),
             aws,
             queue_urls: QueueUrls {
                 normal: self.local.queue_url(self.queue_name),

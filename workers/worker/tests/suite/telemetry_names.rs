@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 48] = [
+const LOG_CODES: [&str; 49] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -19,6 +19,7 @@ const LOG_CODES: [&str; 48] = [
     "control_taken",
     "control_unread",
     "dead_lettered",
+    "document_unread",
     "gateway_cancel_failed",
     "gateway_keys_failed",
     "gateway_list_failed",

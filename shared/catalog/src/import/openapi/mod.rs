@@ -26,7 +26,7 @@ pub use given::Given;
 pub use model::{
     Body, Encoding, Field, Location, Media, MediaKind, Method, Operation, Parameter, ParameterForm, Style,
 };
-pub use read::read;
+pub use read::{MOST_BYTES, read};
 pub use reason::Reason;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::json;
 use crate::yaml;
 
 /// The largest text of a document, in bytes. GitHub's, the largest known, has 12 MB.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+pub const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads the text of a document, which is JSON or YAML.
 ///

@@ -1,6 +1,7 @@
 //! The decisions of rate and concurrency limits, under any order of asks, clocks, crashes and changes.
 
 mod adaptive;
+mod blocks;
 mod holders;
 mod several_limits;
 mod turns;

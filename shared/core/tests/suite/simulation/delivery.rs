@@ -12,6 +12,7 @@ use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::requeue::MANY_RECEIVES;
 use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::schedule::{Hop, hop};
 use toolfleet_core::time::Timestamp;
 
 use super::gate::refusal;
@@ -124,6 +125,10 @@ impl Delivery {
         if let Some(disposition) = self.supersede().await? {
             return Ok(disposition);
         }
+        // schedule
+        if let Some(hop) = self.hop() {
+            return self.store_wait(hop.held, hop.after_ms).await;
+        }
         // prepare
         if let Err(refusal) = self.stopped() {
             return self.hold(refusal).await;
@@ -141,7 +146,8 @@ impl Delivery {
             return Ok(Disposition::Requeued { after_ms: 0, parks: false });
         }
         if let Some(held) = self.take_turns().await? {
-            return self.store_wait(held).await;
+            let after_ms = held.next_try_at.ms_since(self.now());
+            return self.store_wait(held, after_ms).await;
         }
         let mut claimed = if self.is_claimless() {
             self.without_claim()
@@ -152,6 +158,21 @@ impl Delivery {
             }
         };
         self.execute_and_record(&mut claimed).await
+    }
+
+    /// The wait of a call whose time has not come.
+    fn hop(&self) -> Option<Hop> {
+        let not_before = self.spec().not_before_ms.map(|ms| self.world.true_time(ms));
+        let mut hop = hop(not_before, self.now(), false)
+            .filter(|_| !self.world.is_planted(Planted::IgnoreNotBefore))?;
+        if self.world.is_planted(Planted::HopTooFar) {
+            hop.after_ms = 900_000;
+        }
+        let back = self.now().plus_ms(hop.after_ms);
+        let in_time = not_before.is_some_and(|due| back <= due);
+        self.world
+            .check(in_time, self.call(), "a wait for a call's time does not pass it", || format!("{hop:?}"));
+        Some(hop)
     }
 
     /// The conditional write that gives this worker the right to send the call.
@@ -232,13 +253,13 @@ impl Delivery {
             Ok(held) => held,
             Err(outcome) => return self.record_unexecuted(outcome).await,
         };
-        self.store_wait(held).await
+        let after_ms = held.next_try_at.ms_since(self.now());
+        self.store_wait(held, after_ms).await
     }
 
     /// Stores a wait that is long enough to be read.
-    async fn store_wait(&self, held: Held) -> Result<Disposition, Exit> {
+    async fn store_wait(&self, held: Held, after_ms: u64) -> Result<Disposition, Exit> {
         let parks = held.reason.parks_at_once();
-        let after_ms = held.next_try_at.ms_since(self.now());
         let age_ms = self.now().ms_since(self.enqueued_at());
         if after_ms < SHORTEST_STORED_WAIT_MS && age_ms < SHORTEST_STORED_WAIT_MS {
             return Ok(Disposition::Requeued { after_ms, parks });

@@ -192,6 +192,11 @@ fn calls_without_a_claim_end_once_and_run_twice_only_if_safe() {
 }
 
 #[test]
+fn scheduled_calls_start_in_time_and_not_before() {
+    run_theme(Theme::Schedule, 1_200);
+}
+
+#[test]
 fn no_limit_is_exceeded_under_deaths_and_freezes() {
     run_theme(Theme::Limits, 1_200);
 }

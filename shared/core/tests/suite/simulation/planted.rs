@@ -81,6 +81,10 @@ pub(crate) enum Planted {
     UnconditionalLimit,
     /// Workers that ask at the same time write rows that cannot be told apart.
     ForgetMark,
+    /// A call starts although its time has not come.
+    IgnoreNotBefore,
+    /// A call that is to start later waits for the longest delay of a message each time.
+    HopTooFar,
     /// No call is replaced by a newer one.
     IgnoreSupersede,
     /// The call that was received last counts as the newest.
@@ -101,7 +105,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 46] = [
+    pub(crate) const ALL: [Self; 48] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -140,6 +144,8 @@ impl Planted {
         Self::KeepTaskPermit,
         Self::UnconditionalLimit,
         Self::ForgetMark,
+        Self::IgnoreNotBefore,
+        Self::HopTooFar,
         Self::IgnoreSupersede,
         Self::SupersedeByReceipt,
         Self::IgnoreRetryBudget,
@@ -194,6 +200,7 @@ impl Planted {
             Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed | Self::TrustFirstReceive => {
                 Theme::Claimless
             }
+            Self::IgnoreNotBefore | Self::HopTooFar => Theme::Schedule,
             Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
         }
     }

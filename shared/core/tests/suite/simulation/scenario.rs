@@ -37,11 +37,13 @@ pub(crate) enum Theme {
     Supersede,
     /// Calls that are executed without a claim.
     Claimless,
+    /// Calls that are to start later.
+    Schedule,
 }
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Faults,
         Self::Calm,
         Self::Tasks,
@@ -50,6 +52,7 @@ impl Theme {
         Self::Limits,
         Self::Supersede,
         Self::Claimless,
+        Self::Schedule,
     ];
 }
 
@@ -68,6 +71,8 @@ pub(crate) struct CallSpec {
     /// The messages that its caller sends: when, and what they ask.
     pub(crate) sends: Vec<(u64, Asks)>,
     pub(crate) cancel_ms: Option<u64>,
+    /// When it may start at the earliest.
+    pub(crate) not_before_ms: Option<u64>,
 }
 
 /// What a server does with a request, as weights.
@@ -146,6 +151,7 @@ impl Scenario {
                 (0..random.between(2, 6)).map(|_| call(random)).collect()
             }
             Theme::Claimless => (0..random.between(2, 6)).map(|_| claimless_call(random)).collect(),
+            Theme::Schedule => (0..random.between(2, 6)).map(|_| scheduled_call(random)).collect(),
         };
         let calm = theme == Theme::Calm;
         let limits = if theme == Theme::Limits { limits(random) } else { Limits::default() };
@@ -159,7 +165,8 @@ impl Scenario {
             | Theme::Freezes
             | Theme::Switches
             | Theme::Supersede
-            | Theme::Claimless => 60,
+            | Theme::Claimless
+            | Theme::Schedule => 60,
         };
         let from_ms = random.below(60_000);
         let faults = faults(theme, random);
@@ -197,6 +204,7 @@ impl Scenario {
             deadline_ms: 300_000,
             sends: vec![(0, Asks::Question)],
             cancel_ms: None,
+            not_before_ms: None,
         };
         Self {
             theme,
@@ -246,6 +254,7 @@ fn call(random: &Random) -> CallSpec {
         deadline_ms: [20_000, 60_000, 300_000, 900_000][random.index(4)],
         sends,
         cancel_ms,
+        not_before_ms: None,
     }
 }
 
@@ -254,6 +263,16 @@ fn claimless_call(random: &Random) -> CallSpec {
     let call = call(random);
     let repeatable = random.chance(850);
     CallSpec { repeatable, claimless: repeatable, ..call }
+}
+
+/// A call that is to start later, in hops where that is far, with time left after it; sometimes it needs no claim.
+fn scheduled_call(random: &Random) -> CallSpec {
+    let call = if random.chance(300) { claimless_call(random) } else { call(random) };
+    let wait_ms = [5_000, 60_000, 1_000_000, 2_500_000][random.index(4)];
+    let not_before_ms = call.sends[0].0 + random.below(wait_ms);
+    let cancel_ms = random.chance(150).then(|| random.below(not_before_ms + 20_000));
+    let deadline_ms = not_before_ms + [30_000, 300_000, 900_000][random.index(3)];
+    CallSpec { not_before_ms: Some(not_before_ms), deadline_ms, cancel_ms, ..call }
 }
 
 /// A call whose attempts in one slot may take longer than a pause has for its effect.
@@ -376,7 +395,8 @@ fn faults(theme: Theme, random: &Random) -> Faults {
             return Faults { death, freeze, drain, ..Faults::default() };
         }
         Theme::Claimless if random.chance(300) => return Faults::default(),
-        Theme::Faults | Theme::Tasks | Theme::Supersede | Theme::Claimless => {}
+        Theme::Schedule if random.chance(400) => return Faults::default(),
+        Theme::Faults | Theme::Tasks | Theme::Supersede | Theme::Claimless | Theme::Schedule => {}
     }
     let some = |most: u64| if random.chance(500) { random.below(most) } else { 0 };
     let from_ms = random.below(120_000);

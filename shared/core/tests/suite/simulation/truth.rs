@@ -131,6 +131,11 @@ pub(crate) fn sending(world: &World, call: usize, process: usize, fence: u64) {
     let truth = &mut truths[call];
     world.note(Some(call), || format!("worker {process} sends the call under fence {fence}"));
     truth.sent.push((world.now_ms(), fence));
+    let not_before_ms = world.scenario.calls[call].not_before_ms.unwrap_or(0);
+    let clock_ms = world.now_ms().saturating_add_signed(world.processes.borrow()[process].offset_ms);
+    world.check(clock_ms >= not_before_ms, call, "no call starts before its time", || {
+        format!("{clock_ms} ms, not before {not_before_ms} ms")
+    });
     // What is executed without a claim may be executed by another worker at the same time.
     let unclaimed = fence == 0 && world.scenario.calls[call].claimless;
     let newest = unclaimed || truth.holder.as_ref().is_none_or(|holder| holder.fence <= fence);

@@ -61,9 +61,9 @@ impl Channels {
             }
         };
         let wanted = Wanted { key: key.clone(), endpoint: endpoint.clone(), ready, known };
-        let channels = Arc::clone(self);
+        let (channels, own) = (Arc::clone(self), phase.clone());
         tokio::spawn(async move {
-            let told = match channels.bring_up(&of, wanted).await {
+            let told = match channels.bring_up(&of, wanted, &own).await {
                 Ok(channel) => Phase::Up(channel),
                 Err(fault) => Phase::Failed(fault),
             };
@@ -72,7 +72,12 @@ impl Channels {
         Ok(phase)
     }
 
-    async fn bring_up(self: &Arc<Self>, of: &OfServer, mut wanted: Wanted) -> Result<Arc<Channel>, Fault> {
+    async fn bring_up(
+        self: &Arc<Self>,
+        of: &OfServer,
+        mut wanted: Wanted,
+        own: &watch::Receiver<Phase>,
+    ) -> Result<Arc<Channel>, Fault> {
         let mark = wanted.ready.mark;
         let mut started = self.start_placed(of, &wanted).await;
         if started.as_ref().is_err_and(|not_up| not_up.may_be_legacy) {
@@ -88,7 +93,8 @@ impl Channels {
                 of.failed(&wanted.key.tenant, fault.to_string());
             }
             let mut slots = lock(&self.slots);
-            if slots.get(&wanted.key).is_some_and(|slot| slot.mark == mark) {
+            // The slot may be that of a later start.
+            if slots.get(&wanted.key).is_some_and(|slot| slot.phase.same_channel(own)) {
                 slots.remove(&wanted.key);
             }
             match wanted.key.kind {

@@ -101,7 +101,11 @@ impl Channels {
             }
         };
         let channel = opened.channel;
-        self.enlist(&channel)?;
+        if let Err(fault) = self.enlist(&channel) {
+            channel.end(fault.clone());
+            let _ended = opened.watch.await;
+            return Err(fault);
+        }
         let held = channel.hold();
         let (channels, key, of) = (Arc::clone(self), wanted.key.clone(), Arc::clone(&channel));
         tokio::spawn(async move {

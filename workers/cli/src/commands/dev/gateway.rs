@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use toolfleet_catalog::Catalog;
 use toolfleet_client::{Client, system_clock};
-use toolfleet_config::catalog::CatalogConfig;
+use toolfleet_config::catalog::{CatalogConfig, Stores};
 use toolfleet_core::ids::Tenant;
 use toolfleet_gateway::{
     Authenticator, CatalogSource, Gateway, Hosts, Limits, Parts, Sealer, SessionSource, publish_all_of, serve,
 };
 
 use crate::exit::CommandError;
-use crate::network::variable;
+use crate::network::{http_clients, variable};
 
 /// The tenant of calls without another one.
 const TENANT: &str = "demo";
@@ -29,7 +29,7 @@ pub(super) struct DevGateway {
 
 impl DevGateway {
     /// Starts it on a listener that is bound already.
-    pub(super) fn start(
+    pub(super) async fn start(
         listener: TcpListener,
         client: Client,
         mut catalog: Catalog,
@@ -57,7 +57,8 @@ impl DevGateway {
                 tracing::error!(%error, "the gateway has ended");
             }
         });
-        let source = CatalogSource { config, stores: None, publish_all: true };
+        let stores = Stores::files(http_clients().await?);
+        let source = CatalogSource { config, stores, publish_all: true };
         let followed = stop.clone();
         let following = tokio::spawn(async move { source.follow(&catalog, &followed).await });
         Ok(Self { url: format!("http://{address}/mcp"), stop, tasks: vec![serving, following] })

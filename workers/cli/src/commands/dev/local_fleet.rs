@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
 use toolfleet_client::{Client, system_clock};
-use toolfleet_config::catalog::{CatalogConfig, LoadError, Texts, report, store_written};
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Stores, Texts, report, store_written};
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
@@ -25,7 +25,7 @@ use super::gateway::DevGateway;
 use crate::connect::tables;
 use crate::demo_catalog;
 use crate::exit::CommandError;
-use crate::network::{egress, local_environment, variable};
+use crate::network::{egress, http_clients, local_environment, variable};
 
 /// The drain time after a signal; short, because a person waits for it.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -109,8 +109,8 @@ impl LocalFleet {
             gateway: None,
         };
         store_written(&fleet.aws().await.secrets(), &mut catalog).await?;
-        fleet.gateway =
-            Some(DevGateway::start(listener, fleet.client().await, catalog.clone(), fleet.catalog.clone())?);
+        let (client, config) = (fleet.client().await, fleet.catalog.clone());
+        fleet.gateway = Some(DevGateway::start(listener, client, catalog.clone(), config).await?);
         if options.worker {
             fleet.worker = Some(fleet.start_worker(catalog, options.slots).await?);
         }
@@ -289,7 +289,8 @@ impl Drop for CatalogFile {
 /// The user's own catalog file. An error in it is reported before any port is opened.
 async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandError> {
     let config = watched(std::path::absolute(path).map_err(|e| CommandError::Unavailable(e.into()))?);
-    let texts = Texts::read(&config, None, false).await;
+    let stores = Stores::files(http_clients().await?);
+    let texts = Texts::read(&config, &stores, false).await;
     let catalog = texts.and_then(|texts| Ok(texts.catalog()?));
     let catalog = catalog.map_err(|error| match error {
         LoadError::NoText { .. } => CommandError::usage(format!("--catalog: {error}")),

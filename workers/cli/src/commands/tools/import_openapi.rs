@@ -37,10 +37,10 @@ pub(super) async fn run(
     connect: &Connect,
     output: &Output,
 ) -> Result<Exit, CommandError> {
-    let text = source::document("SPEC", place, connect).await?;
+    let (text, source) = source::document("SPEC", place, connect).await?;
     let options = ReadOptions {
         url: args.url.clone(),
-        source: None,
+        source,
         filter: Filter { include: selection(&args.include)?, exclude: selection(&args.exclude)? },
         given: None,
     };

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
 use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, REFRESH, Stores, Texts};
+use toolfleet_config::documents::{DocumentPlace, Unread};
+use url::Url;
 
 use crate::connect::Connect;
 use crate::exit::CommandError;
-use crate::network::local_environment;
+use crate::network::{http_clients, local_environment};
 
 /// The texts of the catalog at `place`, and the catalog they make. A file is read as `toolfleet dev` reads it.
 pub(in crate::commands) async fn read(
@@ -27,27 +29,35 @@ pub(super) async fn texts(option: &str, place: &str, connect: &Connect) -> Resul
     let local_environment = file(place)
         .map(|path| local_environment(std::path::absolute(path).ok().as_deref().and_then(Path::parent)));
     let config = CatalogConfig { place: found, refresh: REFRESH, tenants: None, stdio, local_environment };
-    let texts = match Texts::read(&config, None, false).await {
-        Err(LoadError::OnlyFiles(_)) => {
-            let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
-            Texts::read(&config, Some(&stores), false).await
-        }
+    let clients = http_clients().await?;
+    let texts = match Texts::read(&config, &Stores::files(clients), false).await {
+        Err(LoadError::OnlyFiles(_)) => Texts::read(&config, &of_aws(connect).await?, false).await,
         read => read,
     };
     texts.map_err(|error| failure(option, place, error))
 }
 
-/// The text of an OpenAPI document at `place`, which the command calls `option`.
-pub(super) async fn document(option: &str, place: &str, connect: &Connect) -> Result<String, CommandError> {
-    let found = Place::of(place);
-    let text = match found.text(None).await {
-        Err(LoadError::OnlyFiles(_)) => {
-            let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables());
-            found.text(Some(&stores)).await
-        }
+/// The text of an OpenAPI document at `place`, which the command calls `option`; with its address, where it is at one.
+pub(super) async fn document(
+    option: &str,
+    place: &str,
+    connect: &Connect,
+) -> Result<(String, Option<Url>), CommandError> {
+    let files = Stores::files(http_clients().await?);
+    let read = match files.document(place).await {
+        Err(Unread::Store(LoadError::OnlyFiles(_))) => of_aws(connect).await?.document(place).await,
         read => read,
     };
-    text.map_err(|error| failure(option, place, error))
+    match read {
+        Ok(text) => Ok((text, DocumentPlace::address(place))),
+        Err(Unread::Document(why)) => Err(CommandError::usage(format!("{option}: {place} {why}"))),
+        Err(Unread::Store(error)) => Err(failure(option, place, error)),
+    }
+}
+
+async fn of_aws(connect: &Connect) -> Result<Stores, CommandError> {
+    let aws = Aws::connect(AwsOptions::default()).await;
+    Ok(Stores::new(&aws, &connect.tables(), http_clients().await?))
 }
 
 /// The file to write, where the catalog is one.

@@ -4,7 +4,6 @@
 //! Turns and permits are shared by all workers through rows of the fleet table; the decisions are in `toolfleet_core::limits`. Calls of
 //! one worker that wait together are served by one write.
 
-mod block;
 mod local;
 mod permit_book;
 mod permit_wish;

@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::fleet::limits::Permits;
 use toolfleet_aws::{Applied, AwsError, Clock, apply};
 use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::block::{BlockWish, LocalBlock};
 use toolfleet_core::limits::holders::{Change, Granted, HolderRow, Take, by_blocks};
 use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
-use super::block::{BlockWish, LocalBlock};
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
@@ -294,10 +294,10 @@ impl PermitBook {
             let mut left = std::pin::pin!(self.block_left.notified());
             left.as_mut().enable();
             let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
-            let mut taken = self.state().block.take(until);
+            let mut taken = self.state().block.take(wish.limit, until);
             if !taken {
                 self.lease(wish.limit, workers, until).await;
-                taken = self.state().block.take(until);
+                taken = self.state().block.take(wish.limit, until);
             }
             if taken {
                 let book = Arc::clone(self);
@@ -389,7 +389,7 @@ impl PermitBook {
             }
         };
         if let Some((_, block)) = &change.block {
-            self.state().block.leased(granted.block, block.until);
+            self.state().block.leased(&granted, change.limit, block.until);
         }
         drop(block_asks);
         let mut in_line = Vec::new();
@@ -466,7 +466,8 @@ impl PermitBook {
         let block_asks = std::mem::take(&mut state.block_asks);
         let wish = state.block_wish.take();
         let block = wish.map(|wish| {
-            let block = state.block.wanted(state.limit, wish, block_asks.len());
+            let limit = state.limit;
+            let block = state.block.ask(limit, wish, block_asks.len());
             (self.worker.clone(), block)
         });
         let held: Vec<u64> = std::mem::take(&mut state.held_ms);
