@@ -8,6 +8,7 @@ use super::*;
 struct Letter {
     to: String,
     bytes: usize,
+    may_wait: bool,
 }
 
 impl BatchItem for Letter {
@@ -17,10 +18,20 @@ impl BatchItem for Letter {
     fn bytes(&self) -> usize {
         self.bytes
     }
+    fn may_wait(&self) -> Option<Duration> {
+        self.may_wait.then_some(WAIT)
+    }
 }
 
+/// How long a letter waits that may.
+const WAIT: Duration = Duration::from_millis(100);
+
 fn letter(to: usize) -> Letter {
-    Letter { to: to.to_string(), bytes: 1 }
+    Letter { to: to.to_string(), bytes: 1, may_wait: false }
+}
+
+fn patient(to: usize) -> Letter {
+    Letter { may_wait: true, ..letter(to) }
 }
 
 type Sent = Arc<Mutex<Vec<Vec<String>>>>;
@@ -40,7 +51,6 @@ const RULES: Rules = Rules {
     max_items: 25,
     max_bytes: 1_000,
     linger: Duration::from_millis(2),
-    always_linger: false,
     max_in_flight: 32,
 };
 
@@ -142,20 +152,58 @@ async fn while_the_runtime_lags_items_wait_for_others() {
     assert_eq!(sizes(&sent), [1, 3]);
 }
 
+/// Sends a letter in a task of its own after so many milliseconds. Returns when its reply came, in milliseconds since now.
+async fn reply_ms(batcher: &Batcher<Letter, String>, after_ms: u64, letter: Letter) -> u128 {
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+    batcher.send(letter).await.unwrap();
+    begun.elapsed().as_millis()
+}
+
 #[tokio::test(start_paused = true)]
-async fn with_always_linger_an_item_waits_until_the_request_is_full() {
-    let (batcher, sent) = post(Rules { always_linger: true, linger: Duration::from_millis(100), ..RULES });
-    let started = Instant::now();
-    let late = async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        batcher.send(letter(2)).await
+async fn an_item_that_may_wait_goes_with_the_next_request() {
+    let (batcher, sent) = post(RULES);
+    let (patient_ms, urgent_ms) =
+        tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, letter(2)));
+    assert_eq!((patient_ms, urgent_ms), (60, 60));
+    assert_eq!(sizes(&sent), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_may_wait_go_together_when_the_first_has_waited() {
+    let (batcher, sent) = post(RULES);
+    let (first, second) =
+        tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, patient(2)));
+    assert_eq!((first, second), (100, 100));
+    // The timer of the first does not shorten the wait of one that comes after it has been sent.
+    let (first, urgent, later) = tokio::join!(
+        reply_ms(&batcher, 0, patient(3)),
+        reply_ms(&batcher, 10, letter(4)),
+        reply_ms(&batcher, 90, patient(5))
+    );
+    assert_eq!((first, urgent, later), (10, 10, 190));
+    assert_eq!(sizes(&sent), [2, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_request_of_items_that_may_wait_is_sent_at_once() {
+    let (batcher, sent) = post(RULES);
+    let begun = Instant::now();
+    join_all((0..25).map(|n| batcher.send(patient(n)))).await;
+    assert_eq!((begun.elapsed(), sizes(&sent)), (Duration::ZERO, vec![25]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_any_more_once_it_is_to_go_at_once() {
+    let (batcher, sent) = post(RULES);
+    let hurry = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        batcher.send_at_once();
     };
-    let (first, second) = tokio::join!(batcher.send(letter(1)), late);
-    assert!(first.is_some() && second.is_some());
-    assert_eq!(started.elapsed(), Duration::from_millis(100));
-    join_all((0..25).map(|n| batcher.send(letter(n)))).await;
-    assert_eq!(started.elapsed(), Duration::from_millis(100), "a full request is sent at once");
-    assert_eq!(sent.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [2, 25]);
+    let (waited, ()) = tokio::join!(reply_ms(&batcher, 0, patient(1)), hurry);
+    assert_eq!(waited, 30);
+    assert_eq!(reply_ms(&batcher, 0, patient(2)).await, 0);
+    assert_eq!(sizes(&sent), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +220,7 @@ async fn one_key_is_never_twice_in_one_request() {
 #[tokio::test(start_paused = true)]
 async fn a_request_keeps_the_byte_limit_unless_one_item_exceeds_it() {
     let (batcher, sent) = post(Rules { max_bytes: 10, ..RULES });
-    let send = |to: usize, bytes| batcher.send(Letter { to: to.to_string(), bytes });
+    let send = |to: usize, bytes| batcher.send(Letter { bytes, ..letter(to) });
     join_all([send(1, 6), send(2, 6), send(3, 20), send(4, 4)]).await;
     let mut all: Vec<_> = sent.lock().unwrap().concat();
     all.sort();

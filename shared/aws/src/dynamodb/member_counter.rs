@@ -23,7 +23,6 @@ const RULES: Rules = Rules {
     max_items: 1_000,
     max_bytes: usize::MAX,
     linger: Duration::from_millis(5),
-    always_linger: false,
     max_in_flight: 8,
 };
 
