@@ -13,7 +13,7 @@ mod decide;
 mod rules;
 mod run_queue;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -278,7 +278,6 @@ where
 
 struct Batch<I, R> {
     rules: Rules,
-    keys: HashSet<String>,
     bytes: usize,
     pending: Vec<Pending<I, R>>,
     full: bool,
@@ -286,7 +285,7 @@ struct Batch<I, R> {
 
 impl<I: BatchItem, R> Batch<I, R> {
     fn new(rules: Rules) -> Self {
-        Self { rules, keys: HashSet::new(), bytes: 0, pending: Vec::new(), full: false }
+        Self { rules, bytes: 0, pending: Vec::new(), full: false }
     }
 
     /// Takes an item, or gives it back if it does not fit. An item whose caller was dropped is neither sent nor given back.
@@ -296,13 +295,14 @@ impl<I: BatchItem, R> Batch<I, R> {
         }
         let bytes = next.item.bytes();
         let fits = self.pending.is_empty() || self.bytes.saturating_add(bytes) <= self.rules.max_bytes;
-        let is_new = next.item.key().is_none_or(|key| !self.keys.contains(key));
+        // A request has few items: comparing them costs less than a set of their keys.
+        let same = |taken: &Pending<I, R>| taken.item.key() == next.item.key();
+        let is_new = next.item.key().is_none() || !self.pending.iter().any(same);
         self.full |= !fits || self.pending.len() >= self.rules.max_items;
         if self.full || !is_new {
             return Some(next);
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.keys.extend(next.item.key().map(str::to_owned));
         self.pending.push(next);
         None
     }

@@ -31,9 +31,13 @@ impl Statement {
     /// An INSERT of a whole item: unlike PutItem it cannot overwrite.
     pub(crate) fn insert(table: &str, key: &str, item: Item) -> Self {
         let mut attributes: Vec<_> = item.into_iter().collect();
-        attributes.sort_by(|a, b| a.0.cmp(&b.0));
-        let names: Vec<_> = attributes.iter().map(|(name, _)| format!("'{name}': ?")).collect();
-        let text = format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", "));
+        attributes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut text = format!("INSERT INTO \"{table}\" VALUE {{");
+        for (n, (name, _)) in attributes.iter().enumerate() {
+            let separator = if n == 0 { "'" } else { ", '" };
+            text.extend([separator, name, "': ?"]);
+        }
+        text.push('}');
         Self::new(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())
     }
 }
