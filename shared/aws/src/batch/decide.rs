@@ -61,12 +61,8 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules {
-        max_items: 25,
-        max_bytes: 1_000,
-        linger: Duration::from_millis(2),
-            max_in_flight: 5,
-    };
+    const RULES: Rules =
+        Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 5 };
 
     /// So many requests in flight, none of which gathers.
     const fn in_flight(active: usize) -> Senders {

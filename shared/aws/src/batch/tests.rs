@@ -48,12 +48,8 @@ fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
     (batcher, sent)
 }
 
-const RULES: Rules = Rules {
-    max_items: 25,
-    max_bytes: 1_000,
-    linger: Duration::from_millis(2),
-    max_in_flight: 32,
-};
+const RULES: Rules =
+    Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 32 };
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_items_share_a_request_and_each_gets_its_own_reply() {
@@ -173,8 +169,7 @@ async fn an_item_that_may_wait_goes_with_the_next_request() {
 #[tokio::test(start_paused = true)]
 async fn items_that_may_wait_go_together_when_the_first_has_waited() {
     let (batcher, sent) = post(RULES);
-    let (first, second) =
-        tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, patient(2)));
+    let (first, second) = tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, patient(2)));
     assert_eq!((first, second), (100, 100));
     // The timer of the first does not shorten the wait of one that comes after it has been sent.
     let (first, urgent, later) = tokio::join!(

@@ -256,7 +256,8 @@ where
     // Source locations are of no use in a trace.
     let layer =
         layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    let of_calls = filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO && metadata.target() == TARGET);
+    let of_calls =
+        filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO && metadata.target() == TARGET);
     layer.with_filter(of_calls.with_max_level_hint(LevelFilter::INFO)).boxed()
 }
 
