@@ -4,8 +4,8 @@
 //! when one of them returns or the batch is full. So items share requests without a timer. Only while the runtime lags (`run_queue`)
 //! does a batch wait up to `linger` for more items. The number of requests in flight is bounded.
 //!
-//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, starts no request of its own before its time: it goes with the
-//! next request that is sent for another item, or with the first that is full.
+//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, starts no request of its own before its time, unless such items
+//! fill one. It goes with a request for other items while more than one is under way; a lone request is not made slower by it.
 //!
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
@@ -99,10 +99,12 @@ impl<I, R> State<I, R> {
         self.waiting.iter().filter_map(|pending| pending.waits_until).min()
     }
 
-    /// Lets no item wait whose time has come.
+    /// Once the time of one item has come, none waits longer: they go together.
     fn end_waits(&mut self, now: Instant) {
-        for pending in &mut self.waiting {
-            pending.waits_until = pending.waits_until.filter(|until| *until > now && !self.at_once);
+        if self.at_once || self.next_end().is_some_and(|end| end <= now) {
+            for pending in &mut self.waiting {
+                pending.waits_until = None;
+            }
         }
     }
 }
@@ -245,8 +247,10 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     fn next_batch(self: &Arc<Self>) -> (Vec<I>, Vec<oneshot::Sender<R>>) {
         let mut state = self.state();
         let mut batch = Batch::new(self.rules);
+        let takes_all = self.is_full(&state) || !state.senders.is_alone();
         for next in std::mem::take(&mut state.waiting) {
-            if let Some(left) = batch.take(next) {
+            let left = if takes_all || next.waits_until.is_none() { batch.take(next) } else { Some(next) };
+            if let Some(left) = left {
                 state.waiting.push_back(left);
             }
         }

@@ -158,27 +158,37 @@ async fn reply_ms(batcher: &Batcher<Letter, String>, after_ms: u64, letter: Lett
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_may_wait_goes_with_the_next_request() {
+async fn a_lone_request_takes_no_item_along_that_may_wait() {
     let (batcher, sent) = post(RULES);
     let (patient_ms, urgent_ms) =
         tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, letter(2)));
-    assert_eq!((patient_ms, urgent_ms), (60, 60));
-    assert_eq!(sizes(&sent), [2]);
+    assert_eq!((patient_ms, urgent_ms), (100, 60));
+    assert_eq!(sizes(&sent), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_another_request_items_that_may_wait_go_along() {
+    let (batcher, sent, _returns) = held_post(RunQueue::default());
+    send_letters(&batcher, 0..1).await;
+    let waiting = batcher.clone();
+    tokio::spawn(async move { waiting.send(patient(1)).await });
+    settle().await;
+    assert_eq!(sizes(&sent), [1]);
+    send_letters(&batcher, 2..3).await;
+    assert_eq!(sizes(&sent), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn items_that_may_wait_go_together_when_the_first_has_waited() {
     let (batcher, sent) = post(RULES);
-    let (first, second) = tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, patient(2)));
-    assert_eq!((first, second), (100, 100));
-    // The timer of the first does not shorten the wait of one that comes after it has been sent.
-    let (first, urgent, later) = tokio::join!(
-        reply_ms(&batcher, 0, patient(3)),
-        reply_ms(&batcher, 10, letter(4)),
-        reply_ms(&batcher, 90, patient(5))
+    let (first, second, later) = tokio::join!(
+        reply_ms(&batcher, 0, patient(1)),
+        reply_ms(&batcher, 60, patient(2)),
+        reply_ms(&batcher, 130, patient(3))
     );
-    assert_eq!((first, urgent, later), (10, 10, 190));
-    assert_eq!(sizes(&sent), [2, 2, 1]);
+    // What has come before the time of the first goes with it: the rest waits for its own time.
+    assert_eq!((first, second, later), (100, 100, 230));
+    assert_eq!(sizes(&sent), [2, 1]);
 }
 
 #[tokio::test(start_paused = true)]

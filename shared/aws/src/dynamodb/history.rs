@@ -27,7 +27,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// Hours or days that are read at once, newest first.
 const PERIODS_IN_FLIGHT: usize = 8;
 /// How long a record that nobody waits for may wait for another write.
-const RECORD_WAIT: Duration = Duration::from_millis(100);
+const RECORD_WAIT: Duration = Duration::from_millis(200);
 
 /// The history table.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl History {
         self.writer.write(self.insertion(record, expires_at)?).await.map(|_exists| ())
     }
 
-    /// The same for a record that nobody waits for: it goes with the next write of the process, or alone after a tenth of a second.
+    /// The same for a record that nobody waits for: it goes with other writes, after a fifth of a second at the latest.
     pub async fn insert_soon(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
         let statement = Statement { may_wait: Some(RECORD_WAIT), ..self.insertion(record, expires_at)? };
         self.writer.write(statement).await.map(|_exists| ())

@@ -20,7 +20,7 @@ pub(crate) const RULES: Rules =
     Rules { max_items: 10, max_bytes: 1_048_576, linger: Duration::from_millis(2), max_in_flight: 32 };
 /// No call waits for the deletion of a message in a standard queue, so it may wait for nine others; not so long that many messages are
 /// received again after a crash.
-const DELETE_WAIT: Duration = Duration::from_millis(250);
+const DELETE_WAIT: Duration = Duration::from_millis(150);
 /// The group of a message in a FIFO queue that names none.
 const NO_GROUP: &str = "-";
 

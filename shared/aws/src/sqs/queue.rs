@@ -146,7 +146,7 @@ impl Queue {
         Ok(got.messages.unwrap_or_default().into_iter().map(|message| delivery(self, message)).collect())
     }
 
-    /// Deletes the message of a delivery. In a standard queue it may wait a quarter of a second for others to be deleted with it.
+    /// Deletes the message of a delivery. In a standard queue it may wait a moment for others to be deleted with it.
     pub async fn delete(&self, receipt: &Receipt) -> Result<(), AwsError> {
         let deletion = Deletion { receipt: receipt.clone(), frees_group: self.is_fifo() };
         self.0.deletes.send(deletion).await.unwrap_or_else(|| Err(self.batch_failed("DeleteMessageBatch")))

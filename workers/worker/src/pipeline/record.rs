@@ -3,7 +3,7 @@
 //!
 //! The result goes into the call's row first, the audit record second, and the message is deleted last. A worker that finds the row in
 //! between inserts the missing audit record: it is built from the row and the request alone, so every worker builds the same. An audit record
-//! that nobody waits for waits for another write to go with, so that it needs no request of its own.
+//! that nobody waits for waits for other writes, so that it shares its request.
 
 pub(super) mod claimed;
 pub(super) mod finished;

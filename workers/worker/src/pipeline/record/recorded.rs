@@ -26,7 +26,7 @@ impl ResultStored {
         Self { record: Some((Box::new(record), expires_at)), recorded }
     }
 
-    /// Inserts the audit record. One that nobody waits for goes with another write: `frees_group` says that the next message of a FIFO queue
+    /// Inserts the audit record. One that nobody waits for shares its request with others: `frees_group` says that the next message of a FIFO queue
     /// waits for it.
     pub(in crate::pipeline) async fn audited(
         self,
