@@ -243,6 +243,11 @@ impl Aws {
         self.run_queue.clone()
     }
 
+    /// Sends the writes that wait for others, and lets none wait from now on.
+    pub fn write_at_once(&self) {
+        self.writer.send_at_once();
+    }
+
     /// How many writes were sent in how many requests so far.
     pub fn batching(&self) -> Batching {
         self.writer.batching()

@@ -238,6 +238,14 @@ impl WorkerContext {
         self.clock.now()
     }
 
+    /// Sends the writes and deletions that wait for others to go with, and lets none wait from now on: the worker ends.
+    pub(crate) fn send_at_once(&self) {
+        self.aws.write_at_once();
+        for (_, queue) in self.queues.all() {
+            queue.delete_at_once();
+        }
+    }
+
     /// The connection to AWS.
     pub(crate) fn aws(&self) -> Aws {
         self.aws.clone()

@@ -30,7 +30,6 @@ impl Senders {
             return None;
         }
         let gather = match self.active {
-            _ if rules.always_linger => Gather::Linger,
             0 => Gather::Ready,
             _ if is_behind => Gather::Linger,
             active if active < AT_ONCE || is_full => Gather::Ready,
@@ -43,6 +42,11 @@ impl Senders {
 
     pub(super) const fn is_gathering(&self) -> bool {
         self.is_gathering
+    }
+
+    /// Whether only one sender gathers or waits for its reply.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.active <= 1
     }
 
     /// The sender that gathered has taken its batch.
@@ -62,13 +66,8 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules {
-        max_items: 25,
-        max_bytes: 1_000,
-        linger: Duration::from_millis(2),
-        always_linger: false,
-        max_in_flight: 5,
-    };
+    const RULES: Rules =
+        Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 5 };
 
     /// So many requests in flight, none of which gathers.
     const fn in_flight(active: usize) -> Senders {
@@ -94,15 +93,6 @@ mod tests {
             let due = in_flight(active).due(&RULES, is_full, is_behind);
             assert_eq!(due, expected, "{active} in flight, full {is_full}, behind {is_behind}");
         }
-    }
-
-    #[test]
-    fn items_nobody_waits_for_always_linger() {
-        let rules = Rules { always_linger: true, ..RULES };
-        for active in 0..5 {
-            assert_eq!(in_flight(active).due(&rules, false, false), Some(Gather::Linger));
-        }
-        assert_eq!(in_flight(5).due(&rules, false, false), None);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! An item is sent at once while fewer than [`decide::AT_ONCE`] requests are in flight; otherwise it goes with the next request, which is sent
 //! when one of them returns or the batch is full. So items share requests without a timer. Only while the runtime lags (`run_queue`)
-//! does a batch wait up to `linger` for more items. Items with `always_linger` wait in any case, because no caller waits for them. The
-//! number of requests in flight is bounded.
+//! does a batch wait up to `linger` for more items. The number of requests in flight is bounded.
+//!
+//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, starts no request of its own before its time, unless such items
+//! fill one. It goes with a request for other items while more than one is under way; a lone request is not made slower by it.
 //!
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
@@ -11,16 +13,17 @@ mod decide;
 mod rules;
 mod run_queue;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use decide::{Gather, Senders};
 pub(crate) use rules::Rules;
@@ -34,12 +37,18 @@ pub(crate) trait BatchItem: Send + 'static {
     fn key(&self) -> Option<&str>;
     /// Its share of the request, in bytes.
     fn bytes(&self) -> usize;
+    /// How long it may wait for a request that is sent anyway. `None`: a request is sent for it.
+    fn may_wait(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// An item and its caller, who waits for the reply.
 struct Pending<I, R> {
     item: I,
     reply: oneshot::Sender<R>,
+    /// Until when it waits for a request that is sent anyway.
+    waits_until: Option<Instant>,
 }
 
 /// Collects items and sends them in batches.
@@ -73,6 +82,31 @@ struct State<I, R> {
     waiting: VecDeque<Pending<I, R>>,
     bytes: usize,
     senders: Senders,
+    /// A task sends what has waited long enough.
+    has_timer: bool,
+    /// No item waits longer than it must.
+    at_once: bool,
+}
+
+impl<I, R> State<I, R> {
+    /// Whether a request is to be sent for an item.
+    fn is_due(&self) -> bool {
+        self.waiting.iter().any(|pending| pending.waits_until.is_none())
+    }
+
+    /// When the first of the items that may wait has waited long enough.
+    fn next_end(&self) -> Option<Instant> {
+        self.waiting.iter().filter_map(|pending| pending.waits_until).min()
+    }
+
+    /// Once the time of one item has come, none waits longer: they go together.
+    fn end_waits(&mut self, now: Instant) {
+        if self.at_once || self.next_end().is_some_and(|end| end <= now) {
+            for pending in &mut self.waiting {
+                pending.waits_until = None;
+            }
+        }
+    }
 }
 
 impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
@@ -83,7 +117,8 @@ impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
         F: Future<Output = Vec<R>> + Send + 'static,
     {
         let request: Request<I, R> = Box::new(move |items| send(items).boxed());
-        let state = State { waiting: VecDeque::new(), bytes: 0, senders: Senders::default() };
+        let (waiting, senders) = (VecDeque::new(), Senders::default());
+        let state = State { waiting, bytes: 0, senders, has_timer: false, at_once: false };
         let (state, full) = (Mutex::new(state), Notify::new());
         Self(Arc::new(Shared { rules, run_queue, request, state, full }))
     }
@@ -94,10 +129,21 @@ impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
         {
             let mut state = self.0.state();
             state.bytes = state.bytes.saturating_add(item.bytes());
-            state.waiting.push_back(Pending { item, reply });
+            let may_wait = item.may_wait().filter(|_| !state.at_once);
+            let waits_until = may_wait.map(|wait| Instant::now() + wait);
+            state.waiting.push_back(Pending { item, reply, waits_until });
             self.0.start_sender(&mut state);
+            self.0.start_timer(&mut state);
         }
         received.await.ok()
+    }
+
+    /// Sends what waits, and from now on lets no item wait for a request that is sent anyway.
+    pub(crate) fn send_at_once(&self) {
+        let mut state = self.0.state();
+        state.at_once = true;
+        state.end_waits(Instant::now());
+        self.0.start_sender(&mut state);
     }
 }
 
@@ -121,10 +167,37 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     }
 
     fn due(&self, state: &mut State<I, R>, is_full: bool) -> Option<Gather> {
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() || !(is_full || state.is_due()) {
             None
         } else {
             state.senders.due(&self.rules, is_full, self.run_queue.is_behind())
+        }
+    }
+
+    /// Starts the task that sends what has waited long enough, unless it runs or nothing is to wait.
+    fn start_timer(self: &Arc<Self>, state: &mut State<I, R>) {
+        if !state.has_timer
+            && let Some(end) = state.next_end()
+        {
+            state.has_timer = true;
+            tokio::spawn(Self::end_waits(self.clone(), end));
+        }
+    }
+
+    /// Sends what has waited long enough, until nothing waits.
+    async fn end_waits(self: Arc<Self>, mut end: Instant) {
+        loop {
+            sleep_until(end).await;
+            let mut state = self.state();
+            state.end_waits(Instant::now());
+            self.start_sender(&mut state);
+            match state.next_end() {
+                Some(next) => end = next,
+                None => {
+                    state.has_timer = false;
+                    return;
+                }
+            }
         }
     }
 
@@ -174,8 +247,10 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     fn next_batch(self: &Arc<Self>) -> (Vec<I>, Vec<oneshot::Sender<R>>) {
         let mut state = self.state();
         let mut batch = Batch::new(self.rules);
+        let takes_all = self.is_full(&state) || !state.senders.is_alone();
         for next in std::mem::take(&mut state.waiting) {
-            if let Some(left) = batch.take(next) {
+            let left = if takes_all || next.waits_until.is_none() { batch.take(next) } else { Some(next) };
+            if let Some(left) = left {
                 state.waiting.push_back(left);
             }
         }
@@ -207,7 +282,6 @@ where
 
 struct Batch<I, R> {
     rules: Rules,
-    keys: HashSet<String>,
     bytes: usize,
     pending: Vec<Pending<I, R>>,
     full: bool,
@@ -215,7 +289,7 @@ struct Batch<I, R> {
 
 impl<I: BatchItem, R> Batch<I, R> {
     fn new(rules: Rules) -> Self {
-        Self { rules, keys: HashSet::new(), bytes: 0, pending: Vec::new(), full: false }
+        Self { rules, bytes: 0, pending: Vec::new(), full: false }
     }
 
     /// Takes an item, or gives it back if it does not fit. An item whose caller was dropped is neither sent nor given back.
@@ -225,13 +299,14 @@ impl<I: BatchItem, R> Batch<I, R> {
         }
         let bytes = next.item.bytes();
         let fits = self.pending.is_empty() || self.bytes.saturating_add(bytes) <= self.rules.max_bytes;
-        let is_new = next.item.key().is_none_or(|key| !self.keys.contains(key));
+        // A request has few items: comparing them costs less than a set of their keys.
+        let same = |taken: &Pending<I, R>| taken.item.key() == next.item.key();
+        let is_new = next.item.key().is_none() || !self.pending.iter().any(same);
         self.full |= !fits || self.pending.len() >= self.rules.max_items;
         if self.full || !is_new {
             return Some(next);
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.keys.extend(next.item.key().map(str::to_owned));
         self.pending.push(next);
         None
     }

@@ -11,8 +11,6 @@ pub(crate) struct Rules {
     pub(crate) max_bytes: usize,
     /// How long the first item of a batch waits for others while the runtime lags.
     pub(crate) linger: Duration,
-    /// Whether it always waits.
-    pub(crate) always_linger: bool,
     /// The most requests in flight at once.
     pub(crate) max_in_flight: usize,
 }

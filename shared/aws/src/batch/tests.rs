@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::*;
 struct Letter {
     to: String,
     bytes: usize,
+    may_wait: bool,
 }
 
 impl BatchItem for Letter {
@@ -17,10 +19,20 @@ impl BatchItem for Letter {
     fn bytes(&self) -> usize {
         self.bytes
     }
+    fn may_wait(&self) -> Option<Duration> {
+        self.may_wait.then_some(WAIT)
+    }
 }
 
+/// How long a letter waits that may.
+const WAIT: Duration = Duration::from_millis(100);
+
 fn letter(to: usize) -> Letter {
-    Letter { to: to.to_string(), bytes: 1 }
+    Letter { to: to.to_string(), bytes: 1, may_wait: false }
+}
+
+fn patient(to: usize) -> Letter {
+    Letter { may_wait: true, ..letter(to) }
 }
 
 type Sent = Arc<Mutex<Vec<Vec<String>>>>;
@@ -36,13 +48,8 @@ fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
     (batcher, sent)
 }
 
-const RULES: Rules = Rules {
-    max_items: 25,
-    max_bytes: 1_000,
-    linger: Duration::from_millis(2),
-    always_linger: false,
-    max_in_flight: 32,
-};
+const RULES: Rules =
+    Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 32 };
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_items_share_a_request_and_each_gets_its_own_reply() {
@@ -142,20 +149,67 @@ async fn while_the_runtime_lags_items_wait_for_others() {
     assert_eq!(sizes(&sent), [1, 3]);
 }
 
+/// Sends a letter in a task of its own after so many milliseconds. Returns when its reply came, in milliseconds since now.
+async fn reply_ms(batcher: &Batcher<Letter, String>, after_ms: u64, letter: Letter) -> u128 {
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+    batcher.send(letter).await.unwrap();
+    begun.elapsed().as_millis()
+}
+
 #[tokio::test(start_paused = true)]
-async fn with_always_linger_an_item_waits_until_the_request_is_full() {
-    let (batcher, sent) = post(Rules { always_linger: true, linger: Duration::from_millis(100), ..RULES });
-    let started = Instant::now();
-    let late = async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        batcher.send(letter(2)).await
+async fn a_lone_request_takes_no_item_along_that_may_wait() {
+    let (batcher, sent) = post(RULES);
+    let (patient_ms, urgent_ms) =
+        tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, letter(2)));
+    assert_eq!((patient_ms, urgent_ms), (100, 60));
+    assert_eq!(sizes(&sent), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_another_request_items_that_may_wait_go_along() {
+    let (batcher, sent, _returns) = held_post(RunQueue::default());
+    send_letters(&batcher, 0..1).await;
+    let waiting = batcher.clone();
+    tokio::spawn(async move { waiting.send(patient(1)).await });
+    settle().await;
+    assert_eq!(sizes(&sent), [1]);
+    send_letters(&batcher, 2..3).await;
+    assert_eq!(sizes(&sent), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn items_that_may_wait_go_together_when_the_first_has_waited() {
+    let (batcher, sent) = post(RULES);
+    let (first, second, later) = tokio::join!(
+        reply_ms(&batcher, 0, patient(1)),
+        reply_ms(&batcher, 60, patient(2)),
+        reply_ms(&batcher, 130, patient(3))
+    );
+    // What has come before the time of the first goes with it: the rest waits for its own time.
+    assert_eq!((first, second, later), (100, 100, 230));
+    assert_eq!(sizes(&sent), [2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_request_of_items_that_may_wait_is_sent_at_once() {
+    let (batcher, sent) = post(RULES);
+    let begun = Instant::now();
+    join_all((0..25).map(|n| batcher.send(patient(n)))).await;
+    assert_eq!((begun.elapsed(), sizes(&sent)), (Duration::ZERO, vec![25]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_waits_any_more_once_it_is_to_go_at_once() {
+    let (batcher, sent) = post(RULES);
+    let hurry = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        batcher.send_at_once();
     };
-    let (first, second) = tokio::join!(batcher.send(letter(1)), late);
-    assert!(first.is_some() && second.is_some());
-    assert_eq!(started.elapsed(), Duration::from_millis(100));
-    join_all((0..25).map(|n| batcher.send(letter(n)))).await;
-    assert_eq!(started.elapsed(), Duration::from_millis(100), "a full request is sent at once");
-    assert_eq!(sent.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>(), [2, 25]);
+    let (waited, ()) = tokio::join!(reply_ms(&batcher, 0, patient(1)), hurry);
+    assert_eq!(waited, 30);
+    assert_eq!(reply_ms(&batcher, 0, patient(2)).await, 0);
+    assert_eq!(sizes(&sent), [1, 1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,7 +226,7 @@ async fn one_key_is_never_twice_in_one_request() {
 #[tokio::test(start_paused = true)]
 async fn a_request_keeps_the_byte_limit_unless_one_item_exceeds_it() {
     let (batcher, sent) = post(Rules { max_bytes: 10, ..RULES });
-    let send = |to: usize, bytes| batcher.send(Letter { to: to.to_string(), bytes });
+    let send = |to: usize, bytes| batcher.send(Letter { bytes, ..letter(to) });
     join_all([send(1, 6), send(2, 6), send(3, 20), send(4, 4)]).await;
     let mut all: Vec<_> = sent.lock().unwrap().concat();
     all.sort();

@@ -25,7 +25,6 @@ const RULES: Rules = Rules {
     max_items: 25,
     max_bytes: 4 * 1024 * 1024,
     linger: Duration::from_micros(1_500),
-    always_linger: false,
     max_in_flight: 32,
 };
 /// How often a throttled statement is sent before its caller gets an error.
@@ -98,6 +97,11 @@ impl BatchWriter {
             tokio::time::sleep(retry_pause(tries)).await;
             tries += 1;
         }
+    }
+
+    /// Sends the statements that wait for others, and lets none wait from now on.
+    pub(crate) fn send_at_once(&self) {
+        self.batcher.send_at_once();
     }
 
     pub(crate) fn batching(&self) -> Batching {

@@ -3,6 +3,7 @@
 //! **Invariant:** records are written only by PartiQL INSERT, which cannot overwrite. A record that exists already is a success.
 
 use std::future::Future;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use futures::future::try_join_all;
@@ -25,6 +26,8 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// Hours or days that are read at once, newest first.
 const PERIODS_IN_FLIGHT: usize = 8;
+/// How long a record that nobody waits for may wait for another write.
+const RECORD_WAIT: Duration = Duration::from_millis(200);
 
 /// The history table.
 #[derive(Debug, Clone)]
@@ -38,9 +41,19 @@ pub struct History {
 impl History {
     /// Inserts a record; one that exists already is a success.
     pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
+        self.writer.write(self.insertion(record, expires_at)?).await.map(|_exists| ())
+    }
+
+    /// The same for a record that nobody waits for: it goes with other writes, after a fifth of a second at the latest.
+    pub async fn insert_soon(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
+        let statement = Statement { may_wait: Some(RECORD_WAIT), ..self.insertion(record, expires_at)? };
+        self.writer.write(statement).await.map(|_exists| ())
+    }
+
+    fn insertion(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Statement, AwsError> {
         let item = to_item(record, self.shards, expires_at)?;
         let key = format!("{}|{}", keys::record(record, self.shards), keys::record_sort(record));
-        self.writer.write(Statement::insert(&self.table, &key, item)).await.map(|_exists| ())
+        Ok(Statement::insert(&self.table, &key, item))
     }
 
     /// The records of a tenant between two instants, newest first.

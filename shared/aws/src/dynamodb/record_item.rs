@@ -8,11 +8,17 @@ use super::attributes::{Item, item, number, text};
 use crate::error::AwsError;
 use crate::keys::{self, EXPIRES_AT, FAILURE_PK, PK, SESSION_PK, SK};
 
+/// How many keys an item has beside the fields of its record.
+const KEYS: usize = 5;
+
 /// The record as the table holds it until `expires_at`.
 pub(crate) fn to_item(record: &AuditRecord, shards: u32, expires_at: Timestamp) -> Result<Item, AwsError> {
     let value = serde_json::to_value(record).map_err(|e| AwsError::configuration(e.to_string()))?;
-    let fields = value.as_object().into_iter().flatten();
-    let mut all = item(fields.map(|(name, value)| (name.as_str(), attribute(value))));
+    let serde_json::Value::Object(fields) = value else {
+        return Err(AwsError::configuration("a record is no JSON object"));
+    };
+    let mut all = Item::with_capacity(fields.len() + KEYS);
+    all.extend(fields.into_iter().filter_map(|(name, value)| Some((name, attribute(value)?))));
     all.extend(item([
         (PK, text(keys::record(record, shards))),
         (SK, text(keys::record_sort(record))),
@@ -31,15 +37,17 @@ pub(crate) fn from_item(item: &Item) -> Result<AuditRecord, serde_json::Error> {
     serde_json::from_value(value.into())
 }
 
-fn attribute(value: &serde_json::Value) -> Option<AttributeValue> {
+fn attribute(value: serde_json::Value) -> Option<AttributeValue> {
     Some(match value {
         serde_json::Value::Null => return None,
-        serde_json::Value::Bool(flag) => AttributeValue::Bool(*flag),
+        serde_json::Value::Bool(flag) => AttributeValue::Bool(flag),
         serde_json::Value::Number(n) => AttributeValue::N(n.to_string()),
-        serde_json::Value::String(s) => AttributeValue::S(s.clone()),
-        serde_json::Value::Array(items) => AttributeValue::L(items.iter().filter_map(attribute).collect()),
+        serde_json::Value::String(s) => AttributeValue::S(s),
+        serde_json::Value::Array(items) => {
+            AttributeValue::L(items.into_iter().filter_map(attribute).collect())
+        }
         serde_json::Value::Object(map) => {
-            AttributeValue::M(map.iter().filter_map(|(k, v)| Some((k.clone(), attribute(v)?))).collect())
+            AttributeValue::M(map.into_iter().filter_map(|(k, v)| Some((k, attribute(v)?))).collect())
         }
     })
 }

@@ -1,5 +1,7 @@
 //! PartiQL statements: one conditional write of one row. Values are parameters, never part of the text.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::attributes::{Item, bytes_of};
@@ -14,21 +16,28 @@ pub(crate) struct Statement {
     pub(crate) text: String,
     pub(crate) parameters: Vec<AttributeValue>,
     pub(crate) bytes: usize,
+    /// How long it may wait for a request that is sent anyway.
+    pub(crate) may_wait: Option<Duration>,
 }
 
 impl Statement {
     /// A statement about the row `key` of `table`.
     pub(crate) fn new(table: &str, key: &str, text: String, parameters: Vec<AttributeValue>) -> Self {
         let bytes = text.len() + parameters.iter().map(bytes_of).sum::<usize>();
-        Self { table: table.to_owned(), key: format!("{table}|{key}"), text, parameters, bytes }
+        let (table, key) = (table.to_owned(), format!("{table}|{key}"));
+        Self { table, key, text, parameters, bytes, may_wait: None }
     }
 
     /// An INSERT of a whole item: unlike PutItem it cannot overwrite.
     pub(crate) fn insert(table: &str, key: &str, item: Item) -> Self {
         let mut attributes: Vec<_> = item.into_iter().collect();
-        attributes.sort_by(|a, b| a.0.cmp(&b.0));
-        let names: Vec<_> = attributes.iter().map(|(name, _)| format!("'{name}': ?")).collect();
-        let text = format!("INSERT INTO \"{table}\" VALUE {{{}}}", names.join(", "));
+        attributes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut text = format!("INSERT INTO \"{table}\" VALUE {{");
+        for (n, (name, _)) in attributes.iter().enumerate() {
+            let separator = if n == 0 { "'" } else { ", '" };
+            text.extend([separator, name, "': ?"]);
+        }
+        text.push('}');
         Self::new(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())
     }
 }
@@ -40,6 +49,10 @@ impl BatchItem for Statement {
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn may_wait(&self) -> Option<Duration> {
+        self.may_wait
     }
 }
 

@@ -16,16 +16,11 @@ use crate::batch::{BatchItem, Rules, send_or_split};
 use crate::error::AwsError;
 
 /// The service's limits of one batch: ten entries, 1 MiB. While the runtime lags, a request waits two milliseconds at most.
-pub(crate) const RULES: Rules = Rules {
-    max_items: 10,
-    max_bytes: 1_048_576,
-    linger: Duration::from_millis(2),
-    always_linger: false,
-    max_in_flight: 32,
-};
-/// No call waits for a deletion, so it may wait for nine others; not so long that many messages are received again after a crash.
-pub(crate) const DELETE_RULES: Rules =
-    Rules { linger: Duration::from_millis(100), always_linger: true, ..RULES };
+pub(crate) const RULES: Rules =
+    Rules { max_items: 10, max_bytes: 1_048_576, linger: Duration::from_millis(2), max_in_flight: 32 };
+/// No call waits for the deletion of a message in a standard queue, so it may wait for nine others; not so long that many messages are
+/// received again after a crash.
+const DELETE_WAIT: Duration = Duration::from_millis(150);
 /// The group of a message in a FIFO queue that names none.
 const NO_GROUP: &str = "-";
 
@@ -36,12 +31,23 @@ pub(crate) struct Visibility {
     pub(crate) seconds: u32,
 }
 
-impl BatchItem for Receipt {
+/// The deletion of a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Deletion {
+    pub(crate) receipt: Receipt,
+    /// Whether the next message of its group can be received only after it.
+    pub(crate) frees_group: bool,
+}
+
+impl BatchItem for Deletion {
     fn key(&self) -> Option<&str> {
-        Some(&self.0)
+        Some(&self.receipt.0)
     }
     fn bytes(&self) -> usize {
-        self.0.len()
+        self.receipt.0.len()
+    }
+    fn may_wait(&self) -> Option<Duration> {
+        (!self.frees_group).then_some(DELETE_WAIT)
     }
 }
 
@@ -70,7 +76,7 @@ type Results<A> = Result<Vec<Result<A, AwsError>>, AwsError>;
 pub(crate) async fn delete_batch(
     client: Client,
     url: String,
-    batch: Vec<Receipt>,
+    batch: Vec<Deletion>,
 ) -> Vec<Result<(), AwsError>> {
     send_or_split(&batch, |part| delete_part(&client, &url, part)).await
 }
@@ -78,11 +84,12 @@ pub(crate) async fn delete_batch(
 fn delete_part(
     client: &Client,
     url: &str,
-    part: &[Receipt],
+    part: &[Deletion],
 ) -> impl Future<Output = Results<()>> + Send + use<> {
     const OPERATION: &str = "DeleteMessageBatch";
-    let entry = |(n, receipt): (usize, &Receipt)| {
-        DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&receipt.0).build()
+    let entry = |(n, deletion): (usize, &Deletion)| {
+        let entry = DeleteMessageBatchRequestEntry::builder().id(n.to_string());
+        entry.receipt_handle(&deletion.receipt.0).build()
     };
     let entries = part.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
     let (request, url, count) = (client.delete_message_batch().queue_url(url), url.to_owned(), part.len());

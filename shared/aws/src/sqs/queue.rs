@@ -8,7 +8,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System, QueueAttributeName};
 use toolfleet_core::time::Timestamp;
 
-use super::batches::{DELETE_RULES, RULES, Visibility, change_batch, delete_batch, send_batch};
+use super::batches::{Deletion, RULES, Visibility, change_batch, delete_batch, send_batch};
 use super::messages::ATTRIBUTE_BYTES;
 pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
 use crate::batch::{Batcher, RunQueue};
@@ -32,7 +32,7 @@ struct Inner {
     receiving: Client,
     url: String,
     run_queue: RunQueue,
-    deletes: Batcher<Receipt, Result<(), AwsError>>,
+    deletes: Batcher<Deletion, Result<(), AwsError>>,
     visibilities: Batcher<Visibility, Result<(), AwsError>>,
     sends: Batcher<Outgoing, Result<String, AwsError>>,
 }
@@ -86,7 +86,7 @@ impl Queue {
         let bind = || (client.clone(), url.clone());
         let r = || run_queue.clone();
         let (c, u) = bind();
-        let deletes = Batcher::new(DELETE_RULES, r(), move |batch| delete_batch(c.clone(), u.clone(), batch));
+        let deletes = Batcher::new(RULES, r(), move |batch| delete_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
         let visibilities = Batcher::new(RULES, r(), move |batch| change_batch(c.clone(), u.clone(), batch));
         let (c, u) = bind();
@@ -146,13 +146,15 @@ impl Queue {
         Ok(got.messages.unwrap_or_default().into_iter().map(|message| delivery(self, message)).collect())
     }
 
-    /// Deletes the message of a delivery.
+    /// Deletes the message of a delivery. In a standard queue it may wait a moment for others to be deleted with it.
     pub async fn delete(&self, receipt: &Receipt) -> Result<(), AwsError> {
-        self.0
-            .deletes
-            .send(receipt.clone())
-            .await
-            .unwrap_or_else(|| Err(self.batch_failed("DeleteMessageBatch")))
+        let deletion = Deletion { receipt: receipt.clone(), frees_group: self.is_fifo() };
+        self.0.deletes.send(deletion).await.unwrap_or_else(|| Err(self.batch_failed("DeleteMessageBatch")))
+    }
+
+    /// Sends the deletions that wait for others, and lets none wait from now on.
+    pub fn delete_at_once(&self) {
+        self.0.deletes.send_at_once();
     }
 
     /// Hides the message of a delivery for `seconds` from now; 0 makes it visible at once.

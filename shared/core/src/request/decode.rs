@@ -70,6 +70,15 @@ impl CallRequest {
             return Err(invalid("body", format!("has {found} bytes; accepted are at most {most}")));
         }
         check_version(body)?;
+        // Where a field is wrong it is read again, for the field's place: following it costs a good request as much as reading it.
+        let wire = match serde_json::from_str(body) {
+            Ok(wire) => wire,
+            Err(_) => Self::read_with_places(body)?,
+        };
+        Self::from_wire(wire)
+    }
+
+    fn read_with_places(body: &str) -> Result<WireRequest, RequestError> {
         let mut json = serde_json::Deserializer::from_str(body);
         let wire: WireRequest = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let place = place("", e.path());
@@ -82,7 +91,7 @@ impl CallRequest {
             invalid(field, with_suggestion(without_values(&e.inner().to_string())))
         })?;
         json.end().map_err(|e| invalid("body", e.to_string()))?;
-        Self::from_wire(wire)
+        Ok(wire)
     }
 
     fn from_wire(wire: WireRequest) -> Result<Self, RequestError> {

@@ -1,4 +1,5 @@
-//! Completes a delivery whose record is stored: counts the call in its group, sends the notice, cancels an open task at the server, and deletes the message.
+//! Completes a delivery whose result is stored: inserts the audit record, counts the call in its group, sends the notice, cancels an open task at
+//! the server, and deletes the message. The call has no slot any more.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use toolfleet_aws::AwsError;
 
 use super::count_member::count_member;
 use super::inbound::InboundCall;
-use super::record::recorded::Recorded;
+use super::record::recorded::ResultStored;
 use super::steps::Step;
 use super::{acknowledge, cancel_task, notify};
 use crate::context::WorkerContext;
@@ -14,20 +15,24 @@ use crate::context::WorkerContext;
 /// How long sending a notice may take.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Counts the call in its group, sends the notice, cancels the call's task where one is open, then deletes the message from the queue that it
-/// came from.
+/// Inserts the audit record, counts the call in its group, sends the notice, cancels the call's task where one is open, then deletes the
+/// message from the queue that it came from.
 ///
 /// # Errors
-/// The call could not be counted in its group. Nothing else was done, and the message is still there.
+/// The record could not be inserted, or the call not counted in its group. What follows was not done, and the message is still there.
 pub(super) async fn complete(
     context: &WorkerContext,
-    inbound: &InboundCall,
-    recorded: &Recorded,
+    inbound: &mut InboundCall,
+    stored: ResultStored,
 ) -> Result<(), AwsError> {
+    let recorded = stored.audited(context, inbound.queue().is_fifo()).await?;
     context.steps.passed(Step::Recorded).await;
     if let Some(member) = recorded.member() {
         Box::pin(count_member(context, inbound, member)).await?;
     }
+    // From here on the message is deleted, or left as it is.
+    inbound.forget_body();
+    let recorded = &recorded;
     // The notice goes before the delete: after a crash in between, the next delivery sends it again.
     let noticed = tokio::time::timeout(NOTICE_TIMEOUT, notify::notify(context, inbound, recorded)).await;
     let noticed = noticed.unwrap_or_else(|_| {

@@ -2,12 +2,12 @@
 
 use toolfleet_core::call::HeldReason;
 
-use super::record::recorded::Recorded;
+use super::record::recorded::ResultStored;
 
 /// How a delivery leaves the worker.
 pub(super) enum Disposition {
-    /// The tables hold the result and the audit record: the notice is sent and the message deleted.
-    Completed(Box<Recorded>),
+    /// The tables hold the result: the audit record is inserted, the notice sent and the message deleted.
+    Completed(Box<ResultStored>),
     /// The message goes back to its queue for `after_ms` milliseconds.
     Requeued { after_ms: u64, reason: RequeueReason },
     /// The server works on the call as a task: a new message, which arrives in `after_ms` milliseconds, polls it.
@@ -21,8 +21,8 @@ pub(super) enum Disposition {
 }
 
 impl Disposition {
-    pub(super) fn completed(recorded: Recorded) -> Self {
-        Self::Completed(Box::new(recorded))
+    pub(super) fn completed(stored: impl Into<ResultStored>) -> Self {
+        Self::Completed(Box::new(stored.into()))
     }
 }
 

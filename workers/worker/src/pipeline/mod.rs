@@ -12,7 +12,7 @@
 //! takes no turn and waits for that answer (`reuse`). A call that has limits gets its turn and its permits before it is claimed (`turn`); it waits for them
 //! without a slot where it takes longer than a moment (`wait_for_turn`). After the claim, the MCP client may still store a new MCP session
 //! before it sends the request. `execute` runs the call beside its heartbeat, alone or in a `batch`; a call that only waits for a silent server leaves
-//! its slot to others (`places`). `record` stores the result first and the audit record second.
+//! its slot to others (`places`). `record` stores the result and builds the audit record, which `complete` inserts once the slot is free.
 //!
 //! `process` below has the order up to `record`. The order within the record is in `record/`, the order after it in `complete`, and the
 //! order for a dead letter in `reap`. Two types can be made in one place only, so the compiler checks their use. The events of an
@@ -162,30 +162,32 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
             }
             None => Some((slot, busy)),
         };
-        dispose(&context, &inbound, exit).await;
+        dispose(&context, &mut inbound, exit).await;
         drop((slot, place));
     };
     whole.instrument(lines).instrument(span).await;
     context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
-/// Whether nothing will send the body again. The message of a group's member may go back to its queue until the member is counted.
-fn is_over(exit: &Exit) -> bool {
+/// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
+const fn is_over(exit: &Exit) -> bool {
     match exit {
-        Exit::Disposed(Disposition::Completed(recorded)) => recorded.member().is_none(),
         Exit::Disposed(Disposition::TakenOver | Disposition::GroupHandled) => true,
         Exit::Disposed(
-            Disposition::Requeued { .. } | Disposition::Parked { .. } | Disposition::Unreadable,
+            Disposition::Completed(_)
+            | Disposition::Requeued { .. }
+            | Disposition::Parked { .. }
+            | Disposition::Unreadable,
         )
         | Exit::Failed(_) => false,
     }
 }
 
 /// Does with the message what its disposition says.
-async fn dispose(context: &WorkerContext, inbound: &InboundCall, exit: Exit) {
+async fn dispose(context: &WorkerContext, inbound: &mut InboundCall, exit: Exit) {
     match exit {
-        Exit::Disposed(Disposition::Completed(recorded)) => {
-            if let Err(error) = complete::complete(context, inbound, &recorded).await {
+        Exit::Disposed(Disposition::Completed(stored)) => {
+            if let Err(error) = complete::complete(context, inbound, *stored).await {
                 requeue::after_aws_error(context, inbound, &error).await;
             }
         }

@@ -47,9 +47,9 @@ pub enum Reaped {
 
 /// Ends one dead letter, unless it is not due.
 pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
-    let inbound = InboundCall::new(&context, delivery);
+    let mut inbound = InboundCall::new(&context, delivery);
     if let Some(message) = group_message::of(&inbound) {
-        return reap_group_message(&context, &inbound, &message).await;
+        return reap_group_message(&context, &mut inbound, &message).await;
     }
     let decoded = decode::decode(&inbound);
     context.steps.passed(Step::Decoded).await;
@@ -68,8 +68,8 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
         return Reaped::NotDue { after_ms };
     }
     match Box::pin(record_end(&context, &inbound, decoded)).await {
-        Ok(Disposition::Completed(recorded)) => {
-            if let Err(error) = complete(&context, &inbound, &recorded).await {
+        Ok(Disposition::Completed(stored)) => {
+            if let Err(error) = complete(&context, &mut inbound, *stored).await {
                 // It is visible again when its visibility time-out ends.
                 tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
             }
@@ -90,7 +90,7 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
 /// Decides a group whose timer or cancellation was received too often. A timer waits here until it is due.
 async fn reap_group_message(
     context: &WorkerContext,
-    inbound: &InboundCall,
+    inbound: &mut InboundCall,
     message: &GroupMessage,
 ) -> Reaped {
     let after_ms = message.due_in_ms(context.now());
@@ -99,9 +99,9 @@ async fn reap_group_message(
     }
     match Box::pin(group_message::handle(context, inbound, message)).await {
         Ok(Disposition::GroupHandled) => group_handled(inbound).await,
-        Ok(Disposition::Completed(recorded)) => {
-            // It is no call and has no group to count in.
-            let _counted = complete(context, inbound, &recorded).await;
+        Ok(Disposition::Completed(stored)) => {
+            // It is no call: its record is stored, and it has no group to count in.
+            let _counted = complete(context, inbound, *stored).await;
         }
         Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
             requeue_dead_letter(inbound, after_ms).await;

@@ -24,7 +24,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use toolfleet_config::settings::{self, ConfigError, Variables};
 use toolfleet_executors::spans::TARGET;
 use tracing::Subscriber;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -213,7 +213,9 @@ impl Telemetry {
         });
         let (metrics, registry) = metrics(config, resource).map_err(|e| wrong(&e))?;
         let spans = traces.as_ref().map(spans);
-        let lines = lines(config.format).with_filter(log.and(filter_fn(|m| m.target() != TARGET)));
+        // The hint lets the log's level be that of the process: the SDK's events below it cost a comparison each.
+        let no_spans_of_calls = filter_fn(|m| m.target() != TARGET).with_max_level_hint(LevelFilter::TRACE);
+        let lines = lines(config.format).with_filter(log.and(no_spans_of_calls));
         let installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
         installed.map_err(|e| wrong(&e))?;
         let meters = match &metrics {
@@ -254,7 +256,9 @@ where
     // Source locations are of no use in a trace.
     let layer =
         layer.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    layer.with_filter(filter_fn(|metadata| metadata.target() == TARGET)).boxed()
+    let of_calls =
+        filter_fn(|metadata| *metadata.level() <= LevelFilter::INFO && metadata.target() == TARGET);
+    layer.with_filter(of_calls.with_max_level_hint(LevelFilter::INFO)).boxed()
 }
 
 type Metrics = (Option<SdkMeterProvider>, Option<prometheus::Registry>);

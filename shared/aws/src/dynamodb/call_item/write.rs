@@ -17,9 +17,12 @@ use crate::keys::{self, EXPIRES_AT, PK, REV};
 /// A longer result is compressed.
 const PLAIN_BYTES: usize = 512;
 
+/// About how many attributes a row has.
+const ATTRIBUTES: usize = 28;
+
 /// The row as the table holds it.
 pub(crate) fn to_item(row: &CallRow) -> Item {
-    let mut item = Item::new();
+    let mut item = Item::with_capacity(ATTRIBUTES);
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             item.insert(name.to_owned(), value);

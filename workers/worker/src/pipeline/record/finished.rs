@@ -9,7 +9,7 @@ use toolfleet_core::request::CallRequest;
 
 use super::message_alone::{answer_message, audit_message};
 use super::notices::notice_of;
-use super::recorded::{OpenTask, Recorded};
+use super::recorded::{OpenTask, Recorded, ResultStored};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
 use crate::pipeline::claimless::may_be_claimless;
@@ -41,7 +41,7 @@ pub(in crate::pipeline) async fn record_ended_before(
     inbound: &InboundCall,
     request: CallRequest,
     row: CallRow,
-) -> Result<Recorded, AwsError> {
+) -> Result<ResultStored, AwsError> {
     if let Some(finished) = &row.finished {
         let outcome = &finished.outcome;
         let code = outcome.error.as_ref().map(|why| why.code);
@@ -54,22 +54,23 @@ pub(in crate::pipeline) async fn record_ended_before(
     record_finished(context, inbound, request, row).await
 }
 
-/// Completes the record of a call that has ended: inserts its audit record unless it exists. The record names the first caller;
-/// another message with the same question has a record of its own.
+/// Completes the record of a call that has ended: builds its audit record, which is inserted unless it exists. The record names the first
+/// caller; another message with the same question has a record of its own, which is inserted after it.
 pub(in crate::pipeline) async fn record_finished(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
     row: CallRow,
-) -> Result<Recorded, AwsError> {
+) -> Result<ResultStored, AwsError> {
     let Some(finished) = &row.finished else {
         return Err(AwsError::passing("the call's row has ended without an outcome"));
     };
     let own = inbound.caller(&request);
     let caller = row.caller.as_deref().unwrap_or(&own);
     let record = audit::of_call(&row, finished, inbound, caller, &request);
-    context.history.insert(&record, row.expires_at).await?;
-    if caller.came_again(&own) {
+    let came_again = caller.came_again(&own);
+    if came_again {
+        context.history.insert(&record, row.expires_at).await?;
         let outcome = Outcome { payload: None, ..finished.outcome.clone() };
         audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
@@ -84,7 +85,8 @@ pub(in crate::pipeline) async fn record_finished(
     let code = finished.outcome.error.as_ref().map(|t| t.code);
     let member = EndedMember::of(context, inbound, &request, finished.outcome.kind, code);
     let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
-    Ok(Recorded::new(notice, open_task).of_member(member))
+    let recorded = Recorded::new(notice, open_task).of_member(member);
+    Ok(if came_again { recorded.into() } else { ResultStored::new(record, row.expires_at, recorded) })
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.

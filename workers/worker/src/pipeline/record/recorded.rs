@@ -1,10 +1,55 @@
-//! The proof that the result and the audit record of a delivery are stored in the tables; only the record step makes it.
+//! The proofs that the result of a delivery is stored, and that its audit record is too. Only the record step makes them.
 
+use toolfleet_aws::AwsError;
+use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::notice::Notice;
 use toolfleet_core::request::Target;
+use toolfleet_core::time::Timestamp;
 
+use crate::context::WorkerContext;
 use crate::pipeline::ended_member::EndedMember;
+
+/// The proof that the result of a delivery is stored, with the audit record that is still to be inserted.
+pub(in crate::pipeline) struct ResultStored {
+    /// The record, and when it expires.
+    record: Option<(Box<AuditRecord>, Timestamp)>,
+    recorded: Recorded,
+}
+
+impl ResultStored {
+    pub(in crate::pipeline::record) fn new(
+        record: AuditRecord,
+        expires_at: Timestamp,
+        recorded: Recorded,
+    ) -> Self {
+        Self { record: Some((Box::new(record), expires_at)), recorded }
+    }
+
+    /// Inserts the audit record. One that nobody waits for shares its request with others: `frees_group` says that the next message of a FIFO queue
+    /// waits for it.
+    pub(in crate::pipeline) async fn audited(
+        self,
+        context: &WorkerContext,
+        frees_group: bool,
+    ) -> Result<Recorded, AwsError> {
+        let Self { record, recorded } = self;
+        if let Some((record, expires_at)) = record {
+            if recorded.is_waited_for() || frees_group {
+                context.history.insert(&record, expires_at).await?;
+            } else {
+                context.history.insert_soon(&record, expires_at).await?;
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+impl From<Recorded> for ResultStored {
+    fn from(recorded: Recorded) -> Self {
+        Self { record: None, recorded }
+    }
+}
 
 /// The proof that the result and the audit record of a delivery are stored in the tables.
 pub(in crate::pipeline) struct Recorded {
@@ -24,6 +69,11 @@ impl Recorded {
     /// The same for a call that is a member of a group.
     pub(in crate::pipeline::record) fn of_member(self, member: Option<EndedMember>) -> Self {
         Self { member: member.map(Box::new), ..self }
+    }
+
+    /// Whether something follows the record that a caller or a server waits for.
+    const fn is_waited_for(&self) -> bool {
+        self.notice.is_some() || self.open_task.is_some() || self.member.is_some()
     }
 
     /// The member of a group that has ended.

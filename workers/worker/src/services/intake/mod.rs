@@ -136,6 +136,7 @@ impl Service for Intake {
     async fn finish(&self) {
         let Self { receivers, running, .. } = self;
         receivers.wait().await;
+        self.context.send_at_once();
         running.close();
         if !running.is_empty() {
             tracing::info!(calls = running.len(), worker = %self.context.worker, "waiting for the calls that run");
