@@ -44,11 +44,6 @@ impl Senders {
         self.is_gathering
     }
 
-    /// Whether only one sender gathers or waits for its reply.
-    pub(super) const fn is_alone(&self) -> bool {
-        self.active <= 1
-    }
-
     /// The sender that gathered has taken its batch.
     pub(super) const fn sent(&mut self) {
         self.is_gathering = false;

@@ -4,8 +4,8 @@
 //! when one of them returns or the batch is full. So items share requests without a timer. Only while the runtime lags (`run_queue`)
 //! does a batch wait up to `linger` for more items. The number of requests in flight is bounded.
 //!
-//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, starts no request of its own before its time, unless such items
-//! fill one. It goes with a request for other items while more than one is under way; a lone request is not made slower by it.
+//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, waits for its time, or until a request is full. It goes with no
+//! other request before, because somebody waits for that one.
 //!
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
@@ -243,17 +243,16 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
         }
     }
 
-    /// Takes what fits of the waiting items, in order, and starts a sender for the rest if one is due.
+    /// Takes what fits of the waiting items, in order, those first that need not wait, and starts a sender for the rest if one is due.
     fn next_batch(self: &Arc<Self>) -> (Vec<I>, Vec<oneshot::Sender<R>>) {
         let mut state = self.state();
         let mut batch = Batch::new(self.rules);
-        let takes_all = self.is_full(&state) || !state.senders.is_alone();
-        for next in std::mem::take(&mut state.waiting) {
-            let left = if takes_all || next.waits_until.is_none() { batch.take(next) } else { Some(next) };
-            if let Some(left) = left {
-                state.waiting.push_back(left);
-            }
-        }
+        let is_full = self.is_full(&state);
+        let (due, patient): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut state.waiting).into_iter().partition(|next| next.waits_until.is_none());
+        state.waiting.extend(due.into_iter().filter_map(|next| batch.take(next)));
+        let patient = patient.into_iter();
+        state.waiting.extend(patient.filter_map(|next| if is_full { batch.take(next) } else { Some(next) }));
         state.bytes = state.waiting.iter().map(|pending| pending.item.bytes()).sum();
         state.senders.sent();
         self.start_sender(&mut state);

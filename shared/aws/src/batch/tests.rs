@@ -158,7 +158,7 @@ async fn reply_ms(batcher: &Batcher<Letter, String>, after_ms: u64, letter: Lett
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_request_takes_no_item_along_that_may_wait() {
+async fn a_request_takes_no_item_along_that_may_wait() {
     let (batcher, sent) = post(RULES);
     let (patient_ms, urgent_ms) =
         tokio::join!(reply_ms(&batcher, 0, patient(1)), reply_ms(&batcher, 60, letter(2)));
@@ -167,15 +167,15 @@ async fn a_lone_request_takes_no_item_along_that_may_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn beside_another_request_items_that_may_wait_go_along() {
-    let (batcher, sent, _returns) = held_post(RunQueue::default());
-    send_letters(&batcher, 0..1).await;
-    let waiting = batcher.clone();
-    tokio::spawn(async move { waiting.send(patient(1)).await });
-    settle().await;
-    assert_eq!(sizes(&sent), [1]);
-    send_letters(&batcher, 2..3).await;
-    assert_eq!(sizes(&sent), [1, 2]);
+async fn a_full_request_takes_first_what_may_not_wait() {
+    let (batcher, sent) = post(RULES);
+    let patient_ms = join_all((0..24).map(|n| reply_ms(&batcher, 0, patient(n))));
+    let (patient_ms, urgent_ms, late_ms) =
+        tokio::join!(patient_ms, reply_ms(&batcher, 60, letter(30)), reply_ms(&batcher, 61, letter(31)));
+    assert_eq!((urgent_ms, late_ms), (60, 61));
+    assert!(patient_ms.iter().all(|ms| *ms == 60), "{patient_ms:?}");
+    assert_eq!(sizes(&sent), [25, 1]);
+    assert_eq!(sent.lock().unwrap()[0][0], "30");
 }
 
 #[tokio::test(start_paused = true)]
