@@ -3,7 +3,8 @@
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
-use super::{Account, Kind};
+use super::kind::Kind;
+use super::result::Account;
 use crate::chaos::evidence::{CallSeen, Ended};
 
 pub(super) fn account_call(call: &CallSeen, account: &mut Account) {

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use toolfleet_core::group::{Decision, GroupNotice, GroupResult};
 use toolfleet_core::outcome::{Code, OutcomeKind};
 
-use super::{Account, Kind};
+use super::kind::Kind;
+use super::result::Account;
 use crate::chaos::evidence::{Evidence, GroupSeen};
 use crate::flow::groups::verdict::by_policy;
 

@@ -1,6 +1,7 @@
 //! The rules of limits: turns, starts and open requests.
 
-use super::{Account, Kind};
+use super::kind::Kind;
+use super::result::Account;
 use crate::chaos::evidence::{Narrow, Rated};
 use crate::flow::counts::{most_at_once, over};
 use crate::flow::turns;

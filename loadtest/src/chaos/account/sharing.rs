@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use toolfleet_core::outcome::OutcomeKind;
 
-use super::{Account, Kind};
+use super::kind::Kind;
+use super::result::Account;
 use crate::chaos::evidence::{CallSeen, Evidence};
 use crate::chaos::plan::MOST_IN_BATCH;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use toolfleet_core::outcome::Code;
 
-use super::{Account, Kind};
+use super::kind::Kind;
+use super::result::Account;
 use crate::chaos::evidence::{CallSeen, Evidence};
 
 /// Two clocks of one machine, read in milliseconds, differ by so much.

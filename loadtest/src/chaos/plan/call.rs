@@ -5,9 +5,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
-use super::Shape;
 use super::group::Place;
 use super::server::{Repeats, Server};
+use super::shape::Shape;
 
 /// The first part of every call's id.
 pub const ID_PREFIX: &str = "chaos-";

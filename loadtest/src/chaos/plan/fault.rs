@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use super::shape::Shape;
 use fastrand::Rng;
-
-use super::Shape;
 
 /// No fault begins before.
 pub(super) const CALM: Duration = Duration::from_secs(2);

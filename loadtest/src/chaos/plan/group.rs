@@ -6,8 +6,8 @@ use fastrand::Rng;
 use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::request::{GroupKey, Policy, Tolerance};
 
-use super::Shape;
 use super::call::ChaosCall;
+use super::shape::Shape;
 
 /// So many of a hundred calls begin a group.
 const BEGINS: u32 = 8;

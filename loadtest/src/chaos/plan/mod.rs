@@ -6,9 +6,9 @@ mod call;
 mod fault;
 mod group;
 mod server;
+mod shape;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -16,17 +16,7 @@ pub use self::call::{ChaosCall, ID_PREFIX, TENANTS};
 pub use self::fault::{Event, Fault};
 pub use self::group::{ChaosGroup, Place};
 pub use self::server::{MOST_IN_BATCH, Repeats, Server, tool};
-
-/// The size of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// How many calls are sent.
-    pub calls: u32,
-    /// For how long calls are sent and faults come.
-    pub length: Duration,
-    /// From a call's sending to its deadline, unless it is in a hurry.
-    pub timeout_ms: u64,
-}
+pub use self::shape::Shape;
 
 /// What happens in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

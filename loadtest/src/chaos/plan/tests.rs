@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use toolfleet_core::request::Priority;
 
 use super::call::{HUGE_BYTES, LARGE_BYTES};

@@ -15,8 +15,8 @@ use super::super::ledger::{Entry, Fate};
 use super::super::plan::Server;
 use super::answers::Asked;
 use super::sessions::Session;
+use super::shared::{Next, Shared, WORKER_HEADER};
 use super::tasks::{NewTask, TaskAnswer, Told};
-use super::{Next, Shared, WORKER_HEADER};
 use crate::proxy::{Head, Side, closed};
 use crate::server::discovered;
 

@@ -5,6 +5,7 @@
 mod answers;
 mod exchange;
 mod sessions;
+mod shared;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -18,19 +19,15 @@ use tokio::task::JoinSet;
 
 use self::exchange::Exchange;
 use self::sessions::Sessions;
+use self::shared::{Next, Shared};
 use self::tasks::Tasks;
 use super::ledger::Ledger;
 use super::plan::Server;
 use crate::proxy::{Head, read_body};
 
 pub(crate) use self::answers::{answer_text, run_in};
+pub(crate) use self::shared::WORKER_HEADER;
 pub(crate) use self::tasks::Task;
-
-/// The header that names the worker, in the catalog of each.
-pub(crate) const WORKER_HEADER: &str = "x-load-worker";
-/// The flapping server answers for so long, then resets connections for so long, in microseconds.
-const UP_US: u64 = 4_000_000;
-const DOWN_US: u64 = 1_500_000;
 
 /// The servers. Dropping them ends every connection.
 pub(crate) struct Servers {
@@ -39,23 +36,6 @@ pub(crate) struct Servers {
     /// Bound and not listening: its port is taken, and connections to it are refused.
     _dead: TcpSocket,
     _accepting: JoinSet<()>,
-}
-
-struct Shared {
-    seed: u64,
-    ledger: Ledger,
-    sessions: Sessions,
-    tasks: Tasks,
-    /// Answers to requests in sessions that were lost.
-    lost_answers: AtomicU64,
-}
-
-/// What becomes of a connection after a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Keep,
-    Close,
-    Reset,
 }
 
 impl Servers {
@@ -137,12 +117,6 @@ async fn serve(stream: TcpStream, server: Server, shared: Arc<Shared>) {
                 return;
             }
         }
-    }
-}
-
-impl Shared {
-    fn is_down(&self, server: Server) -> bool {
-        server == Server::Flapping && self.ledger.now_us() % (UP_US + DOWN_US) >= UP_US
     }
 }
 
