@@ -151,7 +151,7 @@ pub struct GatewayArgs {
         value_name = "CLAIM"
     )]
     oauth_tenant_claim: Option<ClaimName>,
-    /// The claim that is the user's id.
+    /// The claim that is the user's id: a text or a whole number, which every token must have. With none all callers of a tenant are one, and share handles and request keys.
     #[arg(
         long,
         help_heading = "OAuth",
@@ -249,7 +249,7 @@ impl GatewayArgs {
             claims: ClaimRules {
                 tenant_claim: self.oauth_tenant_claim.clone(),
                 tenant,
-                user: self.oauth_user_claim.clone(),
+                user: self.oauth_user_claim.unless_none(),
                 user_type: self.oauth_user_type_claim.clone(),
                 roles: self.oauth_roles_claim.clone(),
                 session: self.session.clone(),

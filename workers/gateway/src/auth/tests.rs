@@ -47,7 +47,7 @@ fn rules(published: &Published) -> TokenRules {
         claims: ClaimRules {
             tenant_claim: Some("org".parse().unwrap()),
             tenant: None,
-            user: "sub".parse().unwrap(),
+            user: Some("sub".parse().unwrap()),
             user_type: Some("kind".parse().unwrap()),
             roles: Some("https://example.com/roles".parse().unwrap()),
             session: SessionSource::Claim("sid".parse().unwrap()),
@@ -217,6 +217,27 @@ async fn a_scope_or_a_tenant_that_is_missing_is_named() {
         assert!(why.contains("`org`"), "{why}");
     }
     assert!(forbidden(without("org")).await.0.contains("`org`"));
+    assert!(forbidden(without("sub")).await.0.contains("`sub`"));
+}
+
+#[tokio::test]
+async fn a_number_is_an_id_and_no_user_is_a_choice() {
+    let (one, published) = (key("k1"), Published::default());
+    published.0.lock().unwrap().push(one.public.clone());
+    let mut rules = rules(&published);
+    let caller = ask(&rules, &signed(&one, Some("k1"), &with("sub", json!(17)))).await.unwrap();
+    assert_eq!(caller.user.unwrap().id, "17");
+    rules.claims.user = Some("uid".parse().unwrap());
+    for id in [json!(null), json!(""), json!(" "), json!(1.5), json!(true), json!(["ann"]), json!({"id": 1})] {
+        match ask(&rules, &signed(&one, Some("k1"), &with("uid", id))).await {
+            Err(Refusal::Forbidden { why, .. }) => assert!(why.contains("`uid`"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    rules.claims.user = None;
+    assert_eq!(ask(&rules, &signed(&one, Some("k1"), &without("sub"))).await.unwrap().user, None);
+    let named = |text: &str| text.parse::<ClaimName>().unwrap();
+    assert_eq!((named("none").unless_none(), named("sub").unless_none()), (None, Some(named("sub"))));
 }
 
 #[test]
