@@ -7,6 +7,7 @@ use futures::channel::mpsc::UnboundedSender;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_mcp_protocol::{
     ErrorObject, ErrorResponse, ProtocolRevision, ProtocolVersion, Response, error_code, meta_key,
 };
@@ -72,6 +73,8 @@ impl Inbound {
 /// A request that was accepted: who sends it, how, and with what.
 #[derive(Debug)]
 pub(crate) struct Request {
+    /// When it came. What is waited for on its behalf, is waited for from then on.
+    pub(crate) at: Instant,
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) meta: Meta,

@@ -87,6 +87,14 @@ impl Authenticator {
         }
     }
 
+    /// Whether requests may be of several tenants.
+    pub(crate) fn has_several_tenants(&self) -> bool {
+        match self {
+            Self::Open { .. } => false,
+            Self::Tokens(rules) => rules.claims.tenant_claim.is_some(),
+        }
+    }
+
     /// The protected-resource metadata (RFC 9728), where tokens are needed.
     pub(crate) fn metadata(&self) -> Option<Value> {
         match self {
