@@ -17,6 +17,8 @@ use crate::search::{Searched, search};
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;
+/// The longest query of a search, in bytes.
+const MAX_QUERY_BYTES: usize = 1_000;
 
 /// The definition of `get_result`.
 pub(crate) fn get_result_tool() -> Definition {
@@ -47,7 +49,7 @@ pub(crate) fn search_tool() -> Definition {
         "inputSchema": {
             "type": "object",
             "properties": {
-                "query": {"type": "string", "description": "What the tool should do, in words."},
+                "query": {"type": "string", "maxLength": MAX_QUERY_BYTES, "description": "What the tool should do, in words."},
                 "limit": {"type": "integer", "minimum": 1, "maximum": MOST_FOUND, "description": "The most tools to give; 5 without it."}
             },
             "required": ["query"],
@@ -123,6 +125,13 @@ impl Gateway {
                 request,
             ));
         };
+        if query.len() > MAX_QUERY_BYTES {
+            let text = format!(
+                "`query` has {} bytes; accepted are at most {MAX_QUERY_BYTES}. Give a few words of what the tool should do.",
+                query.len()
+            );
+            return Ok(error_result(&text, Value::Null, request));
+        }
         let catalog = self.catalog();
         let definitions = self.reader(&catalog, &request.caller).all().await;
         let found = found(&query, &definitions, limit.unwrap_or(5).clamp(1, MOST_FOUND));
