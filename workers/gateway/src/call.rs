@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 use toolfleet_catalog::PublishedName;
 use toolfleet_client::{AwsError, CallResult, WaitError};
 use toolfleet_core::call::CallRow;
@@ -25,6 +26,8 @@ use crate::input::Earlier;
 use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
 use crate::param_headers;
 
+/// How long a call waits for its tool's definition, where that is not known yet.
+const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
 /// The longest arguments that the id of a task holds, so that the task can go on with them.
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 
@@ -45,6 +48,8 @@ struct Prepared {
     request: CallRequest,
     tool: String,
     has_output_schema: bool,
+    /// Whether no other request can lead to the same call.
+    is_new: bool,
 }
 
 impl Gateway {
@@ -68,7 +73,8 @@ impl Gateway {
             );
             return Err(RpcError::invalid_params(text));
         };
-        let definition = self.reader(&catalog, &request.caller).one(&params.name).await;
+        let until = (request.at + self.limits.wait).min(Instant::now() + DEFINITION_WITHIN);
+        let definition = self.reader(&catalog, &request.caller, until).one(&params.name).await;
         if request.is_modern()
             && let Some(definition) = &definition
         {
@@ -102,9 +108,10 @@ impl Gateway {
     }
 
     async fn run(&self, request: &Request, prepared: Prepared, notifications: &Notifications) -> Answer {
-        let entry = self.in_flight.enter(request, &prepared.request.key);
-        let sent = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref()).await;
-        let message_id = match sent {
+        let entry = self.in_flight.enter(request, &prepared.request.key, prepared.is_new);
+        let sending = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref());
+        let sent = timeout_at(request.at + self.limits.wait, sending).await;
+        let message_id = match sent.unwrap_or_else(|_| Err(AwsError::passing("no answer within the bound"))) {
             Ok(message_id) => message_id,
             Err(error) => {
                 entry.ended();
@@ -112,16 +119,21 @@ impl Gateway {
             }
         };
         let bound = if request.takes_tasks() { self.limits.task_after } else { self.limits.wait };
+        let left = (request.at + bound).saturating_duration_since(Instant::now());
         let mut progress = ProgressReporter::new(request, notifications);
         let waited = tokio::select! {
-            waited = self.client.watch_request(&prepared.request, message_id.as_deref(), bound, |row| progress.see(row)) => Some(waited),
+            waited = self.client.watch_request(&prepared.request, message_id.as_deref(), left, |row| progress.see(row)) => Some(waited),
             () = self.draining.cancelled() => None,
         };
         entry.ended();
         let handle = Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
         match waited {
             Some(Ok(result)) => self.ended(request, &result, &handle),
-            None | Some(Err(WaitError::TimeOut { .. })) => self.goes_on(request, &prepared, handle),
+            None => self.goes_on(request, &prepared, handle, "The gateway stops, and does not wait longer."),
+            Some(Err(WaitError::TimeOut { .. })) => {
+                let text = format!("The call has not ended within {} s.", bound.as_secs());
+                self.goes_on(request, &prepared, handle, &text)
+            }
             Some(Err(error @ (WaitError::Unreadable(_) | WaitError::Aws(_)))) => {
                 tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_wait_failed", "a result cannot be read");
                 let text = format!("The call was sent, and its result cannot be read now: {error}.");
@@ -139,15 +151,13 @@ impl Gateway {
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.
-    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle) -> Answer {
+    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle, why: &str) -> Answer {
         if request.takes_tasks() {
             let arguments = prepared.request.arguments.get();
             handle.arguments = (arguments.len() <= MAX_HELD_ARGUMENTS).then(|| arguments.to_owned());
             return self.new_task(request, &handle);
         }
-        let seconds = self.limits.wait.as_secs();
-        let text = format!("The call has not ended within {seconds} s. It goes on.");
-        Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+        Ok(self.with_handle(request, &handle, &format!("{why} It goes on."), prepared.has_output_schema))
     }
 
     /// A result with a handle. Where clients check results against a schema only an error may lack what that wants.
@@ -205,7 +215,8 @@ fn prepared(
     let made = tool_call(&request.caller, target, arguments, name, resume);
     let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
     let has_output_schema = definition.is_some_and(Definition::has_output_schema);
-    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema })
+    let is_new = matches!(name, CallName::New);
+    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new })
 }
 
 impl Gateway {
@@ -248,16 +259,18 @@ impl Gateway {
         notifications: &Notifications,
     ) -> Result<Option<CallResult>, WaitError> {
         let mut progress = ProgressReporter::new(request, notifications);
-        let until = tokio::time::Instant::now() + within;
+        let until = request.at + within;
         let mut pause = Duration::from_millis(20);
         loop {
-            let row = self.row_of(handle, request).await?;
+            let reading = timeout_at(request.at + self.limits.wait, self.row_of(handle, request));
+            let Ok(row) = reading.await else { return Ok(None) };
+            let row = row?;
             match row {
                 Some(row) if row.finished.is_some() => return Ok(ended_row(row)),
                 Some(row) => progress.see(&row),
                 None => {}
             }
-            let now = tokio::time::Instant::now();
+            let now = Instant::now();
             if now >= until || self.draining.is_cancelled() {
                 return Ok(None);
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool};
 
 use crate::caller::Caller;
@@ -37,8 +38,10 @@ pub(crate) struct Definitions {
 /// Reads the definitions of a caller's tools.
 pub(crate) struct DefinitionReader<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) lists: &'a ToolLists,
+    pub(crate) lists: &'a Arc<ToolLists>,
     pub(crate) caller: &'a Caller,
+    /// Until when a list is waited for.
+    pub(crate) until: Instant,
 }
 
 impl DefinitionReader<'_> {
@@ -124,7 +127,7 @@ impl DefinitionReader<'_> {
                 let operations = openapi.interface.document.operations.iter();
                 Ok(Arc::new(operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect()))
             }
-            None => self.lists.of(self.caller, server).await,
+            None => self.lists.of(self.caller, server, self.until).await,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
 use crate::search::{Searched, search};
+use crate::tool_lists::LISTS_WITHIN;
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;
@@ -133,7 +134,7 @@ impl Gateway {
             return Ok(error_result(&text, Value::Null, request));
         }
         let catalog = self.catalog();
-        let definitions = self.reader(&catalog, &request.caller).all().await;
+        let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
         let found = found(&query, &definitions, limit.unwrap_or(5).clamp(1, MOST_FOUND));
         if found.is_empty() {
             return Ok(text_result(
