@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_catalog::PublishedName;
-use toolfleet_client::{AwsError, CallResult, WaitError};
+use toolfleet_client::{AwsError, AwsErrorKind, CallResult, PayloadError, WaitError};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::OutcomeKind;
@@ -17,7 +17,7 @@ use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp_protocol::{Request as Notification, method};
 
-use crate::answer::{ended_row, error_result, result_of, text_result};
+use crate::answer::{ended_row, error_result, fleet_failed, result_of, text_result, unknown_result};
 use crate::call_request::{CallName, check_key, tool_call};
 use crate::definitions::Definition;
 use crate::gateway::Gateway;
@@ -41,6 +41,15 @@ struct Params {
     request_state: Option<String>,
     #[serde(default)]
     input_responses: Option<Box<RawValue>>,
+}
+
+/// What is known of a call after waiting for it.
+pub(crate) enum Waited {
+    Ended(Box<CallResult>),
+    /// A worker has received it.
+    Open,
+    /// No worker has received it, as far as is known.
+    NotReceived,
 }
 
 /// A call that is ready to be sent.
@@ -134,10 +143,11 @@ impl Gateway {
                 let text = format!("The call has not ended within {} s.", bound.as_secs());
                 self.goes_on(request, &prepared, handle, &text)
             }
-            Some(Err(error @ (WaitError::Unreadable(_) | WaitError::Aws(_)))) => {
-                tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_wait_failed", "a result cannot be read");
-                let text = format!("The call was sent, and its result cannot be read now: {error}.");
-                Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+            Some(Err(WaitError::Unreadable(error))) => Ok(unreadable_result(&error, &handle, request)),
+            Some(Err(WaitError::Aws(error))) => {
+                fleet_failed(&error, &handle.call_id);
+                let text = "The call was sent, and its result cannot be read now.";
+                Ok(self.with_handle(request, &handle, text, true))
             }
         }
     }
@@ -181,18 +191,37 @@ impl Gateway {
     /// A call of which it is not known whether it was sent. Its handle tells.
     fn not_sent(&self, request: &Request, prepared: &Prepared, error: &AwsError) -> Box<RawValue> {
         tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_send_failed", "a call cannot be sent");
-        if error.is_permanent() {
+        // Only of a new call is it sure that no earlier request has sent it.
+        if error.is_permanent() && prepared.is_new {
+            let why = match error.kind() {
+                AwsErrorKind::Rejection => {
+                    "The fleet does not accept this request; its arguments may be too large."
+                }
+                AwsErrorKind::Passing
+                | AwsErrorKind::Unreachable
+                | AwsErrorKind::Credentials
+                | AwsErrorKind::Region
+                | AwsErrorKind::Permission
+                | AwsErrorKind::Configuration => "The call cannot be sent: the fleet is not set up for it.",
+            };
             let outcome = json!({"outcome": "refused", "mayHaveRun": "no", "retryable": false});
-            return error_result(
-                &format!("The call cannot be sent: {error}. The tool did not run."),
-                outcome,
-                request,
-            );
+            return error_result(&format!("{why} The tool did not run."), outcome, request);
         }
         let handle = Handle::new(&prepared.request, None, &prepared.tool, self.now());
-        let text = "The queue of calls did not answer, so it is not known whether the call was sent.";
+        let text = "The fleet did not answer, so it is not known whether the call was sent.";
         self.with_handle(request, &handle, text, true)
     }
+}
+
+/// The result of a call that has ended, and whose stored result is gone or was altered: waiting brings it no more.
+pub(crate) fn unreadable_result(error: &PayloadError, handle: &Handle, request: &Request) -> Box<RawValue> {
+    fleet_failed(error, &handle.call_id);
+    unknown_result("The call has ended, and its stored result cannot be read any more.", request)
+}
+
+/// Whether a worker has received the call. A row without a digest was made by a cancellation alone.
+pub(crate) fn is_received(row: &CallRow) -> bool {
+    row.digest.is_some() || row.finished.is_some()
 }
 
 /// How the client names the call.
@@ -246,7 +275,8 @@ impl Gateway {
         let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
         let sent = self.client.send_once(&call, request.meta.traceparent.as_deref()).await;
         sent.map(|_| ()).map_err(|error| {
-            RpcError::internal(format!("The answers cannot be sent now: {error}. Send them again."))
+            let why = fleet_failed(&error, &call.key.call_id);
+            RpcError::internal(format!("The answers cannot be sent now: {why}. Send them again."))
         })
     }
 
@@ -257,22 +287,26 @@ impl Gateway {
         handle: &Handle,
         within: Duration,
         notifications: &Notifications,
-    ) -> Result<Option<CallResult>, WaitError> {
+    ) -> Result<Waited, WaitError> {
         let mut progress = ProgressReporter::new(request, notifications);
         let until = request.at + within;
         let mut pause = Duration::from_millis(20);
+        let mut waited = Waited::NotReceived;
         loop {
             let reading = timeout_at(request.at + self.limits.wait, self.row_of(handle, request));
-            let Ok(row) = reading.await else { return Ok(None) };
-            let row = row?;
-            match row {
-                Some(row) if row.finished.is_some() => return Ok(ended_row(row)),
-                Some(row) => progress.see(&row),
-                None => {}
+            let late = |_| Err(AwsError::passing("no answer within the bound").into());
+            if let Some(row) = reading.await.unwrap_or_else(late)? {
+                progress.see(&row);
+                if is_received(&row) {
+                    waited = Waited::Open;
+                }
+                if let Some(result) = ended_row(row) {
+                    return Ok(Waited::Ended(Box::new(result)));
+                }
             }
             let now = Instant::now();
             if now >= until || self.draining.is_cancelled() {
-                return Ok(None);
+                return Ok(waited);
             }
             tokio::time::sleep_until((now + pause).min(until)).await;
             pause = (pause * 3 / 2).min(Duration::from_secs(1));
@@ -285,7 +319,12 @@ impl Gateway {
         handle: &Handle,
         request: &Request,
     ) -> Result<Option<CallRow>, WaitError> {
-        let readable = |error| WaitError::Unreadable(Box::new(error));
+        let readable = |error| match error {
+            PayloadError::Aws(error) => WaitError::Aws(error),
+            error @ (PayloadError::Missing(_)
+            | PayloadError::Altered { .. }
+            | PayloadError::TooLarge { .. }) => WaitError::Unreadable(Box::new(error)),
+        };
         let own = self.client.row(&handle.key(&request.caller)).await.map_err(readable)?;
         if let Some(row) = own.filter(|row| handle.is_of(row)) {
             return Ok(Some(row));
