@@ -103,8 +103,7 @@ async fn answer(
         return Err(busy("the gateway answers as many requests of this tenant as it may; try again"));
     }
     let body = body_of(body, endpoint.gateway.limits.max_body_bytes).await?;
-    let inbound: Inbound =
-        serde_json::from_slice(&body).map_err(|error| failed(None, &unreadable(&body, &error)))?;
+    let inbound = inbound_of(&body).map_err(|error| failed(None, &error))?;
     drop(body);
     let id = inbound.id.clone();
     let accepted = accept(&parts.headers, inbound, caller, at);
@@ -123,13 +122,32 @@ async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
     }
 }
 
-fn unreadable(body: &[u8], error: &serde_json::Error) -> RpcError {
-    let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let (code, text) = match error.classify() {
-        _ if is_batch => (
+/// The message of a body. An array is none, although its members could be read by their order.
+fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let read = match first {
+        Some(b'[') => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| None),
+        Some(_) | None => serde_json::from_slice::<Inbound>(body).map(Some),
+    };
+    let is_id = |id: &RawValue| id.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+    match read {
+        Ok(Some(inbound)) if inbound.id.as_deref().is_none_or(is_id) => Ok(inbound),
+        Ok(Some(_)) => Err(RpcError::new(
+            StatusCode::BAD_REQUEST,
+            error_code::INVALID_REQUEST,
+            "`id` is neither a text nor a number; leave it out in a notification",
+        )),
+        Ok(None) => Err(RpcError::new(
+            StatusCode::BAD_REQUEST,
             error_code::INVALID_REQUEST,
             "batches are not accepted; send each message in a request of its own",
-        ),
+        )),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> RpcError {
+    let (code, text) = match error.classify() {
         serde_json::error::Category::Data => (error_code::INVALID_REQUEST, "the body is no JSON-RPC message"),
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
