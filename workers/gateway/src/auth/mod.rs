@@ -114,9 +114,11 @@ fn forbidden(why: String) -> Refusal {
     Refusal::Forbidden { why, challenge: None }
 }
 
-/// The token of the header, if it is a bearer token.
+/// The token of the header, if it is a bearer token. Of two headers it is not known which one was checked before.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
