@@ -85,8 +85,32 @@ impl Published {
     /// The published name of what a server lists as `listed`, unless clients cannot write it or the tool is published by itself.
     pub fn name_of(&self, prefix: &str, server: &Server, listed: &str) -> Option<String> {
         let name = format!("{prefix}{SEPARATOR}{listed}");
+        if listed.is_empty() {
+            return None;
+        }
         let by_itself = |one: &PublishedTool| one.tool.server.id == server.id && one.function == listed;
         (wrong_name(&name).is_none() && !self.tools.values().any(by_itself)).then_some(name)
+    }
+
+    /// Whether no name can be of a server and of something else too. What a server lists is not known here: its names are all that begin so.
+    fn check_prefixes(&self) -> Result<(), CatalogError> {
+        for (prefix, server) in &self.servers {
+            let beginning = format!("{prefix}{SEPARATOR}");
+            let tools =
+                self.tools.iter().map(|(name, one)| (name.clone(), format!("tool `{}`", one.tool.id)));
+            let others = self.servers.iter().filter(|(other, _)| *other != prefix);
+            let others = others
+                .map(|(other, server)| (format!("{other}{SEPARATOR}"), format!("server `{}`", server.id)));
+            if let Some((name, other)) = tools.chain(others).find(|(name, _)| name.starts_with(&beginning)) {
+                let text = format!(
+                    "the name `{name}` of {other} begins as the names of the server `{}` with the prefix `{prefix}`; give one of them \
+                     another name",
+                    server.id
+                );
+                return Err(invalid("publish", text));
+            }
+        }
+        Ok(())
     }
 
     /// What the name leads to.
@@ -145,6 +169,7 @@ impl Registered<'_> {
                 return Err(invalid("publish", text));
             }
         }
+        builder.published.check_prefixes()?;
         Ok(builder.published)
     }
 }
@@ -239,15 +264,6 @@ impl Builder<'_> {
             let text = format!("`{name}` is a tool of the gateway itself; give another name");
             return Err(invalid(place, text));
         }
-        let of_server = |prefix: &&String| {
-            name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with(SEPARATOR))
-        };
-        if let Some(prefix) = self.published.servers.keys().find(of_server) {
-            let text = format!(
-                "`{name}` begins as the names of the published server with prefix `{prefix}`; give another name"
-            );
-            return Err(invalid(place, text));
-        }
         match self.published.tools.insert(name.clone(), tool) {
             None => Ok(()),
             Some(other) => Err(clash(place, &name, &format!("tool `{}`", other.tool.id))),
@@ -296,6 +312,7 @@ mod tests {
             "servers": [
                 {"id": "crm", "url": "https://crm.example.com/mcp"},
                 {"id": "files", "url": "https://files.example.com/mcp", "discover": true},
+                {"id": "mail", "url": "https://mail.example.com/mcp", "discover": true},
             ],
             "tools": [
                 {"id": "orders/list", "server": "crm", "name": "orders"},
@@ -336,8 +353,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         for name in ["fs", "fs__", "files__read_file", "read_file"] {
-            let found = catalog.published().find(name);
-            assert!(found.is_none() || name == "fs__", "{name}");
+            assert!(catalog.published().find(name).is_none(), "{name}");
         }
     }
 
@@ -358,6 +374,12 @@ mod tests {
         refused(json!({"tools": {"weather": "x", "orders/list": "x"}}), &["`x`", "already"]);
         refused(json!({"servers": {"crm": true}}), &["publish.servers.crm", "discover"]);
         refused(json!({"servers": {"files": true}, "tools": {"weather": "files__x"}}), &["prefix `files`"]);
+        refused(json!({"servers": {"files": "a", "mail": "a__b"}}), &["`a__b__`", "prefix `a`"]);
+        refused(json!({"servers": {"files": "a", "mail": "a_"}}), &["`a___`", "prefix `a`"]);
+        refused(
+            json!({"servers": {"files": "geo"}, "tools": {"geo": true}}),
+            &["`geo__find`", "prefix `geo`"],
+        );
         refused(json!({"tool": {}}), &["publish.tool", "accepted are `tools`"]);
         refused(json!(["weather"]), &["publish: is an array"]);
         refused(json!({"tools": {"weather": 1}}), &["accepted are true, false and a name"]);

@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_client::CallResult;
 use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_mcp_protocol::result_type;
 
@@ -53,6 +54,22 @@ pub(crate) fn result_of(outcome: &Outcome, request: &Request) -> Box<RawValue> {
 /// A result that is an error, with a text that a model can act on.
 pub(crate) fn error_result(text: &str, outcome: Value, request: &Request) -> Box<RawValue> {
     text_result(text, true, outcome, request)
+}
+
+/// What is said of a call that no worker has received for long.
+pub(crate) const NEVER_RECEIVED: &str = "No worker has received this call in time; it may be lost.";
+
+/// The result of a call of which nothing more will be known.
+pub(crate) fn unknown_result(text: &str, request: &Request) -> Box<RawValue> {
+    let text = format!("{text} Whether the tool ran is not known: check before you call it again.");
+    let outcome = json!({"outcome": OutcomeKind::OutcomeUnknown, "mayHaveRun": MayHaveRun::Unknown, "retryable": false});
+    error_result(&text, outcome, request)
+}
+
+/// What a client is told of a failure of the fleet's queue, table or bucket, whose own text is for the log: it names queues and tables.
+pub(crate) fn fleet_failed(error: &dyn std::fmt::Display, call_id: &CallId) -> &'static str {
+    tracing::warn!(%error, %call_id, code = "gateway_wait_failed", "a call cannot be read or changed");
+    "the fleet does not answer as it should"
 }
 
 /// A result with one text.

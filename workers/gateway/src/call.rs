@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 use toolfleet_catalog::PublishedName;
-use toolfleet_client::{AwsError, CallResult, WaitError};
+use toolfleet_client::{AwsError, AwsErrorKind, CallResult, PayloadError, WaitError};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::OutcomeKind;
@@ -16,7 +17,7 @@ use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp_protocol::{Request as Notification, method};
 
-use crate::answer::{ended_row, error_result, result_of, text_result};
+use crate::answer::{ended_row, error_result, fleet_failed, result_of, text_result, unknown_result};
 use crate::call_request::{CallName, check_key, tool_call};
 use crate::definitions::Definition;
 use crate::gateway::Gateway;
@@ -25,6 +26,8 @@ use crate::input::Earlier;
 use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
 use crate::param_headers;
 
+/// How long a call waits for its tool's definition, where that is not known yet.
+const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
 /// The longest arguments that the id of a task holds, so that the task can go on with them.
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 
@@ -40,11 +43,22 @@ struct Params {
     input_responses: Option<Box<RawValue>>,
 }
 
+/// What is known of a call after waiting for it.
+pub(crate) enum Waited {
+    Ended(Box<CallResult>),
+    /// A worker has received it.
+    Open,
+    /// No worker has received it, as far as is known.
+    NotReceived,
+}
+
 /// A call that is ready to be sent.
 struct Prepared {
     request: CallRequest,
     tool: String,
     has_output_schema: bool,
+    /// Whether no other request can lead to the same call.
+    is_new: bool,
 }
 
 impl Gateway {
@@ -68,7 +82,8 @@ impl Gateway {
             );
             return Err(RpcError::invalid_params(text));
         };
-        let definition = self.reader(&catalog, &request.caller).one(&params.name).await;
+        let until = (request.at + self.limits.wait).min(Instant::now() + DEFINITION_WITHIN);
+        let definition = self.reader(&catalog, &request.caller, until).one(&params.name).await;
         if request.is_modern()
             && let Some(definition) = &definition
         {
@@ -102,9 +117,10 @@ impl Gateway {
     }
 
     async fn run(&self, request: &Request, prepared: Prepared, notifications: &Notifications) -> Answer {
-        let entry = self.in_flight.enter(request, &prepared.request.key);
-        let sent = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref()).await;
-        let message_id = match sent {
+        let entry = self.in_flight.enter(request, &prepared.request.key, prepared.is_new);
+        let sending = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref());
+        let sent = timeout_at(request.at + self.limits.wait, sending).await;
+        let message_id = match sent.unwrap_or_else(|_| Err(AwsError::passing("no answer within the bound"))) {
             Ok(message_id) => message_id,
             Err(error) => {
                 entry.ended();
@@ -112,20 +128,26 @@ impl Gateway {
             }
         };
         let bound = if request.takes_tasks() { self.limits.task_after } else { self.limits.wait };
+        let left = (request.at + bound).saturating_duration_since(Instant::now());
         let mut progress = ProgressReporter::new(request, notifications);
         let waited = tokio::select! {
-            waited = self.client.watch_request(&prepared.request, message_id.as_deref(), bound, |row| progress.see(row)) => Some(waited),
+            waited = self.client.watch_request(&prepared.request, message_id.as_deref(), left, |row| progress.see(row)) => Some(waited),
             () = self.draining.cancelled() => None,
         };
         entry.ended();
         let handle = Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
         match waited {
             Some(Ok(result)) => self.ended(request, &result, &handle),
-            None | Some(Err(WaitError::TimeOut { .. })) => self.goes_on(request, &prepared, handle),
-            Some(Err(error @ (WaitError::Unreadable(_) | WaitError::Aws(_)))) => {
-                tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_wait_failed", "a result cannot be read");
-                let text = format!("The call was sent, and its result cannot be read now: {error}.");
-                Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+            None => self.goes_on(request, &prepared, handle, "The gateway stops, and does not wait longer."),
+            Some(Err(WaitError::TimeOut { .. })) => {
+                let text = format!("The call has not ended within {} s.", bound.as_secs());
+                self.goes_on(request, &prepared, handle, &text)
+            }
+            Some(Err(WaitError::Unreadable(error))) => Ok(unreadable_result(&error, &handle, request)),
+            Some(Err(WaitError::Aws(error))) => {
+                fleet_failed(&error, &handle.call_id);
+                let text = "The call was sent, and its result cannot be read now.";
+                Ok(self.with_handle(request, &handle, text, true))
             }
         }
     }
@@ -139,15 +161,13 @@ impl Gateway {
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.
-    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle) -> Answer {
+    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle, why: &str) -> Answer {
         if request.takes_tasks() {
             let arguments = prepared.request.arguments.get();
             handle.arguments = (arguments.len() <= MAX_HELD_ARGUMENTS).then(|| arguments.to_owned());
             return self.new_task(request, &handle);
         }
-        let seconds = self.limits.wait.as_secs();
-        let text = format!("The call has not ended within {seconds} s. It goes on.");
-        Ok(self.with_handle(request, &handle, &text, prepared.has_output_schema))
+        Ok(self.with_handle(request, &handle, &format!("{why} It goes on."), prepared.has_output_schema))
     }
 
     /// A result with a handle. Where clients check results against a schema only an error may lack what that wants.
@@ -171,18 +191,37 @@ impl Gateway {
     /// A call of which it is not known whether it was sent. Its handle tells.
     fn not_sent(&self, request: &Request, prepared: &Prepared, error: &AwsError) -> Box<RawValue> {
         tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_send_failed", "a call cannot be sent");
-        if error.is_permanent() {
+        // Only of a new call is it sure that no earlier request has sent it.
+        if error.is_permanent() && prepared.is_new {
+            let why = match error.kind() {
+                AwsErrorKind::Rejection => {
+                    "The fleet does not accept this request; its arguments may be too large."
+                }
+                AwsErrorKind::Passing
+                | AwsErrorKind::Unreachable
+                | AwsErrorKind::Credentials
+                | AwsErrorKind::Region
+                | AwsErrorKind::Permission
+                | AwsErrorKind::Configuration => "The call cannot be sent: the fleet is not set up for it.",
+            };
             let outcome = json!({"outcome": "refused", "mayHaveRun": "no", "retryable": false});
-            return error_result(
-                &format!("The call cannot be sent: {error}. The tool did not run."),
-                outcome,
-                request,
-            );
+            return error_result(&format!("{why} The tool did not run."), outcome, request);
         }
         let handle = Handle::new(&prepared.request, None, &prepared.tool, self.now());
-        let text = "The queue of calls did not answer, so it is not known whether the call was sent.";
+        let text = "The fleet did not answer, so it is not known whether the call was sent.";
         self.with_handle(request, &handle, text, true)
     }
+}
+
+/// The result of a call that has ended, and whose stored result is gone or was altered: waiting brings it no more.
+pub(crate) fn unreadable_result(error: &PayloadError, handle: &Handle, request: &Request) -> Box<RawValue> {
+    fleet_failed(error, &handle.call_id);
+    unknown_result("The call has ended, and its stored result cannot be read any more.", request)
+}
+
+/// Whether a worker has received the call. A row without a digest was made by a cancellation alone.
+pub(crate) fn is_received(row: &CallRow) -> bool {
+    row.digest.is_some() || row.finished.is_some()
 }
 
 /// How the client names the call.
@@ -205,7 +244,8 @@ fn prepared(
     let made = tool_call(&request.caller, target, arguments, name, resume);
     let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
     let has_output_schema = definition.is_some_and(Definition::has_output_schema);
-    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema })
+    let is_new = matches!(name, CallName::New);
+    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new })
 }
 
 impl Gateway {
@@ -235,7 +275,8 @@ impl Gateway {
         let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
         let sent = self.client.send_once(&call, request.meta.traceparent.as_deref()).await;
         sent.map(|_| ()).map_err(|error| {
-            RpcError::internal(format!("The answers cannot be sent now: {error}. Send them again."))
+            let why = fleet_failed(&error, &call.key.call_id);
+            RpcError::internal(format!("The answers cannot be sent now: {why}. Send them again."))
         })
     }
 
@@ -246,20 +287,26 @@ impl Gateway {
         handle: &Handle,
         within: Duration,
         notifications: &Notifications,
-    ) -> Result<Option<CallResult>, WaitError> {
+    ) -> Result<Waited, WaitError> {
         let mut progress = ProgressReporter::new(request, notifications);
-        let until = tokio::time::Instant::now() + within;
+        let until = request.at + within;
         let mut pause = Duration::from_millis(20);
+        let mut waited = Waited::NotReceived;
         loop {
-            let row = self.row_of(handle, request).await?;
-            match row {
-                Some(row) if row.finished.is_some() => return Ok(ended_row(row)),
-                Some(row) => progress.see(&row),
-                None => {}
+            let reading = timeout_at(request.at + self.limits.wait, self.row_of(handle, request));
+            let late = |_| Err(AwsError::passing("no answer within the bound").into());
+            if let Some(row) = reading.await.unwrap_or_else(late)? {
+                progress.see(&row);
+                if is_received(&row) {
+                    waited = Waited::Open;
+                }
+                if let Some(result) = ended_row(row) {
+                    return Ok(Waited::Ended(Box::new(result)));
+                }
             }
-            let now = tokio::time::Instant::now();
+            let now = Instant::now();
             if now >= until || self.draining.is_cancelled() {
-                return Ok(None);
+                return Ok(waited);
             }
             tokio::time::sleep_until((now + pause).min(until)).await;
             pause = (pause * 3 / 2).min(Duration::from_secs(1));
@@ -272,7 +319,12 @@ impl Gateway {
         handle: &Handle,
         request: &Request,
     ) -> Result<Option<CallRow>, WaitError> {
-        let readable = |error| WaitError::Unreadable(Box::new(error));
+        let readable = |error| match error {
+            PayloadError::Aws(error) => WaitError::Aws(error),
+            error @ (PayloadError::Missing(_)
+            | PayloadError::Altered { .. }
+            | PayloadError::TooLarge { .. }) => WaitError::Unreadable(Box::new(error)),
+        };
         let own = self.client.row(&handle.key(&request.caller)).await.map_err(readable)?;
         if let Some(row) = own.filter(|row| handle.is_of(row)) {
             return Ok(Some(row));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool};
 
 use crate::caller::Caller;
@@ -37,8 +38,10 @@ pub(crate) struct Definitions {
 /// Reads the definitions of a caller's tools.
 pub(crate) struct DefinitionReader<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) lists: &'a ToolLists,
+    pub(crate) lists: &'a Arc<ToolLists>,
     pub(crate) caller: &'a Caller,
+    /// Until when a list is waited for.
+    pub(crate) until: Instant,
 }
 
 impl DefinitionReader<'_> {
@@ -84,20 +87,18 @@ impl DefinitionReader<'_> {
         match self.catalog.published().find(name)? {
             PublishedName::Tool(one) => {
                 let listed = match self.may_list(&one.tool.server) {
-                    true => self.listed(&one.tool.server).await.ok(),
+                    true => self.listed_one(&one.tool.server, &one.function).await,
                     false => None,
                 };
-                let listed =
-                    listed.as_ref().and_then(|entries| entries.get(&one.function)).map(AsRef::as_ref);
-                self.is_open(&one.tool).then(|| self.of_tool(name, &one, listed))?
+                self.is_open(&one.tool).then(|| self.of_tool(name, &one, listed.as_deref()))?
             }
             PublishedName::OnServer { server, name: listed } => {
                 if !self.may_list(&server) {
                     return None;
                 }
-                let entries = self.listed(&server).await.ok()?;
+                let entry = self.listed_one(&server, &listed).await?;
                 let prefix = name.strip_suffix(&listed)?.strip_suffix("__")?;
-                self.of_listed(prefix, &server, &listed, entries.get(&listed)?)
+                self.of_listed(prefix, &server, &listed, &entry)
             }
         }
     }
@@ -124,7 +125,15 @@ impl DefinitionReader<'_> {
                 let operations = openapi.interface.document.operations.iter();
                 Ok(Arc::new(operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect()))
             }
-            None => self.lists.of(self.caller, server).await,
+            None => self.lists.of(self.caller, server, self.until).await,
+        }
+    }
+
+    /// The entry of one tool.
+    async fn listed_one(&self, server: &Arc<Server>, name: &str) -> Option<Box<RawValue>> {
+        match server.openapi() {
+            Some(openapi) => openapi.interface.operation(name).map(|operation| raw(&operation.listed())),
+            None => self.lists.of(self.caller, server, self.until).await.ok()?.get(name).cloned(),
         }
     }
 

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use toolfleet_catalog::Catalog;
 use toolfleet_client::{Client, Now};
@@ -93,7 +94,7 @@ pub struct Gateway {
     pub(crate) in_flight: InFlight,
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
-    lists: ToolLists,
+    lists: Arc<ToolLists>,
     now: Now,
 }
 
@@ -117,7 +118,7 @@ impl Gateway {
         let draining = CancellationToken::new();
         Self {
             in_flight: InFlight::new(client.clone(), draining.clone()),
-            lists: ToolLists::new(client.clone(), limits.tools_ttl),
+            lists: Arc::new(ToolLists::new(client.clone(), limits.tools_ttl)),
             client,
             catalog,
             authenticator,
@@ -137,8 +138,14 @@ impl Gateway {
         (self.now)()
     }
 
-    pub(crate) fn reader<'a>(&'a self, catalog: &'a Catalog, caller: &'a Caller) -> DefinitionReader<'a> {
-        DefinitionReader { catalog, lists: &self.lists, caller }
+    /// Reads definitions for a caller; a server's list is waited for until then.
+    pub(crate) fn reader<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+        caller: &'a Caller,
+        until: Instant,
+    ) -> DefinitionReader<'a> {
+        DefinitionReader { catalog, lists: &self.lists, caller, until }
     }
 
     /// Answers a request.

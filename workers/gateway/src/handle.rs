@@ -20,6 +20,8 @@ use crate::caller::Caller;
 
 /// The size of a key in bytes.
 const KEY_BYTES: usize = 32;
+/// Within that time a worker receives a call: the deadline that workers give to a call without one, unless they are configured otherwise.
+const RECEIVED_WITHIN_MS: u64 = 60 * 60 * 1_000;
 /// A longer text is no handle of ours.
 const MAX_HANDLE_BYTES: usize = 16_384;
 
@@ -95,6 +97,16 @@ impl Handle {
     /// The same handle for the call by which a task goes on.
     pub(crate) fn of_call(self, call_id: CallId) -> Self {
         Self { call_id, ..self }
+    }
+
+    /// Whether it is known that the call was sent.
+    pub(crate) const fn is_sent(&self) -> bool {
+        self.message_id.is_some()
+    }
+
+    /// Whether a worker would have received the call long ago.
+    pub(crate) const fn is_overdue(&self, now: Timestamp) -> bool {
+        now.ms_since(self.given_at()) > RECEIVED_WITHIN_MS
     }
 
     /// Where the answer stands if the message was refused.
@@ -204,6 +216,12 @@ mod tests {
         }
         assert_eq!(sealer.open(Purpose::Input, &ann, &text), None);
         assert_ne!(sealer.seal(Purpose::Task, &ann, &handle()).unwrap(), text, "a nonce is used once");
+    }
+
+    #[test]
+    fn a_call_is_overdue_after_the_default_deadline() {
+        let at = |ms| handle().is_overdue(Timestamp::from_ms(ms));
+        assert!(!at(5) && !at(0) && !at(3_600_005) && at(3_600_006));
     }
 
     #[test]

@@ -36,7 +36,9 @@ impl Hosts {
     }
 
     fn allows_host(&self, host: &str) -> bool {
-        self.hosts.iter().any(|one| one.eq_ignore_ascii_case(host)) || (self.loopback && is_loopback(host))
+        let names =
+            |one: &String| without_port_of_scheme(one).eq_ignore_ascii_case(without_port_of_scheme(host));
+        self.hosts.iter().any(names) || (self.loopback && is_loopback(host))
     }
 
     fn allows_origin(&self, origin: &str) -> bool {
@@ -46,6 +48,11 @@ impl Hosts {
                 && Url::parse(origin)
                     .is_ok_and(|url| url.host_str().is_some_and(|host| LOOPBACK.contains(&host))))
     }
+}
+
+/// The host without the port that its scheme has anyway.
+fn without_port_of_scheme(host: &str) -> &str {
+    host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host)
 }
 
 /// Whether the host of such a header is this machine.
@@ -93,6 +100,9 @@ mod tests {
             origins: vec!["https://app.example.com".to_owned()],
         };
         assert!(check(&public, "tools.example.com", None));
+        assert!(
+            check(&public, "tools.example.com:443", None) && !check(&public, "tools.example.com:8443", None)
+        );
         assert!(check(&public, "tools.example.com", Some("https://app.example.com")));
         assert!(check(&public, "tools.example.com", Some("https://tools.example.com")));
         assert!(!check(&public, "tools.example.com", Some("https://evil.example.com")));

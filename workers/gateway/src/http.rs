@@ -17,19 +17,21 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::channel::mpsc;
-use futures::stream::{PollNext, select_with_strategy};
+use futures::stream::select;
 use futures::{StreamExt as _, stream};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use toolfleet_mcp_protocol::{ProtocolRevision, ProtocolVersion, error_code, header as mcp_header, method};
 use uuid::Uuid;
 
 use crate::auth::Refusal;
+use crate::caller::Caller;
 use crate::gateway::{Gateway, legacy, supported};
 use crate::hosts::Hosts;
 use crate::message::{Inbound, Meta, Request, RpcError, response};
 use crate::param_headers::decoded;
+use crate::slots::{Slot, Slots};
 
 /// How long a client may take to send a request.
 const BODY_TIME_OUT: Duration = Duration::from_secs(30);
@@ -42,12 +44,13 @@ pub(crate) const PATH: &str = "/mcp";
 struct Endpoint {
     gateway: Arc<Gateway>,
     hosts: Hosts,
-    slots: Arc<Semaphore>,
+    slots: Slots,
 }
 
 /// The routes of a gateway.
 pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
-    let slots = Arc::new(Semaphore::new(gateway.limits.max_requests));
+    let several_tenants = gateway.authenticator.has_several_tenants();
+    let slots = Slots::new(gateway.limits.max_requests, several_tenants);
     let metadata = gateway.authenticator.metadata();
     let endpoint = Arc::new(Endpoint { gateway, hosts, slots });
     let router = Router::new().route(PATH, post(take)).route("/health", get(|| async { "ok\n" }));
@@ -64,41 +67,48 @@ pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
 }
 
 async fn take(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
+    let at = Instant::now();
     if let Err(why) = endpoint.hosts.check(request.headers()) {
         return refused(StatusCode::FORBIDDEN, &why);
     }
-    let Ok(slot) = Arc::clone(&endpoint.slots).try_acquire_owned() else {
-        let busy = refused(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the gateway answers as many requests as it may; try again",
-        );
-        return with_header(busy, header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let Some(mut slot) = endpoint.slots.take() else {
+        return busy("the gateway answers as many requests as it may; try again");
     };
+    let response = answer(&endpoint, request, at, &mut slot).await.unwrap_or_else(|refused| refused);
+    slot.held_by(response)
+}
+
+fn busy(why: &str) -> Response {
+    let response = refused(StatusCode::SERVICE_UNAVAILABLE, why);
+    with_header(response, header::RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// The answer of a request, or why it is none.
+async fn answer(
+    endpoint: &Endpoint,
+    request: HttpRequest,
+    at: Instant,
+    slot: &mut Slot,
+) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
     let is_json = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = is_json.is_some_and(|kind| {
         kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     });
     if !is_json {
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json");
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json"));
     }
-    let caller = match endpoint.gateway.authenticator.caller(&parts.headers).await {
-        Ok(caller) => caller,
-        Err(refusal) => return not_allowed(refusal),
-    };
-    let body = match body_of(body, endpoint.gateway.limits.max_body_bytes).await {
-        Ok(body) => body,
-        Err(response) => return response,
-    };
-    let inbound: Inbound = match serde_json::from_slice(&body) {
-        Ok(inbound) => inbound,
-        Err(error) => return failed(None, &unreadable(&body, &error)),
-    };
+    let caller = endpoint.gateway.authenticator.caller(&parts.headers).await.map_err(not_allowed)?;
+    if !slot.count_to(&caller.tenant) {
+        return Err(busy("the gateway answers as many requests of this tenant as it may; try again"));
+    }
+    let body = body_of(body, endpoint.gateway.limits.max_body_bytes).await?;
+    let inbound = inbound_of(&body).map_err(|error| failed(None, &error))?;
+    drop(body);
     let id = inbound.id.clone();
-    match accept(&parts.headers, inbound, caller) {
-        Ok(request) => respond(Arc::clone(&endpoint.gateway), request, &parts.headers, slot).await,
-        Err(error) => failed(id.as_deref(), &error),
-    }
+    let accepted = accept(&parts.headers, inbound, caller, at);
+    let request = accepted.map_err(|error| failed(id.as_deref(), &error))?;
+    Ok(respond(Arc::clone(&endpoint.gateway), request, &parts.headers).await)
 }
 
 async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
@@ -112,13 +122,32 @@ async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
     }
 }
 
-fn unreadable(body: &[u8], error: &serde_json::Error) -> RpcError {
-    let is_batch = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let (code, text) = match error.classify() {
-        _ if is_batch => (
+/// The message of a body. An array is none, although its members could be read by their order.
+fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    let read = match first {
+        Some(b'[') => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| None),
+        Some(_) | None => serde_json::from_slice::<Inbound>(body).map(Some),
+    };
+    let is_id = |id: &RawValue| id.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
+    match read {
+        Ok(Some(inbound)) if inbound.id.as_deref().is_none_or(is_id) => Ok(inbound),
+        Ok(Some(_)) => Err(RpcError::new(
+            StatusCode::BAD_REQUEST,
+            error_code::INVALID_REQUEST,
+            "`id` is neither a text nor a number; leave it out in a notification",
+        )),
+        Ok(None) => Err(RpcError::new(
+            StatusCode::BAD_REQUEST,
             error_code::INVALID_REQUEST,
             "batches are not accepted; send each message in a request of its own",
-        ),
+        )),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> RpcError {
+    let (code, text) = match error.classify() {
         serde_json::error::Category::Data => (error_code::INVALID_REQUEST, "the body is no JSON-RPC message"),
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
@@ -135,7 +164,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The request, if its headers and its body agree and its version is spoken here.
-fn accept(headers: &HeaderMap, inbound: Inbound, caller: crate::caller::Caller) -> Result<Request, RpcError> {
+fn accept(headers: &HeaderMap, inbound: Inbound, caller: Caller, at: Instant) -> Result<Request, RpcError> {
     let bad = |code, text: &str| RpcError::new(StatusCode::BAD_REQUEST, code, text);
     let meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
     let in_header = text(headers, mcp_header::PROTOCOL_VERSION);
@@ -152,6 +181,7 @@ fn accept(headers: &HeaderMap, inbound: Inbound, caller: crate::caller::Caller) 
         Some((name.to_owned(), value.to_str().ok()?.to_owned()))
     });
     Ok(Request {
+        at,
         caller,
         version,
         meta,
@@ -239,12 +269,7 @@ fn check_headers(headers: &HeaderMap, inbound: &Inbound) -> Result<(), RpcError>
     }
 }
 
-async fn respond(
-    gateway: Arc<Gateway>,
-    request: Request,
-    headers: &HeaderMap,
-    slot: OwnedSemaphorePermit,
-) -> Response {
+async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -> Response {
     if request.inbound.id.is_none() {
         gateway.take_notification(&request).await;
         return StatusCode::ACCEPTED.into_response();
@@ -253,7 +278,7 @@ async fn respond(
         text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
     let is_call = request.inbound.method == method::TOOLS_CALL;
     if takes_events && is_call && request.meta.progress_token.is_some() {
-        return events(gateway, request, slot);
+        return events(gateway, request);
     }
     let opens = request.inbound.method == method::INITIALIZE;
     let answer = gateway.answer(&request, &None).await;
@@ -270,20 +295,22 @@ async fn respond(
     }
 }
 
-/// The answer as an event stream, with the notifications before it. Whoever drops the stream drops the request.
-fn events(gateway: Arc<Gateway>, request: Request, slot: OwnedSemaphorePermit) -> Response {
-    let (sender, notifications) = mpsc::unbounded();
-    let last = async move {
-        let _held_to_the_end = slot;
-        let notifications = Some(sender);
+/// The answer as an event stream. It goes the way of the notifications, so that they all come before it. Whoever drops the stream drops the request.
+fn events(gateway: Arc<Gateway>, request: Request) -> Response {
+    let (sender, messages) = mpsc::unbounded();
+    let answering = async move {
+        let notifications = Some(sender.clone());
         let answer = gateway.answer(&request, &notifications).await;
         let id = request.inbound.id.as_deref();
-        match answer {
+        let text = match answer {
             Ok(result) => response(id, &result),
             Err(error) => error.text(id),
-        }
+        };
+        // Where nobody listens any more, nobody misses it.
+        let _gone = sender.unbounded_send(text);
+        None
     };
-    let all = select_with_strategy(notifications, stream::once(last).boxed(), |(): &mut ()| PollNext::Left);
+    let all = select(messages, stream::once(answering).filter_map(std::future::ready).boxed());
     let events = all.map(|text| Ok::<_, Infallible>(Event::default().data(text)));
     let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))

@@ -50,9 +50,9 @@ impl InFlight {
 
     /// The request is under way for that call.
     ///
-    /// Since 2026-07-28 a closed connection cancels the request. A client that has named the call may come back for it, so its call
-    /// goes on.
-    pub(crate) fn enter(&self, request: &Request, key: &CallKey) -> Entry {
+    /// Since 2026-07-28 a closed connection cancels the request. A call that a repeated request finds again, by its key or because it
+    /// brings the same answers, goes on: the client may come back for it, and would else find a cancelled one for ever.
+    pub(crate) fn enter(&self, request: &Request, key: &CallKey, is_new: bool) -> Entry {
         let id = request.inbound.id.as_deref().map_or("", |id| id.get());
         let legacy = (!request.is_modern())
             .then(|| RequestName::of(&request.caller, request.session.as_deref(), id))
@@ -60,7 +60,7 @@ impl InFlight {
         if let Some(name) = &legacy {
             self.lock().insert(name.clone(), key.clone());
         }
-        let cancels = request.is_modern() && request.request_key().is_none();
+        let cancels = request.is_modern() && is_new;
         Entry { in_flight: self.clone(), name: legacy, key: key.clone(), cancels }
     }
 

@@ -8,7 +8,7 @@ use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_mcp_protocol::result_type;
 
-use crate::answer::ended_row;
+use crate::answer::{ended_row, fleet_failed};
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
@@ -121,8 +121,10 @@ impl Gateway {
         if self.now().ms_since(handle.given_at()) > ANSWERS_WITHIN_MS {
             return Err(invalid("is older than a day"));
         }
-        let row =
-            self.row_of(&handle, request).await.map_err(|error| RpcError::internal(error.to_string()))?;
+        let row = self.row_of(&handle, request).await.map_err(|error| {
+            let why = fleet_failed(&error, &handle.call_id);
+            RpcError::internal(format!("the earlier call cannot be read now: {why}; send the request again"))
+        })?;
         match row.and_then(ended_row) {
             Some(result) if result.outcome.kind == OutcomeKind::InputRequired => {
                 Earlier::of(handle, &result.outcome)

@@ -29,6 +29,7 @@ mod param_headers;
 mod search;
 mod serve;
 mod settings;
+mod slots;
 mod tasks;
 mod tool_lists;
 

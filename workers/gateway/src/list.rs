@@ -10,6 +10,7 @@ use crate::definitions::Definition;
 use crate::gateway::Gateway;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
 use crate::own_tools::{get_result_tool, search_tool};
+use crate::tool_lists::LISTS_WITHIN;
 
 /// The key of the servers whose tools are not listed because their own lists cannot be read, in `result._meta`.
 const UNLISTED: &str = "toolfleet/unlistedServers";
@@ -30,7 +31,7 @@ impl Gateway {
             ),
         };
         let catalog = self.catalog();
-        let definitions = self.reader(&catalog, &request.caller).all().await;
+        let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
         let own = match after {
             Some(_) => Vec::new(),
             None if definitions.tools.len() > self.limits.search_above => {

@@ -7,6 +7,7 @@ use futures::channel::mpsc::UnboundedSender;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_mcp_protocol::{
     ErrorObject, ErrorResponse, ProtocolRevision, ProtocolVersion, Response, error_code, meta_key,
 };
@@ -20,12 +21,17 @@ pub(crate) const OUTCOME: &str = "toolfleet/outcome";
 #[derive(Debug, Deserialize)]
 pub(crate) struct Inbound {
     /// The id as it was written; none in a notification.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     pub(crate) id: Option<Box<RawValue>>,
     /// The method.
     pub(crate) method: String,
     #[serde(default)]
     pub(crate) params: Option<Box<RawValue>>,
+}
+
+/// A value that is there, also if it is null.
+fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(value).map(Some)
 }
 
 /// The member `_meta` of parameters.
@@ -54,6 +60,9 @@ impl Inbound {
     /// The parameters as `T`; an object without members where there are none.
     pub(crate) fn params<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RpcError> {
         let text = self.params.as_deref().map_or("{}", RawValue::get);
+        if !text.starts_with('{') {
+            return Err(RpcError::invalid_params("`params` is no object"));
+        }
         serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             RpcError::invalid_params(format!(
@@ -65,13 +74,24 @@ impl Inbound {
     }
 
     pub(crate) fn meta(&self) -> Result<Meta, RpcError> {
-        Ok(self.params::<WithMeta>()?.meta.unwrap_or_default())
+        let mut meta = self.params::<WithMeta>()?.meta.unwrap_or_default();
+        // Anything else would make the queue refuse the message.
+        meta.traceparent = meta.traceparent.filter(|text| is_traceparent(text));
+        Ok(meta)
     }
+}
+
+/// Whether it is a W3C `traceparent` of version 00: 2, 32, 16 and 2 hexadecimal digits.
+fn is_traceparent(text: &str) -> bool {
+    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('-').map(str::len).eq([2, 32, 16, 2]) && text.split('-').all(is_hex)
 }
 
 /// A request that was accepted: who sends it, how, and with what.
 #[derive(Debug)]
 pub(crate) struct Request {
+    /// When it came. What is waited for on its behalf, is waited for from then on.
+    pub(crate) at: Instant,
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) meta: Meta,
@@ -200,4 +220,17 @@ pub(crate) fn finish_result(
 /// The gateway's name and version.
 pub(crate) fn server_info() -> Value {
     json!({"name": "toolfleet", "title": "toolfleet gateway", "version": env!("CARGO_PKG_VERSION")})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_traceparent;
+
+    #[test]
+    fn a_traceparent_is_whole_or_left_out() {
+        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for wrong in ["", "00", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0\u{1}", "00-x-y-01"] {
+            assert!(!is_traceparent(wrong), "{wrong:?}");
+        }
+    }
 }

@@ -8,15 +8,19 @@ use serde_json::{Value, json};
 use toolfleet_client::WaitError;
 use toolfleet_core::outcome::OutcomeKind;
 
-use crate::answer::{error_result, text_result};
+use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, text_result, unknown_result};
+use crate::call::{Waited, unreadable_result};
 use crate::definitions::{Definition, Definitions};
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
 use crate::search::{Searched, search};
+use crate::tool_lists::LISTS_WITHIN;
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;
+/// The longest query of a search, in bytes.
+const MAX_QUERY_BYTES: usize = 1_000;
 
 /// The definition of `get_result`.
 pub(crate) fn get_result_tool() -> Definition {
@@ -47,7 +51,7 @@ pub(crate) fn search_tool() -> Definition {
         "inputSchema": {
             "type": "object",
             "properties": {
-                "query": {"type": "string", "description": "What the tool should do, in words."},
+                "query": {"type": "string", "maxLength": MAX_QUERY_BYTES, "description": "What the tool should do, in words."},
                 "limit": {"type": "integer", "minimum": 1, "maximum": MOST_FOUND, "description": "The most tools to give; 5 without it."}
             },
             "required": ["query"],
@@ -96,22 +100,35 @@ impl Gateway {
         let within = wait_seconds.map_or(self.limits.wait, Duration::from_secs).min(self.limits.wait);
         match self.wait_for(request, &handle, within, notifications).await {
             // The answers belong to a call of that tool, with its arguments.
-            Ok(Some(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
+            Ok(Waited::Ended(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
                 let text = format!(
                     "The tool asks for input before it goes on. Call `{}` again with the same arguments: you are asked then.",
                     handle.tool
                 );
                 Ok(error_result(&text, json!({"outcome": "input_required"}), request))
             }
-            Ok(Some(result)) => self.ended(request, &result, &handle),
-            Ok(None) => {
+            Ok(Waited::Ended(result)) => self.ended(request, &result, &handle),
+            Ok(Waited::Open) => {
                 let text =
                     format!("The call has not ended after another {} s. It goes on.", within.as_secs());
                 Ok(self.with_handle(request, &handle, &text, false))
             }
-            Err(error @ (WaitError::Aws(_) | WaitError::Unreadable(_) | WaitError::TimeOut { .. })) => Ok(
-                self.with_handle(request, &handle, &format!("The result cannot be read now: {error}."), true),
-            ),
+            Ok(Waited::NotReceived) if handle.is_overdue(self.now()) => {
+                Ok(unknown_result(NEVER_RECEIVED, request))
+            }
+            Ok(Waited::NotReceived) => {
+                let text = match handle.is_sent() {
+                    true => "The call has not ended: no worker has received it yet.",
+                    false => "It is not known whether the call was sent, and no worker has received it yet.",
+                };
+                Ok(self.with_handle(request, &handle, text, false))
+            }
+            Err(WaitError::Unreadable(error)) => Ok(unreadable_result(&error, &handle, request)),
+            Err(error @ (WaitError::Aws(_) | WaitError::TimeOut { .. })) => {
+                let text =
+                    format!("The result cannot be read now: {}.", fleet_failed(&error, &handle.call_id));
+                Ok(self.with_handle(request, &handle, &text, true))
+            }
         }
     }
 
@@ -123,8 +140,15 @@ impl Gateway {
                 request,
             ));
         };
+        if query.len() > MAX_QUERY_BYTES {
+            let text = format!(
+                "`query` has {} bytes; accepted are at most {MAX_QUERY_BYTES}. Give a few words of what the tool should do.",
+                query.len()
+            );
+            return Ok(error_result(&text, Value::Null, request));
+        }
         let catalog = self.catalog();
-        let definitions = self.reader(&catalog, &request.caller).all().await;
+        let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
         let found = found(&query, &definitions, limit.unwrap_or(5).clamp(1, MOST_FOUND));
         if found.is_empty() {
             return Ok(text_result(

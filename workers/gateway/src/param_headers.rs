@@ -31,7 +31,10 @@ pub(crate) fn check(
     if named.is_empty() {
         return Ok(());
     }
-    let arguments: Value = serde_json::from_str(arguments.get()).unwrap_or_default();
+    // Of a key that is there twice a server may take the other value.
+    let arguments = toolfleet_core::json::single(arguments.get()).map_err(|error| {
+        RpcError::invalid_params(format!("`arguments` cannot be compared with its headers: {error}"))
+    })?;
     for (name, path) in named {
         let argument = path.iter().try_fold(&arguments, |value, part| value.get(part.as_str()));
         let sent = headers.get(&name.to_ascii_lowercase()).map(|value| decoded(value));
@@ -101,6 +104,18 @@ mod tests {
         assert!(check_with(&json!({"place": {"city": "Ulm"}}), &[("city", "Ulm")]));
         assert!(check_with(&json!({"n": 42.0}), &[("n", "42")]));
         assert!(check_with(&json!({"region": null, "other": "x"}), &[]));
+    }
+
+    #[test]
+    fn arguments_of_two_meanings_are_refused() {
+        let schema = json!({"properties": {"region": {"type": "string", "x-mcp-header": "Region"}}});
+        let deep = format!(r#"{{"x": {}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for arguments in [r#"{"region": "eu", "region": "us"}"#, deep.as_str()] {
+            let arguments = RawValue::from_string(arguments.to_owned()).unwrap();
+            let headers = [("region".to_owned(), "us".to_owned())].into();
+            assert!(check(&schema, &arguments, &headers).is_err());
+            assert!(check(&schema, &arguments, &BTreeMap::new()).is_err());
+        }
     }
 
     #[test]

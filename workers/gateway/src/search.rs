@@ -5,6 +5,8 @@ use std::collections::HashMap;
 /// How fast the weight of a repeated word is used up (k1), and how much a long text counts against it (b): the usual values.
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
+/// How many words of a query are looked for: each one costs a look at all tools.
+const MAX_WORDS: usize = 32;
 /// A word of the name counts as often as this.
 const NAME_WEIGHT: usize = 3;
 
@@ -66,6 +68,7 @@ pub(crate) fn search(query: &str, tools: &[Searched], most: usize) -> Vec<usize>
     let mut query: Vec<String> = words(query).collect();
     query.sort_unstable();
     query.dedup();
+    query.truncate(MAX_WORDS);
     let mut scores = vec![0.0; tools.len()];
     for word in &query {
         let having = tools.iter().filter(|tool| tool.words.contains_key(word)).count() as f64;

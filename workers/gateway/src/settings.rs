@@ -151,7 +151,7 @@ pub struct GatewayArgs {
         value_name = "CLAIM"
     )]
     oauth_tenant_claim: Option<ClaimName>,
-    /// The claim that is the user's id.
+    /// The claim that is the user's id: a text or a whole number, which every token must have. With none all callers of a tenant are one, and share handles and request keys.
     #[arg(
         long,
         help_heading = "OAuth",
@@ -203,8 +203,8 @@ impl GatewayArgs {
         });
         Hosts {
             loopback: self.listen.ip().is_loopback(),
-            hosts: self.allowed_hosts.iter().cloned().chain(own).collect(),
-            origins: self.allowed_origins.clone(),
+            hosts: trimmed(&self.allowed_hosts).into_iter().chain(own).collect(),
+            origins: trimmed(&self.allowed_origins),
         }
     }
 
@@ -240,16 +240,16 @@ impl GatewayArgs {
             .map_err(|_| ConfigError::new("TOOLFLEET_GATEWAY_OAUTH_ISSUER", "is no URL"))?;
         let resource_text = resource.as_str().trim_end_matches('/').to_owned();
         let audiences =
-            if self.oauth_audience.is_empty() { vec![resource_text] } else { self.oauth_audience.clone() };
+            if self.oauth_audience.is_empty() { vec![resource_text] } else { trimmed(&self.oauth_audience) };
         let source = HttpKeys { clients: clients()?, issuer: url, jwks_url: self.oauth_jwks_url.clone() };
         Ok(Authenticator::Tokens(Box::new(TokenRules {
             issuer: issuer.to_owned(),
             audiences,
-            scopes: self.oauth_scopes.clone(),
+            scopes: trimmed(&self.oauth_scopes),
             claims: ClaimRules {
                 tenant_claim: self.oauth_tenant_claim.clone(),
                 tenant,
-                user: self.oauth_user_claim.clone(),
+                user: self.oauth_user_claim.unless_none(),
                 user_type: self.oauth_user_type_claim.clone(),
                 roles: self.oauth_roles_claim.clone(),
                 session: self.session.clone(),
@@ -280,6 +280,11 @@ impl GatewayArgs {
         };
         Ok(Authenticator::Open { tenant: tenant.ok_or_else(missing)?, session: self.session.clone() })
     }
+}
+
+/// The items of a list, without the spaces after its commas.
+fn trimmed(items: &[String]) -> Vec<String> {
+    items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -332,9 +337,11 @@ mod tests {
         let get = |name: &str| match name {
             "TOOLFLEET_GATEWAY_PUBLIC_URL" => Some("https://tools.example.com:8443/mcp".to_owned()),
             "TOOLFLEET_GATEWAY_LISTEN" => Some("0.0.0.0:80".to_owned()),
+            "TOOLFLEET_GATEWAY_ALLOWED_HOSTS" => Some("a.example.com, b.example.com".to_owned()),
             _ => None,
         };
         let hosts = read::<GatewayArgs>(&get).unwrap().hosts();
-        assert_eq!((hosts.loopback, hosts.hosts), (false, vec!["tools.example.com:8443".to_owned()]));
+        assert_eq!(hosts.hosts, ["a.example.com", "b.example.com", "tools.example.com:8443"]);
+        assert!(!hosts.loopback);
     }
 }

@@ -7,14 +7,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_core::call::{CallRow, State};
-use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::request::derive_call_id;
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp_protocol::{error_code, meta_key, result_type};
 
-use crate::answer::{ended_row, result_of};
+use crate::answer::{NEVER_RECEIVED, ended_row, fleet_failed, result_of, unknown_result};
+use crate::call::is_received;
 use crate::call_request::CallName;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
@@ -54,11 +55,21 @@ impl Gateway {
     /// Answers `tasks/get`.
     pub(crate) async fn get_task(&self, request: &Request) -> Answer {
         let task = self.task(request).await?;
-        let Task { id, handle, row, .. } = task;
+        let Task { id, handle, key, row } = task;
         let given = handle.given_at();
         let told = |status: &str, at: Timestamp, text: &str| members_of(&id, status, given, at, text);
         let row = match row {
             Some(row) if row.finished.is_some() => row,
+            // What asked for input was cancelled instead of answered.
+            Some(row) if !is_received(&row) && key != handle.key(&request.caller) => {
+                let members = told("cancelled", row.enqueued_at, "The call was cancelled.");
+                return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
+            None if handle.is_overdue(self.now()) => {
+                let mut members = told("completed", self.now(), "");
+                members.insert("result".to_owned(), unknown_result(NEVER_RECEIVED, request));
+                return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
             Some(row) => {
                 let at = row.notes.as_ref().map_or(row.enqueued_at, |notes| notes.at);
                 let members = told("working", at, &state_of(&row));
@@ -131,10 +142,27 @@ impl Gateway {
     /// Answers `tasks/cancel`. A call that has ended stays as it is.
     pub(crate) async fn cancel_task(&self, request: &Request) -> Answer {
         let task = self.task(request).await?;
-        match self.client.cancel(&task.key).await {
-            Ok(_) => Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[])),
-            Err(error) => {
-                Err(RpcError::internal(format!("the cancellation is not stored: {error}; send it again")))
+        if let Some(key) = self.cancelled_by(request, &task).await? {
+            let cancelled = self.client.cancel(&key).await;
+            cancelled.map_err(|error| {
+                let why = fleet_failed(&error, &key.call_id);
+                RpcError::internal(format!("the cancellation is not stored: {why}; send it again"))
+            })?;
+        }
+        Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]))
+    }
+
+    /// The call that a cancellation of the task ends; none where it has ended.
+    async fn cancelled_by(&self, request: &Request, task: &Task) -> Result<Option<CallKey>, RpcError> {
+        match &task.row {
+            // The call by which it would go on with answers: it is cancelled before it is sent.
+            Some(row) if asks(row) => Ok(Some(next_of(request, &task.key)?)),
+            Some(row) if row.finished.is_some() => Ok(None),
+            Some(_) => Ok(Some(task.key.clone())),
+            // The id may be that of an earlier call, and this one is about to be refused.
+            None => {
+                let row = self.client.row(&task.key).await.map_err(|error| unreadable(&error, &task.key))?;
+                Ok(row.is_none_or(|row| task.handle.is_of(&row)).then(|| task.key.clone()))
             }
         }
     }
@@ -150,22 +178,16 @@ impl Gateway {
         let handle = handle.ok_or_else(|| {
             RpcError::invalid_params("Unknown task: it is none of yours, or its key is not in use any more")
         })?;
-        let unreadable = |error: &dyn std::fmt::Display| {
-            RpcError::internal(format!("the task cannot be read now: {error}"))
-        };
         let mut key = handle.key(&request.caller);
-        let mut row = self.row_of(&handle, request).await.map_err(|error| unreadable(&error))?;
+        let mut row = self.row_of(&handle, request).await.map_err(|error| unreadable(&error, &key))?;
         for _ in 0..MAX_ROUNDS {
-            let asks = |row: &CallRow| {
-                row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::InputRequired)
-            };
             if !row.as_ref().is_some_and(asks) {
                 break;
             }
-            let next = CallKey { call_id: next_of(request, &key.call_id)?, ..key.clone() };
-            match self.client.row(&next).await.map_err(|error| unreadable(&error))? {
-                Some(found) if found.digest.is_some() => (key, row) = (next, Some(found)),
-                Some(_) | None => break,
+            let next = next_of(request, &key)?;
+            match self.client.row(&next).await.map_err(|error| unreadable(&error, &next))? {
+                Some(found) => (key, row) = (next, Some(found)),
+                None => break,
             }
         }
         Ok(Task { id, handle, key, row })
@@ -178,9 +200,20 @@ fn is_rpc_error(outcome: &Outcome) -> bool {
 }
 
 /// The id of the call by which a task goes on after that one.
-fn next_of(request: &Request, call_id: &CallId) -> Result<CallId, RpcError> {
-    let key = CallName::NextOfTask(call_id).idempotency_key(&request.caller).unwrap_or_default();
-    derive_call_id(&request.caller.tenant, &key).map_err(|error| RpcError::internal(error.to_string()))
+fn next_of(request: &Request, key: &CallKey) -> Result<CallKey, RpcError> {
+    let text = CallName::NextOfTask(&key.call_id).idempotency_key(&request.caller).unwrap_or_default();
+    let call_id = derive_call_id(&request.caller.tenant, &text);
+    let call_id = call_id.map_err(|error| RpcError::internal(error.to_string()))?;
+    Ok(CallKey { call_id, ..key.clone() })
+}
+
+/// Whether the call has ended with a question.
+fn asks(row: &CallRow) -> bool {
+    row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::InputRequired)
+}
+
+fn unreadable(error: &dyn std::fmt::Display, key: &CallKey) -> RpcError {
+    RpcError::internal(format!("the task cannot be read now: {}", fleet_failed(error, &key.call_id)))
 }
 
 fn members_of(id: &str, status: &str, given: Timestamp, updated: Timestamp, text: &str) -> Members {

@@ -12,6 +12,7 @@ use crate::message::{Inbound, Request};
 pub(crate) fn request(version: &str) -> Request {
     let inbound: Inbound = serde_json::from_str(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#).unwrap();
     Request {
+        at: tokio::time::Instant::now(),
         caller: Caller { tenant: Tenant::parse("acme").unwrap(), user: None, session: None },
         version: ProtocolVersion::parse(version).unwrap(),
         meta: inbound.meta().unwrap(),

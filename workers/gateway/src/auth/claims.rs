@@ -26,6 +26,11 @@ impl FromStr for ClaimName {
 }
 
 impl ClaimName {
+    /// The claim of the user; none for the word that says that there are no users.
+    pub(crate) fn unless_none(&self) -> Option<Self> {
+        (self.0 != "none").then(|| self.clone())
+    }
+
     fn of<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         // A name such as `https://example.com/roles` is a claim of its own.
         let Some(path) = self.0.strip_prefix('/') else { return claims.get(&self.0) };
@@ -42,8 +47,8 @@ pub struct ClaimRules {
     pub tenant_claim: Option<ClaimName>,
     /// The tenant of all tokens, where no claim is named.
     pub tenant: Option<Tenant>,
-    /// The claim of the user's id.
-    pub user: ClaimName,
+    /// The claim of the user's id; none where all callers of a tenant are one, by an operator's choice.
+    pub user: Option<ClaimName>,
     /// The claim of the user's type.
     pub user_type: Option<ClaimName>,
     /// The claim of the user's roles: a list, or words separated by spaces.
@@ -114,12 +119,25 @@ impl ClaimRules {
             (None, Some(tenant)) => tenant.clone(),
             (None, None) => return Err("the gateway is configured without a tenant".to_owned()),
         };
-        let Some(id) = self.user.of(claims).and_then(Value::as_str) else { return Ok((tenant, None)) };
+        let Some(name) = &self.user else { return Ok((tenant, None)) };
+        // Whoever had no id would share the handles and the request keys of all others without one.
+        let id = name.of(claims).and_then(id_of).ok_or_else(|| {
+            format!("the token has no id of a user in its claim `{}`: a text, or a whole number", name.0)
+        })?;
         let kind = self.user_type.as_ref().and_then(|name| name.of(claims)).and_then(Value::as_str);
         let roles = self.roles.as_ref().and_then(|name| name.of(claims));
         let roles =
             roles.map(|roles| words(roles).into_iter().map(str::to_owned).collect()).unwrap_or_default();
-        Ok((tenant, Some(User { id: id.to_owned(), kind: kind.map(str::to_owned), roles })))
+        Ok((tenant, Some(User { id, kind: kind.map(str::to_owned), roles })))
+    }
+}
+
+/// The id of a claim.
+fn id_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

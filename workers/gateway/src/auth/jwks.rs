@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
 use serde::Deserialize;
@@ -14,6 +16,8 @@ use url::Url;
 
 /// How long keys are used before they are read again.
 const CACHE_TTL: Duration = Duration::from_secs(3600);
+/// How long keys are used that cannot be read again. A key that the issuer has withdrawn is accepted no longer than that.
+const LONGEST_USE: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between two readings. Whoever sends made-up key ids causes no more.
 const READ_INTERVAL: Duration = Duration::from_secs(30);
 /// The time-out of one request.
@@ -35,25 +39,24 @@ pub trait KeySource: Send + Sync {
     fn read(&self) -> ReadKeys<'_>;
 }
 
-/// The keys of an issuer, cached.
+/// The keys of an issuer, cached. Whoever shows a known key waits for no reading of others.
 pub struct Keys {
     source: Box<dyn KeySource>,
-    cached: Mutex<Cached>,
+    cached: ArcSwapOption<Cached>,
+    /// When reading was last tried; held by whoever reads.
+    tried: Mutex<Option<Instant>>,
 }
 
-#[derive(Default)]
 struct Cached {
-    keys: Option<JwkSet>,
+    keys: JwkSet,
     /// When they were read.
-    at: Option<Instant>,
-    /// When reading was last tried.
-    tried: Option<Instant>,
+    at: Instant,
 }
 
 impl Keys {
     /// The keys of that source; nothing is read yet.
     pub fn of(source: Box<dyn KeySource>) -> Self {
-        Self { source, cached: Mutex::default() }
+        Self { source, cached: ArcSwapOption::empty(), tried: Mutex::default() }
     }
 
     /// The key of that id for that algorithm; a token without an id fits the only key of its algorithm.
@@ -62,30 +65,42 @@ impl Keys {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Option<Jwk>, KeysError> {
-        // Whoever waits here finds the keys that the first one has read.
-        let mut cached = self.cached.lock().await;
-        let is_fresh = cached.at.is_some_and(|at| at.elapsed() < CACHE_TTL);
-        let found = cached.keys.as_ref().and_then(|keys| key_of(keys, kid, algorithm));
-        let may_read = cached.tried.is_none_or(|tried| tried.elapsed() >= READ_INTERVAL);
-        if (is_fresh && found.is_some()) || !may_read {
-            return match &cached.keys {
-                Some(_) => Ok(found),
-                None => Err(KeysError("they could not be read a moment ago".to_owned())),
-            };
+        let known = |within: Duration| {
+            let cached = self.cached.load_full().filter(|cached| cached.at.elapsed() < within)?;
+            Some(key_of(&cached.keys, kid, algorithm))
+        };
+        let fresh = || known(CACHE_TTL).flatten();
+        // Old keys are better than none: an issuer that is away for a while locks nobody out.
+        let old = || known(LONGEST_USE);
+        if let Some(key) = fresh() {
+            return Ok(Some(key));
         }
-        cached.tried = Some(Instant::now());
+        let mut tried = match self.tried.try_lock() {
+            Ok(tried) => tried,
+            Err(_) => match old().flatten() {
+                Some(key) => return Ok(Some(key)),
+                // Whoever waits here finds the keys that another one has read.
+                None => self.tried.lock().await,
+            },
+        };
+        if let Some(key) = fresh() {
+            return Ok(Some(key));
+        }
+        if tried.is_some_and(|tried| tried.elapsed() < READ_INTERVAL) {
+            return old().ok_or_else(|| KeysError("they could not be read a moment ago".to_owned()));
+        }
+        *tried = Some(Instant::now());
         match self.source.read().await {
             Ok(keys) => {
                 let found = key_of(&keys, kid, algorithm);
-                (cached.keys, cached.at) = (Some(keys), Some(Instant::now()));
+                self.cached.store(Some(Arc::new(Cached { keys, at: Instant::now() })));
                 Ok(found)
             }
-            // Old keys are better than none: an issuer that is away for a moment locks nobody out.
-            Err(error) if found.is_some() => {
+            Err(error) => {
+                let found = old().flatten().ok_or_else(|| error.clone())?;
                 tracing::warn!(%error, code = "gateway_keys_failed", "the issuer's keys cannot be read again; the old ones are used");
-                Ok(found)
+                Ok(Some(found))
             }
-            Err(error) => Err(error),
         }
     }
 }

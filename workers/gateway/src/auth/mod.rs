@@ -87,6 +87,14 @@ impl Authenticator {
         }
     }
 
+    /// Whether requests may be of several tenants.
+    pub(crate) fn has_several_tenants(&self) -> bool {
+        match self {
+            Self::Open { .. } => false,
+            Self::Tokens(rules) => rules.claims.tenant_claim.is_some(),
+        }
+    }
+
     /// The protected-resource metadata (RFC 9728), where tokens are needed.
     pub(crate) fn metadata(&self) -> Option<Value> {
         match self {
@@ -106,9 +114,11 @@ fn forbidden(why: String) -> Refusal {
     Refusal::Forbidden { why, challenge: None }
 }
 
-/// The token of the header, if it is a bearer token.
+/// The token of the header, if it is a bearer token. Of two headers it is not known which one was checked before.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 

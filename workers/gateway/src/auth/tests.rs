@@ -47,7 +47,7 @@ fn rules(published: &Published) -> TokenRules {
         claims: ClaimRules {
             tenant_claim: Some("org".parse().unwrap()),
             tenant: None,
-            user: "sub".parse().unwrap(),
+            user: Some("sub".parse().unwrap()),
             user_type: Some("kind".parse().unwrap()),
             roles: Some("https://example.com/roles".parse().unwrap()),
             session: SessionSource::Claim("sid".parse().unwrap()),
@@ -183,6 +183,36 @@ async fn an_unknown_key_is_looked_for_again_but_not_often() {
     assert!(ask(&rules, &token).await.is_ok());
     let unknown = signed(&key("k3"), Some("k3"), &claims());
     assert!(matches!(ask(&rules, &unknown).await, Err(Refusal::Unauthorized { .. })));
+    // But not for ever: a key that was withdrawn is not accepted any more.
+    tokio::time::advance(Duration::from_secs(24 * 3_600)).await;
+    assert!(matches!(ask(&rules, &token).await, Err(Refusal::Unavailable { .. })));
+}
+
+/// Keys that are read once, and then never answer.
+struct Stuck(Jwk, AtomicUsize);
+
+impl KeySource for Stuck {
+    fn read(&self) -> ReadKeys<'_> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            0 => Box::pin(std::future::ready(Ok(JwkSet { keys: vec![self.0.clone()] }))),
+            _ => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_with_a_known_key_waits_for_a_made_up_one() {
+    let one = key("k1");
+    let keys = Keys::of(Box::new(Stuck(one.public.clone(), AtomicUsize::new(0))));
+    let known = || async { keys.find(Some("k1"), Algorithm::ES256).await };
+    assert!(known().await.unwrap().is_some());
+    tokio::time::advance(Duration::from_secs(31)).await;
+    let mut made_up = Box::pin(keys.find(Some("x"), Algorithm::ES256));
+    assert!(futures::poll!(&mut made_up).is_pending(), "it reads");
+    assert!(known().await.unwrap().is_some());
+    // Also when the keys are old.
+    tokio::time::advance(Duration::from_secs(4_000)).await;
+    assert!(known().await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -217,6 +247,28 @@ async fn a_scope_or_a_tenant_that_is_missing_is_named() {
         assert!(why.contains("`org`"), "{why}");
     }
     assert!(forbidden(without("org")).await.0.contains("`org`"));
+    assert!(forbidden(without("sub")).await.0.contains("`sub`"));
+}
+
+#[tokio::test]
+async fn a_number_is_an_id_and_no_user_is_a_choice() {
+    let (one, published) = (key("k1"), Published::default());
+    published.0.lock().unwrap().push(one.public.clone());
+    let mut rules = rules(&published);
+    let caller = ask(&rules, &signed(&one, Some("k1"), &with("sub", json!(17)))).await.unwrap();
+    assert_eq!(caller.user.unwrap().id, "17");
+    rules.claims.user = Some("uid".parse().unwrap());
+    for id in [json!(null), json!(""), json!(" "), json!(1.5), json!(true), json!(["ann"]), json!({"id": 1})]
+    {
+        match ask(&rules, &signed(&one, Some("k1"), &with("uid", id))).await {
+            Err(Refusal::Forbidden { why, .. }) => assert!(why.contains("`uid`"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    rules.claims.user = None;
+    assert_eq!(ask(&rules, &signed(&one, Some("k1"), &without("sub"))).await.unwrap().user, None);
+    let named = |text: &str| text.parse::<ClaimName>().unwrap();
+    assert_eq!((named("none").unless_none(), named("sub").unless_none()), (None, Some(named("sub"))));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Issuer {
             claims: ClaimRules {
                 tenant_claim: Some("tenant".parse().unwrap()),
                 tenant: None,
-                user: "sub".parse().unwrap(),
+                user: Some("sub".parse().unwrap()),
                 user_type: None,
                 roles: Some("/realm_access/roles".parse().unwrap()),
                 session: SessionSource::None,

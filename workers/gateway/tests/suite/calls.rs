@@ -60,6 +60,8 @@ async fn pages_hold_each_tool_once() {
     let wrong = http.ask("tools/list", json!({"cursor": "!"})).await;
     assert_eq!(wrong.body["error"]["code"], -32602);
     let found = http.call("search_tools", json!({"query": "say something again"})).await;
+    let long = http.call("search_tools", json!({"query": "a ".repeat(501)})).await;
+    assert!(long["isError"] == true && text(&long).contains("1000"), "{long}");
     let found: Value = serde_json::from_str(text(&found)).unwrap();
     assert_eq!(found[0]["name"], "echo");
     assert_eq!(
@@ -110,4 +112,19 @@ async fn progress_comes_before_the_answer() {
             .all(|one| one["method"] == "notifications/progress" && one["params"]["progressToken"] == "p1"),
         "{events}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_waits_a_second_for_a_list_and_the_list_is_read_all_the_same() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::modern(&served);
+    let held = rig.mcp.hold_for("tools/list");
+    let answered = std::time::Duration::from_secs(8);
+    let call = http.call("echo", json!({"text": "x"}));
+    assert_eq!(text(&tokio::time::timeout(answered, call).await.unwrap()), "x");
+    rig.mcp.arrived("tools/list", 1).await;
+    drop(held);
+    assert!(!http.result("tools/list", json!({})).await["_meta"].to_string().contains("unlisted"));
+    assert_eq!(rig.mcp.requests_of("tools/list").len(), 1, "the list was read once");
 }

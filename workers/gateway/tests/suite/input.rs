@@ -66,6 +66,41 @@ async fn a_client_that_cannot_be_asked_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_cancelled_instead_of_answered_does_not_go_on() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(impatient()).await;
+    let http = Http::modern(&served).with_tasks();
+    let held = rig.mcp.hold();
+    let task = http.call("ask", json!({})).await;
+    let id = json!({"taskId": task["taskId"]});
+    drop(held);
+    assert_eq!(until_done(&http, &id).await["status"], "input_required");
+    http.result("tasks/cancel", id.clone()).await;
+    assert_eq!(http.result("tasks/get", id.clone()).await["status"], "cancelled");
+    let update = json!({"taskId": task["taskId"], "inputResponses": octocat()});
+    http.result("tasks/update", update).await;
+    assert_eq!(http.result("tasks/get", id).await["status"], "cancelled");
+    assert_eq!(rig.mcp.executions("ask"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_whose_connection_broke_are_found_again() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::modern(&served).with_tasks();
+    let asked = http.call("ask", json!({})).await;
+    let answer = http.message("tools/call", retry(&asked, &octocat()));
+    let held = rig.mcp.hold();
+    let cut = tokio::spawn(http.post(&answer).send());
+    rig.mcp.arrived("tools/call", 2).await;
+    cut.abort();
+    drop(held);
+    let done = http.result("tools/call", retry(&asked, &octocat())).await;
+    assert_eq!(text(&done), "hello", "{done}");
+    assert_eq!(rig.mcp.executions("ask"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_goes_on_with_the_answers() {
     let rig = Rig::start().await;
     let served = rig.gateway(impatient()).await;

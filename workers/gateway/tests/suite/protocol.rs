@@ -68,9 +68,15 @@ async fn what_is_no_message_is_refused() {
     let http = reqwest::Client::new();
     let post =
         |body: &str| http.post(&served.url).header("content-type", "application/json").body(body.to_owned());
-    for (body, status, code) in
-        [("{", 400, -32700), ("[]", 400, -32600), ("{\"id\":1}", 400, -32600), ("", 400, -32700)]
-    {
+    for (body, status, code) in [
+        ("{", 400, -32700),
+        ("[]", 400, -32600),
+        ("{\"id\":1}", 400, -32600),
+        ("", 400, -32700),
+        ("[7,\"ping\"]", 400, -32600),
+        ("{\"id\":null,\"method\":\"ping\"}", 400, -32600),
+        ("{\"id\":1,\"method\":\"ping\",\"params\":[]}", 400, -32602),
+    ] {
         let refused = answered(post(body)).await;
         assert_eq!((refused.status, refused.body["error"]["code"].as_i64()), (status, Some(code)), "{body}");
     }

@@ -88,7 +88,7 @@ impl Rig {
         let local = LocalEndpoints::start(options).await.unwrap();
         let aws = connect(&local).await;
         let catalog = Catalog::parse(&catalog(&mcp.url()).to_string()).unwrap();
-        let worker = start_worker(&local, aws.clone(), catalog.clone()).await;
+        let worker = Box::pin(start_worker(&local, aws.clone(), catalog.clone())).await;
         Self { local, aws, mcp, catalog: Arc::new(ArcSwap::from_pointee(catalog)), _worker: worker }
     }
 
