@@ -5,7 +5,6 @@ use std::time::Duration;
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
-use super::group::Place;
 use super::server::{Repeats, Server};
 use super::shape::Shape;
 
@@ -62,6 +61,15 @@ pub struct ChaosCall {
     pub cancelled_after: Option<Duration>,
     /// Whether its caller asks for a notice.
     pub notice: bool,
+}
+
+/// The place of a call in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The position of the group in the plan.
+    pub group: usize,
+    /// Which of its calls this one is, from 0.
+    pub index: u32,
 }
 
 impl ChaosCall {

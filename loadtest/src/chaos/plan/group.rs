@@ -6,7 +6,7 @@ use fastrand::Rng;
 use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::request::{GroupKey, Policy, Tolerance};
 
-use super::call::ChaosCall;
+use super::call::{ChaosCall, Place};
 use super::shape::Shape;
 
 /// So many of a hundred calls begin a group.
@@ -17,15 +17,6 @@ const LARGEST: u32 = 5;
 const LACKING: u32 = 8;
 const CANCELLED: u32 = 8;
 const EARLY: u32 = 4;
-
-/// The place of a call in a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The position of the group in the plan.
-    pub group: usize,
-    /// Which of its calls this one is, from 0.
-    pub index: u32,
-}
 
 /// A group of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]

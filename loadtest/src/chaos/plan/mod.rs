@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-pub use self::call::{ChaosCall, ID_PREFIX, TENANTS};
+pub use self::call::{ChaosCall, ID_PREFIX, Place, TENANTS};
 pub use self::fault::{Event, Fault};
-pub use self::group::{ChaosGroup, Place};
+pub use self::group::ChaosGroup;
 pub use self::server::{MOST_IN_BATCH, Repeats, Server, tool};
 pub use self::shape::Shape;
 
