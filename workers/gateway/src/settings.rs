@@ -54,7 +54,7 @@ pub struct GatewayArgs {
         default_value = "none"
     )]
     session: SessionSource,
-    /// The gateway's public address, for example https://tools.example.com/mcp; needed with OAuth.
+    /// The gateway's public address, as clients write it, with the path; needed with OAuth.
     #[arg(
         long,
         help_heading = "Gateway",
