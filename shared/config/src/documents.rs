@@ -28,7 +28,7 @@ const MOST_TIME: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "application/json, application/yaml, text/yaml, */*;q=0.5";
 
 /// Where a document is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum DocumentPlace {
     /// Where a catalog can be too.
     Stored(Place),
@@ -47,11 +47,10 @@ pub enum Unread {
     Store(LoadError),
 }
 
-/// Reads documents, and keeps them.
-#[derive(Debug, Clone)]
+/// Reads documents, and keeps them. It does not print: the query of an address may be a secret.
+#[derive(Clone)]
 pub struct Documents(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     clients: HttpClients,
     objects: Option<ObjectReader>,
@@ -77,9 +76,9 @@ enum Fetched {
     Unchanged,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for Documents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("bytes", &self.text.len()).finish_non_exhaustive()
+        f.debug_struct("Documents").finish_non_exhaustive()
     }
 }
 

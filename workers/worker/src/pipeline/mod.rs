@@ -22,7 +22,7 @@
 //! is `toolfleet_core::call`.
 //!
 //! A delivery leaves the worker in one of the ways of `Disposition`: completed, requeued, parked as a task, taken over by another
-//! worker, or kept for an operator because it cannot be read. If an AWS request fails before the record is stored, the message is
+//! worker, or kept for an operator because it cannot be read. If an AWS request fails before the result is stored, the message is
 //! requeued and the call has no outcome yet. One failure does end a call: `result_not_stored`, when S3 does not accept a large result
 //! within ten minutes, or before the worker stops or the call is cancelled. After the record is stored, a notice that SQS does not take is sent by the
 //! next delivery of the message, and a delete that fails is only logged.
