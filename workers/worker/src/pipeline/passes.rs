@@ -37,14 +37,9 @@ impl Passes {
         self.permits.iter().all(|(permit, _)| permit.is_fresh(Duration::from_millis(HOLD_MARGIN_MS)))
     }
 
-    /// Releases the permits of the shared limits.
-    pub(super) fn release_permits(&mut self) {
-        self.permits.clear();
-    }
-
     /// Releases all permits.
     pub(super) fn release(&mut self) {
-        self.release_permits();
+        self.permits.clear();
         self.adaptive = None;
     }
 

@@ -24,7 +24,9 @@ use super::passes::{HOLD_MARGIN_MS, Passes};
 use super::wait::Wait;
 use crate::activity::LimitMet;
 use crate::context::WorkerContext;
-use crate::gate::{ActiveLimit, HeldTurn, Limited, NoPermit, Patience, PermitWish, TurnAnswer, limits_of};
+use crate::gate::{
+    ActiveLimit, HeldTurn, Limited, Limiter, NoPermit, Patience, PermitWish, TurnAnswer, limits_of,
+};
 
 /// A turn nearer than this is waited for in the worker, in milliseconds.
 const NEAR_MS: u64 = 3_000;
@@ -50,6 +52,15 @@ pub(super) enum Lack<'a> {
     Adaptive,
     /// The limit's row cannot be read.
     Row(&'a ActiveLimit),
+}
+
+/// A limit of open requests.
+#[derive(Debug, Clone, Copy)]
+enum OpenLimit<'a> {
+    /// Of this worker at the tool of that name.
+    Adaptive(&'a str),
+    /// Of the fleet.
+    Shared(&'a ActiveLimit, ConcurrencyLimit),
 }
 
 /// What limits one call, and who asks.
@@ -214,40 +225,28 @@ impl<'a> Limits<'a> {
         Instant::now() + Duration::from_micros(left_us.unsigned_abs())
     }
 
-    /// A permit of each concurrency limit. Where one has none, those that were taken are released, and that limit is waited for first, for
-    /// `most` in all. A call with a turn does not wait: its turn would pass.
+    /// A permit of each limit of open requests. Where one has none, those that were taken are released, and that limit is waited for first,
+    /// for `most` in all: nothing is held while another limit is waited for. A call with a turn does not wait: its turn would pass.
     ///
     /// # Errors
     /// What has none.
     pub(super) async fn permits(&self, passes: &mut Passes, most: Duration) -> Result<(), Lack<'_>> {
         let until = Instant::now() + if passes.due.is_some() { Duration::ZERO } else { most };
-        self.adaptive_permit(passes, until).await?;
-        let limits: Vec<_> =
-            self.limits.iter().filter_map(|limit| Some((limit, limit.concurrency?))).collect();
+        let adaptive = self.call.tool_name().filter(|_| self.call.adapts()).map(OpenLimit::Adaptive);
+        let shared =
+            self.limits.iter().filter_map(|limit| Some(OpenLimit::Shared(limit, limit.concurrency?)));
+        let limits: Vec<_> = adaptive.into_iter().chain(shared).collect();
         let mut waited_for = 0;
         loop {
             let Err((lacking, lack)) = self.all_permits(passes, &limits, waited_for, until).await else {
                 return Ok(());
             };
-            passes.release_permits();
+            passes.release();
             if lacking == waited_for || Instant::now() >= until {
-                passes.release();
                 return Err(lack);
             }
             waited_for = lacking;
         }
-    }
-
-    async fn adaptive_permit(&self, passes: &mut Passes, until: Instant) -> Result<(), Lack<'_>> {
-        let Some(tool) = self.call.tool_name().filter(|_| self.call.adapts()) else { return Ok(()) };
-        let local = &self.context.limiter.local;
-        let asked = Instant::now();
-        let permit = local.enter(tool, &self.context.clock, until).await;
-        passes.adaptive = Some(permit.ok_or(Lack::Adaptive)?);
-        if asked.elapsed() >= COUNTED_WAIT {
-            self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, false);
-        }
-        Ok(())
     }
 
     /// The permits of all limits: first the one that may be waited for, then the others as they are.
@@ -255,29 +254,54 @@ impl<'a> Limits<'a> {
     /// # Errors
     /// The position of the limit that has none.
     async fn all_permits<'b>(
-        &self,
+        &'b self,
         passes: &mut Passes,
-        limits: &[(&'b ActiveLimit, ConcurrencyLimit)],
+        limits: &[OpenLimit<'b>],
         waited_for: usize,
         until: Instant,
     ) -> Result<(), (usize, Lack<'b>)> {
+        let now = Instant::now();
         let others = (0..limits.len()).filter(|position| *position != waited_for);
         for position in std::iter::once(waited_for).chain(others) {
-            let Some(&(limit, most)) = limits.get(position) else { continue };
-            let left = until.saturating_duration_since(Instant::now());
-            let left = if position == waited_for { left } else { Duration::ZERO };
-            let asked = Instant::now();
-            let taken =
-                self.context.limiter.permits.take(&limit.key, self.wish(most), self.patience(left)).await;
-            match taken {
-                Ok(permit) => {
-                    if asked.elapsed() >= COUNTED_WAIT {
-                        self.met(&limit.key, LimitPart::Concurrency, false);
-                    }
-                    passes.add_permit(permit, most);
+            let Some(limit) = limits.get(position) else { continue };
+            let until = if position == waited_for { until } else { now };
+            match self.one_permit(passes, *limit, until).await {
+                Ok(()) => {}
+                Err(lack @ Lack::Row(_)) => return Err((waited_for, lack)),
+                Err(lack) => return Err((position, lack)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The permit of one limit, now or once it is free.
+    async fn one_permit<'b>(
+        &'b self,
+        passes: &mut Passes,
+        limit: OpenLimit<'b>,
+        until: Instant,
+    ) -> Result<(), Lack<'b>> {
+        let Limiter { local, permits, .. } = &self.context.limiter;
+        let asked = Instant::now();
+        let waited = || asked.elapsed() >= COUNTED_WAIT;
+        match limit {
+            OpenLimit::Adaptive(tool) => {
+                let permit = local.enter(tool, &self.context.clock, until).await;
+                passes.adaptive = Some(permit.ok_or(Lack::Adaptive)?);
+                if waited() {
+                    self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, false);
                 }
-                Err(NoPermit::Full) => return Err((position, Lack::Permit(limit, most))),
-                Err(NoPermit::Unknown) => return Err((waited_for, Lack::Row(limit))),
+            }
+            OpenLimit::Shared(limit, most) => {
+                let patience = self.patience(until.saturating_duration_since(asked));
+                match permits.take(&limit.key, self.wish(most), patience).await {
+                    Ok(permit) => passes.add_permit(permit, most),
+                    Err(NoPermit::Full) => return Err(Lack::Permit(limit, most)),
+                    Err(NoPermit::Unknown) => return Err(Lack::Row(limit)),
+                }
+                if waited() {
+                    self.met(&limit.key, LimitPart::Concurrency, false);
+                }
             }
         }
         Ok(())

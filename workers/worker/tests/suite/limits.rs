@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -16,11 +16,12 @@ use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
+use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::slot::Slot;
 
-use crate::rig::{Rig, SKEW_MS, START_MS, connect, limits, request};
+use crate::rig::{Rig, SENDER, SKEW_MS, START_MS, connect, limits, request};
 
 fn start_us() -> i64 {
     i64::try_from(START_MS).unwrap() * 1_000
@@ -323,6 +324,40 @@ async fn a_call_that_waits_in_hand_gets_the_next_permit() {
     assert_eq!(permits(&rig).await.rev, before.rev + 2, "one write passed the permit on, one released it");
     let depth = rig.queue().depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 0), "c1 did not go back to the queue");
+}
+
+/// One account's limit must not stop the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_its_tenants_permit_holds_no_place_at_the_tool() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"adaptive": true}));
+    catalog["tenants"]["senders"] = json!({SENDER: ["acme", "globex"]});
+    catalog["tenants"]["limits"] = json!({"acme": {"concurrency": 1}});
+    let context = rig.fleet_of(catalog, Limits { slots: 2, ..limits() }, None).await;
+    let of_acme: LimitKey = "tenant:acme".parse().unwrap();
+    let hold = rig.mcp.hold();
+    let run = async |id: &str, tenant: &str| {
+        let mut request = request(id, "unsafe");
+        request["tenant"] = json!(tenant);
+        rig.send(request.to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()))
+    };
+    let runs = run("c0", "acme").await;
+    rig.mcp.arrived("tools/call", 1).await;
+    let (begun, waits) = (Instant::now(), run("c1", "acme").await);
+    while context.limiter.waiting(&of_acme) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let other = run("c2", "globex").await;
+    rig.mcp.arrived("tools/call", 2).await;
+    // After three seconds it waits in the queue.
+    let too_slow = begun.elapsed() >= Duration::from_secs(3);
+    assert!(context.limiter.waiting(&of_acme) == 1 || too_slow, "c2 had to wait until c1 went away");
+    drop(hold);
+    for call in [runs, waits, other] {
+        call.await.unwrap();
+    }
 }
 
 /// The slots of a worker that runs as many calls as it can.

@@ -13,7 +13,7 @@ use toolfleet_core::time::Timestamp;
 
 use super::control;
 use super::delivery::{ClaimedCall, Delivery, after_tries};
-use super::limits::{self, Permit};
+use super::limits::{self, Permit, Place};
 use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
@@ -189,8 +189,8 @@ impl Delivery {
         if let Err(executed) = self.within_retry_budget(retry) {
             return Ok(executed);
         }
-        let limited = match self.limits_of_attempt(state).await {
-            Ok(limited) => limited,
+        let (limited, mut place) = match self.limits_of_attempt(state).await {
+            Ok(limits) => limits,
             Err(executed) => return Ok(executed),
         };
         let stopped = if world.is_planted(Planted::PauseBeforeClaimOnly) { Ok(()) } else { self.stopped() };
@@ -218,7 +218,13 @@ impl Delivery {
         let attempt_until_ms = world.now_ms() + self.spec().attempt_ms;
         let until_ms = attempt_until_ms.min(state.deadline_ms);
         let number = limits::sent(self, attempt_until_ms);
+        if let Some(place) = &mut place {
+            place.sent(self);
+        }
         let answer = request(world, Ask::Call { call, fence, number }, until_ms).await;
+        if let Some(mut place) = place {
+            place.record(&answer, self.now());
+        }
         // A server may go on working on a request whose answer was lost or not waited for: its permit ends by itself.
         let done = answer.as_ref().err().is_none_or(|failure| failure.may_have_run == MayHaveRun::No);
         if let Ok(Said::Meaning(Meaning::Task { handle, .. })) = &answer {
@@ -249,7 +255,10 @@ impl Delivery {
     }
 
     /// Waits for the turns of an attempt and takes its permit. A call that would wait for long is requeued, and holds neither.
-    async fn limits_of_attempt(&self, state: &ExecutionState) -> Result<Option<Permit>, Executed> {
+    async fn limits_of_attempt(
+        &self,
+        state: &ExecutionState,
+    ) -> Result<(Option<Permit>, Option<Place>), Executed> {
         let wait = |held| Err(Executed::Held(held));
         let aws_fails = || {
             Err(Executed::Held(self.limited(HeldReason::AwsError, after_tries(&self.world, self.tries()))))
@@ -260,12 +269,24 @@ impl Delivery {
                 Ok(Some(held)) => return wait(held),
                 Err(AwsFailed) => return aws_fails(),
             }
+            let away = |after_ms| wait(self.limited(HeldReason::ConcurrencyLimit, after_ms));
+            let place = match self.take_place() {
+                Ok(place) => place,
+                Err(after_ms) => {
+                    let turns = self.turns.take();
+                    self.give_back(turns).await;
+                    return away(after_ms);
+                }
+            };
             let permit = match self.take_permit().await {
                 Ok(Ok(permit)) => permit,
                 Ok(Err(after_ms)) => {
+                    if self.world.is_planted(Planted::ForgetPlace) {
+                        std::mem::forget(place);
+                    }
                     let turns = self.turns.take();
                     self.give_back(turns).await;
-                    return wait(self.limited(HeldReason::ConcurrencyLimit, after_ms));
+                    return away(after_ms);
                 }
                 Err(AwsFailed) => return aws_fails(),
             };
@@ -274,8 +295,9 @@ impl Delivery {
             let lasts =
                 |permit: &Permit| any_age || self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
             if in_time && permit.as_ref().is_none_or(lasts) {
-                return Ok(permit);
+                return Ok((permit, place));
             }
+            drop(place);
             self.release_permit(permit).await;
             if self.lease_is_over(state) {
                 return Err(Executed::Requeue { after_ms: 0 });

@@ -201,6 +201,11 @@ fn no_limit_is_exceeded_under_deaths_and_freezes() {
     run_theme(Theme::Limits, 1_200);
 }
 
+#[test]
+fn places_of_an_adaptive_limit_are_left_under_deaths_and_freezes() {
+    run_theme(Theme::Adaptive, 800);
+}
+
 /// The scenarios of one worker process in which a death at each step is tried.
 fn deaths() -> Vec<(&'static str, Scenario)> {
     let of = |theme, repeatable, manners| Scenario::of_one_call(theme, repeatable, manners);

@@ -79,6 +79,10 @@ pub(crate) enum Planted {
     KeepTaskPermit,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
+    /// A request is sent without a place within the worker's adaptive limit.
+    NoPlace,
+    /// The place of a call that lacks a permit is not left.
+    ForgetPlace,
     /// Workers that ask at the same time write rows that cannot be told apart.
     ForgetMark,
     /// A call starts although its time has not come.
@@ -105,7 +109,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 48] = [
+    pub(crate) const ALL: [Self; 50] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -143,6 +147,8 @@ impl Planted {
         Self::ReleaseBeforeTask,
         Self::KeepTaskPermit,
         Self::UnconditionalLimit,
+        Self::NoPlace,
+        Self::ForgetPlace,
         Self::ForgetMark,
         Self::IgnoreNotBefore,
         Self::HopTooFar,
@@ -200,6 +206,7 @@ impl Planted {
             Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed | Self::TrustFirstReceive => {
                 Theme::Claimless
             }
+            Self::NoPlace | Self::ForgetPlace => Theme::Adaptive,
             Self::IgnoreNotBefore | Self::HopTooFar => Theme::Schedule,
             Self::IgnoreSupersede | Self::SupersedeByReceipt => Theme::Supersede,
         }

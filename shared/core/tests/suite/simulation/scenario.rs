@@ -33,6 +33,8 @@ pub(crate) enum Theme {
     Switches,
     /// Calls under rate and concurrency limits.
     Limits,
+    /// The same, and limits of each worker that adapt to what its servers answer.
+    Adaptive,
     /// Calls of one `supersede` key.
     Supersede,
     /// Calls that are executed without a claim.
@@ -43,17 +45,23 @@ pub(crate) enum Theme {
 
 impl Theme {
     /// Every theme.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Faults,
         Self::Calm,
         Self::Tasks,
         Self::Freezes,
         Self::Switches,
         Self::Limits,
+        Self::Adaptive,
         Self::Supersede,
         Self::Claimless,
         Self::Schedule,
     ];
+
+    /// Whether its calls are limited.
+    pub(crate) const fn has_limits(self) -> bool {
+        matches!(self, Self::Limits | Self::Adaptive)
+    }
 }
 
 /// One call.
@@ -144,7 +152,7 @@ impl Scenario {
     pub(crate) fn of(theme: Theme, random: &Random) -> Self {
         let servers = (0..2).map(|_| manners(theme, random)).collect();
         let calls = match theme {
-            Theme::Limits => limited_calls(random),
+            Theme::Limits | Theme::Adaptive => limited_calls(random),
             Theme::Supersede => superseding_calls(random),
             Theme::Switches => (0..random.between(2, 6)).map(|_| retried_call(random)).collect(),
             Theme::Faults | Theme::Calm | Theme::Tasks | Theme::Freezes => {
@@ -154,11 +162,11 @@ impl Scenario {
             Theme::Schedule => (0..random.between(2, 6)).map(|_| scheduled_call(random)).collect(),
         };
         let calm = theme == Theme::Calm;
-        let limits = if theme == Theme::Limits { limits(random) } else { Limits::default() };
+        let limits = if theme.has_limits() { limits(theme, random) } else { Limits::default() };
         // Calls that wait for the end of tasks wait for long, and each duplicate of a message that waits is parked as a message of its own.
         let duplicates = match theme {
-            Theme::Limits if limits.count_tasks => 5,
-            Theme::Limits => 200,
+            Theme::Limits | Theme::Adaptive if limits.count_tasks => 5,
+            Theme::Limits | Theme::Adaptive => 200,
             Theme::Faults
             | Theme::Calm
             | Theme::Tasks
@@ -177,7 +185,7 @@ impl Scenario {
             workers: random.index(3) + 1 + usize::from(!calm),
             slots: random.index(3) + 1 + if calm { 10 * random.index(2) } else { 0 },
             servers,
-            down_ms: (theme != Theme::Limits && random.chance(300))
+            down_ms: (!theme.has_limits() && random.chance(300))
                 .then(|| (from_ms, from_ms + random.below(200_000))),
             faults,
             oddities: Oddities {
@@ -303,7 +311,7 @@ fn limited_calls(random: &Random) -> Vec<CallSpec> {
     (0..random.between(4, 14)).map(of_burst).collect()
 }
 
-fn limits(random: &Random) -> Limits {
+fn limits(theme: Theme, random: &Random) -> Limits {
     let rate = || {
         let (count, seconds) = [(1, 1), (2, 1), (5, 1), (20, 1), (3, 10), (1, 5)][random.index(6)];
         RateLimit::new(count, seconds).unwrap()
@@ -316,6 +324,9 @@ fn limits(random: &Random) -> Limits {
             .collect(),
         count_tasks: random.chance(400),
         change: random.chance(350).then(|| (random.between(2_000, 15_000), rate())),
+        adaptive: (0..2)
+            .map(|_| (theme == Theme::Adaptive).then(|| u32::try_from(random.between(1, 3)).unwrap()))
+            .collect(),
     }
 }
 
@@ -350,7 +361,7 @@ fn manners(theme: Theme, random: &Random) -> Manners {
     if theme == Theme::Freezes {
         return Manners { answers: 1, refuses_connection: 3, runs_then_drops: 1, ..Manners::default() };
     }
-    if theme == Theme::Limits {
+    if theme.has_limits() {
         return Manners {
             answers: 12,
             runs_then_drops: 4,
@@ -383,8 +394,8 @@ fn faults(theme: Theme, random: &Random) -> Faults {
     match theme {
         Theme::Calm => return Faults::default(),
         Theme::Freezes => return Faults { freeze: 60, ..Faults::default() },
-        Theme::Limits if random.chance(400) => return Faults::default(),
-        Theme::Limits => {
+        Theme::Limits | Theme::Adaptive if random.chance(400) => return Faults::default(),
+        Theme::Limits | Theme::Adaptive => {
             let (death, freeze, drain) = (random.below(10), random.below(40), random.below(3));
             let (request_lost, answer_lost) = (random.below(30), random.below(30));
             return Faults { death, freeze, drain, request_lost, answer_lost, ..Faults::default() };

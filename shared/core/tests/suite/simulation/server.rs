@@ -112,6 +112,10 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     if is_down(world, server) {
         return Some(Err(not_connected()));
     }
+    let overload = limits::overload(world, server);
+    if overload > 0 && world.random.chance(500) && !world.is_calm() {
+        return Some(Err(rate_limited(None)));
+    }
     let manners = world.scenario.servers[server];
     let manner = draw(world, manners);
     let cuts =
@@ -123,6 +127,7 @@ async fn run(world: &Rc<World>, call: usize, fence: u64, reply: &Reply) -> Optio
     // The effect may come at the beginning or at the end of the work.
     let work_ms =
         if world.random.chance(100) { world.random.below(60_000) } else { world.random.below(1_950) };
+    let work_ms = work_ms * (1 + overload);
     let early = world.random.chance(500);
     if manner == Manner::RunsThenDrops && world.random.chance(500) {
         // The connection breaks while the tool runs on.

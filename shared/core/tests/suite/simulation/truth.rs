@@ -176,6 +176,7 @@ pub(crate) fn deleting(world: &World, call: usize, message: u64, first: u64) {
 /// The rules of a schedule's end.
 pub(crate) fn at_the_end(world: &World) {
     supersede::at_the_end(world, &world.truth.borrow());
+    limits::at_the_end(world);
     for (call, truth) in world.truth.borrow().iter().enumerate() {
         let Some(row) = &truth.ended else {
             let lost = !world.queue.has(call) && !world.dead.has(call);
@@ -244,7 +245,7 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let early = finished.at < deadline;
     let paused = early && outcome.error.as_ref().is_some_and(|why| why.code == Code::Paused);
     world.check(!paused, call, "a paused call is held until its deadline", detail);
-    let starved = world.scenario.theme == Theme::Limits
+    let starved = world.scenario.theme.has_limits()
         && outcome.kind == OutcomeKind::Expired
         && truth.sent.is_empty()
         && !world.task_permit_lost.get();

@@ -12,7 +12,7 @@ use toolfleet_core::time::Timestamp;
 use super::control::{ControlTable, Snapshot};
 use super::gate::Gate;
 use super::journal::{Journal, Violation};
-use super::limits::LimitTables;
+use super::limits::{LimitTables, OwnRequests};
 use super::planted::Planted;
 use super::queue::Queue;
 use super::random::Random;
@@ -45,6 +45,8 @@ pub(crate) struct Process {
     pub(crate) unwritten: Cell<usize>,
     pub(crate) retries: RefCell<Retries>,
     pub(crate) gate: Rc<Gate>,
+    /// Its requests at each server.
+    pub(crate) requests: Vec<OwnRequests>,
     /// What operators have set, as this process last read it.
     pub(crate) control: Snapshot,
     pub(crate) has_read_control: Cell<bool>,
@@ -218,7 +220,8 @@ impl World {
     /// The time that a request or an answer takes on the way to AWS.
     async fn hop(&self) {
         // Where effects are timed, AWS answers as fast as it usually does.
-        let may_be_slow = !matches!(self.scenario.theme, Theme::Switches | Theme::Limits) && !self.is_calm();
+        let may_be_slow =
+            self.scenario.theme != Theme::Switches && !self.scenario.theme.has_limits() && !self.is_calm();
         let slow = may_be_slow && self.random.chance(5);
         self.sleep(if slow { self.random.below(5_000) } else { self.random.between(1, 8) }).await;
     }
@@ -271,6 +274,9 @@ impl World {
             control: Snapshot::default(),
             has_read_control: Cell::new(false),
             retries: RefCell::new(Retries::new(self.scenario.servers.len())),
+            requests: (0..self.scenario.servers.len())
+                .map(|_| OwnRequests::new(self.scenario.slots))
+                .collect(),
             gate: Rc::new(Gate::new(self.scenario.servers.len(), self.tenants.len())),
         });
         processes.push(Rc::clone(&process));
