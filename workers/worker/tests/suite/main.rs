@@ -42,6 +42,7 @@ mod operations;
 
 mod payload_requests;
 mod payloads;
+mod permits;
 mod pins;
 mod policy_rows;
 mod policy_table;

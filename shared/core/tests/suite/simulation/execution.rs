@@ -11,9 +11,10 @@ use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
+use super::adaptive::Place;
 use super::control;
 use super::delivery::{ClaimedCall, Delivery, after_tries};
-use super::limits::{self, Permit, Place};
+use super::limits::{self, Permit};
 use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};

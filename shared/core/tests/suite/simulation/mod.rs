@@ -14,6 +14,7 @@
 //! SIMULATION_CASES=20000 cargo test -p toolfleet-core --test suite simulation
 //! ```
 
+mod adaptive;
 mod claimless;
 mod control;
 mod delivery;

@@ -7,7 +7,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use super::scenario::Theme;
 use super::supersede;
 use super::world::{Process, Record, World};
-use super::{control, limits};
+use super::{adaptive, control, limits};
 
 /// A call under way ends within this time after its cancellation: a heartbeat, and four slow requests to AWS.
 const CANCEL_MS: u64 = 30_000;
@@ -176,7 +176,7 @@ pub(crate) fn deleting(world: &World, call: usize, message: u64, first: u64) {
 /// The rules of a schedule's end.
 pub(crate) fn at_the_end(world: &World) {
     supersede::at_the_end(world, &world.truth.borrow());
-    limits::at_the_end(world);
+    adaptive::at_the_end(world);
     for (call, truth) in world.truth.borrow().iter().enumerate() {
         let Some(row) = &truth.ended else {
             let lost = !world.queue.has(call) && !world.dead.has(call);

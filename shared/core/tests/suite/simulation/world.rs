@@ -9,10 +9,11 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, ServerId, Tenant, WorkerId};
 use toolfleet_core::time::Timestamp;
 
+use super::adaptive::OwnRequests;
 use super::control::{ControlTable, Snapshot};
 use super::gate::Gate;
 use super::journal::{Journal, Violation};
-use super::limits::{LimitTables, OwnRequests};
+use super::limits::LimitTables;
 use super::planted::Planted;
 use super::queue::Queue;
 use super::random::Random;

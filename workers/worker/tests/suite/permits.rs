@@ -1,0 +1,280 @@
+//! Limits of open requests: permits that outlive their worker and pass to calls that wait and to tasks, and the limit that each worker adapts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use toolfleet_core::call::State;
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_testkit::MockFault;
+use toolfleet_worker::Limits;
+use toolfleet_worker::pipeline;
+use toolfleet_worker::pipeline::slot::Slot;
+
+use crate::limits::{limited, permits, server, turns, worker};
+use crate::rig::{Rig, SENDER, SKEW_MS, limits, request};
+
+/// Over-admission (bullmq #3210: limit 1 ran 2).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_share_the_permits_of_one_limit() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&second).await.unwrap();
+    let waiting = tokio::spawn(pipeline::run(Arc::clone(&second), delivery, ()));
+    while second.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "one request is open, and the limit is one");
+    drop(hold);
+    running.await.unwrap();
+    waiting.await.unwrap();
+    for id in ["c0", "c1"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A released permit passes to the call that waits in the worker's hands, in the same write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_gets_the_next_permit() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = permits(&rig).await;
+    drop(hold);
+    first.await.unwrap();
+    second.await.unwrap();
+    for id in ["c0", "c1"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(permits(&rig).await.rev, before.rev + 2, "one write passed the permit on, one released it");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.visible, depth.in_flight, depth.delayed), (0, 0, 0), "c1 did not go back to the queue");
+}
+
+/// One account's limit must not stop the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_for_its_tenants_permit_holds_no_place_at_the_tool() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"adaptive": true}));
+    catalog["tenants"]["senders"] = json!({SENDER: ["acme", "globex"]});
+    catalog["tenants"]["limits"] = json!({"acme": {"concurrency": 1}});
+    let context = rig.fleet_of(catalog, Limits { slots: 2, ..limits() }, None).await;
+    let of_acme: LimitKey = "tenant:acme".parse().unwrap();
+    let hold = rig.mcp.hold();
+    let run = async |id: &str, tenant: &str| {
+        let mut request = request(id, "unsafe");
+        request["tenant"] = json!(tenant);
+        rig.send(request.to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()))
+    };
+    let runs = run("c0", "acme").await;
+    rig.mcp.arrived("tools/call", 1).await;
+    let (begun, waits) = (Instant::now(), run("c1", "acme").await);
+    while context.limiter.waiting(&of_acme) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let other = run("c2", "globex").await;
+    rig.mcp.arrived("tools/call", 2).await;
+    // After three seconds it waits in the queue.
+    let too_slow = begun.elapsed() >= Duration::from_secs(3);
+    assert!(context.limiter.waiting(&of_acme) == 1 || too_slow, "c2 had to wait until c1 went away");
+    drop(hold);
+    for call in [runs, waits, other] {
+        call.await.unwrap();
+    }
+}
+
+/// The slots of a worker that runs as many calls as it can.
+struct NoSlot;
+
+impl Slot for NoSlot {
+    fn set_down(&mut self) {}
+
+    fn take_up(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_goes_back_when_its_worker_drains() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, NoSlot));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    context.shutdown.begin(Duration::from_secs(60));
+    second.await.unwrap();
+    assert_eq!(rig.queue().depth().await.unwrap().visible, 1, "for the next worker, at once");
+    drop(hold);
+    first.await.unwrap();
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 1, "c1 was not sent");
+}
+
+/// A crashed holder keeps its permit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permit_of_a_killed_worker_is_free_after_its_time_out() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1}));
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("lost", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    drop(hold);
+
+    rig.send(request("next", "safe").to_string()).await;
+    rig.deliver(&second).await;
+    assert_eq!(rig.mcp.executions_of("next"), 0, "the server may still work on the lost request");
+    assert_eq!(permits(&rig).await.entries.len(), 1);
+    // The time-out of the tool, what lies between permit and request, and the difference of two clocks.
+    rig.clock.advance_ms(2_000 + 2_000 + SKEW_MS);
+    rig.deliver(&second).await;
+    assert_eq!(rig.outcome("next").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_request_releases_its_permit_only_where_the_server_is_done() {
+    for (fault, released) in [(MockFault::status(400), true), (MockFault::NeverAnswer, false)] {
+        let rig = Rig::new().await;
+        let mut catalog = limited(&rig, json!({"concurrency": 1}));
+        catalog["tools"][1]["timeout_ms"] = json!(100);
+        let context = worker(&rig, &catalog).await;
+        rig.mcp.always_for("tools/call", fault);
+        rig.send(request("c0", "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert!(rig.row("c0").await.unwrap().finished.is_some());
+        rig.mcp.behave();
+        rig.send(request("c1", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("c1") == 1, released);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adaptive_limit_lets_a_healthy_tool_run() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"adaptive": true}))).await;
+    for n in 0..5 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_limit_is_leased_in_blocks() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 100}))).await;
+    context.limiter.learn_workers(10);
+    for n in 0..4 {
+        rig.send(request(&format!("c{n}"), "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
+    }
+    let row = permits(&rig).await;
+    let block = row.blocks.get(context.worker.as_str()).copied().unwrap();
+    assert_eq!((row.rev, row.entries.len(), block.permits), (1, 0, 3), "one write for all of them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_keeps_its_permit_where_tasks_count_and_polls_need_none() {
+    for counts in [true, false] {
+        let rig = Rig::new().await;
+        let of_server = json!({"rate": "50/s", "concurrency": {"limit": 1, "count_tasks": counts}});
+        let context = worker(&rig, &limited(&rig, of_server)).await;
+        rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+        let done = json!({ "status": "completed", "result": { "content": [] } });
+        rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 5_000 }), done]);
+        rig.send(request("c1", "unsafe").to_string()).await;
+        rig.deliver(&context).await;
+        // A machine that stops for 20 ms at the time of the turn lets the call miss it and ask for another.
+        while rig.row("c1").await.is_none_or(|row| row.state != State::WaitingTask) {
+            rig.clock.advance_ms(1_000);
+            if let Some(delivery) = rig.receive(&context).await {
+                pipeline::run(Arc::clone(&context), delivery, ()).await;
+            }
+        }
+        let given = turns(&rig).await;
+        rig.clock.advance_ms(5_000);
+        rig.deliver(&context).await;
+        assert_eq!(turns(&rig).await.rev, given.rev, "a poll takes no turn");
+        rig.send(request("other", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("other") == 0, counts);
+        rig.settle_with(&context).await;
+        for id in ["c1", "other"] {
+            assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+        }
+        while !permits(&rig).await.entries.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Without this, the server would work on one task and one call more than its limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_passes_to_a_task_and_not_to_a_call_that_waits() {
+    let rig = Rig::new().await;
+    let of_server = json!({"concurrency": {"limit": 1, "count_tasks": true}});
+    let context = worker(&rig, &limited(&rig, of_server)).await;
+    rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let first = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.send(request("other", "safe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let second = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    first.await.unwrap();
+    let row = rig.row("c0").await.unwrap();
+    assert_eq!(row.state, State::WaitingTask);
+    let until: Vec<_> = permits(&rig).await.entries.into_values().collect();
+    assert_eq!(until, [row.deadline.unwrap()], "the only permit is that of the task");
+    assert_eq!(context.limiter.waiting(&server()), 1);
+    second.abort();
+    assert_eq!(rig.mcp.executions_of("other"), 0);
+}
