@@ -21,15 +21,15 @@ def free_port():
         return s.getsockname()[1]
 
 
-def until(what, look):
+def until(what, look, within_s=GIVE_UP_S):
     """Looks until there is something to see."""
-    end = time.monotonic() + GIVE_UP_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         seen = look()
         if seen:
             return seen
         time.sleep(0.05)
-    raise SystemExit(f"FAILED: {what} not seen within {GIVE_UP_S} s")
+    raise SystemExit(f"FAILED: {what} not seen within {within_s} s")
 
 
 def listens(port):

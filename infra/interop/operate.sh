@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# A day of an operator, by the commands of docs/guides/operating.md, with the programs of target/debug. A missing part fails the run.
+# Installs pinned packages into folders that git ignores. Needs python3 with venv.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=infra/interop
+venv=$here/.interop/venv
+
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+exec "$venv/bin/python" "$here/operate.py"
