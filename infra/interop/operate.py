@@ -1,4 +1,4 @@
-"""A day of an operator, by the commands of docs/guides/operate.md: start two workers, flood them, watch, scale to four, a server dies, see it, pause its
+"""A day of an operator, by the commands of docs/guides/tasks.md: start two workers, flood them, watch, scale to four, a server dies, see it, pause its
 tool, mend it, send dead letters again, replace all workers. Nothing may be lost, and no charge may be made twice.
 
     operate.py    needs the programs of target/debug

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A day of an operator, by the commands of docs/guides/operating.md, with the programs of target/debug. A missing part fails the run.
+# A day of an operator, by the commands of docs/guides/tasks.md, with the programs of target/debug. A missing part fails the run.
 # Installs pinned packages into folders that git ignores. Needs python3 with venv.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
