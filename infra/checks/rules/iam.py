@@ -9,7 +9,7 @@ from model import ROOT
 # Actions that know no resource.
 ANY_RESOURCE = {"ecr:GetAuthorizationToken"}
 WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole"}
-HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"}
+HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 
 
 def _list(value):
@@ -125,13 +125,13 @@ CALL = re.compile(
 OPERATION = re.compile(
     r"(?:get|put|update|delete|batch_get|batch_write)_item|batch_execute_statement|transact_(?:get|write)_items|query|scan"
     r"|invoke|(?:get|put|head|delete|copy|list)_objects?(?:_v2)?|(?:get|put|create|describe)_secret(?:_value)?|get_caller_identity"
-    r"|(?:send|delete|receive|change|purge)_(?:message|queue)[a-z_]*|get_queue_[a-z]+|(?:start|cancel|list)_message_move_tasks?|execute_statement"
+    r"|(?:send|delete|receive|change|purge)_(?:message|queue)[a-z_]*|get_queue_[a-z]+|(?:start|cancel|list)_message_move_tasks?|execute_statement|describe_[a-z_]+|get_bucket_[a-z_]+"
 )
 HELPER = re.compile(r"\b(by_keys|put_all|items_of)\(")
 ACTIONS = {
     "by_keys": ["BatchGetItem"], "put_all": ["BatchWriteItem"], "items_of": ["Query"], "INSERT": ["PartiQLInsert"], "UPDATE": ["PartiQLUpdate"],
     "DELETE": ["PartiQLDelete"], "transact_write_items": ["DeleteItem", "PutItem", "UpdateItem"],
-    "change_message_visibility_batch": ["ChangeMessageVisibility"], "delete_message_batch": ["DeleteMessage"], "send_message_batch": ["SendMessage"],
+    "get_bucket_lifecycle_configuration": ["GetLifecycleConfiguration"], "change_message_visibility_batch": ["ChangeMessageVisibility"], "delete_message_batch": ["DeleteMessage"], "send_message_batch": ["SendMessage"],
 }
 SERVICES = {"queues": "sqs", "secrets": "secretsmanager", "PayloadsBucket": "s3"}
 
@@ -188,8 +188,8 @@ def _compare(project, name, who):
     data = project.templates["data"]
     needed, given = {}, {}
     for uses in _table()["calls"].values():
-        if "resource" in uses:
-            needed.setdefault(uses["resource"], set()).update(uses[who])
+        for resource in _list(uses.get("resource", [])) if uses.get(who) else []:
+            needed.setdefault(resource, set()).update(uses[who])
     for resource, actions in _table()["also"][who].items():
         needed.setdefault(resource, set()).update(actions)
     for _, owner, statement in data.statements():

@@ -220,6 +220,7 @@ fn open_s3(directory: Option<PathBuf>, clock: Clock, template: &Template) -> Res
     let service = S3Service::open(directory, clock).map_err(failed)?;
     for bucket in &template.buckets {
         service.create_bucket(&bucket.name).map_err(failed)?;
+        service.expire_after(&bucket.name, bucket.expires_after_days);
     }
     Ok(service)
 }

@@ -20,6 +20,7 @@ use crate::lambda::Lambda;
 use crate::s3::Objects;
 use crate::s3::payloads::{ObjectReader, Payloads};
 use crate::secrets::Secrets;
+use crate::setup::Setup;
 use crate::sqs::queue::{Queue, url_of};
 use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
 
@@ -209,6 +210,11 @@ impl Aws {
     /// request refers to are read from any bucket.
     pub fn payloads(&self, bucket: Option<String>, threshold: usize) -> Payloads {
         Payloads::new(self.objects.clone(), bucket, threshold)
+    }
+
+    /// What reads how tables and the bucket are set up.
+    pub fn setup(&self) -> Setup {
+        Setup { dynamodb: self.dynamodb.clone(), objects: self.objects.clone() }
     }
 
     /// What reads objects of any bucket whole.

@@ -19,6 +19,7 @@ pub mod lambda;
 mod retry_pause;
 mod s3;
 pub mod secrets;
+mod setup;
 mod sqs;
 mod time_outs;
 
@@ -29,4 +30,5 @@ pub use connect::{Aws, AwsOptions, Tables};
 pub use dynamodb::{Batching, calls, catalogs, fleet, history, mcp_sessions, sessions};
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
+pub use setup::{Setup, TableSetup};
 pub use sqs::queue;

@@ -1,7 +1,7 @@
 //! The S3 endpoint, with buckets in the path: the operations that the SDKs, the aws command and toolfleet use.
 //!
-//! It serves objects (put, get, head, delete, multipart uploads), listings and buckets. Requests for lifecycle rules, policies and versions
-//! are refused.
+//! It serves objects (put, get, head, delete, multipart uploads), listings and buckets, and shows the life cycle of a bucket of the template.
+//! Requests for policies and versions are refused.
 //!
 //! **Invariant:** an object is stored completely before its put is answered.
 
@@ -21,7 +21,7 @@ use exchange::{Answer, Asked, S3Error, not_written};
 use service::S3Service;
 
 /// Query parameters of operations that are not served.
-const NOT_SERVED: [&str; 18] = [
+const NOT_SERVED: [&str; 17] = [
     "accelerate",
     "acl",
     "analytics",
@@ -30,7 +30,6 @@ const NOT_SERVED: [&str; 18] = [
     "encryption",
     "inventory",
     "legal-hold",
-    "lifecycle",
     "logging",
     "notification",
     "object-lock",
@@ -90,6 +89,9 @@ impl S3Service {
     fn of_bucket(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {
         let exists = self.store().has_bucket(&asked.bucket);
         match *asked.method {
+            Method::PUT | Method::DELETE if asks(asked, "lifecycle") => {
+                Err(S3Error::not_served("the change of a life cycle"))
+            }
             Method::PUT => {
                 self.create_bucket(&asked.bucket).map_err(not_written)?;
                 Ok(Answer::new(StatusCode::OK).with("location", format!("/{}", asked.bucket)))
@@ -102,6 +104,7 @@ impl S3Service {
             Method::GET if asks(asked, "versioning") => Ok(Answer::xml(
                 "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>".to_owned(),
             )),
+            Method::GET if asks(asked, "lifecycle") => self.lifecycle(&asked.bucket),
             Method::GET if asks(asked, "uploads") => {
                 Err(S3Error::not_served("the listing of unfinished uploads"))
             }
@@ -121,6 +124,20 @@ impl S3Service {
             }
             _ => Err(S3Error::not_served("this operation on a bucket")),
         }
+    }
+
+    fn lifecycle(&self, bucket: &str) -> Result<Answer, S3Error> {
+        let days = self.expiry().get(bucket).copied().ok_or_else(|| {
+            S3Error::new(
+                StatusCode::NOT_FOUND,
+                "NoSuchLifecycleConfiguration",
+                "The lifecycle configuration does not exist",
+            )
+        })?;
+        Ok(Answer::xml(format!(
+            "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Rule><ID>expiry</ID><Filter/><Status>Enabled</Status>\
+             <Expiration><Days>{days}</Days></Expiration></Rule></LifecycleConfiguration>"
+        )))
     }
 
     fn of_object(&self, asked: &Asked<'_>) -> Result<Answer, S3Error> {

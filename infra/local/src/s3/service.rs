@@ -14,6 +14,7 @@ use crate::clock::Clock;
 pub(crate) struct S3Service {
     store: Mutex<Store>,
     uploads: Mutex<Uploads>,
+    expiry: Mutex<BTreeMap<String, u64>>,
     pub(super) clock: Clock,
 }
 
@@ -32,12 +33,25 @@ impl S3Service {
     /// Opens the buckets kept in `directory`, or none that are kept nowhere.
     pub(crate) fn open(directory: Option<PathBuf>, clock: Clock) -> std::io::Result<Self> {
         let store = Mutex::new(Store::open(directory)?);
-        Ok(Self { store, uploads: Mutex::default(), clock })
+        Ok(Self { store, uploads: Mutex::default(), expiry: Mutex::default(), clock })
     }
 
     /// Creates a bucket unless it is there.
     pub(crate) fn create_bucket(&self, name: &str) -> std::io::Result<()> {
         self.store().create_bucket(name)
+    }
+
+    /// Says from now on that objects of that bucket end after so many days.
+    pub(crate) fn expire_after(&self, bucket: &str, days: Option<u64>) {
+        let mut expiry = self.expiry();
+        match days {
+            Some(days) => expiry.insert(bucket.to_owned(), days),
+            None => expiry.remove(bucket),
+        };
+    }
+
+    pub(super) fn expiry(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+        self.expiry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(super) fn store(&self) -> std::sync::MutexGuard<'_, Store> {

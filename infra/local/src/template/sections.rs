@@ -58,7 +58,7 @@ fn with_count(mut policy: Value, logical: &str, property: &str) -> Result<Value,
     Ok(policy)
 }
 
-/// Encryption, access and lifecycle have no effect on one machine.
+/// Encryption and access have no effect on one machine. The life cycle is shown, and no object ends by it.
 pub(super) fn bucket(resolver: &Resolver<'_>, logical: &str) -> Result<BucketSpec, TemplateError> {
     const KNOWN: [&str; 7] = [
         "BucketName",
@@ -75,8 +75,13 @@ pub(super) fn bucket(resolver: &Resolver<'_>, logical: &str) -> Result<BucketSpe
         Some(property) => {
             Err(problem_of(logical, property, "is not known to the local endpoints".to_owned()))
         }
-        None => Ok(BucketSpec { name }),
+        None => Ok(BucketSpec { name, expires_after_days: expires_after_days(&properties) }),
     }
+}
+
+fn expires_after_days(properties: &Map<String, Value>) -> Option<u64> {
+    let rules = properties.get("LifecycleConfiguration")?.get("Rules")?.as_array()?;
+    rules.iter().filter_map(|rule| rule.get("ExpirationInDays")?.as_u64()).min()
 }
 
 pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec, TemplateError> {

@@ -10,6 +10,8 @@ use serde_json::Value;
 pub struct BucketSpec {
     /// The physical name.
     pub name: String,
+    /// After how many days its objects end, by a rule of its life cycle.
+    pub expires_after_days: Option<u64>,
 }
 
 /// A queue to create.

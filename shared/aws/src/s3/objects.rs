@@ -7,6 +7,7 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule, LifecycleRuleFilter};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use toolfleet_core::payload::{Encoding, ObjectAt};
@@ -50,6 +51,33 @@ impl Objects {
             }
             Client::from_conf(own.build())
         })
+    }
+
+    /// After how many days objects end by a rule that holds for all of them; none where there is no such rule.
+    pub(crate) async fn end_after_days(&self, bucket: &str) -> Result<Option<i32>, AwsError> {
+        let asked = self.client().get_bucket_lifecycle_configuration().bucket(bucket);
+        let rules = match Box::pin(asked.send()).await {
+            Ok(got) => got.rules.unwrap_or_default(),
+            Err(error) => match error.as_service_error().and_then(|e| e.code()) {
+                Some("NoSuchLifecycleConfiguration") => Vec::new(),
+                Some(_) | None => {
+                    let resource = format!("bucket {bucket}");
+                    return Err(AwsError::of_sdk("GetBucketLifecycleConfiguration", &resource, &error));
+                }
+            },
+        };
+        let whole = |rule: &&LifecycleRule| {
+            let filter = rule.filter.as_ref();
+            let part = |f: &LifecycleRuleFilter| {
+                f.prefix.as_ref().is_some_and(|prefix| !prefix.is_empty())
+                    || f.tag.is_some()
+                    || f.and.is_some()
+                    || f.object_size_greater_than.is_some()
+                    || f.object_size_less_than.is_some()
+            };
+            rule.status == ExpirationStatus::Enabled && !filter.is_some_and(part)
+        };
+        Ok(rules.iter().filter(whole).filter_map(|rule| rule.expiration.as_ref()?.days).min())
     }
 
     /// Stores an object, unless it exists already: its key names its digest.

@@ -5,7 +5,7 @@ use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::history::History;
 use toolfleet_aws::payloads::{Payloads, THRESHOLD_BYTES};
 use toolfleet_aws::queue::Queue;
-use toolfleet_aws::{Aws, AwsOptions, Tables};
+use toolfleet_aws::{Aws, AwsOptions, Setup, Tables};
 use toolfleet_core::request::Priority;
 
 use crate::clock::{Now, system_clock};
@@ -23,6 +23,7 @@ pub struct Client {
     pub(crate) sessions: Sessions,
     pub(crate) payloads: Payloads,
     aws: Aws,
+    tables: Tables,
     pub(crate) now: Now,
 }
 
@@ -45,6 +46,7 @@ impl Client {
             sessions,
             payloads: aws.payloads(None, THRESHOLD_BYTES),
             aws: aws.clone(),
+            tables: tables.clone(),
             now,
         }
     }
@@ -74,6 +76,16 @@ impl Client {
     /// S3 refuses or does not answer.
     pub async fn check_payload_bucket(&self) -> Result<(), toolfleet_aws::AwsError> {
         self.payloads.check().await
+    }
+
+    /// The names of the fleet's tables.
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// What reads how tables and the bucket are set up.
+    pub fn setup(&self) -> Setup {
+        self.aws.setup()
     }
 
     /// The sessions.

@@ -10,7 +10,7 @@ use super::finding::{Check, Finding};
 /// What shows the stack that has the queues and tables.
 const STACK: &str = "toolfleet context show   # which names are used; `aws cloudformation describe-stacks` has those that were made";
 /// What deploys it.
-const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
+pub(super) const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
 
 /// The queues of calls and their dead-letter queues.
 pub(super) async fn queues(client: &Client) -> Vec<Finding> {

@@ -18,8 +18,12 @@ pub(super) enum Check {
     DeadLetters,
     /// A table answers.
     TableAnswers,
+    /// A table has its indexes, and its rows end.
+    TableSetUp,
     /// The bucket of payloads answers.
     BucketAnswers,
+    /// Its objects end, and not before their rows.
+    ObjectsEnd,
     /// Workers run.
     WorkersRun,
     /// No worker died lately.
@@ -30,6 +34,8 @@ pub(super) enum Check {
     ClocksAgree,
     /// No breaker is open.
     ServersAnswer,
+    /// No limit holds more calls back than it lets through.
+    LimitsKeepUp,
     /// No operator has paused anything.
     NothingPaused,
     /// The catalog can be read.
@@ -43,18 +49,21 @@ pub(super) enum Check {
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
         Self::DeadLetters,
         Self::TableAnswers,
+        Self::TableSetUp,
         Self::BucketAnswers,
+        Self::ObjectsEnd,
         Self::WorkersRun,
         Self::WorkersAlive,
         Self::WorkersOneVersion,
         Self::ClocksAgree,
         Self::ServersAnswer,
+        Self::LimitsKeepUp,
         Self::NothingPaused,
         Self::CatalogReads,
         Self::EntriesExecutable,
@@ -66,10 +75,10 @@ impl Check {
         match self {
             Self::FleetChosen => "fleet",
             Self::QueueAnswers | Self::QueueRedrives | Self::DeadLetters => "queues",
-            Self::TableAnswers => "tables",
-            Self::BucketAnswers => "payloads",
+            Self::TableAnswers | Self::TableSetUp => "tables",
+            Self::BucketAnswers | Self::ObjectsEnd => "payloads",
             Self::WorkersRun | Self::WorkersAlive | Self::WorkersOneVersion | Self::ClocksAgree => "workers",
-            Self::ServersAnswer => "servers",
+            Self::ServersAnswer | Self::LimitsKeepUp => "servers",
             Self::NothingPaused => "switches",
             Self::CatalogReads | Self::EntriesExecutable | Self::ServersList => "catalog",
         }
@@ -83,12 +92,15 @@ impl Check {
             Self::QueueRedrives => "queue-redrives",
             Self::DeadLetters => "dead-letters",
             Self::TableAnswers => "table-answers",
+            Self::TableSetUp => "table-set-up",
             Self::BucketAnswers => "bucket-answers",
+            Self::ObjectsEnd => "objects-end",
             Self::WorkersRun => "workers-run",
             Self::WorkersAlive => "workers-alive",
             Self::WorkersOneVersion => "workers-one-version",
             Self::ClocksAgree => "clocks-agree",
             Self::ServersAnswer => "servers-answer",
+            Self::LimitsKeepUp => "limits-keep-up",
             Self::NothingPaused => "nothing-paused",
             Self::CatalogReads => "catalog-reads",
             Self::EntriesExecutable => "entries-executable",

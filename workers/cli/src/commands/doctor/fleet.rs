@@ -1,10 +1,10 @@
 //! The running fleet: its workers, what they see of their servers, and what operators have set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toolfleet_client::{AwsError, Client, system_clock};
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, WorkerRow};
+use toolfleet_core::fleet::{BreakerState, LimitPart, LimitSeen, WorkerRow};
 use toolfleet_core::time::{Timestamp, span};
 
 use super::finding::{Check, Finding};
@@ -107,6 +107,49 @@ pub(super) async fn servers(client: &Client) -> Vec<Finding> {
     findings
 }
 
+/// The limits that sent more calls back to their queue than they made wait for a moment.
+pub(super) async fn limits(client: &Client) -> Vec<Finding> {
+    // What cannot be read was said by the check of the servers.
+    let Ok(Some(summary)) = client.summary().await else { return Vec::new() };
+    if summary.is_stale(system_clock()()) {
+        return Vec::new();
+    }
+    of_limits(&summary.limits)
+}
+
+fn of_limits(limits: &BTreeMap<String, LimitSeen>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, seen) in limits.iter().filter(|(_, seen)| seen.requeued > seen.waited) {
+        let value = seen.value.as_deref().map(|value| format!(" ({value})")).unwrap_or_default();
+        let tenants: Vec<_> = seen.tenants.keys().map(ToString::to_string).collect();
+        let whose =
+            if tenants.is_empty() { String::new() } else { format!(", most of {}", tenants.join(", ")) };
+        let text = format!(
+            "{name}{value} sent {} calls back to their queue within five minutes, and {} waited for a moment{whose}: more come than it lets through",
+            seen.requeued, seen.waited
+        );
+        let remedy = match LimitPart::split(name) {
+            Some((key, LimitPart::Rate)) => format!(
+                "toolfleet limit set {} --rate RATE --why TEXT   # if its server can take more",
+                quoted(key)
+            ),
+            Some((key, LimitPart::Concurrency)) => {
+                format!(
+                    "toolfleet limit set {} --concurrency N --why TEXT   # if its server can take more",
+                    quoted(key)
+                )
+            }
+            Some((_, LimitPart::Adaptive | LimitPart::RetryBudget)) | None => "toolfleet servers".to_owned(),
+        };
+        findings.push(Finding::warning(Check::LimitsKeepUp, "limits", text, remedy));
+    }
+    if findings.is_empty() {
+        let text = format!("{} parts of limits let calls through as they come", limits.len());
+        findings.push(Finding::ok(Check::LimitsKeepUp, "limits", text));
+    }
+    findings
+}
+
 /// What operators have paused.
 pub(super) async fn switches(client: &Client) -> Vec<Finding> {
     let entries = match client.controls().entries().await {
@@ -159,6 +202,20 @@ mod tests {
         assert!(
             texts(&[row("w-1", 0, json!({}))]).contains("ok      workers: 1 of 1 take calls; 0 of 4 slots")
         );
+    }
+
+    #[test]
+    fn a_limit_that_sends_more_calls_back_than_it_makes_wait_does_not_keep_up() {
+        let seen =
+            |waited, requeued| LimitSeen { waited, requeued, ..LimitSeen::idle(Some("20/s".to_owned())) };
+        let told = |seen| {
+            let limits = BTreeMap::from([("server:crm rate".to_owned(), seen)]);
+            of_limits(&limits).iter().flat_map(Finding::lines).collect::<Vec<_>>().join("\n")
+        };
+        assert!(told(seen(9, 9)).contains("ok      limits: 1 parts of limits"), "{}", told(seen(9, 9)));
+        let found = told(seen(9, 10));
+        assert!(found.contains("look    limits: server:crm rate (20/s) sent 10 calls back"), "{found}");
+        assert!(found.contains("toolfleet limit set server:crm --rate"), "{found}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod catalog;
 mod data;
 mod finding;
 mod fleet;
+mod setup;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -57,10 +58,13 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
             ));
             findings.extend(data::queues(client).await);
             findings.extend(Box::pin(data::tables(client)).await);
+            findings.extend(setup::tables(client).await);
             findings.extend(data::bucket(client).await);
+            findings.extend(setup::bucket(client).await);
             if !args.pre {
                 findings.extend(fleet::workers(client).await);
                 findings.extend(fleet::servers(client).await);
+                findings.extend(fleet::limits(client).await);
                 findings.extend(fleet::switches(client).await);
             }
         }

@@ -1,0 +1,57 @@
+//! How tables and the bucket are set up, for the checks of an operator. Workers ask none of it.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::IndexStatus;
+
+use crate::error::AwsError;
+use crate::s3::Objects;
+
+/// Reads how tables and buckets are set up.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    pub(crate) dynamodb: Client,
+    pub(crate) objects: Objects,
+}
+
+/// How a table is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSetup {
+    /// Its indexes, and whether each can be read.
+    pub indexes: BTreeMap<String, bool>,
+    /// The attribute by which its rows end; none where they never do.
+    pub expires_by: Option<String>,
+}
+
+impl Setup {
+    /// How the table of that name is set up.
+    ///
+    /// # Errors
+    /// DynamoDB does not answer, or refuses: the table does not exist, or `DescribeTable` or `DescribeTimeToLive` is not allowed.
+    pub async fn table(&self, table: &str) -> Result<TableSetup, AwsError> {
+        let described = self.dynamodb.describe_table().table_name(table).send().await;
+        let described = described.map_err(|e| AwsError::of_sdk("DescribeTable", table, &e))?;
+        let expiry = self.dynamodb.describe_time_to_live().table_name(table).send().await;
+        let expiry = expiry.map_err(|e| AwsError::of_sdk("DescribeTimeToLive", table, &e))?;
+        let indexes = described.table.and_then(|table| table.global_secondary_indexes).unwrap_or_default();
+        let index = |index: aws_sdk_dynamodb::types::GlobalSecondaryIndexDescription| {
+            Some((index.index_name?, index.index_status == Some(IndexStatus::Active)))
+        };
+        let expiry = expiry.time_to_live_description.filter(|expiry| {
+            expiry.time_to_live_status.as_ref().is_some_and(|status| status.as_str().starts_with("ENABL"))
+        });
+        Ok(TableSetup {
+            indexes: indexes.into_iter().filter_map(index).collect(),
+            expires_by: expiry.and_then(|expiry| expiry.attribute_name),
+        })
+    }
+
+    /// After how many days objects of that bucket end; none where they never do.
+    ///
+    /// # Errors
+    /// S3 does not answer, or refuses: the bucket does not exist, or `GetLifecycleConfiguration` is not allowed.
+    pub async fn objects_end_after_days(&self, bucket: &str) -> Result<Option<i32>, AwsError> {
+        self.objects.end_after_days(bucket).await
+    }
+}
