@@ -18,6 +18,8 @@ pub struct DeadLetterFacts<'a> {
     pub first_sent: Timestamp,
     /// Whether running it twice does no harm.
     pub repeatable: bool,
+    /// Whether a worker may have sent it without a claim, so that no row says that nothing was sent.
+    pub may_be_claimless: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -69,7 +71,10 @@ impl RedriveClass {
             return Self::Unreadable;
         };
         let Some(row) = facts.row else {
-            return of_new(facts, request, facts.first_sent);
+            return match of_new(facts, request, facts.first_sent) {
+                Self::NotRun if facts.may_be_claimless => Self::Safe,
+                class => class,
+            };
         };
         if row.digest.as_ref().is_some_and(|digest| !request.is_of(digest, row.caller.as_deref())) {
             return Self::OtherQuestion;

@@ -192,7 +192,8 @@ impl WorkerContext {
         let attributes = SessionAttributes { sessions: aws.sessions(&tables), clock: clock.clone() };
         let invoker = Arc::new(Invoker(aws.lambda()));
         let lambda = LambdaExecutor::new(invoker, Arc::new(attributes), limits.max_answer_bytes);
-        let limiter = Limiter::new(&aws.fleet(&tables), &clock, &worker, limits.slots, limits.skew);
+        let activity = Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now());
+        let limiter = Limiter::new(&aws.fleet(&tables), &clock, &activity.boot, limits.slots, limits.skew);
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
             answers: Answers::new(bounds),
@@ -219,7 +220,7 @@ impl WorkerContext {
             schemas,
             shutdown: Shutdown::new(),
             meters,
-            activity: Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now()),
+            activity,
             fleet_view: FleetView::default(),
             clock,
             ended_sessions: EndedSessions::default(),

@@ -18,7 +18,7 @@ use super::batch_get::by_keys;
 use super::batch_write::BatchWriter;
 use super::history_query::Partition;
 use super::record_item::{from_item, to_item};
-use super::statement::Statement;
+use super::statement::{Statement, Written};
 use crate::error::AwsError;
 use crate::keys::{self, PK, SK};
 
@@ -39,15 +39,16 @@ pub struct History {
 }
 
 impl History {
-    /// Inserts a record; one that exists already is a success.
-    pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
-        self.writer.write(self.insertion(record, expires_at)?).await.map(|_exists| ())
+    /// Inserts a record; one that exists already is a success. Returns whether it is new.
+    pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<bool, AwsError> {
+        let written = self.writer.write(self.insertion(record, expires_at)?).await?;
+        Ok(matches!(written, Written::Done))
     }
 
     /// The same for a record that nobody waits for: it goes with other writes, after a fifth of a second at the latest.
-    pub async fn insert_soon(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<(), AwsError> {
+    pub async fn insert_soon(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<bool, AwsError> {
         let statement = Statement { may_wait: Some(RECORD_WAIT), ..self.insertion(record, expires_at)? };
-        self.writer.write(statement).await.map(|_exists| ())
+        Ok(matches!(self.writer.write(statement).await?, Written::Done))
     }
 
     fn insertion(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Statement, AwsError> {

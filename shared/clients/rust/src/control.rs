@@ -125,6 +125,6 @@ impl Controls {
             enqueued_at: now,
             started_at: None,
         };
-        self.history.insert(&record, now.plus_ms(RETENTION_MS)).await
+        self.history.insert(&record, now.plus_ms(RETENTION_MS)).await.map(drop)
     }
 }

@@ -25,7 +25,7 @@ pub struct HolderRow {
     pub rev: u64,
     /// The open requests, by a name of call and attempt: until when each counts unless it is answered.
     pub entries: BTreeMap<String, Timestamp>,
-    /// The blocks, by worker.
+    /// The blocks, by the worker's process: one that starts again under the same id does not know what the earlier one has open.
     pub blocks: BTreeMap<String, Block>,
     /// How long permits were held lately, in milliseconds.
     pub hold_ms: Option<u64>,

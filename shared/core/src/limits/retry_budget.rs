@@ -1,7 +1,8 @@
 //! The retries that one worker allows itself at one server, so that a server in trouble is not met with more requests than usual.
 //!
 //! Within ten seconds, retries are at most a fifth of the first attempts, and this worker's part of ten a second for the whole fleet on top
-//! of it, so that a server with few calls can be retried too.
+//! of it, so that a server with few calls can be retried too. A worker of a fleet of more than a hundred has less than one of these in ten
+//! seconds: it waits for its turn.
 
 use crate::time::Timestamp;
 
@@ -19,6 +20,8 @@ pub struct RetryBudget {
     counts: [(u32, u32); SECONDS],
     /// The second of the latest count.
     second: i64,
+    /// When the worker last had its part of the fleet's retries, or asked for it first, where that is less than one in ten seconds.
+    own_at: Option<Timestamp>,
 }
 
 impl RetryBudget {
@@ -38,14 +41,30 @@ impl RetryBudget {
         let sum = |of: fn(&(u32, u32)) -> u32| self.counts.iter().map(of).fold(0_u32, u32::saturating_add);
         let (firsts, retries) = (sum(|count| count.0), sum(|count| count.1));
         let own = FLEET_PER_SECOND * SECONDS as u32 / workers.max(1);
-        let allowed = (firsts.saturating_mul(PERCENT) / 100).saturating_add(own.max(1));
+        let allowed = (firsts.saturating_mul(PERCENT) / 100).saturating_add(own);
         if retries >= allowed {
-            return Err(1_000_u64.saturating_sub(now.as_ms().rem_euclid(1_000).unsigned_abs()).max(1));
+            if own > 0 {
+                return Err(1_000_u64.saturating_sub(now.as_ms().rem_euclid(1_000).unsigned_abs()).max(1));
+            }
+            self.rare(workers, now)?;
         }
         if let Some((_, retry)) = self.current(now) {
             *retry = retry.saturating_add(1);
         }
         Ok(())
+    }
+
+    /// One retry in as many tenths of a second as the fleet has workers.
+    fn rare(&mut self, workers: u32, now: Timestamp) -> Result<(), u64> {
+        let every_ms = u64::from(workers).saturating_mul(1_000) / u64::from(FLEET_PER_SECOND);
+        let since = *self.own_at.get_or_insert(now);
+        match every_ms.saturating_sub(now.ms_since(since)) {
+            0 => {
+                self.own_at = Some(now);
+                Ok(())
+            }
+            left_ms => Err(left_ms),
+        }
     }
 
     /// The count of this second; those that are older than the window are forgotten.
@@ -82,7 +101,20 @@ mod tests {
     fn retries_are_a_fifth_of_first_attempts_and_a_part_of_ten_a_second() {
         assert_eq!(allowed(1_000, 10, 1_000), 200 + 10);
         assert_eq!(allowed(0, 1, 1_000), 100);
-        assert_eq!(allowed(0, 1_000, 1_000), 1, "every worker has one");
+        assert_eq!(allowed(0, 100, 1_000), 1, "every worker of a hundred has one");
+    }
+
+    #[test]
+    fn a_thousand_workers_have_ten_retries_a_second_together() {
+        let mut workers: Vec<_> = (0..1_000).map(|_| RetryBudget::default()).collect();
+        let mut retries = 0;
+        for second in 0..1_000 {
+            retries += workers
+                .iter_mut()
+                .map(|budget| u32::from(budget.retry(1_000, at(second * 1_000)).is_ok()))
+                .sum::<u32>();
+        }
+        assert!((8_000..=10_000).contains(&retries), "{retries} in 1,000 s");
     }
 
     #[test]

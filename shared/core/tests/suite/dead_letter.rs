@@ -45,8 +45,26 @@ fn claimed() -> CallRow {
 
 fn class(row: Option<&CallRow>, repeatable: bool, now_ms: u64) -> RedriveClass {
     let request = request("");
-    let (request, now) = (Some(&request), at(now_ms));
-    RedriveClass::of(&DeadLetterFacts { request, row, first_sent: at(0), repeatable, now })
+    RedriveClass::of(&DeadLetterFacts { row, repeatable, ..facts(Some(&request), at(now_ms)) })
+}
+
+fn facts(request: Option<&CallRequest>, now: Timestamp) -> DeadLetterFacts<'_> {
+    DeadLetterFacts { request, row: None, first_sent: at(0), repeatable: false, may_be_claimless: false, now }
+}
+
+/// No row says that nothing was sent only where each delivery claims first.
+#[test]
+fn a_call_that_may_have_no_claim_may_have_run_without_a_row() {
+    let request = request("");
+    let of = |may_be_claimless, now_ms| {
+        RedriveClass::of(&DeadLetterFacts {
+            repeatable: true,
+            may_be_claimless,
+            ..facts(Some(&request), at(now_ms))
+        })
+    };
+    assert_eq!((of(false, 10), of(true, 10)), (RedriveClass::NotRun, RedriveClass::Safe));
+    assert_eq!(of(true, OLDEST_MESSAGE_MS + 1), RedriveClass::TooOld);
 }
 
 #[test]
@@ -83,8 +101,7 @@ fn a_cancelled_or_late_call_ends_without_running() {
     let cancelled = CallRow { cancel_requested_at: Some(at(5)), ..row };
     assert_eq!(class(Some(&cancelled), false, 10), RedriveClass::Cancelled);
     let named = request(r#","timeout_ms":5000"#);
-    let late =
-        |now| DeadLetterFacts { request: Some(&named), row: None, first_sent: at(0), repeatable: false, now };
+    let late = |now| facts(Some(&named), now);
     assert_eq!(RedriveClass::of(&late(at(4_999))), RedriveClass::NotRun);
     assert_eq!(RedriveClass::of(&late(at(5_000))), RedriveClass::Expired);
     assert_eq!(class(None, false, OLDEST_MESSAGE_MS + 1), RedriveClass::TooOld);
@@ -95,9 +112,7 @@ fn another_question_and_an_unreadable_message_are_told_apart() {
     let mut row = claimed();
     row.digest = Some(toolfleet_core::digest::Digest::of_text("another"));
     assert_eq!(class(Some(&row), true, 10), RedriveClass::OtherQuestion);
-    let (now, first_sent) = (at(10), at(0));
-    let facts = DeadLetterFacts { request: None, row: None, first_sent, repeatable: false, now };
-    assert_eq!(RedriveClass::of(&facts), RedriveClass::Unreadable);
+    assert_eq!(RedriveClass::of(&facts(None, at(10))), RedriveClass::Unreadable);
 }
 
 #[test]

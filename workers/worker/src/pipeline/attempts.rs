@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_core::answer::{Answer, Meaning};
+use toolfleet_core::control::CancelRule;
 use toolfleet_core::failure::Failure;
 use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::limits::LimitKey;
@@ -33,6 +34,8 @@ use crate::context::WorkerContext;
 const SLOW_TRY: Duration = Duration::from_secs(2);
 /// How many turns an attempt may miss before its call goes back to the queue.
 const MOST_TURNS: u32 = 3;
+/// So many workers share the retries of the fleet where it is not known how many there are.
+const FEW_WORKERS: u32 = 8;
 
 /// What all attempts of one execution share.
 pub(super) struct Attempts<'a> {
@@ -89,6 +92,9 @@ impl Attempts<'_> {
             Ok(permit) => permit,
             Err(refusal) => return Ok(self.wait(Wait::refused(context, server, refusal))),
         };
+        if let Some(rule) = self.cancelling_rule() {
+            return Ok(Executed::Finished(state.cancelled_by_operator(&rule)));
+        }
         // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
         if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
             return Ok(Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost });
@@ -126,13 +132,22 @@ impl Attempts<'_> {
         }
     }
 
+    /// The operator's rule that cancels the call, by what is known right before it is sent.
+    fn cancelling_rule(&self) -> Option<String> {
+        let control = self.context.gate.control().current()?;
+        let facts = self.ready.call.facts(self.inbound.enqueued_at);
+        control.cancelled_by(&facts, self.context.now()).map(CancelRule::detail)
+    }
+
     /// What the attempt needs of the call's limits, with the turn come. A first attempt holds it already; a retry asks anew, within the
     /// retry budget of its server.
     pub(super) async fn take_passes(&self, retry: bool) -> Result<Passes, Wait> {
         let Self { context, inbound, .. } = *self;
         let call = &self.ready.call;
         let (limiter, server) = (&context.limiter, &call.server.id);
-        if let Err(after_ms) = limiter.local.attempt(server, retry, limiter.workers(), context.now()) {
+        if let Err(after_ms) =
+            limiter.local.attempt(server, retry, limiter.workers_at_least(FEW_WORKERS), context.now())
+        {
             let key = LimitKey::Server(server.clone()).to_string();
             let tenant = &call.request.key.tenant;
             let met = LimitMet { key, part: LimitPart::RetryBudget, value: None, tenant, requeued: true };
@@ -156,7 +171,7 @@ impl Attempts<'_> {
                 continue;
             };
             tokio::time::sleep_until(due).await;
-            if is_in_time(due) && passes.are_fresh() {
+            if passes.first_due.is_none_or(is_in_time) && passes.are_fresh() {
                 return Ok(passes);
             }
             missed = true;

@@ -1,22 +1,25 @@
 //! Cancels the task of a call that ended while its server still worked on it.
 //!
 //! The request is sent after the record is stored and before the message is deleted: if the worker dies here, the next delivery sends
-//! it. Nothing depends on the server's answer, because the call has ended before.
+//! it. The call has ended before; the server's answer frees the permits that the task keeps of limits that count tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_catalog::{Catalog, Server};
+use toolfleet_catalog::{Catalog, Server, Tool};
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::control::Subject;
+use toolfleet_core::control::{Subject, ToolNames};
 use toolfleet_core::failure::Refusal;
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
 use super::record::recorded::{OpenTask, Recorded};
+use super::turn::task_entry;
 use crate::context::WorkerContext;
+use crate::gate::{ActiveLimit, Limited, limits_of};
 
 /// How long the server may take to answer.
 const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,12 +33,13 @@ pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, 
 
 /// Asks the server to stop a task that nobody waits for.
 pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundCall, task: &OpenTask) {
-    let Some(server) = server_of(inbound.catalog(), &task.target) else {
+    let Some((server, tool)) = found(inbound.catalog(), &task.target) else {
         return;
     };
+    let tenant = &task.call.tenant;
     // A server that asked for a pause has less to do once it stops a task; one that cannot be reached is not asked.
     let unreachable = |refusal: Refusal| refusal.reason == HeldReason::ServerUnreachable;
-    let subject = Subject { server: &server.id, tenant: &task.tenant, tool: None, digest: None };
+    let subject = Subject { server: &server.id, tenant, tool: None, digest: None };
     if context.gate.check(subject, context.now()).is_err_and(unreachable) {
         return;
     }
@@ -47,15 +51,50 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
         on_progress: None,
     };
     let session = task.session.as_ref();
-    let cancelled = context.executors.cancel(server, &task.tenant, session, &task.handle, attempt).await;
-    if let Err(failure) = cancelled {
-        tracing::info!(message_id = inbound.message_id(), server = %server.id, fault = failure.summary, "a task could not be cancelled");
+    match context.executors.cancel(server, tenant, session, &task.handle, attempt).await {
+        Ok(()) => {
+            for limit in limits_of_task(context, inbound.catalog(), task, server, tool) {
+                context.limiter.permits.release(&limit, task_entry(&task.call, &task.handle));
+            }
+        }
+        // Its permits end at the call's deadline: the server may go on.
+        Err(failure) => {
+            tracing::info!(message_id = inbound.message_id(), server = %server.id, fault = failure.summary, "a task could not be cancelled");
+        }
     }
 }
 
-fn server_of<'a>(catalog: &'a Catalog, target: &Target) -> Option<&'a Arc<Server>> {
+/// The limits whose permit the task keeps.
+fn limits_of_task(
+    context: &WorkerContext,
+    catalog: &Catalog,
+    task: &OpenTask,
+    server: &Arc<Server>,
+    tool: Option<&Arc<Tool>>,
+) -> Vec<LimitKey> {
+    let (registered, name) = match (&task.target, tool) {
+        (_, Some(tool)) => (Some(tool.id.as_str()), tool.id.to_string()),
+        (Target::OnServer { server, name }, None) => (None, format!("{server}/{name}")),
+        (Target::Tool { .. } | Target::Server { .. }, None) => return Vec::new(),
+    };
+    let own_name = match &task.target {
+        Target::OnServer { name, .. } | Target::Tool { function: Some(name), .. } => name.as_str(),
+        Target::Tool { function: None, .. } | Target::Server { .. } => name.as_str(),
+    };
+    let names = ToolNames { registered, server: server.id.as_str(), name: own_name };
+    let (tool, tool_name) = (tool.map(Arc::as_ref), Some(name.as_str()));
+    let limited = Limited { server, tool, tool_name, names: Some(names), tenant: &task.call.tenant };
+    let control = context.gate.control();
+    let limits = limits_of(catalog, control.current().as_deref(), control.version(), limited);
+    let counts = |limit: &ActiveLimit| limit.concurrency.is_some_and(|most| most.count_tasks);
+    limits.into_iter().filter(counts).map(|limit| limit.key).collect()
+}
+
+/// The server of the target, and its registered tool.
+fn found<'a>(catalog: &'a Catalog, target: &Target) -> Option<(&'a Arc<Server>, Option<&'a Arc<Tool>>)> {
     match target {
-        Target::Tool { id, .. } => Some(&catalog.tool(id)?.server),
-        Target::OnServer { server, .. } | Target::Server { server } => catalog.server(server),
+        Target::Tool { id, .. } => catalog.tool(id).map(|tool| (&tool.server, Some(tool))),
+        Target::OnServer { server, name } => Some((catalog.server(server)?, catalog.tool_on(server, name))),
+        Target::Server { server } => Some((catalog.server(server)?, None)),
     }
 }

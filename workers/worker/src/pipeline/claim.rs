@@ -8,6 +8,7 @@ use super::apply::{Applied, apply};
 use super::inbound::InboundCall;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
+use super::record::finished;
 use super::task::Task;
 use crate::context::WorkerContext;
 
@@ -69,7 +70,10 @@ pub(super) async fn claim(
         Applied::Stored {
             row,
             then: Effect::Ended | Effect::Extended { .. } | Effect::Waits | Effect::Noted,
-        } => Claimed::Ended { request: ready.call.request, row },
+        } => {
+            finished::stored(context, inbound, &ready.call.request, &row).await;
+            Claimed::Ended { request: ready.call.request, row }
+        }
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
             Claimed::Ended { request: ready.call.request, row }
         }

@@ -25,7 +25,7 @@ pub(super) async fn complete(
     inbound: &mut InboundCall,
     stored: ResultStored,
 ) -> Result<(), AwsError> {
-    let recorded = stored.audited(context, inbound.queue().is_fifo()).await?;
+    let recorded = stored.audited(context, inbound).await?;
     context.steps.passed(Step::Recorded).await;
     if let Some(member) = recorded.member() {
         Box::pin(count_member(context, inbound, member)).await?;

@@ -82,6 +82,7 @@ mod wait;
 mod wait_for_turn;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
@@ -170,6 +171,9 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
 }
 
 /// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
+/// A call that waited so long since it was offered as the newest of its key is offered again before it starts.
+const OFFERED_LATELY: Duration = Duration::from_millis(50);
+
 const fn is_over(exit: &Exit) -> bool {
     match exit {
         Exit::Disposed(Disposition::TakenOver | Disposition::GroupHandled) => true,
@@ -230,6 +234,7 @@ async fn process(
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
+    let offered = Instant::now();
     // Held until the call is out of the worker's hands, like its slot.
     let (mut place, seat) = match place_and_seat(context, inbound, &call).await {
         Ok(entered) => entered,
@@ -243,7 +248,11 @@ async fn process(
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 
-    let (ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
+    let (mut ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
+    // While it waited here, a newer call of its key may have come and gone.
+    if offered.elapsed() >= OFFERED_LATELY {
+        ready.call = *supersede_call(context, inbound, Box::new(ready.call)).await?;
+    }
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),
         false => claim_call(context, inbound, *ready).await?,

@@ -19,9 +19,11 @@ pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
 /// the request is under way, the permits end by their own time: the server may go on working.
 #[derive(Debug, Default)]
 pub(super) struct Passes {
-    /// The turns, all at one time.
+    /// The turns, all at about one time.
     pub(super) turns: Vec<HeldTurn>,
-    /// Their time.
+    /// The time of the first of them: the request may be a little later than each.
+    pub(super) first_due: Option<Instant>,
+    /// The time of the last: no request is sent before its turn.
     pub(super) due: Option<Instant>,
     pub(super) adaptive: Option<AdaptivePermit>,
     permits: Vec<(Permit, ConcurrencyLimit)>,

@@ -13,6 +13,7 @@ use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::fleet::LimitPart;
+use toolfleet_core::ids::CallKey;
 use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Wish, wake_us};
 use toolfleet_core::limits::turn_search::{Next, TurnSearch};
 use toolfleet_core::limits::{CarriedTurn, ConcurrencyLimit, LimitKey, OnLoss, RateLimit};
@@ -80,7 +81,8 @@ impl<'a> Limits<'a> {
     ) -> Option<Self> {
         let tenant = &call.request.key.tenant;
         let (tool, tool_name) = (call.tool.as_deref(), call.tool_name());
-        let limited = Limited { server: &call.server, tool, tool_name, tenant };
+        let names = call.subject().tool;
+        let limited = Limited { server: &call.server, tool, tool_name, names, tenant };
         let control = context.gate.control().current();
         let version = context.gate.control().version();
         let limits = limits_of(inbound.catalog(), control.as_deref(), version, limited);
@@ -143,7 +145,8 @@ impl<'a> Limits<'a> {
             return Err(self.wait_with(turns, last, left_ms));
         }
         let mut passes = Passes::default();
-        passes.due = Some(self.due(&turns));
+        (passes.first_due, passes.due) =
+            (self.due(turns.iter().min_by_key(at)), self.due(turns.iter().max_by_key(at)));
         passes.turns = turns;
         Ok(passes)
     }
@@ -218,11 +221,10 @@ impl<'a> Limits<'a> {
         self.wait_by_estimate(&limit.key, *rate, wake_at, Some(Timestamp::from_ms(at_us / 1_000)))
     }
 
-    /// The time of the last of the turns, by the monotonic clock.
-    fn due(&self, turns: &[HeldTurn]) -> Instant {
-        let at_us = turns.iter().map(|turn| turn.turn.at_us).max().unwrap_or_default();
-        let left_us = at_us.saturating_sub(us(self.context.now())).max(0);
-        Instant::now() + Duration::from_micros(left_us.unsigned_abs())
+    /// The time of a turn by the monotonic clock; now, where it has passed.
+    fn due(&self, turn: Option<&HeldTurn>) -> Option<Instant> {
+        let left_us = turn?.turn.at_us.saturating_sub(us(self.context.now())).max(0);
+        Some(Instant::now() + Duration::from_micros(left_us.unsigned_abs()))
     }
 
     /// A permit of each limit of open requests. Where one has none, those that were taken are released, and that limit is waited for first,
@@ -357,7 +359,7 @@ impl<'a> Limits<'a> {
 
     /// The name of the entry of the call while it is that task. A call that is sent again may be two tasks of its server at once.
     pub(super) fn task_entry(&self, handle: &str) -> String {
-        Digest::of_text(&format!("{}#task#{handle}", self.call.request.key)).short(16).to_owned()
+        task_entry(&self.call.request.key, handle)
     }
 
     /// Counts that the call waits for that part of the limit, in its queue or in the worker.
@@ -455,19 +457,28 @@ impl<'a> Limits<'a> {
     }
 }
 
+/// The name of the entry of a call in a concurrency limit while it is that task.
+pub(super) fn task_entry(call: &CallKey, handle: &str) -> String {
+    Digest::of_text(&format!("{call}#task#{handle}")).short(16).to_owned()
+}
+
 /// When a call that waits without a slot takes one again.
 pub(super) fn wake_at(passes: &Passes) -> Option<Instant> {
     let wake = passes.due?.checked_sub(AHEAD)?;
     (wake > Instant::now()).then_some(wake)
 }
 
-/// Whether a request whose turn was due then may still be sent.
+/// Whether a request whose first turn was due then may still be sent.
 pub(super) fn is_in_time(due: Instant) -> bool {
     Instant::now().saturating_duration_since(due) <= Duration::from_micros(LATE_US.unsigned_abs())
 }
 
 fn named(limit: &LimitKey, rate: RateLimit) -> String {
     format!("{limit} ({rate})")
+}
+
+const fn at(turn: &&HeldTurn) -> i64 {
+    turn.turn.at_us
 }
 
 const fn us(at: Timestamp) -> i64 {

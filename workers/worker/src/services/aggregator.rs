@@ -3,7 +3,7 @@
 //! The lease lasts for three beats. A worker that finds it over takes it by a conditional write before it reads any row, so that the death
 //! of the holder makes one worker read them and not all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::shutdown::Shutdown;
 
 /// The row of a worker that has exited or died is removed after so long, in milliseconds.
 const GONE_KEPT_MS: u64 = 10 * 60 * 1000;
-/// The rollups of an hour are added up so many minutes after its end: its last rollups are written by then.
-const COMPACT_AFTER_MINUTES: i64 = 30;
+/// The rollups of an hour are added up so many minutes after its end: a worker that could not write its last rollups has given them up by then.
+const COMPACT_AFTER_MINUTES: i64 = 75;
 /// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
 const COMPACT_HOURS: i64 = 48;
 
@@ -38,8 +38,8 @@ struct State {
     /// The worker holds the lease.
     leads: bool,
     failing: bool,
-    /// The dead processes whose lost minutes are written.
-    flagged: BTreeSet<Nonce>,
+    /// What was written of the dead processes.
+    flagged: BTreeMap<Nonce, LostMinutes>,
     /// The hour up to which it was checked that rollups are added up.
     compacted: Option<Minute>,
 }
@@ -115,10 +115,18 @@ impl Aggregator {
     /// Writes which minutes dead workers lost, and removes rows of workers that are long gone.
     async fn bury(&self, state: &mut State, rows: &[WorkerRow], now: Timestamp) -> Result<(), AwsError> {
         let fleet = &self.context.fleet;
+        // One that was frozen, or that could not reach the table, writes its rollups after all. It may still die later.
+        for row in rows.iter().filter(|row| row.is_alive(now)) {
+            if let Some(lost) = state.flagged.get(&row.boot) {
+                fleet.remove_lost_minutes(lost).await?;
+                state.flagged.remove(&row.boot);
+            }
+        }
         for row in rows.iter().filter(|row| row.is_dead(now)) {
-            if !state.flagged.contains(&row.boot) {
-                fleet.put_lost_minutes(&lost(row)).await?;
-                state.flagged.insert(row.boot.clone());
+            if !state.flagged.contains_key(&row.boot) {
+                let lost = lost(row);
+                fleet.put_lost_minutes(&lost).await?;
+                state.flagged.insert(row.boot.clone(), lost);
                 tracing::warn!(worker = %row.id, last_row = %row.reported_at, code = "worker_lost", "a worker has died: it did not renew its row for three beats");
             }
         }

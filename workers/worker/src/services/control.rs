@@ -41,8 +41,8 @@ impl ControlReader {
         Self { started_at: context.now(), context }
     }
 
-    /// Reads the entries before the worker takes calls, so that it starts none that is paused. It tries until it has read them, the
-    /// worker drains, or another try will not help.
+    /// Reads the entries before the worker takes calls, so that it starts none that is paused. It tries until it has read them or the worker
+    /// drains: one that may not read them, or has no table, takes no calls and is not ready.
     pub async fn read_first(&self, shutdown: &Shutdown) {
         let mut tries = 0;
         while !shutdown.is_draining() {
@@ -51,10 +51,7 @@ impl ControlReader {
             };
             tries += 1;
             if tries == 1 {
-                tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read before the worker takes calls");
-            }
-            if error.is_permanent() {
-                return;
+                tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read; the worker takes no calls before it has read them");
             }
             tokio::select! {
                 () = shutdown.draining() => {}

@@ -29,7 +29,7 @@ fn now(rig: &Rig) -> Timestamp {
     Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap())
 }
 
-fn pause(rig: &Rig, target: &str, for_ms: Option<u64>) -> ControlEntry {
+pub(crate) fn pause(rig: &Rig, target: &str, for_ms: Option<u64>) -> ControlEntry {
     ControlEntry::Pause(Switch {
         target: SwitchTarget::parse(target).unwrap(),
         tenant: None,
@@ -40,7 +40,7 @@ fn pause(rig: &Rig, target: &str, for_ms: Option<u64>) -> ControlEntry {
     })
 }
 
-async fn set(rig: &Rig, context: &WorkerContext, entry: &ControlEntry) {
+pub(crate) async fn set(rig: &Rig, context: &WorkerContext, entry: &ControlEntry) {
     fleet(rig).set_control(entry).await.unwrap();
     take(rig, context).await;
 }

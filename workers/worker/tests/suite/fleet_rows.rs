@@ -11,10 +11,13 @@ use toolfleet_core::fleet::{Minute, OTHER_TOOLS, Rollup, WorkerRow};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 use toolfleet_worker::context::WorkerContext;
+use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::services::aggregator::Aggregator;
 use toolfleet_worker::services::reporter::Reporter;
 
+use crate::control::{pause, set};
 use crate::rig::{Rig, limits, request};
+use crate::waiting::cancel;
 
 fn fleet(rig: &Rig) -> Fleet {
     rig.direct.fleet(&Tables::with_prefix("toolfleet"))
@@ -181,6 +184,15 @@ async fn the_counts_of_rollups_equal_those_of_the_history() {
         json!({"v": 1, "call_id": "c8", "tenant": "acme", "server": "mock", "operation": "tools/list"});
     rig.send(listing.take().to_string()).await;
     rig.deliver(&second).await;
+    // The next claim ends the call of a worker that was killed.
+    rig.send(request("c9", "unsafe").to_string()).await;
+    rig.crash_after(Step::Claimed).await;
+    rig.settle_with(&second).await;
+    // The cancellation itself ends a call that waits; a worker records it.
+    set(&rig, &second, &pause(&rig, "server:mock", None)).await;
+    run_calls(&rig, &second, &[("c10", "safe")]).await;
+    cancel(&rig, "c10").await;
+    rig.settle_with(&second).await;
     for context in [&first, &second] {
         let reporter = Reporter::new(context.clone());
         // Written twice, counted once.
@@ -191,7 +203,7 @@ async fn the_counts_of_rollups_equal_those_of_the_history() {
     let to = Minute::of(now(&rig));
     let records = rig.audit(&Tenant::parse("acme").unwrap()).await;
     let calls: Vec<_> = records.iter().filter(|record| record.kind == AuditKind::Call).collect();
-    assert_eq!(calls.len(), 8);
+    assert_eq!(calls.len(), 10);
     let mut expected = BTreeMap::new();
     for record in &calls {
         let tool = record.tool.clone().unwrap();

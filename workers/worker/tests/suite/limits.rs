@@ -288,7 +288,7 @@ async fn retries_beyond_the_budget_wait_and_are_no_attempt() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;
     // A worker of so many has one retry in ten seconds.
-    context.limiter.learn_workers(1_000);
+    context.limiter.learn_workers(100);
     rig.mcp.always_for("tools/call", MockFault::status(500));
     rig.send(request("c0", "safe").to_string()).await;
     rig.deliver(&context).await;

@@ -211,7 +211,7 @@ async fn a_large_limit_is_leased_in_blocks() {
         assert_eq!(rig.outcome(&format!("c{n}")).await.kind, OutcomeKind::Succeeded);
     }
     let row = permits(&rig).await;
-    let block = row.blocks.get(context.worker.as_str()).copied().unwrap();
+    let block = row.blocks.get(context.activity.boot.as_str()).copied().unwrap();
     assert_eq!((row.rev, row.entries.len(), block.permits), (1, 0, 3), "one write for all of them");
 }
 

@@ -146,6 +146,19 @@ impl Fleet {
         put_all(&self.client, &self.table, vec![row]).await
     }
 
+    /// The worker is alive: what was written of it is not so.
+    pub async fn remove_lost_minutes(&self, lost: &LostMinutes) -> Result<(), AwsError> {
+        let removed = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(keys::lost_minutes(lost.from)))
+            .key(SK, AttributeValue::S(keys::worker_sort(&lost.worker, &lost.boot)))
+            .send()
+            .await;
+        removed.map(drop).map_err(|e| AwsError::of_sdk("DeleteItem", &self.table, &e))
+    }
+
     /// What dead workers lost of the minutes between two, both included.
     pub async fn lost_minutes(&self, from: Minute, to: Minute) -> Result<Vec<LostMinutes>, AwsError> {
         // What began on the day before may reach into this one.

@@ -60,6 +60,7 @@ impl DeadLetters {
                 row: row.as_ref(),
                 first_sent: if of_stranger { letter.sent_at() } else { letter.first_sent() },
                 repeatable: request.is_some_and(|request| rules.is_repeatable(request)),
+                may_be_claimless: request.is_some_and(|request| rules.may_be_claimless(request)),
                 now,
             });
             Judged { class, row }
@@ -80,7 +81,8 @@ pub struct Judged {
 impl Judged {
     /// Whether the call may have run.
     pub fn may_have_run(&self) -> bool {
-        self.row.as_ref().is_some_and(|row| match row.state {
+        let without_row = self.class == RedriveClass::Safe;
+        self.row.as_ref().map_or(without_row, |row| match row.state {
             State::Claimed => true,
             State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
                 row.may_have_executed

@@ -20,6 +20,10 @@ pub trait RedriveRules: Sync {
     fn may_speak_for(&self, sender: &str, tenant: &Tenant) -> Option<bool>;
     /// Whether the call is safe to repeat.
     fn is_repeatable(&self, request: &CallRequest) -> bool;
+    /// Whether workers may send the call without a claim. Only calls that are safe to repeat are sent so.
+    fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        self.is_repeatable(request)
+    }
 }
 
 /// The first sending of a call.

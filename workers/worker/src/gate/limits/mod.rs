@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
-use toolfleet_core::ids::WorkerId;
+use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
 
 pub(crate) use local::{AdaptivePermit, Local};
@@ -41,12 +41,12 @@ impl Limiter {
         self.permits.waiting(limit)
     }
 
-    /// The limits of a worker with that many slots and that allowance for the difference of two clocks.
-    pub fn new(fleet: &Fleet, clock: &Clock, worker: &WorkerId, slots: u32, skew: Duration) -> Self {
+    /// The limits of a worker's process with that many slots and that allowance for the difference of two clocks.
+    pub fn new(fleet: &Fleet, clock: &Clock, process: &Nonce, slots: u32, skew: Duration) -> Self {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
         Self {
             turns: TurnBooks::new(fleet.clone(), clock.clone()),
-            permits: PermitBooks::new(fleet.clone(), clock.clone(), worker, skew_ms),
+            permits: PermitBooks::new(fleet.clone(), clock.clone(), process, skew_ms),
             local: Local::new(slots),
             workers: AtomicU32::new(0),
         }
@@ -62,7 +62,12 @@ impl Limiter {
         self.known_workers().unwrap_or(1)
     }
 
-    /// The same; none where it is not known.
+    /// How many workers are alive; `few` where it is not known.
+    pub(crate) fn workers_at_least(&self, few: u32) -> u32 {
+        self.known_workers().unwrap_or(few)
+    }
+
+    /// How many workers are alive; none where it is not known.
     pub(crate) fn known_workers(&self) -> Option<u32> {
         Some(self.workers.load(Ordering::Relaxed)).filter(|workers| *workers > 0)
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
-use toolfleet_core::ids::WorkerId;
+use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
 
 use super::permit_book::{Permit, PermitBook};
@@ -19,14 +19,15 @@ const MANY: usize = 10_000;
 pub(crate) struct PermitBooks {
     fleet: Fleet,
     clock: Clock,
-    worker: String,
+    /// The worker's process. Another one with the same worker id knows nothing of its open requests, and gets a block of its own.
+    process: String,
     skew_ms: u64,
     books: Mutex<HashMap<LimitKey, Arc<PermitBook>>>,
 }
 
 impl PermitBooks {
-    pub(super) fn new(fleet: Fleet, clock: Clock, worker: &WorkerId, skew_ms: u64) -> Self {
-        Self { fleet, clock, worker: worker.to_string(), skew_ms, books: Mutex::default() }
+    pub(super) fn new(fleet: Fleet, clock: Clock, process: &Nonce, skew_ms: u64) -> Self {
+        Self { fleet, clock, process: process.as_str().to_owned(), skew_ms, books: Mutex::default() }
     }
 
     /// Takes a permit, now or after a wait in the worker's hands.
@@ -71,7 +72,8 @@ impl PermitBooks {
             books.retain(|_, book| Arc::strong_count(book) > 1);
         }
         let store = self.fleet.permits(key);
-        let book = PermitBook::new(store, key.clone(), self.clock.clone(), self.worker.clone(), self.skew_ms);
+        let book =
+            PermitBook::new(store, key.clone(), self.clock.clone(), self.process.clone(), self.skew_ms);
         let book = Arc::new(book);
         books.insert(key.clone(), Arc::clone(&book));
         book

@@ -1,7 +1,7 @@
 //! Which limits hold for a call: those of the catalog, with what operators have changed live.
 
 use toolfleet_catalog::{Catalog, Server, Tool};
-use toolfleet_core::control::{Control, LimitChange};
+use toolfleet_core::control::{Control, LimitChange, ToolNames};
 use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, RateLimit};
@@ -23,6 +23,8 @@ pub(crate) struct Limited<'a> {
     pub(crate) tool: Option<&'a Tool>,
     /// The registered tool's id, else `server/name`; none for an operation that calls no tool.
     pub(crate) tool_name: Option<&'a str>,
+    /// All names of the tool.
+    pub(crate) names: Option<ToolNames<'a>>,
     pub(crate) tenant: &'a Tenant,
 }
 
@@ -52,7 +54,25 @@ pub(crate) fn limits_of(
     }
     add(tenant_rules, &|| LimitKey::Tenant(call.tenant.clone()));
     add(call.server.limits, &|| LimitKey::Server(call.server.id.clone()));
+    if let Some((control, tool)) = control.zip(call.tool_name) {
+        // Narrower than all others: they come first.
+        limits.splice(..0, by_other_names(control, version, call, tool));
+    }
     limits
+}
+
+/// The limits that operators have set for another name of the tool: its function, or its name on its server. They hold beside those of its id.
+fn by_other_names(control: &Control, version: u64, call: Limited<'_>, tool: &str) -> Vec<ActiveLimit> {
+    let Some(names) = call.names else { return Vec::new() };
+    let set = control.limits.iter().filter_map(|(key, change)| match key.parse() {
+        Ok(LimitKey::Tool(name)) if name != tool && names.include(&name) => Some((name, *change)),
+        Ok(_) | Err(_) => None,
+    });
+    let limit = |(name, change)| {
+        let (rate, concurrency) = changed_rules(LimitRules::none(), change);
+        ActiveLimit { key: LimitKey::Tool(name), rate, concurrency, version }
+    };
+    set.map(limit).collect()
 }
 
 /// The limit with what operators have changed; none where nothing is limited.
@@ -116,7 +136,10 @@ mod tests {
         let tool = catalog.tool(&ToolId::parse(tool).unwrap()).unwrap();
         let tenant = Tenant::parse(tenant).unwrap();
         let server = catalog.server(&tool.server.id).unwrap();
-        let call = Limited { server, tool: Some(tool), tool_name: Some(tool.id.as_str()), tenant: &tenant };
+        let id = tool.id.as_str();
+        let names = ToolNames { registered: Some(id), server: server.id.as_str(), name: id };
+        let call =
+            Limited { server, tool: Some(tool), tool_name: Some(id), names: Some(names), tenant: &tenant };
         let text = |limit: ActiveLimit| {
             let rate = limit.rate.map_or_else(String::new, |rate| format!(" {rate}"));
             let most = limit
@@ -140,6 +163,17 @@ mod tests {
         assert_eq!(limits(&catalog, None, "find", "globex").len(), 2);
         assert!(limits(&catalog, None, "open", "acme").is_empty());
         assert!(catalog.server(&ServerId::parse("free").unwrap()).unwrap().limits.is_empty());
+    }
+
+    #[test]
+    fn a_live_limit_holds_whichever_way_it_names_the_tool() {
+        let catalog = catalog();
+        let change = LimitChange { rate: RateLimit::new(1, 1).ok(), concurrency: None };
+        for name in ["tool:open", "tool:open.open", "tool:free/open"] {
+            let live = BTreeMap::from([(name.to_owned(), change), ("tool:free/other".to_owned(), change)]);
+            let control = Control { version: 7, limits: live, ..Control::default() };
+            assert_eq!(limits(&catalog, Some(&control), "open", "acme"), [format!("{name} 1/s v7")]);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use toolfleet_core::request::CallRequest;
 
 use super::message_alone::{answer_message, audit_message};
 use super::notices::notice_of;
-use super::recorded::{OpenTask, Recorded, ResultStored};
+use super::recorded::{OpenTask, Recorded, ResultStored, Uncounted};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
 use crate::pipeline::claimless::may_be_claimless;
@@ -34,24 +34,24 @@ pub(in crate::pipeline) async fn stored(
     context.steps.passed(Step::ResultStored).await;
 }
 
-/// Completes the record of a call that has ended before this delivery. One that its caller has cancelled before any worker claimed it counts
-/// as ended here, because no worker has stored its end.
+/// Completes the record of a call that has ended before this delivery. One whose end its caller has stored, by a cancellation, is counted by
+/// the worker that inserts its record: no worker has counted it before.
 pub(in crate::pipeline) async fn record_ended_before(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
     row: CallRow,
 ) -> Result<ResultStored, AwsError> {
-    if let Some(finished) = &row.finished {
-        let outcome = &finished.outcome;
-        let code = outcome.error.as_ref().map(|why| why.code);
-        let own = inbound.caller(&request);
-        let first = row.caller.as_deref().is_none_or(|caller| !caller.came_again(&own));
-        if code == Some(Code::CancelledByCaller) && row.started_at.is_none() && first {
-            context.meters.ended(outcome.kind, code);
-        }
-    }
-    record_finished(context, inbound, request, row).await
+    let uncounted = ended_by_caller(&row).then(|| Uncounted::new(&request, row.clone()));
+    record_of(context, inbound, request, row, uncounted).await
+}
+
+/// Whether the cancellation itself has ended the call: a worker that ends it does so after the cancellation.
+fn ended_by_caller(row: &CallRow) -> bool {
+    row.finished.as_ref().is_some_and(|finished| {
+        let code = finished.outcome.error.as_ref().map(|why| why.code);
+        code == Some(Code::CancelledByCaller) && row.cancel_requested_at == Some(finished.at)
+    })
 }
 
 /// Completes the record of a call that has ended: builds its audit record, which is inserted unless it exists. The record names the first
@@ -62,6 +62,16 @@ pub(in crate::pipeline) async fn record_finished(
     request: CallRequest,
     row: CallRow,
 ) -> Result<ResultStored, AwsError> {
+    record_of(context, inbound, request, row, None).await
+}
+
+async fn record_of(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    request: CallRequest,
+    row: CallRow,
+    uncounted: Option<Uncounted>,
+) -> Result<ResultStored, AwsError> {
     let Some(finished) = &row.finished else {
         return Err(AwsError::passing("the call's row has ended without an outcome"));
     };
@@ -70,14 +80,17 @@ pub(in crate::pipeline) async fn record_finished(
     let record = audit::of_call(&row, finished, inbound, caller, &request);
     let came_again = caller.came_again(&own);
     if came_again {
-        context.history.insert(&record, row.expires_at).await?;
+        let is_new = context.history.insert(&record, row.expires_at).await?;
+        if let Some(uncounted) = uncounted.as_ref().filter(|_| is_new) {
+            uncounted.count(context, inbound);
+        }
         let outcome = Outcome { payload: None, ..finished.outcome.clone() };
         audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
     }
     // The task belongs to the first caller's conversation.
     let session = caller.session.clone();
     let open_task = row.task.clone().map(|handle| OpenTask {
-        tenant: row.key.tenant.clone(),
+        call: row.key.clone(),
         target: request.target.clone(),
         session,
         handle,
@@ -86,7 +99,10 @@ pub(in crate::pipeline) async fn record_finished(
     let member = EndedMember::of(context, inbound, &request, finished.outcome.kind, code);
     let notice = notice_of(inbound, request, finished.outcome.kind, code, finished.at);
     let recorded = Recorded::new(notice, open_task).of_member(member);
-    Ok(if came_again { recorded.into() } else { ResultStored::new(record, row.expires_at, recorded) })
+    if came_again {
+        return Ok(recorded.into());
+    }
+    Ok(ResultStored::new(record, row.expires_at, recorded).counting(uncounted))
 }
 
 /// A known id came with another question: the original stays untouched, the event is audited.

@@ -42,7 +42,7 @@ pub(in crate::pipeline) async fn audit_message(
     let (at, caller) = (inbound.enqueued_at, inbound.caller(request));
     let record = audit::of(kind, request.key.clone(), inbound, at, &caller, Some(request));
     let record = audit::described(record, outcome, inbound, Some(request));
-    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await.map(drop)
 }
 
 /// A record of a message that is no call.
@@ -58,7 +58,7 @@ pub(in crate::pipeline) async fn audit_without_call(
     let caller = Caller::unknown(inbound.sender.as_deref(), inbound.first_message.as_deref());
     let record = audit::of(kind, key, inbound, at, &caller, None);
     let record = audit::described(record, outcome, inbound, None);
-    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await
+    context.history.insert(&record, at.plus_ms(RETENTION_MS)).await.map(drop)
 }
 
 /// A message without a call of its own is recorded under the message id that its sender received.

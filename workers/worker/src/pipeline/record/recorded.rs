@@ -2,19 +2,45 @@
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::audit::AuditRecord;
-use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::{CallKey, SessionId};
 use toolfleet_core::notice::Notice;
-use toolfleet_core::request::Target;
+use toolfleet_core::request::{CallRequest, Target};
 use toolfleet_core::time::Timestamp;
 
 use crate::context::WorkerContext;
 use crate::pipeline::ended_member::EndedMember;
+use crate::pipeline::inbound::InboundCall;
 
 /// The proof that the result of a delivery is stored, with the audit record that is still to be inserted.
 pub(in crate::pipeline) struct ResultStored {
     /// The record, and when it expires.
     record: Option<(Box<AuditRecord>, Timestamp)>,
     recorded: Recorded,
+    uncounted: Option<Uncounted>,
+}
+
+/// A call whose end no worker has counted.
+pub(in crate::pipeline::record) struct Uncounted {
+    target: Target,
+    asked: bool,
+    row: Box<CallRow>,
+}
+
+impl Uncounted {
+    pub(in crate::pipeline::record) fn new(request: &CallRequest, row: CallRow) -> Self {
+        Self { target: request.target.clone(), asked: request.cache, row: Box::new(row) }
+    }
+
+    /// Counts it.
+    pub(in crate::pipeline::record) fn count(&self, context: &WorkerContext, inbound: &InboundCall) {
+        let Self { target, asked, row } = self;
+        context.activity.ended(inbound.catalog(), target, (row, *asked), context.now());
+        if let Some(finished) = &row.finished {
+            let outcome = &finished.outcome;
+            context.meters.ended(outcome.kind, outcome.error.as_ref().map(|why| why.code));
+        }
+    }
 }
 
 impl ResultStored {
@@ -23,22 +49,29 @@ impl ResultStored {
         expires_at: Timestamp,
         recorded: Recorded,
     ) -> Self {
-        Self { record: Some((Box::new(record), expires_at)), recorded }
+        Self { record: Some((Box::new(record), expires_at)), recorded, uncounted: None }
     }
 
-    /// Inserts the audit record. One that nobody waits for shares its request with others: `frees_group` says that the next message of a FIFO queue
-    /// waits for it.
+    /// The same; where the record is new, that call is counted.
+    pub(in crate::pipeline::record) fn counting(self, uncounted: Option<Uncounted>) -> Self {
+        Self { uncounted, ..self }
+    }
+
+    /// Inserts the audit record. One that nobody waits for shares its request with others; the next message of a FIFO queue waits for it.
     pub(in crate::pipeline) async fn audited(
         self,
         context: &WorkerContext,
-        frees_group: bool,
+        inbound: &InboundCall,
     ) -> Result<Recorded, AwsError> {
-        let Self { record, recorded } = self;
+        let Self { record, recorded, uncounted } = self;
         if let Some((record, expires_at)) = record {
-            if recorded.is_waited_for() || frees_group {
-                context.history.insert(&record, expires_at).await?;
+            let is_new = if recorded.is_waited_for() || inbound.queue().is_fifo() {
+                context.history.insert(&record, expires_at).await?
             } else {
-                context.history.insert_soon(&record, expires_at).await?;
+                context.history.insert_soon(&record, expires_at).await?
+            };
+            if let Some(uncounted) = uncounted.filter(|_| is_new) {
+                uncounted.count(context, inbound);
             }
         }
         Ok(recorded)
@@ -47,7 +80,7 @@ impl ResultStored {
 
 impl From<Recorded> for ResultStored {
     fn from(recorded: Recorded) -> Self {
-        Self { record: None, recorded }
+        Self { record: None, recorded, uncounted: None }
     }
 }
 
@@ -94,7 +127,7 @@ impl Recorded {
 
 /// A task at a server whose call has ended.
 pub(in crate::pipeline) struct OpenTask {
-    pub(in crate::pipeline) tenant: Tenant,
+    pub(in crate::pipeline) call: CallKey,
     pub(in crate::pipeline) target: Target,
     pub(in crate::pipeline) session: Option<SessionId>,
     pub(in crate::pipeline) handle: String,

@@ -51,7 +51,7 @@ pub(super) async fn park(
     if matches!(applied, Applied::Rejected { .. }) {
         let request = &call.ready.call.request;
         let open = OpenTask {
-            tenant: request.key.tenant.clone(),
+            call: request.key.clone(),
             target: request.target.clone(),
             session: request.session.clone(),
             handle: task.handle,
