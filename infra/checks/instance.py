@@ -75,7 +75,7 @@ def user_data(program, digest):
         for name in ("opt", "etc/systemd/system", "bin"):
             (root / name).mkdir(parents=True)
         (root / "program").write_text(program)
-        for name in ("systemctl", "curl", "sleep"):
+        for name in ("systemctl", "curl", "sleep", "dnf", "amazon-cloudwatch-agent-ctl"):
             (root / "bin" / name).write_text(STUB)
         # `aws s3 cp` copies the program; everything else is noted.
         (root / "bin/aws").write_text(STUB + f'if [ "$1 $2" = "s3 cp" ]; then cp {root}/program "$6"; fi\n')

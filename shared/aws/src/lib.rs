@@ -21,6 +21,7 @@ mod s3;
 pub mod secrets;
 mod sqs;
 mod time_outs;
+mod usage;
 
 pub use batch::RunQueue;
 pub use clock::Clock;
@@ -30,3 +31,4 @@ pub use dynamodb::{Batching, calls, catalogs, fleet, history, mcp_sessions, sess
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
 pub use sqs::queue;
+pub use usage::{Units, Usage};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{LimitSeen, keep_busiest_limits};
 use super::omit::is_zero;
 use super::row::{QueueSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms};
+use super::runnable::Runnable;
 use super::server_summary::{ServerSummary, add};
 use super::top::busiest;
 use crate::ids::{ServerId, Tenant, WorkerId};
@@ -60,6 +61,9 @@ pub struct FleetSummary {
     /// How many limits are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unlisted_limits: u64,
+    /// The work that runs or could run; none where the queues could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runnable: Option<Runnable>,
 }
 
 /// How many workers there are, and what they have to give.
@@ -107,6 +111,7 @@ impl FleetSummary {
             tools: BTreeMap::new(),
             limits: BTreeMap::new(),
             unlisted_limits: 0,
+            runnable: None,
         };
         let dead = rows.iter().filter(|row| row.is_dead(now)).count();
         summary.workers.dead = u32::try_from(dead).unwrap_or(u32::MAX);

@@ -75,7 +75,7 @@ impl Activity {
         }
     }
 
-    /// A slot is taken while the guard is held.
+    /// A slot is taken while the guard is held. A call that waits for a turn without its slot holds none.
     pub(crate) fn slot(&self) -> Counted {
         self.busy.one()
     }
