@@ -12,7 +12,7 @@ use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
-use toolfleet_aws::{Aws, Clock, RunQueue, Tables};
+use toolfleet_aws::{Aws, Clock, RunQueue, Tables, Usage};
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
@@ -244,6 +244,11 @@ impl WorkerContext {
         for (_, queue) in self.queues.all() {
             queue.delete_at_once();
         }
+    }
+
+    /// What the worker uses of AWS.
+    pub fn usage(&self) -> Usage {
+        self.aws.usage()
     }
 
     /// The connection to AWS.

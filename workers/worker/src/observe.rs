@@ -163,7 +163,7 @@ fn observe_aws(context: &Arc<WorkerContext>) {
     if !context.meters.is_on() {
         return;
     }
-    let usage = context.aws().usage();
+    let usage = context.usage();
     usage.begin();
     let counted = usage.clone();
     #[expect(clippy::cast_precision_loss, reason = "a process sends less than 2^52 requests")]

@@ -2,6 +2,8 @@
 //!
 //! The rows and the rollups are a fast view. The call rows and the audit records are the truth.
 
+#[cfg(test)]
+mod flood_tests;
 mod histogram;
 mod limits;
 mod omit;

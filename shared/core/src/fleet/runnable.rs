@@ -1,7 +1,7 @@
 //! The work of a fleet that runs, or would run if a slot were free. It is what a fleet is scaled by.
 //!
 //! Work that is paused, limited or otherwise parked is left out: more workers would not do it sooner. What is parked already is delayed, so
-//! no queue counts it as visible. What is visible and would be parked as soon as it is received is left out by the part of the messages that
+//! no queue counts it as visible; delayed messages that only lacked a slot are counted by the worker that delayed them. What is visible and would be parked as soon as it is received is left out by the part of the messages that
 //! were parked so within the last minute. A queue that an operator has paused is not counted at all.
 //!
 //! **Invariant:** a fleet in which every received message was parked has no work that waits.
@@ -30,13 +30,13 @@ enum Needs {
 /// The work that runs or could run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runnable {
-    /// Messages that are visible in queues that are not paused.
-    pub visible: u64,
+    /// Messages that are visible in queues that are not paused, and delayed ones that lacked a slot.
+    pub messages: u64,
     /// How long a call has a slot, on average, in milliseconds.
     pub slot_ms: u64,
     /// Slot time that the calls with a slot still need, in milliseconds.
     pub running_ms: u64,
-    /// Slot time that the visible messages need, in milliseconds, without those that would be parked.
+    /// Slot time that these messages need, in milliseconds, without the visible ones that would be parked.
     pub waiting_ms: u64,
     /// Slots that the fleet needs for its work to wait no longer than it may.
     pub wanted_slots: u64,
@@ -53,11 +53,12 @@ impl Runnable {
             (0, _) | (_, 0) => before.map_or(UNKNOWN_SLOT_MS, |before| before.slot_ms),
             (slot_ms, worked) => slot_ms.div_ceil(worked),
         };
-        let needed_ms = visible.saturating_mul(slot_ms);
-        let waiting_ms = part(needed_ms, received.saturating_sub(parked), received);
+        let lacking = summary.workers.lacking_slot;
+        let visible_ms = part(visible.saturating_mul(slot_ms), received.saturating_sub(parked), received);
+        let waiting_ms = visible_ms.saturating_add(lacking.saturating_mul(slot_ms));
         let busy = summary.workers.busy;
         Self {
-            visible,
+            messages: visible.saturating_add(lacking),
             slot_ms,
             // Some calls with a slot have just begun and others are about to end. Durations of calls vary much, and then the rest of a
             // call is on average as long as a call.
@@ -154,6 +155,10 @@ mod tests {
         let held = [("share", 300)];
         let flood = Runnable::of(&fleet(600, 80, 600_000, &held), 1_000, None, WAIT_MS);
         assert_eq!((flood.slot_ms, flood.waiting_seconds()), (2_000, 2_000));
+        let mut all_delayed = fleet(600, 80, 600_000, &held);
+        all_delayed.workers.lacking_slot = 40;
+        let flood = Runnable::of(&all_delayed, 0, None, WAIT_MS);
+        assert_eq!((flood.messages, flood.waiting_seconds(), flood.wanted_slots), (40, 80, 88));
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub struct WorkerCounts {
     /// Deliveries in their hands.
     #[serde(default)]
     pub in_hand: u64,
+    /// Messages that they sent back for the lack of a slot, and that are still delayed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lacking_slot: u64,
     /// How many run which version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, u32>,
@@ -172,6 +175,7 @@ impl FleetSummary {
         workers.slots = workers.slots.saturating_add(u64::from(row.slots));
         workers.busy = workers.busy.saturating_add(u64::from(row.busy));
         workers.in_hand = workers.in_hand.saturating_add(u64::from(row.in_hand));
+        add(&mut workers.lacking_slot, row.lacking_slot);
         let of_version = workers.versions.entry(row.version.clone()).or_default();
         *of_version = of_version.saturating_add(1);
     }
