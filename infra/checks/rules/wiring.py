@@ -10,7 +10,7 @@ ROLE_ACTIONS = {
         "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
         "ecr:GetAuthorizationToken",
     },
-    ("compute", "TaskRole"): set(),
+    ("compute", "TaskRole"): {"ecs:UpdateTaskProtection"},
     ("compute", "CollectorPolicy"): {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"},
     ("compute", "ScalePolicy"): {
         "ecs:DescribeServices", "ecs:UpdateService", "application-autoscaling:DescribeScalableTargets",

@@ -21,8 +21,8 @@ use crate::s3::Objects;
 use crate::s3::payloads::{ObjectReader, Payloads};
 use crate::secrets::Secrets;
 use crate::sqs::queue::{Queue, url_of};
-use crate::usage::Usage;
 use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
+use crate::usage::Usage;
 
 /// Region, endpoints and credentials. What is `None` comes from the SDK's own chain: environment, profile, role.
 #[derive(Clone, Default)]
@@ -130,7 +130,8 @@ impl Aws {
         if options.dynamodb_endpoint.is_some() {
             dynamodb.set_endpoint_url(options.dynamodb_endpoint);
         }
-        let mut secrets = aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(usage.of("SecretsManager"));
+        let mut secrets =
+            aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(usage.of("SecretsManager"));
         if options.secrets_endpoint.is_some() {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }

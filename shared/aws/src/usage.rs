@@ -66,7 +66,10 @@ impl Usage {
     /// The requests that were sent, by service and operation.
     pub fn requests(&self) -> Vec<(String, u64)> {
         let requests = lock(&self.0.requests);
-        requests.iter().map(|((service, operation), count)| (format!("{service}/{operation}"), *count)).collect()
+        requests
+            .iter()
+            .map(|((service, operation), count)| (format!("{service}/{operation}"), *count))
+            .collect()
     }
 
     /// The units that were used, by table.
@@ -87,14 +90,20 @@ impl Usage {
     fn sent(&self, service: &'static str, operation: &str) {
         let mut requests = lock(&self.0.requests);
         // A key of the map needs a text of its own; after the first request of an operation it is found without one.
-        if let Some((_, count)) = requests.iter_mut().find(|((of, name), _)| *of == service && name == operation) {
+        if let Some((_, count)) =
+            requests.iter_mut().find(|((of, name), _)| *of == service && name == operation)
+        {
             *count = count.saturating_add(1);
         } else {
             requests.insert((service, operation.to_owned()), 1);
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "units are small and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "units are small and not negative"
+    )]
     fn used(&self, kind: Units, capacity: &ConsumedCapacity) {
         if let (Some(table), Some(units)) = (&capacity.table_name, capacity.capacity_units) {
             let mut all = lock(&self.0.half_units);
@@ -238,14 +247,18 @@ mod tests {
     fn operations_are_named_as_in_the_documentation() {
         assert_eq!(operation("DynamoDB", Some("DynamoDB_20120810.PutItem"), "POST"), "PutItem");
         assert_eq!(operation("SQS", Some("AmazonSQS.ReceiveMessage"), "POST"), "ReceiveMessage");
-        assert_eq!((operation("S3", None, "PUT"), operation("Lambda", None, "POST")), ("PutObject", "Invoke"));
+        assert_eq!(
+            (operation("S3", None, "PUT"), operation("Lambda", None, "POST")),
+            ("PutObject", "Invoke")
+        );
         assert_eq!(operation("S3", None, "DELETE"), "DELETE");
     }
 
     #[test]
     fn units_add_up_by_table_and_kind() {
         let usage = Usage::default();
-        let of = |table: &str, units| ConsumedCapacity::builder().table_name(table).capacity_units(units).build();
+        let of =
+            |table: &str, units| ConsumedCapacity::builder().table_name(table).capacity_units(units).build();
         usage.used(Units::Write, &of("a", 2.0));
         usage.used(Units::Write, &of("b", 1.0));
         usage.used(Units::Read, &of("a", 0.5));
@@ -254,7 +267,11 @@ mod tests {
         let units = usage.units();
         assert_eq!(
             units,
-            [("a".into(), Units::Read, 1.0), ("a".into(), Units::Write, 2.0), ("b".into(), Units::Write, 1.0)]
+            [
+                ("a".into(), Units::Read, 1.0),
+                ("a".into(), Units::Write, 2.0),
+                ("b".into(), Units::Write, 1.0)
+            ]
         );
     }
 }

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result, scale, send,
-    sessions, tools, why,
+    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result,
+    scale, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 

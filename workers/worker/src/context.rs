@@ -56,6 +56,8 @@ pub struct WorkerContext {
     pub limits: Limits,
     /// The largest body of a call that its queue can park.
     pub max_body_bytes: usize,
+    /// A call that has run for so long protects the worker's task from scale-in, where it has one.
+    pub protect_after: Option<Duration>,
     /// What is registered.
     pub catalog: CatalogHandle,
     /// The queues it reads.
@@ -200,6 +202,7 @@ impl WorkerContext {
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
+            protect_after: None,
             catalog: CatalogHandle::new(catalog),
             intake_health: IntakeHealth::of(queues.all().map(|(priority, _)| priority)),
             queues,

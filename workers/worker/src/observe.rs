@@ -173,8 +173,9 @@ fn observe_aws(context: &Arc<WorkerContext>) {
     };
     context.meters.watch_sums("toolfleet.aws.requests", "Requests to AWS, repetitions included.", requests);
     let units = move || {
-        let label =
-            |table, kind: &'static str| [KeyValue::new("toolfleet.table", table), KeyValue::new("toolfleet.units", kind)];
+        let label = |table, kind: &'static str| {
+            [KeyValue::new("toolfleet.table", table), KeyValue::new("toolfleet.units", kind)]
+        };
         usage.units().into_iter().map(|(table, kind, used)| (label(table, kind.as_str()), used)).collect()
     };
     context.meters.watch_sums("toolfleet.aws.capacity_units", "Capacity units of DynamoDB.", units);

@@ -36,6 +36,7 @@ use crate::services::reaper::Reaper;
 use crate::services::reporter::Reporter;
 use crate::services::session_closer::SessionCloser;
 use crate::services::supervisor::Supervisor;
+use crate::services::task_protection::TaskProtection;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::telemetry::Meters;
 use crate::{backoff, observe, queues};
@@ -231,8 +232,11 @@ impl Starting {
     ) -> Result<Worker, StartError> {
         let mut context = context(config, aws, catalog, meters).await?;
         context.shutdown = self.shutdown.clone();
+        context.protect_after = config.protection.as_ref().map(|protection| protection.after);
         let context = Arc::new(context);
-        let running = tokio::spawn(self.run(Arc::clone(&context), reload));
+        let protection = config.protection.as_ref();
+        let protection = protection.map(|of| TaskProtection::new(Arc::clone(&context), of.agent.clone()));
+        let running = tokio::spawn(self.run(Arc::clone(&context), reload, protection));
         Ok(Worker { context, running })
     }
 }
@@ -289,7 +293,7 @@ impl Worker {
 /// A service kept failing, so the worker has drained.
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     match Starting::of(context.shutdown.clone(), context.limits.drain, options.http) {
-        Ok(starting) => starting.run(context, options.reload).await,
+        Ok(starting) => starting.run(context, options.reload, None).await,
         Err(error) => {
             tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
             Err(ServiceFailed("HTTP endpoint"))
@@ -302,6 +306,7 @@ impl Starting {
         self,
         context: Arc<WorkerContext>,
         reload: Option<(CatalogConfig, bool)>,
+        protection: Option<TaskProtection>,
     ) -> Result<(), ServiceFailed> {
         let Self { mut supervisor, started, .. } = self;
         observe::observe(&context);
@@ -324,6 +329,9 @@ impl Starting {
         supervisor.start(Aggregator::new(context.clone()));
         let reporter = Reporter::new(context.clone());
         supervisor.start_until_exit(reporter.clone());
+        if let Some(protection) = protection {
+            supervisor.start_until_exit(protection);
+        }
         if let Some((catalog, sighup)) = reload {
             supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
         }

@@ -46,6 +46,7 @@ pub struct Activity {
     pub started_at: Timestamp,
     busy: Count,
     in_hand: Count,
+    long: Count,
     calls: Mutex<OutcomeCounts>,
     held: Mutex<BTreeMap<&'static str, u64>>,
     queues: Mutex<BTreeMap<String, QueueCount>>,
@@ -72,6 +73,7 @@ impl Activity {
             started_at,
             busy: Count::default(),
             in_hand: Count::default(),
+            long: Count::default(),
             calls: Mutex::default(),
             held: Mutex::default(),
             queues: Mutex::default(),
@@ -91,6 +93,16 @@ impl Activity {
     /// A delivery is in the worker's hands while the guard is held.
     pub(crate) fn delivery(&self) -> Counted {
         self.in_hand.one()
+    }
+
+    /// A delivery has been in the worker's hands for long, and is while the guard is held.
+    pub(crate) fn long_call(&self) -> Counted {
+        self.long.one()
+    }
+
+    /// Deliveries that have been in the worker's hands for long.
+    pub fn long_calls(&self) -> u32 {
+        self.long.now()
     }
 
     /// How long the process has run, in milliseconds.

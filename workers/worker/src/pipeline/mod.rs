@@ -91,8 +91,8 @@ use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
-use crate::context::WorkerContext;
 use crate::activity::SlotTime;
+use crate::context::WorkerContext;
 use crate::gate::Seat;
 use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
@@ -141,7 +141,8 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
     let sent = inbound.trace_context();
-    inbound.span = trace::delivery(inbound.queue().name(), inbound.message_id(), &sent, inbound.earlier_span());
+    inbound.span =
+        trace::delivery(inbound.queue().name(), inbound.message_id(), &sent, inbound.earlier_span());
     context.activity.received(inbound.queue().name(), inbound.first_wait_ms(context.now()));
     let _delivery = context.activity.delivery();
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
@@ -166,8 +167,18 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
         dispose(&context, &mut inbound, exit).await;
         drop((slot, place));
     };
-    whole.instrument(lines).instrument(span).await;
+    counted_when_long(&context, whole.instrument(lines).instrument(span)).await;
     context.meters.processed(inbound.queue().name(), begun.elapsed());
+}
+
+/// Runs a delivery; one that takes long counts as such, where that protects the worker's task.
+async fn counted_when_long(context: &WorkerContext, delivery: impl Future<Output = ()>) {
+    let Some(after) = context.protect_after else { return delivery.await };
+    let mut delivery = std::pin::pin!(delivery);
+    if tokio::time::timeout(after, &mut delivery).await.is_err() {
+        let _long = context.activity.long_call();
+        delivery.await;
+    }
 }
 
 /// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.

@@ -13,9 +13,7 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::rollups::ToolRollup;
 use toolfleet_core::control::Control;
 use toolfleet_core::fairness::TenantUse;
-use toolfleet_core::fleet::{
-    FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, Runnable, WorkerRow,
-};
+use toolfleet_core::fleet::{FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, Runnable, WorkerRow};
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::time::Timestamp;
 

@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::{Json, Router};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -153,7 +153,9 @@ pub fn routes(worker: impl Into<Started>, services: ServiceHealth, registry: Opt
     let scaling = move |State(worker): State<Started>| async move {
         match worker.scaling() {
             Some(scaling) => Ok(Json(scaling)),
-            None => Err((StatusCode::SERVICE_UNAVAILABLE, "no worker has made a summary of the fleet lately\n")),
+            None => {
+                Err((StatusCode::SERVICE_UNAVAILABLE, "no worker has made a summary of the fleet lately\n"))
+            }
         }
     };
     Router::new()

@@ -135,7 +135,10 @@ impl Meters {
                 .with_description("Calls in each batch that was sent.")
                 .with_boundaries(CALLS.to_vec())
                 .build(),
-            limits: count("toolfleet.limits.met", "Times that a limit made a call wait, by the kind of limit and of wait."),
+            limits: count(
+                "toolfleet.limits.met",
+                "Times that a limit made a call wait, by the kind of limit and of wait.",
+            ),
             servers: ServerLabels::default(),
             meter: meter.clone(),
         };
@@ -232,7 +235,8 @@ impl Meters {
     pub(crate) fn limit_met(&self, part: LimitPart, requeued: bool) {
         if let Some(on) = &self.on {
             let place = if requeued { "queue" } else { "worker" };
-            let labels = [KeyValue::new("toolfleet.limit", part.as_str()), KeyValue::new("toolfleet.waits_in", place)];
+            let labels =
+                [KeyValue::new("toolfleet.limit", part.as_str()), KeyValue::new("toolfleet.waits_in", place)];
             on.limits.add(1, &labels);
         }
     }

@@ -116,7 +116,8 @@ mod tests {
             move |line| written.lock().unwrap().push(line.to_owned())
         });
         lines.write(&summary(None));
-        let runnable = Runnable { running_ms: 500, waiting_ms: 21_000, wanted_slots: 3, ..Runnable::default() };
+        let runnable =
+            Runnable { running_ms: 500, waiting_ms: 21_000, wanted_slots: 3, ..Runnable::default() };
         lines.write(&summary(Some(runnable)));
         let written = written.lock().unwrap();
         let [line] = written.as_slice() else { panic!("{written:?}") };
@@ -131,6 +132,9 @@ mod tests {
             assert_eq!(metric["StorageResolution"], 1, "an alarm of ten seconds needs it");
         }
         assert_eq!(line["toolfleet.fleet.runnable_seconds"], 22);
-        assert_eq!((&line["toolfleet.fleet.wanted_slots"], &line["toolfleet.fleet.slots"]), (&json!(3), &json!(80)));
+        assert_eq!(
+            (&line["toolfleet.fleet.wanted_slots"], &line["toolfleet.fleet.slots"]),
+            (&json!(3), &json!(80))
+        );
     }
 }

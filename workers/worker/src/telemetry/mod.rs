@@ -31,8 +31,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-pub(crate) use meters::{CacheUse, MOST_SERVERS, OTHER_SERVERS};
 pub use meters::Meters;
+pub(crate) use meters::{CacheUse, MOST_SERVERS, OTHER_SERVERS};
 pub use metric_lines::MetricLines;
 
 /// How long the last traces and metrics may take when the worker ends.
@@ -168,7 +168,9 @@ fn fleet_name(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 100 && text.chars().all(is_good) {
         return Ok(text.to_owned());
     }
-    Err(format!("is `{text}`; accepted are up to 100 letters, digits, -, _ and ., as in the prefix of the tables"))
+    Err(format!(
+        "is `{text}`; accepted are up to 100 letters, digits, -, _ and ., as in the prefix of the tables"
+    ))
 }
 
 fn otlp_protocol(text: &str) -> Result<String, String> {

@@ -63,8 +63,10 @@ fn follows(span: &Span, sent: &Onward, earlier: Option<&str>) {
     }
     let context = |traceparent: Option<&str>, tracestate: Option<&str>| {
         let parts = [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)];
-        let carrier: HashMap<_, _> =
-            parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
+        let carrier: HashMap<_, _> = parts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
         global::get_text_map_propagator(|propagator| propagator.extract(&carrier))
     };
     let _started_before = span.set_parent(context(sent.traceparent.as_deref(), sent.tracestate.as_deref()));

@@ -264,9 +264,8 @@ async fn the_span_after_a_park_links_to_the_one_before_it() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;
     let mut body = request("c1", "safe");
-    body["not_before"] = json!(toolfleet_core::time::Timestamp::from_ms(
-        i64::try_from(rig.clock.now_ms()).unwrap() + 5_000
-    ));
+    body["not_before"] =
+        json!(toolfleet_core::time::Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap() + 5_000));
     send(&rig, TRACE, body).await;
     rig.deliver(&context).await;
     rig.clock.advance_ms(6_000);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 49] = [
+const LOG_CODES: [&str; 50] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -37,6 +37,7 @@ const LOG_CODES: [&str; 49] = [
     "list_cut",
     "not_executable",
     "notice_failed",
+    "protection_failed",
     "receive_failed",
     "report_failed",
     "requeue_failed",

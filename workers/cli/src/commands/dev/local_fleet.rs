@@ -256,6 +256,7 @@ pub(super) fn worker_config(
 ) -> Result<WorkerConfig, CommandError> {
     Ok(WorkerConfig {
         http: None,
+        protection: None,
         queue_urls: QueueUrls {
             normal: queue_url.to_owned(),
             high: Some(format!("{queue_url}-high")),

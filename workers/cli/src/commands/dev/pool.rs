@@ -105,7 +105,12 @@ impl Pool {
         command.arg("dev").arg("--catalog").arg(catalog).arg("--slots").arg(slots.to_string());
         command.arg("--serve-as").arg(&id).envs(env);
         // The terminal's Ctrl-C is for `dev`, which tells its workers.
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
         let (stdin, pid) = (child.stdin.take(), child.id().unwrap_or_default());
         let waiting = tokio::spawn(wait(child, pid, self.ended.0.clone()));
         self.processes.push(Process { id, pid, stdin, waiting });

@@ -67,7 +67,11 @@ pub(super) struct Asking {
 impl Socket {
     /// A socket that only this user may use.
     pub(super) fn open() -> io::Result<Self> {
-        let name = format!("toolfleet-{}-{}.sock", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let name = format!(
+            "toolfleet-{}-{}.sock",
+            std::process::id(),
+            &uuid::Uuid::new_v4().simple().to_string()[..8]
+        );
         // The path of a socket has a hundred characters at most, so it is not in the folder of the state.
         let path = std::env::temp_dir().join(name);
         let listener = UnixListener::bind(&path)?;
@@ -90,7 +94,9 @@ impl Socket {
             };
             let mut line = String::new();
             let read = timeout(TIME_OUT, BufReader::new(&mut stream).read_line(&mut line)).await;
-            if matches!(read, Ok(Ok(_))) && let Ok(asked) = serde_json::from_str(&line) {
+            if matches!(read, Ok(Ok(_)))
+                && let Ok(asked) = serde_json::from_str(&line)
+            {
                 return Asking { asked, stream };
             }
         }

@@ -243,7 +243,9 @@ fn workers(summary: &FleetSummary) -> String {
 
 fn rates(summary: &FleetSummary) -> Vec<Line> {
     let text = format!("{} received, {} ended", summary.received_a_minute, summary.ended_a_minute);
-    let work = summary.runnable.map(|runnable| labelled(tone_of_work(summary, &runnable), "work", &work(summary, &runnable)));
+    let work = summary
+        .runnable
+        .map(|runnable| labelled(tone_of_work(summary, &runnable), "work", &work(summary, &runnable)));
     let held = summary.held_a_minute.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     if held == 0 {
         let rates = labelled(Tone::Plain, "a minute", &format!("{text}, none went back to the queue"));

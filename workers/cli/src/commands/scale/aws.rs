@@ -72,7 +72,9 @@ pub(super) async fn ec2(group: &str) -> Result<Figures, CommandError> {
     })?;
     let instances = found["Instances"].as_array().map(Vec::as_slice).unwrap_or_default();
     let in_state = |state: &str| {
-        let count = instances.iter().filter(|one| one["LifecycleState"].as_str().is_some_and(|s| s.starts_with(state)));
+        let count = instances
+            .iter()
+            .filter(|one| one["LifecycleState"].as_str().is_some_and(|s| s.starts_with(state)));
         u64::try_from(count.count()).unwrap_or(u64::MAX)
     };
     Ok(Figures {
@@ -88,7 +90,14 @@ pub(super) async fn ec2(group: &str) -> Result<Figures, CommandError> {
 /// Asks for so many instances.
 pub(super) fn set_ec2(group: &str, count: u64) -> Call {
     let count = count.to_string();
-    aws(&["autoscaling", "set-desired-capacity", "--auto-scaling-group-name", group, "--desired-capacity", &count])
+    aws(&[
+        "autoscaling",
+        "set-desired-capacity",
+        "--auto-scaling-group-name",
+        group,
+        "--desired-capacity",
+        &count,
+    ])
 }
 
 /// Lets the group have so many instances.

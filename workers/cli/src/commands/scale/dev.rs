@@ -21,7 +21,9 @@ pub(super) fn check(count: u64) -> Result<u64, CommandError> {
     if count <= MOST_WORKERS {
         return Ok(count);
     }
-    Err(CommandError::usage(format!("COUNT: is {count}; `toolfleet dev` runs {MOST_WORKERS} workers at most")))
+    Err(CommandError::usage(format!(
+        "COUNT: is {count}; `toolfleet dev` runs {MOST_WORKERS} workers at most"
+    )))
 }
 
 async fn send(socket: &Path, workers: Option<u64>) -> Result<Told, CommandError> {
@@ -38,5 +40,10 @@ fn figures(told: &Told) -> Figures {
         let workers = told.workers.iter().filter(|worker| worker.draining == draining);
         u64::try_from(workers.count()).unwrap_or(u64::MAX)
     };
-    Figures { desired: told.desired, running: count(false), draining: Some(count(true)), ..Figures::default() }
+    Figures {
+        desired: told.desired,
+        running: count(false),
+        draining: Some(count(true)),
+        ..Figures::default()
+    }
 }

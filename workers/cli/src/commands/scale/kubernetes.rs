@@ -38,7 +38,8 @@ async fn scaled_object(namespace: &str, deployment: &str) -> Result<Option<Value
         Err(error) if error.message().contains("doesn't have a resource type") => return Ok(None),
         Err(error) => return Err(error),
     };
-    let is_ours = |one: &&Value| one.pointer("/spec/scaleTargetRef/name").is_some_and(|name| name == deployment);
+    let is_ours =
+        |one: &&Value| one.pointer("/spec/scaleTargetRef/name").is_some_and(|name| name == deployment);
     Ok(all["items"].as_array().and_then(|items| items.iter().find(is_ours)).cloned())
 }
 
@@ -46,7 +47,12 @@ async fn scaled_object(namespace: &str, deployment: &str) -> Result<Option<Value
 ///
 /// # Errors
 /// KEDA scales the deployment, and would set its own number within seconds.
-pub(super) fn set(namespace: &str, deployment: &str, count: u64, now: &Figures) -> Result<Call, CommandError> {
+pub(super) fn set(
+    namespace: &str,
+    deployment: &str,
+    count: u64,
+    now: &Figures,
+) -> Result<Call, CommandError> {
     if let Some(scaler) = &now.scaler {
         return Err(CommandError::usage(format!(
             "KEDA (ScaledObject {scaler}) sets the number of workers and would change {count} within seconds; \

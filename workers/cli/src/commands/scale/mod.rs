@@ -210,7 +210,9 @@ async fn limits(args: &LimitsArgs, output: &Output) -> Result<Exit, CommandError
     let after = Figures { limits: Some(limits), ..before.clone() };
     carry_out(&place, &Change::Run(change), (&before, &after), &args.how, output).await?;
     if !args.how.dry_run {
-        output.note("the next deployment sets them to what its parameters or manifests say, if these have changed");
+        output.note(
+            "the next deployment sets them to what its parameters or manifests say, if these have changed",
+        );
     }
     Ok(Exit::Done)
 }

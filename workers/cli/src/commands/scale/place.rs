@@ -39,7 +39,9 @@ const ACCEPTED: &str = "accepted are ecs:CLUSTER/SERVICE (outputs ClusterName an
 impl Place {
     /// What is missing where no place is named.
     pub(crate) fn missing() -> String {
-        format!("TOOLFLEET_SCALE: is not set, and no --at says where the workers run; {ACCEPTED}. Keep it with `toolfleet context set NAME TOOLFLEET_SCALE=..`")
+        format!(
+            "TOOLFLEET_SCALE: is not set, and no --at says where the workers run; {ACCEPTED}. Keep it with `toolfleet context set NAME TOOLFLEET_SCALE=..`"
+        )
     }
 }
 
@@ -92,14 +94,29 @@ mod tests {
 
     #[test]
     fn a_place_is_read_as_it_is_written() {
-        for text in ["ecs:prod/worker", "ec2:toolfleet-worker", "kubernetes:toolfleet/toolfleet-worker", "dev:/tmp/x.sock"] {
+        for text in [
+            "ecs:prod/worker",
+            "ec2:toolfleet-worker",
+            "kubernetes:toolfleet/toolfleet-worker",
+            "dev:/tmp/x.sock",
+        ] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn a_name_is_never_an_option_of_another_program() {
-        for text in ["ecs:prod", "ecs:--profile/x", "ec2:-g", "kubernetes:a/b c", "k8s:a/b", "dev:x", "ecs:a/b/c", "", "ec2:"] {
+        for text in [
+            "ecs:prod",
+            "ecs:--profile/x",
+            "ec2:-g",
+            "kubernetes:a/b c",
+            "k8s:a/b",
+            "dev:x",
+            "ecs:a/b/c",
+            "",
+            "ec2:",
+        ] {
             let error = text.parse::<Place>().unwrap_err();
             assert!(error.contains("ecs:CLUSTER/SERVICE"), "{text}: {error}");
         }
