@@ -270,60 +270,6 @@ fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
     )
 }
 
-const fn tone_of_workers(summary: &FleetSummary) -> Tone {
-    let workers = &summary.workers;
-    if workers.dead > 0 || workers.alive == 0 { Tone::Alarm } else { Tone::Plain }
-}
-
-fn workers(summary: &FleetSummary) -> String {
-    let workers = &summary.workers;
-    let versions: Vec<_> = match workers.versions.len() {
-        0 | 1 => workers.versions.keys().cloned().collect(),
-        _ => workers.versions.iter().map(|(version, n)| format!("{n} of {version}")).collect(),
-    };
-    let draining =
-        if workers.draining > 0 { format!(" ({} draining)", workers.draining) } else { String::new() };
-    let dead = if workers.dead > 0 { format!(", {} dead", workers.dead) } else { String::new() };
-    format!(
-        "{} running{draining}{dead}; {} of {} slots busy, {} calls in hand; {}",
-        workers.alive,
-        workers.busy,
-        workers.slots,
-        workers.in_hand,
-        versions.join(", ")
-    )
-}
-
-fn rates(summary: &FleetSummary) -> Vec<Line> {
-    let text = format!("{} received, {} ended", summary.received_a_minute, summary.ended_a_minute);
-    let work = summary
-        .runnable
-        .map(|runnable| labelled(tone_of_work(summary, &runnable), "work", &work(summary, &runnable)));
-    let held = summary.held_a_minute.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
-    if held == 0 {
-        let rates = labelled(Tone::Plain, "a minute", &format!("{text}, none went back to the queue"));
-        return work.into_iter().chain([rates]).collect();
-    }
-    let mut reasons: Vec<_> = summary.held_a_minute.iter().collect();
-    reasons.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-    let reasons: Vec<_> = reasons.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
-    let back = format!("{held} a minute: {}", reasons.join(", "));
-    let rates = [labelled(Tone::Plain, "a minute", &text), labelled(Tone::Plain, "went back", &back)];
-    work.into_iter().chain(rates).collect()
-}
-
-/// The work that runs or could run, and whether there are slots for it.
-fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
-    let span = |seconds: u64| show::span(seconds.saturating_mul(1_000));
-    format!(
-        "{} of slots run or wait, {} wait; {} slots wanted of {}",
-        span(runnable.seconds()),
-        span(runnable.waiting_seconds()),
-        runnable.wanted_slots,
-        summary.workers.slots
-    )
-}
-
 const fn tone_of_work(summary: &FleetSummary, runnable: &Runnable) -> Tone {
     if runnable.wanted_slots > summary.workers.slots { Tone::Notice } else { Tone::Plain }
 }
