@@ -66,7 +66,7 @@ def user_data(program, digest):
     """What the user data did with a program of that digest: the calls of its commands, the files, whether it signalled success."""
     template = Project().templates["ec2"]
     text, names = template.of_type("AWS::EC2::LaunchTemplate")["WorkerTemplate"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
-    lines = {"HighQueue": "TOOLFLEET_QUEUE_URL_HIGH=https://high", "LowQueue": "", "PrivateAddresses": ""}
+    lines = {"HighQueue": "TOOLFLEET_QUEUE_URL_HIGH=https://high", "LowQueue": "", "PrivateAddresses": "", "Sources": "", "TenantsOfCatalog": ""}
     text = template.substituted([text, {**names, **lines}]).replace("<WorkerSha256>", digest)
     # What is known in an account only.
     text = re.sub(r"<(AWS::\w+|Worker\w+|import \S+)>", "value", text)
@@ -75,7 +75,7 @@ def user_data(program, digest):
         for name in ("opt", "etc/systemd/system", "bin"):
             (root / name).mkdir(parents=True)
         (root / "program").write_text(program)
-        for name in ("systemctl", "curl", "sleep"):
+        for name in ("systemctl", "curl", "sleep", "dnf", "amazon-cloudwatch-agent-ctl"):
             (root / "bin" / name).write_text(STUB)
         # `aws s3 cp` copies the program; everything else is noted.
         (root / "bin/aws").write_text(STUB + f'if [ "$1 $2" = "s3 cp" ]; then cp {root}/program "$6"; fi\n')

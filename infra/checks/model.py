@@ -1,5 +1,6 @@
 """Reads the templates and manifests, and answers questions about them: parameters by their defaults, both branches of Fn::If."""
 
+import json
 import pathlib
 import re
 
@@ -8,6 +9,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLOUDFORMATION = "infra/cloudformation"
 KUBERNETES = "infra/kubernetes"
+GRAFANA = "infra/grafana/toolfleet.json"
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -108,7 +110,7 @@ class Project:
     def __init__(self, changed=None):
         changed = changed or {}
         self.texts = {}
-        for folder, ending in ((CLOUDFORMATION, "*.yaml"), (KUBERNETES, "**/*.yaml"), (KUBERNETES, "**/*.env"), ("infra/systemd", "*")):
+        for folder, ending in ((CLOUDFORMATION, "*.yaml"), (KUBERNETES, "**/*.yaml"), (KUBERNETES, "**/*.env"), ("infra/systemd", "*"), ("infra/grafana", "*.json")):
             for path in sorted((ROOT / folder).glob(ending)):
                 name = str(path.relative_to(ROOT))
                 self.texts[name] = changed.get(name) or path.read_text()
@@ -143,6 +145,27 @@ def metric_names():
     """The metrics that a worker emits."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
     return set(re.findall(r"^\| `([a-z._]+)` \| (?:counter|gauge|histogram)", text, re.M))
+
+
+def metric_labels():
+    """The labels of metrics, as Prometheus has them."""
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+    rows = re.findall(r"^\| `[a-z._]+` \| (?:counter|gauge|histogram)[^|]*\|([^|]*)\|", text, re.M)
+    return {label.replace(".", "_") for row in rows for label in re.findall(r"`([a-z._]+)`", row)}
+
+
+def prometheus_names():
+    """The metrics as Prometheus has them: a unit and the kind are part of the name."""
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+    names = set()
+    for name, kind, unit in re.findall(r"^\| `([a-z._]+)` \| (counter|gauge|histogram)(, s)? \|", text, re.M):
+        base = name.replace(".", "_") + ("_seconds" if unit else "")
+        names |= {"counter": {f"{base}_total"}, "gauge": {base}, "histogram": {f"{base}_{part}" for part in ("bucket", "sum", "count")}}[kind]
+    return names
+
+
+def grafana(project):
+    return json.loads(project.texts[GRAFANA])
 
 
 def runbook_anchors():

@@ -10,4 +10,5 @@ venv=$here/.checks/venv
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 "$venv/bin/python" "$here/check.py"
 "$venv/bin/python" "$here/instance.py"
+"$venv/bin/python" infra/grafana/generate.py --check
 "$venv/bin/python" "$here/mutate.py"

@@ -200,6 +200,7 @@ mod tests {
             worker: None,
             cached_from: None,
             batch: None,
+            trace_id: None,
             enqueued_at: Timestamp::from_ms(1),
             started_at: Some(Timestamp::from_ms(2)),
         }

@@ -276,6 +276,7 @@ fn record(key: CallKey, row: &CallRow) -> AuditRecord {
         worker: row.worker.clone(),
         cached_from: None,
         batch: None,
+        trace_id: None,
         enqueued_at: row.enqueued_at,
         started_at: row.started_at,
     }

@@ -55,13 +55,13 @@ def containers(project):
         if task.get("RuntimePlatform", {}).get("CpuArchitecture") != {"Ref": "CpuArchitecture"}:
             yield f"{at}: RuntimePlatform does not take CpuArchitecture"
         for container in compute.each(task["ContainerDefinitions"]):
-            yield from _container(f"{at} {container['Name']}", container, most)
+            yield from _container(f"{at} {container['Name']}", container, most, compute.default("DrainMs"), compute.default("ProtectAfterMs"))
         waits = [w for c in compute.each(task["ContainerDefinitions"]) if c["Name"] == "worker" for w in compute.each(c.get("DependsOn"))]
         if waits != [{"ContainerName": "collector", "Condition": "START"}]:
             yield f"{at}: the collector stops with the worker instead of after it"
 
 
-def _container(at, container, most_drain_ms):
+def _container(at, container, most_drain_ms, drain_ms, protect_ms):
     worker = container["Name"] == "worker"
     if container.get("ReadonlyRootFilesystem") is not True:
         yield f"{at}: its root file system can be written"
@@ -82,6 +82,9 @@ def _container(at, container, most_drain_ms):
         return
     if most_drain_ms / 1000 + END_S > STOP_S:
         yield f"{at}: DrainMs may be {most_drain_ms}, which leaves less than {END_S} s of StopTimeout"
+    variables = {v["Name"]: v["Value"] for v in container["Environment"] if "Name" in v}
+    if variables.get("TOOLFLEET_PROTECT_AFTER_MS") != {"Ref": "ProtectAfterMs"} or protect_ms >= drain_ms:
+        yield f"{at}: a call that lasts longer than a drain does not protect its task from scale-in, and is cut"
     user = str(container.get("User", "0")).split(":")[0]
     if not user.isdigit() or int(user) == 0:
         yield f"{at}: runs as root"
@@ -126,6 +129,8 @@ def environment(project):
     for at, variables in places.items():
         for name in sorted(variables.keys() - settings() - ALSO_READ):
             yield f"{at}: a worker does not read {name} (docs/reference/settings.md)"
+        if str(variables.get("TOOLFLEET_ALLOW_HTTP", "false")).replace("${AllowHttp}", project.templates["ec2"].default("AllowHttp")) != "false":
+            yield f"{at}: servers may be called without TLS although nobody asked for it"
         for name in sorted(NEEDED - variables.keys()):
             yield f"{at}: {name} is not set"
         for name in variables:

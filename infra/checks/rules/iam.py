@@ -7,7 +7,9 @@ import tomllib
 from model import ROOT
 
 # Actions that know no resource.
-ANY_RESOURCE = {"ecr:GetAuthorizationToken"}
+ANY_RESOURCE = {
+    "ecr:GetAuthorizationToken", "application-autoscaling:DescribeScalableTargets", "autoscaling:DescribeAutoScalingGroups",
+}
 WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole"}
 HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 

@@ -1,4 +1,8 @@
-"""Kubernetes: pods drain, are locked down and spread, and KEDA counts what is in flight."""
+"""Kubernetes: pods drain, are locked down and spread, and KEDA scales them by the work that runs or could run."""
+
+import re
+
+from model import ROOT
 
 
 def _deployment(project):
@@ -98,23 +102,55 @@ def scaler(project):
         yield f"{at}: when the queue cannot be read, a busy fleet would shrink"
     if spec.get("cooldownPeriod", 0) < 180:
         yield f"{at}: cooldownPeriod is shorter than a drain and a minute"
-    triggers = [t for t in spec["triggers"] if t["type"] == "aws-sqs-queue"]
-    if len(triggers) != 1:
-        yield f"{at}: has no trigger aws-sqs-queue"
+    triggers = {t["type"]: t for t in spec["triggers"]}
+    if set(triggers) != {"metrics-api", "aws-sqs-queue"} or len(spec["triggers"]) != 2:
+        yield f"{at}: its triggers are not metrics-api and aws-sqs-queue"
         return
-    asked, authentication = triggers[0]["metadata"], triggers[0].get("authenticationRef", {}).get("name")
+    queue = triggers["aws-sqs-queue"]
+    asked, authentication = queue["metadata"], queue.get("authenticationRef", {}).get("name")
     if asked.get("scaleOnInFlight") != "true" or asked.get("scaleOnDelayed") != "false":
         yield f"{at}: counts not what waits and what is in flight, or counts what is delayed"
     if asked.get("queueURL") != project.env().get("TOOLFLEET_QUEUE_URL") or asked.get("awsRegion") != project.env().get("AWS_REGION"):
         yield f"{at}: reads another queue, or in another region, than the workers"
-    if not 0 < int(asked.get("queueLength", 0)) <= int(project.env()["TOOLFLEET_SLOTS"]):
-        yield f"{at}: queueLength is not 1 to TOOLFLEET_SLOTS"
+    if int(asked.get("queueLength", 0)) < 10_000:
+        yield f"{at}: scales by messages, which may be paused, or take milliseconds; queueLength only starts the first worker"
     known = [d["metadata"]["name"] for d in project.manifests[name] if d["kind"] == "TriggerAuthentication"]
     if authentication not in known:
         yield f"{at}: there is no TriggerAuthentication {authentication}"
     overlay = project.texts["infra/kubernetes/keda/kustomization.yaml"]
     if "path: /spec/replicas" not in overlay:
         yield "infra/kubernetes/keda: an applied number of replicas would reset KEDA's"
+
+
+def asked(project):
+    """KEDA reaches what it asks: the path of a worker, through the service, past the network policy."""
+    found, pod, container = _deployment(project)
+    _, scaled = project.manifest("ScaledObject")
+    _, service = project.manifest("Service")
+    _, policy = project.manifest("NetworkPolicy")
+    at = "infra/kubernetes ScaledObject metrics-api"
+    metadata = next(t["metadata"] for t in scaled["spec"]["triggers"] if t["type"] == "metrics-api")
+    port = int(project.env()["TOOLFLEET_HTTP_ADDR"].rsplit(":")[-1])
+    name, space = service["metadata"]["name"], project.manifest("Namespace")[1]["metadata"]["name"]
+    if metadata["url"] != f"http://{name}.{space}.svc.cluster.local:{port}/scaling":
+        yield f"{at}: {metadata['url']} is not /scaling of the service {name} in {space} on port {port}"
+    fields = re.findall(r"^    (\w+): u\d+,$", (ROOT / "workers/worker/src/services/http.rs").read_text(), re.M)
+    if metadata.get("valueLocation") != "wanted_slots" or "wanted_slots" not in fields:
+        yield f"{at}: valueLocation is not wanted_slots, or /scaling does not have it"
+    if not 0 < float(metadata.get("targetValue", 0)) < int(project.env()["TOOLFLEET_SLOTS"]) * 1.25:
+        yield f"{at}: targetValue is not less than the slots of a worker"
+    if service["spec"]["selector"] != found["spec"]["selector"]["matchLabels"]:
+        yield "infra/kubernetes Service: does not select the workers"
+    ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+    if [(p["port"], ports.get(p["targetPort"])) for p in service["spec"]["ports"]] != [(port, port)]:
+        yield f"infra/kubernetes Service: its port is not {port} of the workers"
+    keda = project.templates["kubernetes"].default("KedaNamespace")
+    allowed = [
+        peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for rule in policy["spec"]["ingress"] if any(p["port"] == port for p in rule["ports"]) for peer in rule["from"]
+    ]
+    if keda not in allowed:
+        yield f"infra/kubernetes NetworkPolicy: KEDA in {keda} cannot ask workers what work there is"
 
 
 def identity(project):

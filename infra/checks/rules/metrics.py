@@ -3,7 +3,7 @@
 import json
 import re
 
-from model import metric_names, runbook_anchors
+from model import ROOT, grafana, metric_labels, metric_names, prometheus_names, runbook_anchors
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTIONS = {"FILL", "IF", "SUM", "MAX", "MIN", "AVG", "SEARCH", "RATE", "REPEAT"}
@@ -179,9 +179,42 @@ def collector(project):
     for unknown in selected - metric_names():
         yield f"compute.yaml collector: no worker emits {unknown}"
     read = set(re.findall(r"(toolfleet\.[a-z_.]+[a-z])\\*\"", text)) | set(re.findall(r"MetricName: (toolfleet\.\S+)", text))
-    for missing in (read & metric_names()) - selected:
+    lines = set(re.findall(r'"(toolfleet\.[a-z_.]+)", "', (ROOT / "workers/worker/src/telemetry/metric_lines.rs").read_text()))
+    for unknown in lines - metric_names():
+        yield f"metric_lines.rs: {unknown} is not in docs/reference/metrics.md"
+    for missing in (read & metric_names()) - selected - lines:
         yield f"compute.yaml collector: does not forward {missing}, which an alarm or the dashboard reads"
+    for twice in selected & lines:
+        yield f"compute.yaml collector: forwards {twice}, which a worker writes to its log already"
     if "key: aws.emf.storage_resolution" not in text:
         yield "compute.yaml collector: without aws.emf.storage_resolution an alarm of ten seconds sees a value a minute"
     if 'OTEL_METRIC_EXPORT_INTERVAL\n                  Value: "10000"' not in text:
         yield "compute.yaml worker: OTEL_METRIC_EXPORT_INTERVAL is not ten seconds"
+
+
+SELECTOR = re.compile(r"\b([a-z][a-z0-9_]*_[a-z0-9_]+)\b(?:\{([^}]*)\})?")
+NO_METRICS = {"histogram_quantile", "label_replace", "label_values", "rate_interval"}
+
+
+def grafana_dashboard(project):
+    """Each panel of the Grafana dashboard asks for metrics and labels that a worker offers."""
+    names, labels = prometheus_names(), metric_labels() | {"le", "job", "instance"}
+    body = grafana(project)
+    if not body.get("panels"):
+        yield "infra/grafana/toolfleet.json: has no panels"
+    for panel in body.get("panels", []):
+        at = f"infra/grafana/toolfleet.json {panel['title']}"
+        if not panel.get("targets"):
+            yield f"{at}: asks for nothing"
+        if panel["gridPos"]["x"] + panel["gridPos"]["w"] > 24:
+            yield f"{at}: is wider than 24 columns"
+        for target in panel.get("targets", []):
+            found = {name for name, _ in SELECTOR.findall(target["expr"])} - NO_METRICS - labels
+            for unknown in found - names:
+                yield f"{at}: no worker offers {unknown} to Prometheus (docs/reference/metrics.md)"
+            if not found & names:
+                yield f"{at}: asks for no metric"
+            for group in re.findall(r"by \(([^)]*)\)", target["expr"]):
+                for unknown in {label.strip() for label in group.split(",")} - labels:
+                    yield f"{at}: no metric has the label {unknown}"
+

@@ -1,4 +1,8 @@
-"""Scaling: steps in order, out at once, in by target tracking only, and every call counted."""
+"""Scaling: steps in order, out at once, in by target tracking only, by the work that runs or could run."""
+
+import re
+
+from model import ROOT
 
 
 def steps(project):
@@ -34,6 +38,23 @@ def _bounds(at, adjustments):
         yield f"{at}: the last step has an upper bound, above which nothing is added"
 
 
+LOAD = {"wanted": "toolfleet.fleet.wanted_slots", "slots": "toolfleet.fleet.slots"}
+
+
+def _load(template, at, metrics):
+    """The metrics are those of the load: what runs or could run. Messages would count what is paused, and calls of milliseconds like those of
+    minutes."""
+    stats = {m["Id"]: m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m}
+    if {name: stat["MetricName"] for name, stat in stats.items()} != LOAD:
+        yield f"{at}: does not look at {sorted(LOAD.values())}, which leave paused and limited calls out"
+    for name, stat in stats.items():
+        if {d["Name"]: d["Value"] for d in stat.get("Dimensions", [])} != {"Fleet": {"Ref": "Prefix"}}:
+            yield f"{at}: {name} is of another fleet than Prefix"
+    expressions = [e for m in metrics for e in template.each(m.get("Expression"))]
+    if expressions != ["100*wanted/slots"]:
+        yield f"{at}: {expressions} is not 100*wanted/slots; a value in place of a missing one would look like an idle fleet, and scale in"
+
+
 PAIRS = {"compute": ("MinTasks", "MaxTasks"), "ec2": ("MinInstances", "MaxInstances")}
 
 
@@ -56,19 +77,9 @@ def targets(project):
             if configuration.get("ScaleInCooldown", 300) < 180:
                 yield f"{at}: ScaleInCooldown is shorter than a drain and a minute"
             metrics = list(template.each(configuration["CustomizedMetricSpecification"]["Metrics"]))
-            stats = [m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m]
-            names = {stat["MetricName"] for stat in stats}
-            for queue in {str(stat["Dimensions"]) for stat in stats if stat["Namespace"] == "AWS/SQS"}:
-                counted = {stat["MetricName"] for stat in stats if str(stat["Dimensions"]) == queue}
-                if not {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible"} <= counted:
-                    yield f"{at}: does not count both what waits and what is in flight of {queue}"
-            if "ApproximateNumberOfMessagesVisible" not in names:
-                yield f"{at}: does not look at the queue"
-            if "ApproximateNumberOfMessagesDelayed" in names:
-                yield f"{at}: counts delayed messages; paused and limited calls need no more workers"
-            for expression in (e for m in metrics for e in template.each(m.get("Expression"))):
-                if "/IF(FILL(running,0)>0,running,1)" not in expression:
-                    yield f"{at}: {expression} divides by zero when nothing runs"
+            yield from _load(template, at, metrics)
+            if configuration["TargetValue"] != {"Ref": "TargetLoad"}:
+                yield f"{at}: TargetValue is not TargetLoad"
     capacity = project.templates["compute"].of_type("AWS::ApplicationAutoScaling::ScalableTarget")["WorkerCapacity"]
     if (capacity["MinCapacity"], capacity["MaxCapacity"]) != ({"Ref": "MinTasks"}, {"Ref": "MaxTasks"}):
         yield "compute.yaml WorkerCapacity: MinCapacity and MaxCapacity are not MinTasks and MaxTasks"
@@ -85,7 +96,40 @@ def ages(project):
         for expression in (e for m in metrics for e in template.each(m.get("Expression"))):
             if "IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0)" not in expression:
                 yield f"{at}: {expression} counts a call that a worker holds"
+            if not expression.startswith("IF(FILL(wanted,1)>=FILL(slots,1),") or not expression.endswith(",0)"):
+                yield f"{at}: {expression} adds workers for a queue that is paused"
         stats = {m["Id"]: m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m}
         for name, queue in (("age", "-calls"), ("visible", "-calls"), ("agehigh", "-calls-high"), ("visiblehigh", "-calls-high")):
             if template.value(stats[name]["Dimensions"][0]["Value"]) != f"toolfleet{queue}":
                 yield f"{at}: {name} is not of the queue {queue}"
+
+
+def fast(project):
+    """A flood adds workers within a minute: an alarm of ten seconds on what a worker writes every five."""
+    lines = (ROOT / "workers/worker/src/telemetry/metric_lines.rs").read_text()
+    if '"StorageResolution": 1' not in lines:
+        yield "metric_lines.rs: without StorageResolution 1 an alarm of ten seconds sees a value a minute"
+    for stem in PAIRS:
+        template = project.templates[stem]
+        at, alarm = f"{template.name} LoadAlarm", template.of_type("AWS::CloudWatch::Alarm")["LoadAlarm"]
+        yield from _load(template, at, list(template.each(alarm["Metrics"])))
+        if any(m["MetricStat"].get("Period") != 10 for m in alarm["Metrics"] if "MetricStat" in m):
+            yield f"{at}: its periods are not ten seconds"
+        if alarm["EvaluationPeriods"] > 3:
+            yield f"{at}: waits for {alarm['EvaluationPeriods'] * 10} s"
+        if alarm["Threshold"] != {"Ref": "ScaleOutLoad"} or not template.default("ScaleOutLoad") > template.default("TargetLoad"):
+            yield f"{at}: Threshold is not ScaleOutLoad, or that is not more than TargetLoad"
+        if template.value({"Ref": "ScaleWaitMs"}) > 60_000:
+            yield f"{template.name} ScaleWaitMs: more than a minute is for batches"
+    compute, text = project.templates["compute"], project.templates["ec2"].text
+    worker = compute.of_type("AWS::ECS::TaskDefinition")["WorkerTask"]["ContainerDefinitions"][0]
+    variables = {v["Name"]: v["Value"] for v in compute.each(worker["Environment"])}
+    if variables.get("TOOLFLEET_METRIC_LINES") != {"Ref": "Prefix"} or variables.get("TOOLFLEET_SCALE_WAIT_MS") != {"Ref": "ScaleWaitMs"}:
+        yield "compute.yaml worker: TOOLFLEET_METRIC_LINES is not Prefix, or TOOLFLEET_SCALE_WAIT_MS not ScaleWaitMs: nobody writes what scaling looks at"
+    agent = re.search(r"^ +TOOLFLEET_METRIC_AGENT=(\S+)$", text, re.M)
+    listens = re.search(r'"emf": \{"service_address": "udp://([^"]+)"', text)
+    if not agent or not listens or agent.group(1) != listens.group(1):
+        yield "ec2.yaml WorkerTemplate: the agent does not listen where the worker sends its metrics"
+    for line in ("TOOLFLEET_METRIC_LINES=${Prefix}", "TOOLFLEET_SCALE_WAIT_MS=${ScaleWaitMs}"):
+        if f" {line}\n" not in text:
+            yield f"ec2.yaml WorkerTemplate: {line} is not in worker.env"

@@ -10,9 +10,17 @@ ROLE_ACTIONS = {
         "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
         "ecr:GetAuthorizationToken",
     },
-    ("compute", "TaskRole"): set(),
+    ("compute", "TaskRole"): {"ecs:UpdateTaskProtection"},
     ("compute", "CollectorPolicy"): {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"},
-    ("ec2", "InstanceRole"): {"s3:GetObject", "autoscaling:CompleteLifecycleAction", "cloudformation:SignalResource"},
+    ("compute", "ScalePolicy"): {
+        "ecs:DescribeServices", "ecs:UpdateService", "application-autoscaling:DescribeScalableTargets",
+        "application-autoscaling:RegisterScalableTarget",
+    },
+    ("ec2", "InstanceRole"): {
+        "s3:GetObject", "autoscaling:CompleteLifecycleAction", "cloudformation:SignalResource", "logs:CreateLogStream",
+        "logs:DescribeLogStreams", "logs:PutLogEvents",
+    },
+    ("ec2", "ScalePolicy"): {"autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup"},
     ("kubernetes", "WorkerRole"): set(),
     ("kubernetes", "ScalerRole"): {"sqs:GetQueueAttributes"},
     ("data", "ReplyPipeRole"): {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sns:Publish"},
@@ -263,6 +271,7 @@ def names(project):
         (data, "CatalogSecret", "Name"): "toolfleet/catalog",
         (compute, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/metrics",
         (ec2, "WorkerGroup", "AutoScalingGroupName"): "toolfleet-worker",
+        (ec2, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/agent-metrics",
     }
     for (template, resource, field), name in wanted.items():
         if template.value(template.resources[resource]["Properties"].get(field)) != name:

@@ -23,6 +23,7 @@ use crate::secrets::Secrets;
 use crate::setup::Setup;
 use crate::sqs::queue::{Queue, url_of};
 use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
+use crate::usage::Usage;
 
 /// Region, endpoints and credentials. What is `None` comes from the SDK's own chain: environment, profile, role.
 #[derive(Clone, Default)]
@@ -106,12 +107,14 @@ pub struct Aws {
     identity: Identity,
     sts: aws_sdk_sts::Client,
     lambda: Lambda,
+    usage: Usage,
 }
 
 impl Aws {
     /// Builds the clients. Nothing is sent yet, except what the credential chain itself needs.
     pub async fn connect(options: AwsOptions) -> Self {
         let config = load(&options).await;
+        let usage = Usage::default();
         let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
         // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
         let sts_config = match options.sts_endpoint {
@@ -119,21 +122,22 @@ impl Aws {
             None => config.clone(),
         };
         let sts = aws_sdk_sts::Client::new(&sts_config);
-        let lambda = Lambda::new(config.clone(), sts_config, options.lambda_endpoint);
-        let mut sqs = aws_sdk_sqs::config::Builder::from(&config);
+        let lambda = Lambda::new(config.clone(), sts_config, options.lambda_endpoint, usage.clone());
+        let mut sqs = aws_sdk_sqs::config::Builder::from(&config).interceptor(usage.of("SQS"));
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
         }
-        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config).interceptor(usage.of("DynamoDB"));
         if options.dynamodb_endpoint.is_some() {
             dynamodb.set_endpoint_url(options.dynamodb_endpoint);
         }
-        let mut secrets = aws_sdk_secretsmanager::config::Builder::from(&config);
+        let mut secrets =
+            aws_sdk_secretsmanager::config::Builder::from(&config).interceptor(usage.of("SecretsManager"));
         if options.secrets_endpoint.is_some() {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
-        let objects = Objects::new(config.clone(), options.s3_endpoint);
+        let objects = Objects::new(config.clone(), options.s3_endpoint, usage.clone());
         let run_queue = RunQueue::default();
         let receiving = sqs.clone().timeout_config(time_outs(RECEIVE_ATTEMPT));
         Self {
@@ -147,6 +151,7 @@ impl Aws {
             lambda,
             objects,
             dynamodb,
+            usage,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
         }
     }
@@ -247,6 +252,11 @@ impl Aws {
     /// How far the runtime lags behind its tasks, as the batches of this connection measure it.
     pub fn run_queue(&self) -> RunQueue {
         self.run_queue.clone()
+    }
+
+    /// What this process uses of AWS. Nothing is counted until it is asked to be.
+    pub fn usage(&self) -> Usage {
+        self.usage.clone()
     }
 
     /// Sends the writes that wait for others, and lets none wait from now on.

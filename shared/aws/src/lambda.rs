@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 
 use crate::error::chain;
+use crate::usage::Usage;
 
 /// The most clients, each of one region and role, that are kept; beyond it all are made again.
 const MOST_CLIENTS: usize = 200;
@@ -58,6 +59,7 @@ struct Shared {
     /// The same with the endpoint of STS.
     sts: SdkConfig,
     endpoint: Option<String>,
+    usage: Usage,
     clients: Mutex<HashMap<ClientKey, Invoker>>,
 }
 
@@ -75,8 +77,8 @@ impl fmt::Debug for Lambda {
 }
 
 impl Lambda {
-    pub(crate) fn new(config: SdkConfig, sts: SdkConfig, endpoint: Option<String>) -> Self {
-        Self(Arc::new(Shared { config, sts, endpoint, clients: Mutex::default() }))
+    pub(crate) fn new(config: SdkConfig, sts: SdkConfig, endpoint: Option<String>, usage: Usage) -> Self {
+        Self(Arc::new(Shared { config, sts, endpoint, usage, clients: Mutex::default() }))
     }
 
     /// Obtains the keys that an Invoke of the function needs.
@@ -169,6 +171,7 @@ impl Shared {
             .disable_operation_timeout()
             .build();
         let mut config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .interceptor(self.usage.of("Lambda"))
             .region(region)
             .retry_config(RetryConfig::disabled())
             .timeout_config(time_outs)

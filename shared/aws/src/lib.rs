@@ -22,6 +22,7 @@ pub mod secrets;
 mod setup;
 mod sqs;
 mod time_outs;
+mod usage;
 
 pub use batch::RunQueue;
 pub use clock::Clock;
@@ -32,3 +33,4 @@ pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
 pub use setup::{Setup, TableSetup};
 pub use sqs::queue;
+pub use usage::{Units, Usage};

@@ -114,6 +114,9 @@ pub struct AuditRecord {
     /// The batch that it was sent in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
+    /// The trace of its message: the sender's, else the one that a worker began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// When its message was sent.
     pub enqueued_at: Timestamp,
     /// When it was first claimed.

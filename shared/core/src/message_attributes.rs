@@ -14,5 +14,7 @@ pub const TURN: &str = "toolfleet-turn";
 pub const GROUP: &str = "toolfleet-group";
 /// Why a worker moved a message to the dead-letter queue: the code of its record.
 pub const REASON: &str = "toolfleet-reason";
+/// The span of the delivery whose worker parked the call, as a `traceparent`: the next delivery's span links to it.
+pub const SPAN: &str = "toolfleet-span";
 /// What the names of the fleet's own attributes begin with.
 pub const OWN: &str = "toolfleet-";

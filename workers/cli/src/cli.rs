@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result, send,
-    sessions, tools, why,
+    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result,
+    scale, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     Workers,
     /// List the servers (breaker, pause, limit, requests under way, failures, latency), all limits and all pauses.
     Servers,
+    /// Show and set how many workers run: on ECS, EC2 or Kubernetes, or in a `toolfleet dev`.
+    #[command(subcommand)]
+    Scale(scale::ScaleCommand),
     /// Count calls by tool over a period: success and error rates, attempts, p50 and p95.
     Stats(stats::StatsArgs),
     /// Stop new starts of a server, a tool, a tenant or a queue; its calls wait.
@@ -141,6 +144,7 @@ impl Command {
             | Self::Catalog(_)
             | Self::Workers
             | Self::Servers
+            | Self::Scale(_)
             | Self::Stats(_)
             | Self::Pause(_)
             | Self::Resume(_)

@@ -49,6 +49,18 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "toolfleet plan --rate 20/s --calls 1:800ms --slots 32 --svg waits.svg --json",
         ],
     ),
+    (
+        "scale show",
+        &["toolfleet scale show", "toolfleet scale show --at ecs:toolfleet/toolfleet-worker --json"],
+    ),
+    ("scale set", &["toolfleet scale set 4", "toolfleet scale set 8 --dry-run"]),
+    (
+        "scale limits",
+        &[
+            "toolfleet scale limits --min 4 --max 40",
+            "toolfleet scale limits --max 60 --at kubernetes:toolfleet/toolfleet-worker",
+        ],
+    ),
     ("status", &["toolfleet status", "toolfleet status --json"]),
     (
         "doctor",

@@ -12,7 +12,7 @@ use toolfleet_aws::payloads::Payloads;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::sessions::Sessions;
-use toolfleet_aws::{Aws, Clock, RunQueue, Tables};
+use toolfleet_aws::{Aws, Clock, RunQueue, Tables, Usage};
 use toolfleet_catalog::{Catalog, Server};
 use toolfleet_config::catalog::Stores;
 use toolfleet_config::credentials::Credentials;
@@ -56,6 +56,8 @@ pub struct WorkerContext {
     pub limits: Limits,
     /// The largest body of a call that its queue can park.
     pub max_body_bytes: usize,
+    /// A call that has run for so long protects the worker's task from scale-in, where it has one.
+    pub protect_after: Option<Duration>,
     /// What is registered.
     pub catalog: CatalogHandle,
     /// The queues it reads.
@@ -201,6 +203,7 @@ impl WorkerContext {
             worker,
             limits,
             max_body_bytes: MAX_BODY_BYTES,
+            protect_after: None,
             catalog: CatalogHandle::new(catalog),
             intake_health: IntakeHealth::of(queues.all().map(|(priority, _)| priority)),
             queues,
@@ -245,6 +248,11 @@ impl WorkerContext {
         for (_, queue) in self.queues.all() {
             queue.delete_at_once();
         }
+    }
+
+    /// What the worker uses of AWS.
+    pub fn usage(&self) -> Usage {
+        self.aws.usage()
     }
 
     /// The connection to AWS.

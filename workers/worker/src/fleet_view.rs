@@ -21,6 +21,11 @@ impl FleetView {
         self.0.load_full().filter(|summary| !summary.is_stale(now))
     }
 
+    /// The summary, however old it is.
+    pub fn last(&self) -> Option<Arc<FleetSummary>> {
+        self.0.load_full()
+    }
+
     /// How many workers live, this one included.
     pub fn workers(&self, now: Timestamp) -> u32 {
         self.current(now).map_or(1, |summary| summary.workers.alive.max(1))

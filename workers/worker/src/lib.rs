@@ -18,6 +18,7 @@ pub mod gate;
 mod intake_health;
 mod lambda_ports;
 pub mod mcp_session_store;
+mod observe;
 pub mod pipeline;
 pub mod queues;
 mod recorded_messages;

@@ -29,11 +29,8 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Stops intake now, and what still runs after `drain`.
+    /// Stops intake now, and what still runs after `drain`. Of several ends, the earliest holds.
     pub fn begin(&self, drain: Duration) {
-        if self.draining.is_cancelled() {
-            return;
-        }
         self.draining.cancel();
         let over = self.over.clone();
         tokio::spawn(async move {

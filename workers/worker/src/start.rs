@@ -36,9 +36,10 @@ use crate::services::reaper::Reaper;
 use crate::services::reporter::Reporter;
 use crate::services::session_closer::SessionCloser;
 use crate::services::supervisor::Supervisor;
+use crate::services::task_protection::TaskProtection;
 use crate::shutdown::{ServiceFailed, Shutdown};
 use crate::telemetry::Meters;
-use crate::{backoff, queues};
+use crate::{backoff, observe, queues};
 
 /// How long a start waits for the bucket: small results do not need it.
 const BUCKET_CHECK: Duration = Duration::from_secs(5);
@@ -231,8 +232,11 @@ impl Starting {
     ) -> Result<Worker, StartError> {
         let mut context = context(config, aws, catalog, meters).await?;
         context.shutdown = self.shutdown.clone();
+        context.protect_after = config.protection.as_ref().map(|protection| protection.after);
         let context = Arc::new(context);
-        let running = tokio::spawn(self.run(Arc::clone(&context), reload));
+        let protection = config.protection.as_ref();
+        let protection = protection.map(|of| TaskProtection::new(Arc::clone(&context), of.agent.clone()));
+        let running = tokio::spawn(self.run(Arc::clone(&context), reload, protection));
         Ok(Worker { context, running })
     }
 }
@@ -269,6 +273,11 @@ impl Worker {
         self.context.shutdown.begin(self.context.limits.drain);
     }
 
+    /// The same, within that time.
+    pub fn drain_within(&self, drain: Duration) {
+        self.context.shutdown.begin(drain);
+    }
+
     /// Waits until it has drained. It ends without a signal only when a service keeps failing.
     ///
     /// # Errors
@@ -284,7 +293,7 @@ impl Worker {
 /// A service kept failing, so the worker has drained.
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     match Starting::of(context.shutdown.clone(), context.limits.drain, options.http) {
-        Ok(starting) => starting.run(context, options.reload).await,
+        Ok(starting) => starting.run(context, options.reload, None).await,
         Err(error) => {
             tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
             Err(ServiceFailed("HTTP endpoint"))
@@ -297,9 +306,10 @@ impl Starting {
         self,
         context: Arc<WorkerContext>,
         reload: Option<(CatalogConfig, bool)>,
+        protection: Option<TaskProtection>,
     ) -> Result<(), ServiceFailed> {
         let Self { mut supervisor, started, .. } = self;
-        observe(&context);
+        observe::observe(&context);
         let control = ControlReader::new(context.clone());
         control.read_first(&context.shutdown).await;
         supervisor.start_until_exit(control);
@@ -319,6 +329,9 @@ impl Starting {
         supervisor.start(Aggregator::new(context.clone()));
         let reporter = Reporter::new(context.clone());
         supervisor.start_until_exit(reporter.clone());
+        if let Some(protection) = protection {
+            supervisor.start_until_exit(protection);
+        }
         if let Some((catalog, sighup)) = reload {
             supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
         }
@@ -330,76 +343,6 @@ impl Starting {
         tracing::info!(worker = %context.worker, "the worker has drained");
         ended
     }
-}
-
-/// Registers the metrics that are read when they are collected.
-fn observe(context: &Arc<WorkerContext>) {
-    let slots = u64::from(context.limits.slots);
-    context.meters.watch(
-        "toolfleet.slots",
-        "Calls of one tenant to one server that this worker may run at once.",
-        move || slots,
-    );
-    let of = Arc::downgrade(context);
-    let open = move || of.upgrade().map_or(0, |context| context.gate.open_breakers(context.now()));
-    context.meters.watch("toolfleet.breakers.open", "Servers that are not asked for now.", open);
-    let of = Arc::downgrade(context);
-    let taken = move || of.upgrade().map_or(0, |context| context.catalog.reloads().taken);
-    context.meters.watch_count(
-        "toolfleet.catalog.taken",
-        "Versions of the catalog taken since the start.",
-        taken,
-    );
-    let of = Arc::downgrade(context);
-    let refused = move || of.upgrade().map_or(0, |context| context.catalog.reloads().refused);
-    context.meters.watch_count(
-        "toolfleet.catalog.refused",
-        "Versions of the catalog that were wrong or unreadable.",
-        refused,
-    );
-    let of = Arc::downgrade(context);
-    let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
-    context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
-    observe_answers(context);
-    observe_schemas(context);
-    let aws = context.aws();
-    let requests = move || aws.batching().requests;
-    context.meters.watch_count("toolfleet.store.requests", "Write requests sent to the tables.", requests);
-    let aws = context.aws();
-    let statements = move || aws.batching().statements;
-    context.meters.watch_count("toolfleet.store.writes", "Writes in them.", statements);
-    let run_queue = context.run_queue.clone();
-    context.meters.watch(
-        "toolfleet.run_queue.lag_us",
-        "How long a task waited for a thread lately, in microseconds; above 1,000 requests wait for company.",
-        move || run_queue.lag_us(),
-    );
-}
-
-fn observe_schemas(context: &Arc<WorkerContext>) {
-    let schemas = context.schemas.clone();
-    let compiled = move || schemas.figures().compiled;
-    context.meters.watch_count("toolfleet.schemas.compiled", "Schemas of tools compiled.", compiled);
-    let schemas = context.schemas.clone();
-    let dropped = move || schemas.figures().dropped;
-    context.meters.watch_count(
-        "toolfleet.schemas.dropped",
-        "Compiled schemas dropped to stay within the bound.",
-        dropped,
-    );
-    let schemas = context.schemas.clone();
-    let bytes = move || schemas.figures().bytes;
-    context.meters.watch("toolfleet.schemas.bytes", "About what the compiled schemas take.", bytes);
-}
-
-/// The metrics of the stored answers.
-fn observe_answers(context: &Arc<WorkerContext>) {
-    let of = Arc::downgrade(context);
-    let entries = move || of.upgrade().map_or(0, |context| context.answers.size().0);
-    context.meters.watch("toolfleet.cache.entries", "Stored answers.", entries);
-    let of = Arc::downgrade(context);
-    let bytes = move || of.upgrade().map_or(0, |context| context.answers.size().1);
-    context.meters.watch("toolfleet.cache.bytes", "Bytes that the stored answers take.", bytes);
 }
 
 /// Checks that a queue answers and does not give calls up before they are parked. Returns the largest body that it can park.

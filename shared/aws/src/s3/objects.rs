@@ -16,6 +16,7 @@ use super::error::PayloadError;
 use super::packing::Encoded;
 use crate::error::AwsError;
 use crate::time_outs::{OBJECT_ATTEMPT, time_outs};
+use crate::usage::Usage;
 
 /// How often an upload is repeated that conflicts with a concurrent upload of the same object.
 const MAX_CONFLICTS: u32 = 3;
@@ -27,6 +28,7 @@ pub(crate) struct Objects(Arc<Lazy>);
 struct Lazy {
     config: SdkConfig,
     endpoint: Option<String>,
+    usage: Usage,
     client: OnceLock<Client>,
 }
 
@@ -37,14 +39,16 @@ impl fmt::Debug for Objects {
 }
 
 impl Objects {
-    pub(crate) fn new(config: SdkConfig, endpoint: Option<String>) -> Self {
-        Self(Arc::new(Lazy { config, endpoint, client: OnceLock::new() }))
+    pub(crate) fn new(config: SdkConfig, endpoint: Option<String>, usage: Usage) -> Self {
+        Self(Arc::new(Lazy { config, endpoint, usage, client: OnceLock::new() }))
     }
 
     fn client(&self) -> &Client {
-        let Lazy { config, endpoint, client } = &*self.0;
+        let Lazy { config, endpoint, usage, client } = &*self.0;
         client.get_or_init(|| {
-            let mut own = aws_sdk_s3::config::Builder::from(config).timeout_config(time_outs(OBJECT_ATTEMPT));
+            let mut own = aws_sdk_s3::config::Builder::from(config)
+                .timeout_config(time_outs(OBJECT_ATTEMPT))
+                .interceptor(usage.of("S3"));
             if endpoint.is_some() {
                 own.set_endpoint_url(endpoint.clone());
                 own.set_force_path_style(Some(true));

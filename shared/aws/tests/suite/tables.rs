@@ -143,6 +143,7 @@ fn record(id: &str, outcome: OutcomeKind, session: Option<&str>) -> AuditRecord 
         worker: None,
         cached_from: None,
         batch: None,
+        trace_id: None,
         enqueued_at: now(),
         started_at: Some(now()),
     }

@@ -122,6 +122,7 @@ impl Controls {
             worker: None,
             cached_from: None,
             batch: None,
+            trace_id: None,
             enqueued_at: now,
             started_at: None,
         };

@@ -2,12 +2,15 @@
 //!
 //! The rows and the rollups are a fast view. The call rows and the audit records are the truth.
 
+#[cfg(test)]
+mod flood_tests;
 mod histogram;
 mod limits;
 mod omit;
 mod outcomes;
 mod rollup;
 mod row;
+mod runnable;
 mod server_summary;
 mod summary;
 mod top;
@@ -20,6 +23,7 @@ pub use row::{
     BEAT_MS, BreakerState, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen, ServerSeen,
     TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
 };
+pub use runnable::{LastMinute, Runnable};
 pub use server_summary::ServerSummary;
 pub use summary::{FleetSummary, WorkerCounts};
 pub use top::busiest;

@@ -54,6 +54,9 @@ pub struct WorkerRow {
     /// Deliveries in its hands, also those that have freed their slots.
     #[serde(default)]
     pub in_hand: u32,
+    /// Messages that it sent back for the lack of a slot, and that are still delayed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lacking_slot: u64,
     /// Whether it takes no more calls.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{LimitSeen, keep_busiest_limits};
 use super::omit::is_zero;
 use super::row::{QueueSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms};
+use super::runnable::{LastMinute, Runnable};
 use super::server_summary::{ServerSummary, add};
 use super::top::busiest;
 use crate::ids::{ServerId, Tenant, WorkerId};
@@ -60,6 +61,9 @@ pub struct FleetSummary {
     /// How many limits are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unlisted_limits: u64,
+    /// The work that runs or could run; none where the queues could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runnable: Option<Runnable>,
 }
 
 /// How many workers there are, and what they have to give.
@@ -82,6 +86,9 @@ pub struct WorkerCounts {
     /// Deliveries in their hands.
     #[serde(default)]
     pub in_hand: u64,
+    /// Messages that they sent back for the lack of a slot, and that are still delayed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lacking_slot: u64,
     /// How many run which version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, u32>,
@@ -107,6 +114,7 @@ impl FleetSummary {
             tools: BTreeMap::new(),
             limits: BTreeMap::new(),
             unlisted_limits: 0,
+            runnable: None,
         };
         let dead = rows.iter().filter(|row| row.is_dead(now)).count();
         summary.workers.dead = u32::try_from(dead).unwrap_or(u32::MAX);
@@ -126,6 +134,18 @@ impl FleetSummary {
         }
         self.unlisted_limits =
             self.unlisted_limits.saturating_add(keep_busiest_limits(&mut self.limits, MOST_LIMITS));
+    }
+
+    /// The work that runs or could run, with `visible` messages in the queues that are not paused ([`Runnable::of`]).
+    pub fn work(&self, visible: u64, before: Option<&Runnable>, wait_ms: u64) -> Runnable {
+        let lately = LastMinute {
+            received: self.received_a_minute,
+            held: &self.held_a_minute,
+            slot_ms: self.total_slot_ms(),
+            busy: self.workers.busy,
+            lacking_slot: self.workers.lacking_slot,
+        };
+        Runnable::of(lately, visible, before, wait_ms)
     }
 
     /// The limits that made calls wait in the last minutes, the most often met first.
@@ -167,6 +187,7 @@ impl FleetSummary {
         workers.slots = workers.slots.saturating_add(u64::from(row.slots));
         workers.busy = workers.busy.saturating_add(u64::from(row.busy));
         workers.in_hand = workers.in_hand.saturating_add(u64::from(row.in_hand));
+        add(&mut workers.lacking_slot, row.lacking_slot);
         let of_version = workers.versions.entry(row.version.clone()).or_default();
         *of_version = of_version.saturating_add(1);
     }

@@ -18,6 +18,7 @@ pub(crate) mod queue;
 pub(crate) mod request;
 pub(crate) mod result;
 pub(crate) mod reused_id;
+pub(crate) mod scale;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tools;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Servers => fleet::servers::run(connect, output).await,
         Command::Status => fleet::status::run(connect, output).await,
         Command::Top(args) => fleet::top::run(&args, connect, output).await,
+        Command::Scale(command) => scale::run(&command, connect, output).await,
         Command::Stats(args) => fleet::stats::run(&args, connect, output).await,
         Command::Pause(args) => control::pause::pause(&args, connect, output).await,
         Command::Resume(args) => control::pause::resume(&args, connect, output).await,

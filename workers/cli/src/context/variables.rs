@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// What names a fleet: a context replaces all of it.
-const OF_THE_FLEET: [&str; 14] = [
+const OF_THE_FLEET: [&str; 15] = [
     "TOOLFLEET_QUEUE_URL",
     "TOOLFLEET_QUEUE_URL_HIGH",
     "TOOLFLEET_QUEUE_URL_LOW",
     "TOOLFLEET_TABLE_PREFIX",
     "TOOLFLEET_HISTORY_SHARDS",
     "TOOLFLEET_PAYLOAD_BUCKET",
+    "TOOLFLEET_SCALE",
     "AWS_PROFILE",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",

@@ -28,6 +28,7 @@ mod plan;
 mod priorities;
 mod programs;
 mod run;
+mod scale;
 mod sessions;
 mod tools;
 mod tools_import;

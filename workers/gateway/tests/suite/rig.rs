@@ -154,6 +154,7 @@ async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Wor
     let queue = local.queue_url("toolfleet-calls");
     let none = |_: &str| None;
     let config = WorkerConfig {
+        protection: None,
         http: None,
         queue_urls: QueueUrls {
             high: Some(format!("{queue}-high")),

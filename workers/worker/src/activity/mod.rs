@@ -13,7 +13,9 @@ mod tools;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use toolfleet_catalog::Catalog;
 use toolfleet_core::batch::leads_batch;
 use toolfleet_core::call::CallRow;
@@ -32,6 +34,9 @@ pub(crate) use tenants::SlotTime;
 use tenants::Tenants;
 use tools::{Ended, Tools};
 
+/// The most delayed messages that are remembered; the budget of those that go back for a slot is far below.
+const MOST_LACKING: usize = 10_000;
+
 /// What one worker process does.
 #[derive(Debug)]
 pub struct Activity {
@@ -41,6 +46,7 @@ pub struct Activity {
     pub started_at: Timestamp,
     busy: Count,
     in_hand: Count,
+    long: Count,
     calls: Mutex<OutcomeCounts>,
     held: Mutex<BTreeMap<&'static str, u64>>,
     queues: Mutex<BTreeMap<String, QueueCount>>,
@@ -48,6 +54,8 @@ pub struct Activity {
     pub(crate) servers: Servers,
     pub(crate) tenants: Tenants,
     pub(crate) limits: Limits,
+    /// When messages are visible again that lacked a slot.
+    lacking: Mutex<Vec<Instant>>,
 }
 
 /// What was received from one queue since the start, and the longest wait since it was last asked for.
@@ -65,6 +73,7 @@ impl Activity {
             started_at,
             busy: Count::default(),
             in_hand: Count::default(),
+            long: Count::default(),
             calls: Mutex::default(),
             held: Mutex::default(),
             queues: Mutex::default(),
@@ -72,10 +81,11 @@ impl Activity {
             servers: Servers::default(),
             tenants: Tenants::default(),
             limits: Limits::default(),
+            lacking: Mutex::default(),
         }
     }
 
-    /// A slot is taken while the guard is held.
+    /// A slot is taken while the guard is held. A call that waits for a turn without its slot holds none.
     pub(crate) fn slot(&self) -> Counted {
         self.busy.one()
     }
@@ -83,6 +93,16 @@ impl Activity {
     /// A delivery is in the worker's hands while the guard is held.
     pub(crate) fn delivery(&self) -> Counted {
         self.in_hand.one()
+    }
+
+    /// A delivery has been in the worker's hands for long, and is while the guard is held.
+    pub(crate) fn long_call(&self) -> Counted {
+        self.long.one()
+    }
+
+    /// Deliveries that have been in the worker's hands for long.
+    pub fn long_calls(&self) -> u32 {
+        self.long.now()
     }
 
     /// How long the process has run, in milliseconds.
@@ -117,6 +137,24 @@ impl Activity {
         let mut held = lock(&self.held);
         let count = held.entry(reason).or_default();
         *count = count.saturating_add(1);
+    }
+
+    /// A message goes back for the lack of a slot, and is delayed for `after_ms`.
+    pub(crate) fn lacks_slot(&self, after_ms: u64) {
+        let (now, mut lacking) = (Instant::now(), lock(&self.lacking));
+        if lacking.len() >= MOST_LACKING {
+            lacking.retain(|visible| *visible > now);
+        }
+        if lacking.len() < MOST_LACKING {
+            lacking.push(now + Duration::from_millis(after_ms));
+        }
+    }
+
+    /// Messages that lacked a slot and are still delayed.
+    pub(crate) fn lacking_slot(&self) -> u64 {
+        let (now, mut lacking) = (Instant::now(), lock(&self.lacking));
+        lacking.retain(|visible| *visible > now);
+        u64::try_from(lacking.len()).unwrap_or(u64::MAX)
     }
 
     /// The worker has stored the end of a call, which asked for a stored answer or not.
@@ -207,6 +245,17 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_lacks_a_slot_until_it_is_visible_again() {
+        let activity = Activity::new(Nonce::from_random(1), Timestamp::from_ms(0));
+        (0..MOST_LACKING + 5).for_each(|_| activity.lacks_slot(1_000));
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(activity.lacking_slot(), MOST_LACKING as u64);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        activity.lacks_slot(3_000);
+        assert_eq!(activity.lacking_slot(), 1);
+    }
 
     #[test]
     fn the_longest_wait_is_that_since_the_last_look() {

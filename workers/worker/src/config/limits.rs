@@ -112,6 +112,16 @@ pub struct Limits {
         value_parser = number(1_048_576_u64, 1_073_741_824)
     )]
     pub schema_cache_bytes: u64,
+    /// How long work may wait for a slot, in milliseconds: the fleet reports as many wanted slots as that needs.
+    #[arg(
+        long = "scale-wait-ms",
+        env = "TOOLFLEET_SCALE_WAIT_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        default_value = "10000",
+        value_parser = milliseconds(100, 86_400_000)
+    )]
+    pub scale_wait: Duration,
 }
 
 impl Default for Limits {
@@ -127,6 +137,7 @@ impl Default for Limits {
             cache_entries: 1_000,
             cache_bytes: 64 * 1024 * 1024,
             schema_cache_bytes: 24 * 1024 * 1024,
+            scale_wait: Duration::from_secs(10),
         }
     }
 }

@@ -14,6 +14,7 @@ use toolfleet_config::payload::{PayloadArgs, PayloadConfig};
 use toolfleet_config::settings::{self, ConfigError, Variables, milliseconds, number};
 use toolfleet_core::ids::WorkerId;
 use toolfleet_core::request::Priority;
+use url::Url;
 
 use crate::queues::{QueueUrls, variable};
 use limits::Limits;
@@ -41,10 +42,21 @@ pub struct WorkerConfig {
     pub worker: WorkerId,
     /// Where it answers health checks and Prometheus, if anywhere.
     pub http: Option<SocketAddr>,
+    /// How its ECS task is protected while it has calls that take long, if at all.
+    pub protection: Option<Protection>,
     /// Slots, lease, deadlines, sizes.
     pub limits: Limits,
     /// Where requests may go, and how.
     pub egress_config: EgressConfig,
+}
+
+/// How the worker's ECS task is protected from scale-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protection {
+    /// The address of the task's agent.
+    pub agent: Url,
+    /// A call that has run for so long protects the task.
+    pub after: Duration,
 }
 
 /// The declarations of the worker's own settings.
@@ -146,6 +158,18 @@ struct ProcessArgs {
         value_parser = socket_address
     )]
     http_addr: Option<SocketAddr>,
+    /// On ECS: a call that has run for so long protects the worker's task from scale-in and deployments until it has ended, in milliseconds. Unset, none does.
+    #[arg(
+        long = "protect-after-ms",
+        env = "TOOLFLEET_PROTECT_AFTER_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        value_parser = milliseconds(1_000, 86_400_000)
+    )]
+    protect_after: Option<Duration>,
+    /// The address of the ECS agent; ECS sets it.
+    #[arg(long, env = "ECS_AGENT_URI", hide_env_values = true, value_name = "URL", value_parser = agent_url)]
+    ecs_agent_uri: Option<Url>,
 }
 
 impl WorkerConfig {
@@ -194,6 +218,10 @@ impl WorkerConfig {
             catalog: CatalogConfig::of(args.catalog)?,
             worker,
             http: process.http_addr,
+            protection: process
+                .ecs_agent_uri
+                .zip(process.protect_after)
+                .map(|(agent, after)| Protection { agent, after }),
             limits,
             egress_config: args.egress.into(),
         })
@@ -210,6 +238,13 @@ pub fn http_address(variables: Variables<'_>) -> Result<Option<SocketAddr>, Conf
 
 fn worker_id(text: &str) -> Result<WorkerId, String> {
     WorkerId::parse(text).map_err(|error| error.to_string())
+}
+
+fn agent_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).ok().filter(|url| url.scheme() == "http" && url.host_str().is_some());
+    url.ok_or_else(|| {
+        format!("is `{text}`; accepted is the address that ECS gives, http://169.254.170.2/api/..")
+    })
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -152,6 +152,7 @@ impl Attempts<'_> {
             let tenant = &call.request.key.tenant;
             let met = LimitMet { key, part: LimitPart::RetryBudget, value: None, tenant, requeued: true };
             context.activity.limit_met(met, context.now());
+            context.meters.limit_met(LimitPart::RetryBudget, true);
             return Err(Wait::for_retry_budget(context, server, after_ms));
         }
         let mut held = self.passes.lock().unwrap_or_else(PoisonError::into_inner).take();

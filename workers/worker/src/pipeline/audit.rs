@@ -81,6 +81,7 @@ pub(super) fn of(
         worker: None,
         cached_from: None,
         batch: None,
+        trace_id: inbound.trace_id(),
         enqueued_at: inbound.enqueued_at,
         started_at: None,
     }

@@ -13,7 +13,7 @@ use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, Nonce, Tenant};
 use toolfleet_core::limits::CarriedTurn;
 pub(super) use toolfleet_core::message_attributes::{
-    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, TURN,
+    FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, SPAN, TURN,
 };
 use toolfleet_core::request::{CallRequest, sns_attribute};
 use toolfleet_core::retention::RETENTION_MS;
@@ -23,7 +23,7 @@ use tracing::Span;
 use super::claimless::may_be_claimless;
 use crate::backoff;
 use crate::context::WorkerContext;
-use crate::telemetry::trace::{Onward, TRACEPARENT, TRACESTATE};
+use crate::telemetry::trace::{self, Onward, TRACEPARENT, TRACESTATE};
 
 /// The turn of a message that polls a task.
 const POLL: &str = "poll";
@@ -304,6 +304,17 @@ impl InboundCall {
         let read = |name: &str| self.delivery.attributes.get(name).filter(|v| !v.is_empty()).cloned();
         let told = Onward { traceparent: read(TRACEPARENT), tracestate: read(TRACESTATE) };
         told.or(Onward::of_aws(self.delivery.trace_header.as_deref().unwrap_or_default()))
+    }
+
+    /// The id of the trace that the delivery is part of, for its record.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        let context = trace::onward(&self.span).or(self.trace_context());
+        context.traceparent.as_deref().and_then(trace::trace_id).map(str::to_owned)
+    }
+
+    /// The span of the delivery whose worker parked the call.
+    pub(super) fn earlier_span(&self) -> Option<&str> {
+        self.delivery.attributes.get(SPAN).map(String::as_str)
     }
 
     /// What this delivery brings to the state table.

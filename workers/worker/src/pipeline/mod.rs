@@ -92,6 +92,7 @@ use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
 use tracing::Instrument as _;
 
+use crate::activity::SlotTime;
 use crate::context::WorkerContext;
 use crate::gate::Seat;
 use crate::telemetry::trace;
@@ -141,9 +142,10 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
     let mut inbound = InboundCall::new(&context, delivery);
     let begun = Instant::now();
     let sent = inbound.trace_context();
-    inbound.span = trace::delivery(inbound.queue().name(), inbound.message_id(), &sent);
+    inbound.span =
+        trace::delivery(inbound.queue().name(), inbound.message_id(), &sent, inbound.earlier_span());
     context.activity.received(inbound.queue().name(), inbound.first_wait_ms(context.now()));
-    let (_delivery, busy) = (context.activity.delivery(), context.activity.slot());
+    let _delivery = context.activity.delivery();
     let lines = trace::lines(inbound.span(), inbound.message_id(), sent);
     let span = inbound.span.clone();
     let whole = async {
@@ -158,16 +160,26 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
         let place = Arc::clone(&context.leaving).try_acquire_many_owned(inbound.kib()).ok();
         let slot = match &place {
             Some(_) => {
-                drop((slot, busy));
+                drop(slot);
                 None
             }
-            None => Some((slot, busy)),
+            None => Some(slot),
         };
         dispose(&context, &mut inbound, exit).await;
         drop((slot, place));
     };
-    whole.instrument(lines).instrument(span).await;
+    counted_when_long(&context, whole.instrument(lines).instrument(span)).await;
     context.meters.processed(inbound.queue().name(), begun.elapsed());
+}
+
+/// Runs a delivery; one that takes long counts as such, where that protects the worker's task.
+async fn counted_when_long(context: &WorkerContext, delivery: impl Future<Output = ()>) {
+    let Some(after) = context.protect_after else { return delivery.await };
+    let mut delivery = std::pin::pin!(delivery);
+    if tokio::time::timeout(after, &mut delivery).await.is_err() {
+        let _long = context.activity.long_call();
+        delivery.await;
+    }
 }
 
 /// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
@@ -240,8 +252,7 @@ async fn process(
         Ok(entered) => entered,
         Err(wait) => return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?),
     };
-    let mut seat = Some(seat);
-    let slot_time = context.activity.working(&call.request.key.tenant);
+    let mut seat = Some((seat, context.activity.working(&call.request.key.tenant)));
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
     if context.shutdown.is_draining() {
@@ -259,7 +270,7 @@ async fn process(
     };
 
     let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
-    while_silent(executed, &mut place, slot, || drop((seat.take(), slot_time))).await
+    while_silent(executed, &mut place, slot, || drop(seat.take())).await
 }
 
 /// Decode and fetch: the request, with its arguments.
@@ -364,7 +375,7 @@ async fn take_turn(
     inbound: &InboundCall,
     mut ready: Box<ReadyCall>,
     slot: &mut impl Slot,
-    seat: &mut Option<Seat>,
+    seat: &mut Option<(Seat, SlotTime)>,
 ) -> Result<(Box<ReadyCall>, Option<Passes>), Exit> {
     if let Some(outcome) = reuse::before_turn(context, &mut ready) {
         return Err(conclude(context, inbound, *ready, outcome).await?.into());

@@ -18,6 +18,7 @@ use toolfleet_aws::queue::Delivery;
 use toolfleet_core::group::GroupMessage;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::request::CallRequest;
+use tracing::Instrument as _;
 
 use super::checks;
 use super::complete::{complete, group_handled};
@@ -29,6 +30,7 @@ use super::inbound::InboundCall;
 use super::record::{unexecuted, without_call};
 use super::steps::Step;
 use crate::context::{DeadLetters, WorkerContext};
+use crate::telemetry::trace;
 
 /// The wait of what is never due.
 pub(crate) const NEVER_MS: u64 = u64::MAX;
@@ -67,15 +69,32 @@ pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery:
     if after_ms > 0 {
         return Reaped::NotDue { after_ms };
     }
-    match Box::pin(record_end(&context, &inbound, decoded)).await {
+    inbound.span = trace::reaping(
+        inbound.queue().name(),
+        inbound.message_id(),
+        &inbound.trace_context(),
+        inbound.earlier_span(),
+    );
+    let span = inbound.span.clone();
+    end(&context, &mut inbound, decoded).instrument(span).await
+}
+
+/// Ends a dead letter that is due.
+async fn end(context: &WorkerContext, inbound: &mut InboundCall, decoded: Decoded) -> Reaped {
+    match &decoded {
+        Decoded::Request(request) => trace::named(&inbound.span, &request.key),
+        Decoded::Refused { key, .. } => trace::named(&inbound.span, key),
+        Decoded::Unreadable(_) => {}
+    }
+    match Box::pin(record_end(context, inbound, decoded)).await {
         Ok(Disposition::Completed(stored)) => {
-            if let Err(error) = complete(&context, &mut inbound, *stored).await {
+            if let Err(error) = complete(context, inbound, *stored).await {
                 // It is visible again when its visibility time-out ends.
                 tracing::error!(%error, message_id = inbound.message_id(), code = "aws_error", "a dead letter waits until AWS answers again");
             }
         }
         Ok(Disposition::Requeued { after_ms, .. } | Disposition::Parked { after_ms, .. }) => {
-            requeue_dead_letter(&inbound, after_ms).await;
+            requeue_dead_letter(inbound, after_ms).await;
         }
         Ok(Disposition::Unreadable) => return Reaped::NotDue { after_ms: NEVER_MS },
         Ok(Disposition::TakenOver | Disposition::GroupHandled) => {}

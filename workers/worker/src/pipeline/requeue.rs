@@ -14,11 +14,11 @@ use toolfleet_core::message_attributes::GROUP;
 use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
 
 use super::disposition::RequeueReason;
-use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, TURN};
+use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, SPAN, TURN};
 use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
-use crate::telemetry::trace::{TRACEPARENT, TRACESTATE};
+use crate::telemetry::trace::{self, TRACEPARENT, TRACESTATE};
 
 /// The attributes of a message that the new message keeps.
 const CARRIED: [&str; 3] = [TRACEPARENT, TRACESTATE, GROUP];
@@ -123,6 +123,7 @@ async fn park(
     let mut attributes: BTreeMap<_, _> = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.insert(FIRST_SENT.into(), inbound.enqueued_at.as_ms().to_string());
     attributes.insert(PARKS.into(), parks.to_string());
+    attributes.extend(trace::onward(&inbound.span).traceparent.map(|span| (SPAN.to_owned(), span)));
     attributes.extend(inbound.carries_on().map(|turn| (TURN.to_owned(), turn)));
     if let Some(sender) = &inbound.sender {
         attributes.insert(FIRST_SENDER.into(), sender.clone());

@@ -373,6 +373,7 @@ impl<'a> Limits<'a> {
         let tenant = &self.call.request.key.tenant;
         let met = LimitMet { key: limit.to_string(), part, value, tenant, requeued };
         self.context.activity.limit_met(met, self.context.now());
+        self.context.meters.limit_met(part, requeued);
     }
 
     /// Counts that the call waits in the worker for the last of its turns, if it does.

@@ -76,7 +76,10 @@ impl Wait {
         let now = context.now();
         let longest_ms = if full.alone { LONGEST_WAIT_ALONE_MS } else { LONGEST_SHARE_WAIT_MS };
         let grown_ms = share_wait_ms(inbound.parks, fastrand::u64(0..250)).min(longest_ms);
-        let wait = Self::new(HeldReason::Share, server, now, grown_ms.min(deadline.ms_since(now)));
+        let after_ms = grown_ms.min(deadline.ms_since(now));
+        // More workers would run it, so it is work that waits; a call of a silent server is not.
+        context.activity.lacks_slot(after_ms);
+        let wait = Self::new(HeldReason::Share, server, now, after_ms);
         Self { held: Box::new(wait.held.with_detail(&full.detail)), ..wait }
     }
 

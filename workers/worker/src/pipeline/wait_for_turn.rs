@@ -13,6 +13,7 @@ use super::passes::Passes;
 use super::slot::Slot;
 use super::turn::{Limits, wake_at};
 use super::wait::Wait;
+use crate::activity::SlotTime;
 use crate::context::WorkerContext;
 use crate::gate::Seat;
 
@@ -41,7 +42,7 @@ struct Waiting<'a, S> {
     inbound: &'a InboundCall,
     call: &'a AdmittedCall,
     slot: &'a mut S,
-    seat: &'a mut Option<Seat>,
+    seat: &'a mut Option<(Seat, SlotTime)>,
 }
 
 pub(super) async fn wait_for_turn<S: Slot>(
@@ -49,7 +50,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
     inbound: &InboundCall,
     call: &AdmittedCall,
     slot: &mut S,
-    seat: &mut Option<Seat>,
+    seat: &mut Option<(Seat, SlotTime)>,
 ) -> Turned {
     let Some(limits) = Limits::of(context, inbound, call) else {
         return Turned::Now(Some(Passes::default()));
@@ -114,11 +115,9 @@ impl<S: Slot> Waiting<'_, S> {
                 () = self.slot.take_up() => {}
                 never = heartbeat::keep_invisible(context, inbound) => match never {},
             }
-            *self.seat = Some(context.gate.seat_in_turn(
-                &call.server.id,
-                &call.request.key.tenant,
-                call.request.priority,
-            ));
+            let tenant = &call.request.key.tenant;
+            let seat = context.gate.seat_in_turn(&call.server.id, tenant, call.request.priority);
+            *self.seat = Some((seat, context.activity.working(tenant)));
         }
         Ok(waited)
     }

@@ -7,15 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use tokio::sync::Mutex;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::rollups::ToolRollup;
+use toolfleet_core::control::Control;
 use toolfleet_core::fairness::TenantUse;
-use toolfleet_core::fleet::{FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, WorkerRow};
+use toolfleet_core::fleet::{FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, Runnable, WorkerRow};
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
+use super::intake::is_queue_paused;
 use crate::context::WorkerContext;
 use crate::gate::configured_limits;
 use crate::shutdown::Shutdown;
@@ -24,6 +27,8 @@ use crate::shutdown::Shutdown;
 const GONE_KEPT_MS: u64 = 10 * 60 * 1000;
 /// The rollups of an hour are added up so many minutes after its end: a worker that could not write its last rollups has given them up by then.
 const COMPACT_AFTER_MINUTES: i64 = 75;
+/// How long the queues may take to tell how many messages they hold.
+const DEPTH_TIME_OUT: Duration = Duration::from_secs(2);
 /// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
 const COMPACT_HOURS: i64 = 48;
 
@@ -93,11 +98,33 @@ impl Aggregator {
         let rows = context.fleet.worker_rows().await?;
         let mut summary = FleetSummary::of(&rows, now, context.worker.clone());
         let control = context.gate.control().current();
+        summary.runnable = self.runnable(&summary, control.as_deref(), now).await;
         summary.configured(configured_limits(&context.catalog.current(), control.as_deref()));
         state.leads = context.fleet.put_summary(&summary, &context.activity.boot, until).await?;
+        if state.leads {
+            context.meters.fleet(&summary);
+        }
         self.take(summary);
         self.bury(state, &rows, now).await?;
         self.compact(state, now).await
+    }
+
+    /// The work that runs or could run; none where a queue does not answer. The summary and its lease do not wait for that.
+    async fn runnable(
+        &self,
+        summary: &FleetSummary,
+        control: Option<&Control>,
+        now: Timestamp,
+    ) -> Option<Runnable> {
+        let context = &self.context;
+        let is_paused = |priority| control.is_some_and(|control| is_queue_paused(control, priority, now));
+        let counted = context.queues.all().filter(|(priority, _)| !is_paused(*priority));
+        let depths = try_join_all(counted.map(|(_, queue)| queue.depth()));
+        let depths = tokio::time::timeout(DEPTH_TIME_OUT, depths).await.ok()?.ok()?;
+        let visible = depths.iter().fold(0_u64, |sum, depth| sum.saturating_add(depth.visible));
+        let before = context.fleet_view.last().and_then(|summary| summary.runnable);
+        let wait_ms = u64::try_from(context.limits.scale_wait.as_millis()).unwrap_or(u64::MAX);
+        Some(summary.work(visible, before.as_ref(), wait_ms))
     }
 
     fn take(&self, summary: FleetSummary) {

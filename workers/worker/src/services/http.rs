@@ -1,4 +1,4 @@
-//! The worker's HTTP endpoint: liveness, readiness, the state of its services, Prometheus metrics.
+//! The worker's HTTP endpoint: liveness, readiness, the state of its services, Prometheus metrics, and what the fleet is scaled by.
 //!
 //! `/health/live` fails when no receive begins though slots are free: restart the worker. `/health/ready` fails while the worker starts, until
 //! the first answered receive, while the queue does not answer, while the intake is started again, and while the worker drains: send no
@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +75,16 @@ impl Service for HttpEndpoint {
     }
 }
 
+/// The answer of `/scaling`: figures of the whole fleet.
+#[derive(Debug, serde::Serialize)]
+struct Scaling {
+    runnable_seconds: u64,
+    waiting_seconds: u64,
+    wanted_slots: u64,
+    slots: u64,
+    workers: u32,
+}
+
 /// The worker that the endpoint answers for, once it has started. Clones share it.
 #[derive(Clone, Default)]
 pub struct Started(Arc<OnceLock<Arc<WorkerContext>>>);
@@ -87,6 +97,20 @@ impl Started {
 
     fn is_live(&self) -> bool {
         self.0.get().is_none_or(|context| context.intake_health.is_live())
+    }
+
+    /// What the fleet is scaled by, the same whichever worker is asked; none while nobody makes the summary.
+    fn scaling(&self) -> Option<Scaling> {
+        let context = self.0.get()?;
+        let summary = context.fleet_view.current(context.now())?;
+        let runnable = summary.runnable?;
+        Some(Scaling {
+            runnable_seconds: runnable.seconds(),
+            waiting_seconds: runnable.waiting_seconds(),
+            wanted_slots: runnable.wanted_slots,
+            slots: summary.workers.slots,
+            workers: summary.workers.alive,
+        })
     }
 
     /// Why it is not ready.
@@ -126,11 +150,20 @@ pub fn routes(worker: impl Into<Started>, services: ServiceHealth, registry: Opt
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         }
     };
+    let scaling = move |State(worker): State<Started>| async move {
+        match worker.scaling() {
+            Some(scaling) => Ok(Json(scaling)),
+            None => {
+                Err((StatusCode::SERVICE_UNAVAILABLE, "no worker has made a summary of the fleet lately\n"))
+            }
+        }
+    };
     Router::new()
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/health/services", get(move || async move { services.lines() }))
         .route("/metrics", get(metrics))
+        .route("/scaling", get(scaling))
         .with_state(worker.into())
 }
 

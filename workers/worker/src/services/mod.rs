@@ -9,6 +9,7 @@ pub mod reaper;
 pub mod reporter;
 pub mod session_closer;
 pub mod supervisor;
+pub mod task_protection;
 
 use std::future::Future;
 

@@ -191,6 +191,7 @@ impl Reporter {
             slots: context.limits.slots.saturating_add(context.limits.reserve().saturating_mul(2)),
             busy: activity.busy(),
             in_hand: activity.in_hand(),
+            lacking_slot: activity.lacking_slot(),
             draining: context.shutdown.is_draining(),
             ended,
             calls: activity.calls(),

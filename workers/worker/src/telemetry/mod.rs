@@ -5,6 +5,7 @@
 //! that is missing, slow or unreachable costs a worker at most [`FLUSH`] at its very end.
 
 pub(crate) mod meters;
+mod metric_lines;
 pub(crate) mod trace;
 
 use std::convert::Infallible;
@@ -30,8 +31,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-pub(crate) use meters::CacheUse;
 pub use meters::Meters;
+pub(crate) use meters::{CacheUse, MOST_SERVERS, OTHER_SERVERS};
+pub use metric_lines::MetricLines;
 
 /// How long the last traces and metrics may take when the worker ends.
 pub const FLUSH: Duration = Duration::from_secs(3);
@@ -53,6 +55,10 @@ pub struct TelemetryConfig {
     pub prometheus: bool,
     /// What the worker is called in traces and metrics.
     pub service: String,
+    /// What the fleet is called in CloudWatch, where the log has lines of its metrics.
+    pub metric_lines: Option<String>,
+    /// The agent that takes these lines in place of the log.
+    pub metric_agent: Option<SocketAddr>,
 }
 
 /// The format of log lines.
@@ -87,6 +93,24 @@ pub struct TelemetryArgs {
         value_parser = log_format
     )]
     log_format: Option<LogFormat>,
+    /// The name of the fleet in CloudWatch. The worker that makes the fleet's summary writes metrics of the whole fleet to its log, in the embedded metric format. Unset, none.
+    #[arg(
+        long,
+        env = "TOOLFLEET_METRIC_LINES",
+        hide_env_values = true,
+        value_name = "NAME",
+        value_parser = fleet_name
+    )]
+    metric_lines: Option<String>,
+    /// Where an agent of CloudWatch takes these lines by UDP, for example 127.0.0.1:25888. Unset, they are in the log.
+    #[arg(
+        long,
+        env = "TOOLFLEET_METRIC_AGENT",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        value_parser = agent_address
+    )]
+    metric_agent: Option<SocketAddr>,
     /// The receiver of traces and metrics over http/protobuf.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     otlp_endpoint: Option<String>,
@@ -133,6 +157,22 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+fn agent_address(text: &str) -> Result<SocketAddr, String> {
+    let parsed = text.trim().parse();
+    parsed.map_err(|_| format!("is `{text}`; accepted is an address with a port, as in 127.0.0.1:25888"))
+}
+
+/// Part of a namespace of CloudWatch.
+fn fleet_name(text: &str) -> Result<String, String> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && text.len() <= 100 && text.chars().all(is_good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "is `{text}`; accepted are up to 100 letters, digits, -, _ and ., as in the prefix of the tables"
+    ))
+}
+
 fn otlp_protocol(text: &str) -> Result<String, String> {
     match text {
         "http/protobuf" => Ok(text.to_owned()),
@@ -177,6 +217,8 @@ impl TelemetryConfig {
             log: args.log,
             format,
             prometheus,
+            metric_lines: args.metric_lines,
+            metric_agent: args.metric_agent,
             service: args.otel_service_name.unwrap_or_else(|| SCOPE.into()),
         }
     }
@@ -221,6 +263,13 @@ impl Telemetry {
         let meters = match &metrics {
             Some(provider) => Meters::new(&provider.meter(SCOPE)),
             None => Meters::none(),
+        };
+        let meters = match &config.metric_lines {
+            Some(fleet) => meters.with_lines(match config.metric_agent {
+                Some(agent) => MetricLines::to_agent(fleet, agent).map_err(|e| wrong(&e))?,
+                None => MetricLines::to_stderr(fleet),
+            }),
+            None => meters,
         };
         Ok(Self { traces, metrics, registry, meters })
     }

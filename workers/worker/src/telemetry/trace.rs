@@ -29,8 +29,9 @@ pub(crate) struct Onward {
     pub(crate) tracestate: Option<String>,
 }
 
-/// The span of one delivery, child of whatever the sender named.
-pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward) -> Span {
+/// The span of one delivery, child of whatever the sender named. `earlier` is the span of the delivery whose worker parked the call: the new
+/// one links to it.
+pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward, earlier: Option<&str>) -> Span {
     let span = tracing::info_span!(
         target: TARGET, parent: None, "process",
         otel.name = format_args!("process {queue}"), otel.kind = "consumer",
@@ -38,16 +39,43 @@ pub(crate) fn delivery(queue: &str, message_id: &str, sent: &Onward) -> Span {
         messaging.destination.name = queue, messaging.message.id = message_id,
         toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
     );
-    if !span.is_disabled() {
-        let carrier: HashMap<String, String> =
-            [(TRACEPARENT, &sent.traceparent), (TRACESTATE, &sent.tracestate)]
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
-                .collect();
-        let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
-        let _started_before = span.set_parent(parent);
-    }
+    follows(&span, sent, earlier);
     span
+}
+
+/// The span of a dead letter that is ended, child of whatever the sender named; it links to the delivery that parked the call last.
+pub(crate) fn reaping(queue: &str, message_id: &str, sent: &Onward, earlier: Option<&str>) -> Span {
+    let span = tracing::info_span!(
+        target: TARGET, parent: None, "reap",
+        otel.name = format_args!("reap {queue}"), otel.kind = "consumer",
+        messaging.system = "aws_sqs", messaging.operation.type = "process", messaging.operation.name = "reap",
+        messaging.destination.name = queue, messaging.message.id = message_id,
+        toolfleet.call_id = Empty, toolfleet.tenant = Empty, toolfleet.outcome = Empty, error.type = Empty,
+    );
+    follows(&span, sent, earlier);
+    span
+}
+
+/// Makes the span a child of what the sender named, and links it to an earlier one.
+fn follows(span: &Span, sent: &Onward, earlier: Option<&str>) {
+    if span.is_disabled() {
+        return;
+    }
+    let context = |traceparent: Option<&str>, tracestate: Option<&str>| {
+        let parts = [(TRACEPARENT, traceparent), (TRACESTATE, tracestate)];
+        let carrier: HashMap<_, _> = parts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        global::get_text_map_propagator(|propagator| propagator.extract(&carrier))
+    };
+    let _started_before = span.set_parent(context(sent.traceparent.as_deref(), sent.tracestate.as_deref()));
+    if earlier.is_some() {
+        let earlier = context(earlier, None).span().span_context().clone();
+        if earlier.is_valid() {
+            span.add_link(earlier);
+        }
+    }
 }
 
 /// The span that log lines of a delivery stand in: they name its message and its trace.

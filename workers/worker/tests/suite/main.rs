@@ -55,6 +55,7 @@ mod redrive;
 mod reload;
 mod resume;
 mod rig;
+mod scaling;
 mod scheduling;
 mod servers;
 mod starting;

@@ -256,3 +256,47 @@ async fn a_trace_that_sns_put_into_its_wrapper_is_the_calls() {
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
     assert!(!spans_of(TRACE).is_empty());
 }
+
+#[tokio::test]
+async fn the_span_after_a_park_links_to_the_one_before_it() {
+    const TRACE: &str = "3af7651916cd43dd8448eb211c80319c";
+    assert!(spans_of(TRACE).is_empty());
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    let mut body = request("c1", "safe");
+    body["not_before"] =
+        json!(toolfleet_core::time::Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap() + 5_000));
+    send(&rig, TRACE, body).await;
+    rig.deliver(&context).await;
+    rig.clock.advance_ms(6_000);
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let spans = spans_of(TRACE);
+    let deliveries: Vec<_> = spans.iter().filter(|span| span.name == "process toolfleet-calls").collect();
+    let [parked, ran] = deliveries.as_slice() else { panic!("{deliveries:?}") };
+    assert!(parked.links.is_empty());
+    let links: Vec<_> = ran.links.iter().map(|link| link.span_context.span_id()).collect();
+    assert_eq!(links, [parked.span_context.span_id()]);
+    assert_eq!(ran.parent_span_id, SpanId::from_hex(SENDERS_SPAN).unwrap(), "it stays a child of the sender");
+    let records = rig.audit_of("c1", toolfleet_core::audit::AuditKind::Call).await;
+    assert_eq!(records[0].trace_id.as_deref(), Some(TRACE));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_ended_has_a_span_in_the_trace_of_its_sender() {
+    const TRACE: &str = "4af7651916cd43dd8448eb211c80319c";
+    assert!(spans_of(TRACE).is_empty());
+    let mut rig = Rig::new().await;
+    rig.queue_name = "toolfleet-calls-dlq";
+    send(&rig, TRACE, request("c1", "safe")).await;
+    let context = rig.context(None).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    toolfleet_worker::pipeline::reap(context.clone(), context.dead_letters.clone().unwrap(), delivery).await;
+    let spans = spans_of(TRACE);
+    let reaped = named(&spans, "reap toolfleet-calls-dlq");
+    assert_eq!(reaped.parent_span_id, SpanId::from_hex(SENDERS_SPAN).unwrap());
+    assert_eq!(attribute(reaped, "toolfleet.call_id").unwrap(), "c1");
+    assert_eq!(attribute(reaped, "toolfleet.outcome").unwrap(), "failed");
+    let records = rig.audit_of("c1", toolfleet_core::audit::AuditKind::Call).await;
+    assert_eq!(records[0].trace_id.as_deref(), Some(TRACE));
+}

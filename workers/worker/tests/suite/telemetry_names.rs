@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 49] = [
+const LOG_CODES: [&str; 50] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -37,6 +37,7 @@ const LOG_CODES: [&str; 49] = [
     "list_cut",
     "not_executable",
     "notice_failed",
+    "protection_failed",
     "receive_failed",
     "report_failed",
     "requeue_failed",
@@ -57,10 +58,12 @@ const LOG_CODES: [&str; 49] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 26] = [
+const METRICS: [&str; 35] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
+    "toolfleet.aws.capacity_units",
+    "toolfleet.aws.requests",
     "toolfleet.batch.size",
     "toolfleet.breakers.open",
     "toolfleet.cache.bytes",
@@ -71,14 +74,21 @@ const METRICS: [&str; 26] = [
     "toolfleet.calls.requeued",
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
+    "toolfleet.fleet.runnable_seconds",
+    "toolfleet.fleet.slots",
+    "toolfleet.fleet.waiting_seconds",
+    "toolfleet.fleet.wanted_slots",
     "toolfleet.flooded",
     "toolfleet.groups.decided",
     "toolfleet.late_answers",
+    "toolfleet.limits.met",
     "toolfleet.limits.missed_turns",
+    "toolfleet.queue.oldest_ms",
     "toolfleet.receives",
     "toolfleet.schemas.bytes",
     "toolfleet.schemas.compiled",
     "toolfleet.schemas.dropped",
+    "toolfleet.server.breaker",
     "toolfleet.slots",
     "toolfleet.stdio.programs",
     "toolfleet.store.requests",
@@ -87,18 +97,23 @@ const METRICS: [&str; 26] = [
 ];
 
 /// The labels of metrics.
-const LABELS: [&str; 11] = [
+const LABELS: [&str; 16] = [
     "error.type",
     "mcp.method.name",
     "messaging.destination.name",
     "messaging.operation.name",
     "messaging.system",
+    "rpc.method",
     "toolfleet.cache",
     "toolfleet.code",
+    "toolfleet.limit",
     "toolfleet.outcome",
     "toolfleet.reason",
     "toolfleet.result",
     "toolfleet.server",
+    "toolfleet.table",
+    "toolfleet.units",
+    "toolfleet.waits_in",
 ];
 
 /// The values of the label `toolfleet.reason`.
@@ -188,7 +203,16 @@ fn every_log_code_is_listed_and_explained() {
 fn every_metric_and_label_is_listed_and_explained() {
     let sources = all_sources();
     let mut metrics = BTreeSet::new();
-    for before in ["seconds(", "count(", ".u64_histogram(", ".watch(", ".watch_count("] {
+    for before in [
+        "seconds(",
+        "count(",
+        ".u64_histogram(",
+        ".watch(",
+        ".watch_count(",
+        ".watch_known(",
+        ".watch_each(",
+        ".watch_sums(",
+    ] {
         metrics.extend(literals(&sources, before).into_iter().filter(|name| name.contains('.')));
     }
     assert_eq!(metrics, set(&METRICS));

@@ -44,6 +44,7 @@ fn record(minute: u64) -> AuditRecord {
         worker: None,
         cached_from: None,
         batch: None,
+        trace_id: None,
         enqueued_at: start(),
         started_at: None,
     }

@@ -60,6 +60,12 @@ impl Environment {
         self
     }
 
+    /// The same with where the number of workers is set.
+    pub(super) fn with_scale(mut self, place: String) -> Self {
+        self.0.push(("TOOLFLEET_SCALE", place));
+        self
+    }
+
     /// The variables as a JSON object.
     pub(super) fn to_json(&self) -> serde_json::Value {
         self.0

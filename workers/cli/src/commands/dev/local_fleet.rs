@@ -1,6 +1,6 @@
-//! The fleet of `toolfleet dev`: the local endpoints, the demo MCP server, and a worker in this process.
+//! The fleet of `toolfleet dev`: the local endpoints, the demo MCP server, and a worker in this process; more workers are processes (`pool`).
 //!
-//! The worker is stopped before the endpoints, so that it can finish or requeue its calls.
+//! The workers are stopped before the endpoints, so that it can finish or requeue its calls.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_catalog::Catalog;
 use toolfleet_client::{Client, system_clock};
-use toolfleet_config::catalog::{CatalogConfig, LoadError, Stores, Texts, report, store_written};
+use toolfleet_config::catalog::{CatalogConfig, LoadError, Place, Stores, Texts, report, store_written};
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_config::settings::ConfigError;
 use toolfleet_core::ids::WorkerId;
@@ -22,13 +22,15 @@ use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig}
 
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use super::gateway::DevGateway;
+use super::pool::Shared;
+use super::scaling::DevWorker;
 use crate::connect::tables;
 use crate::demo_catalog;
 use crate::exit::CommandError;
 use crate::network::{egress, http_clients, local_environment, variable};
 
 /// The drain time after a signal; short, because a person waits for it.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// The four ports; 0 is any.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +60,9 @@ pub(super) struct LocalFleet {
     /// The demo's catalog as a file; its folder is removed with it, unless the fleet has a data directory.
     _demo_catalog: Option<CatalogFile>,
     worker: Option<Worker>,
+    /// The worker has been told to drain.
+    draining: bool,
+    slots: u32,
     gateway: Option<DevGateway>,
 }
 
@@ -106,37 +111,22 @@ impl LocalFleet {
             catalog: config,
             _demo_catalog: file,
             worker: None,
+            draining: false,
+            slots: options.slots,
             gateway: None,
         };
         store_written(&fleet.aws().await.secrets(), &mut catalog).await?;
         let (client, config) = (fleet.client().await, fleet.catalog.clone());
         fleet.gateway = Some(DevGateway::start(listener, client, catalog.clone(), config).await?);
         if options.worker {
-            fleet.worker = Some(fleet.start_worker(catalog, options.slots).await?);
+            fleet.worker = Some(fleet.start_worker(catalog).await?);
         }
         Ok(fleet)
     }
 
-    async fn start_worker(&self, catalog: Catalog, slots: u32) -> Result<Worker, CommandError> {
-        let config = WorkerConfig {
-            http: None,
-            queue_urls: QueueUrls {
-                normal: self.queue_url.clone(),
-                high: Some(format!("{}-high", self.queue_url)),
-                low: Some(format!("{}-low", self.queue_url)),
-            },
-            dead_letter_queue_url: Some(self.local.queue_url(&format!("{PREFIX}-calls-dlq"))),
-            // Nobody redrives messages here, so a dead-lettered call ends at once.
-            reap_after: Duration::ZERO,
-            table_prefix: PREFIX.to_owned(),
-            history_shards: 1,
-            payloads: payloads().map_err(|e| CommandError::usage(e.to_string()))?,
-            catalog: self.catalog.clone(),
-            worker: WorkerId::parse(format!("dev-{}", std::process::id()))
-                .map_err(|e| CommandError::Unavailable(e.into()))?,
-            limits: Limits { slots, drain: DRAIN, ..limits()? },
-            egress_config: egress()?.with_loopback(),
-        };
+    async fn start_worker(&self, catalog: Catalog) -> Result<Worker, CommandError> {
+        let id = format!("dev-{}", std::process::id());
+        let config = worker_config(&self.queue_url, self.catalog.clone(), &id, self.slots)?;
         // The catalog is not reloaded at SIGHUP: a terminal that closes ends this command.
         let services = ServiceOptions { reload: Some((self.catalog.clone(), false)), http: None };
         let worker = Worker::start(&config, self.aws().await, catalog, Meters::none(), services).await;
@@ -201,13 +191,42 @@ impl LocalFleet {
         self.gateway.as_ref().map_or("", DevGateway::url)
     }
 
-    /// Ends when the worker has ended by itself, which is a defect.
-    pub(super) async fn worker_ended(&mut self) {
+    /// What processes of workers need.
+    pub(super) fn shared(&self) -> Option<Shared> {
+        let Place::File(catalog) = &self.catalog.place else { return None };
+        Some(Shared { env: self.environment().variables(), catalog: catalog.clone(), slots: self.slots })
+    }
+
+    /// The worker in this process.
+    pub(super) fn worker(&self) -> Option<DevWorker> {
+        let worker = self.worker.as_ref()?;
+        Some(DevWorker { id: worker.id().to_owned(), pid: std::process::id(), draining: self.draining })
+    }
+
+    /// Whether the worker in this process takes calls.
+    pub(super) const fn has_worker(&self) -> bool {
+        self.worker.is_some() && !self.draining
+    }
+
+    /// Lets the worker finish its calls and take no more.
+    pub(super) fn drain_worker(&mut self) -> Result<(), CommandError> {
+        if let Some(worker) = &self.worker {
+            worker.drain_within(limits()?.drain);
+            self.draining = true;
+        }
+        Ok(())
+    }
+
+    /// Ends when the worker has ended. Returns whether it did so by itself, which is a defect.
+    pub(super) async fn worker_ended(&mut self) -> bool {
         match &mut self.worker {
             Some(worker) => {
                 let ended = worker.ended().await;
-                tracing::error!(?ended, "the worker has ended");
+                if !self.draining {
+                    tracing::error!(?ended, "the worker has ended");
+                }
                 self.worker = None;
+                !std::mem::take(&mut self.draining)
             }
             None => std::future::pending().await,
         }
@@ -228,8 +247,48 @@ impl LocalFleet {
     }
 }
 
+/// Starts a worker of the fleet whose variables are in the environment.
+pub(super) async fn join(id: &str, catalog: &Path, slots: u32) -> Result<Worker, CommandError> {
+    let queue_url = variable("TOOLFLEET_QUEUE_URL").unwrap_or_default();
+    let s3_endpoint = variable("AWS_ENDPOINT_URL_S3");
+    let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
+    let (mut catalog, config) = own_catalog(catalog).await?;
+    store_written(&aws.secrets(), &mut catalog).await?;
+    let services = ServiceOptions { reload: Some((config.clone(), false)), http: None };
+    let config = worker_config(&queue_url, config, id, slots)?;
+    Worker::start(&config, aws, catalog, Meters::none(), services).await.map_err(not_started)
+}
+
+/// The configuration of a worker of this machine.
+fn worker_config(
+    queue_url: &str,
+    catalog: CatalogConfig,
+    id: &str,
+    slots: u32,
+) -> Result<WorkerConfig, CommandError> {
+    Ok(WorkerConfig {
+        http: None,
+        protection: None,
+        queue_urls: QueueUrls {
+            normal: queue_url.to_owned(),
+            high: Some(format!("{queue_url}-high")),
+            low: Some(format!("{queue_url}-low")),
+        },
+        dead_letter_queue_url: Some(format!("{queue_url}-dlq")),
+        // Nobody redrives messages here, so a dead-lettered call ends at once.
+        reap_after: Duration::ZERO,
+        table_prefix: PREFIX.to_owned(),
+        history_shards: 1,
+        payloads: payloads().map_err(|e| CommandError::usage(e.to_string()))?,
+        catalog,
+        worker: WorkerId::parse(id).map_err(|e| CommandError::Unavailable(e.into()))?,
+        limits: Limits { slots, drain: DRAIN, ..limits()? },
+        egress_config: egress()?.with_loopback(),
+    })
+}
+
 /// The numbers a worker works by, as its environment says them.
-fn limits() -> Result<Limits, CommandError> {
+pub(super) fn limits() -> Result<Limits, CommandError> {
     Limits::read(&variable).map_err(|error| CommandError::usage(error.to_string()))
 }
 

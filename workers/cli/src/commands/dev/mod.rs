@@ -7,6 +7,9 @@ mod demo_steps;
 pub(crate) mod environment;
 mod gateway;
 mod local_fleet;
+mod pool;
+mod process;
+pub(crate) mod scaling;
 mod serve;
 
 use std::path::PathBuf;
@@ -49,6 +52,9 @@ pub(crate) struct DevArgs {
     /// How many calls the worker runs at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     slots: u32,
+    /// Be one worker of a `dev` that runs: it starts such processes itself (`toolfleet scale`).
+    #[arg(long, hide = true, value_name = "WORKER", requires = "catalog")]
+    serve_as: Option<String>,
 }
 
 impl DevArgs {
@@ -73,6 +79,9 @@ impl DevArgs {
 pub(crate) async fn run(args: DevArgs, output: &Output) -> Result<Exit, CommandError> {
     if args.demo {
         return Box::pin(demo::run(args.slots, output)).await;
+    }
+    if let (Some(id), Some(catalog)) = (&args.serve_as, &args.catalog) {
+        return Box::pin(process::run(id, catalog, args.slots)).await;
     }
     let options = local_fleet::Options {
         ports: args.ports()?,

@@ -3,7 +3,10 @@
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::local_fleet::{LocalFleet, Options};
+use super::environment::Environment;
+use super::local_fleet::{DRAIN, LocalFleet, Options};
+use super::pool::Pool;
+use super::scaling::{MOST_WORKERS, Socket, Told};
 use crate::context::chosen::{Chosen, choose};
 use crate::context::dev_fleet;
 use crate::context::wish::Wish;
@@ -14,25 +17,44 @@ use crate::output::Output;
 pub(super) async fn run(options: Options, output: &Output) -> Result<Exit, CommandError> {
     let mut signals = Signals::listen().map_err(|e| CommandError::Unavailable(e.into()))?;
     let own_catalog = options.catalog.is_some();
+    let wants_worker = options.worker;
     let mut fleet = Box::pin(LocalFleet::start(options)).await?;
-    let joined = dev_fleet::announce(fleet.environment().variables());
+    let socket = Socket::open().map_err(|e| CommandError::Unavailable(e.into()))?;
+    let environment = fleet.environment().with_scale(socket.place());
+    let joined = dev_fleet::announce(environment.variables());
     if let Err(error) = &joined {
         output.note(&format!(
             "commands do not find this fleet by themselves; they need the variables: {error}"
         ));
     }
-    announce(&fleet, own_catalog, output)?;
-    let signal = tokio::select! {
-        name = signals.next() => Some(name),
-        () = fleet.worker_ended() => None,
+    announce(&fleet, &environment, own_catalog, output)?;
+    let mut workers = Workers { desired: u64::from(wants_worker), pool: fleet.shared().map(Pool::new) };
+    let signal = loop {
+        tokio::select! {
+            name = signals.next() => break Some(name),
+            is_defect = fleet.worker_ended() => if is_defect { break None },
+            asking = socket.next() => {
+                if let Some(count) = asking.asked.workers {
+                    output.note(&format!("workers: {count} wanted"));
+                    workers.set(count.min(MOST_WORKERS), &mut fleet, output)?;
+                }
+                asking.tell(&workers.told(&fleet)).await;
+            }
+            lost = workers.lost() => {
+                if let Some(id) = lost {
+                    output.note(&format!("worker {id} has ended by itself; another one is started"));
+                }
+                workers.set(workers.desired, &mut fleet, output)?;
+            }
+        }
     };
     match signal {
         Some(name) => output
-            .note(&format!("{name}: the worker finishes its running calls; send it again to stop at once")),
+            .note(&format!("{name}: the workers finish their running calls; send it again to stop at once")),
         None => output.note("error: the worker has ended by itself; see the lines above"),
     }
     tokio::select! {
-        () = fleet.stop() => {}
+        () = async { workers.stop().await; fleet.stop().await } => {}
         _ = signals.next() => output.note("stopped at once; running calls are continued after the next start"),
     }
     match signal {
@@ -57,8 +79,53 @@ const TRY_OWN: &str =
 #   toolfleet call --tenant TENANT --server SERVER --name TOOL --arguments '{}'
 #   toolfleet history TENANT";
 
-fn announce(fleet: &LocalFleet, own_catalog: bool, output: &Output) -> Result<(), CommandError> {
-    let environment = fleet.environment();
+/// How many workers there should be, and those beside the one of this process.
+struct Workers {
+    desired: u64,
+    /// None where the catalog is no file, which other processes could read.
+    pool: Option<Pool>,
+}
+
+impl Workers {
+    /// Runs so many workers from now on. The worker of this process is the last to go, and does not come back.
+    fn set(&mut self, count: u64, fleet: &mut LocalFleet, output: &Output) -> Result<(), CommandError> {
+        self.desired = count;
+        if count == 0 && fleet.has_worker() {
+            fleet.drain_worker()?;
+        }
+        let others = count.saturating_sub(u64::from(fleet.has_worker()));
+        if let Some(Err(error)) = self.pool.as_mut().map(|pool| pool.set(others)) {
+            output.note(&format!("a worker cannot be started: {error}"));
+        }
+        Ok(())
+    }
+
+    fn told(&self, fleet: &LocalFleet) -> Told {
+        let others = self.pool.iter().flat_map(Pool::workers);
+        Told { desired: self.desired, workers: fleet.worker().into_iter().chain(others).collect() }
+    }
+
+    /// Waits until a process has ended; gives its worker if it ended by itself.
+    async fn lost(&mut self) -> Option<String> {
+        match &mut self.pool {
+            Some(pool) => pool.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(pool) = self.pool {
+            pool.stop(DRAIN).await;
+        }
+    }
+}
+
+fn announce(
+    fleet: &LocalFleet,
+    environment: &Environment,
+    own_catalog: bool,
+    output: &Output,
+) -> Result<(), CommandError> {
     if output.is_json() {
         output.document(&json!({
             "ready": true,

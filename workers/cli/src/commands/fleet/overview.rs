@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, FleetSummary, ToolSeen};
+use toolfleet_core::fleet::{BreakerState, FleetSummary, Runnable, ToolSeen};
 use toolfleet_core::time::Timestamp;
 
 use super::lines::{Grid, Line, Tone};
@@ -243,15 +243,35 @@ fn workers(summary: &FleetSummary) -> String {
 
 fn rates(summary: &FleetSummary) -> Vec<Line> {
     let text = format!("{} received, {} ended", summary.received_a_minute, summary.ended_a_minute);
+    let work = summary
+        .runnable
+        .map(|runnable| labelled(tone_of_work(summary, &runnable), "work", &work(summary, &runnable)));
     let held = summary.held_a_minute.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     if held == 0 {
-        return vec![labelled(Tone::Plain, "a minute", &format!("{text}, none went back to the queue"))];
+        let rates = labelled(Tone::Plain, "a minute", &format!("{text}, none went back to the queue"));
+        return work.into_iter().chain([rates]).collect();
     }
     let mut reasons: Vec<_> = summary.held_a_minute.iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
     let reasons: Vec<_> = reasons.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
     let back = format!("{held} a minute: {}", reasons.join(", "));
-    vec![labelled(Tone::Plain, "a minute", &text), labelled(Tone::Plain, "went back", &back)]
+    let rates = [labelled(Tone::Plain, "a minute", &text), labelled(Tone::Plain, "went back", &back)];
+    work.into_iter().chain(rates).collect()
+}
+
+/// The work that runs or could run, and whether there are slots for it.
+fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
+    format!(
+        "{} slots wanted of {}; {} of slot time wait, {} run",
+        runnable.wanted_slots,
+        summary.workers.slots,
+        show::span(runnable.waiting_seconds().saturating_mul(1_000)),
+        show::span(runnable.running_ms)
+    )
+}
+
+const fn tone_of_work(summary: &FleetSummary, runnable: &Runnable) -> Tone {
+    if runnable.wanted_slots > summary.workers.slots { Tone::Notice } else { Tone::Plain }
 }
 
 /// The state of a breaker and how many workers see it so.

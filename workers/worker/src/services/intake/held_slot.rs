@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::slots;
+use crate::activity::Counted;
+use crate::context::WorkerContext;
 use crate::gate::InHand;
 use crate::pipeline::slot::Slot;
 
@@ -15,17 +17,21 @@ pub(super) struct HeldSlot {
     /// One of the slots that are kept for turns, in place of `slot`.
     kept: Option<OwnedSemaphorePermit>,
     in_hand: InHand,
+    context: Arc<WorkerContext>,
+    busy: Option<Counted>,
 }
 
 impl HeldSlot {
-    pub(super) fn new(slot: slots::Slot, in_hand: InHand) -> Self {
-        Self { pool: slot.pool(), slot: Some(slot), kept: None, in_hand }
+    pub(super) fn new(context: &Arc<WorkerContext>, slot: slots::Slot) -> Self {
+        let in_hand = context.gate.shares().in_hand();
+        let busy = Some(context.activity.slot());
+        Self { pool: slot.pool(), slot: Some(slot), kept: None, in_hand, context: Arc::clone(context), busy }
     }
 }
 
 impl Slot for HeldSlot {
     fn set_down(&mut self) {
-        (self.slot, self.kept) = (None, None);
+        (self.slot, self.kept, self.busy) = (None, None, None);
         self.in_hand.uncount();
     }
 
@@ -39,6 +45,7 @@ impl Slot for HeldSlot {
                 slot = self.pool.next_slot() => self.slot = slot,
             }
         }
+        self.busy = Some(self.context.activity.slot());
         self.in_hand.count();
     }
 }

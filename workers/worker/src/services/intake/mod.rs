@@ -21,7 +21,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use toolfleet_aws::queue::{Delivery, Queue};
+use toolfleet_core::control::Control;
 use toolfleet_core::request::Priority;
+use toolfleet_core::time::Timestamp;
 
 use super::Service;
 use crate::config::limits::Limits;
@@ -214,13 +216,8 @@ async fn pause(context: &WorkerContext, wait: Duration) -> bool {
 impl Receivers {
     /// Whether an operator has paused this queue.
     fn is_paused(&self) -> bool {
-        let name = match self.priority {
-            Priority::High => "high",
-            Priority::Normal => "default",
-            Priority::Low => "low",
-        };
         let control = self.context.gate.control().current();
-        control.is_some_and(|control| control.pause_of_queue(name, self.context.now()).is_some())
+        control.is_some_and(|control| is_queue_paused(&control, self.priority, self.context.now()))
     }
 
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
@@ -260,8 +257,7 @@ impl Receivers {
     fn start(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>) {
         for (delivery, slot) in deliveries.into_iter().zip(slots) {
             let context = self.context.clone();
-            let in_hand = context.gate.shares().in_hand();
-            let slot = HeldSlot::new(slot, in_hand);
+            let slot = HeldSlot::new(&context, slot);
             self.running.spawn(async move {
                 let message_id = delivery.message_id.clone();
                 // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
@@ -307,6 +303,16 @@ impl Receivers {
         let less = |now: u32| (now > 1).then(|| now - 1);
         self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
+}
+
+/// Whether an operator has paused the queue of that priority.
+pub(super) fn is_queue_paused(control: &Control, priority: Priority, now: Timestamp) -> bool {
+    let name = match priority {
+        Priority::High => "high",
+        Priority::Normal => "default",
+        Priority::Low => "low",
+    };
+    control.pause_of_queue(name, now).is_some()
 }
 
 /// Makes messages visible again that were received while the worker drains, or while their queue is paused.

@@ -45,6 +45,7 @@ fn summary() -> FleetSummary {
         "workers": {"alive": 3, "draining": 1, "dead": 1, "slots": 72, "busy": 31, "in_hand": 44, "versions": {"0.1.0": 2, "0.2.0": 1}},
         "received_a_minute": 1520, "ended_a_minute": 1480, "held_a_minute": {"rate_limit": 40, "share": 3},
         "queues": {"toolfleet-calls": {"n": 1400, "age": 3100}, "toolfleet-high": {"n": 120, "age": 40}},
+        "runnable": {"messages": 1234, "slot_ms": 700, "running_ms": 21_700, "waiting_ms": 863_800, "wanted_slots": 118},
         "servers": servers(),
         "slot_ms_a_minute": {"acme": 780_000, "globex": 200_000, "initech": 20_000}, "other_slot_ms_a_minute": 5_000,
         "tools": {"crm.find": {"n": 40, "f": 11}, "search.all": {"n": 1200, "f": 1}, "billing.pay": {"n": 90}},
