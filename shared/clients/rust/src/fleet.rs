@@ -69,7 +69,6 @@ impl Client {
     pub async fn stats(&self, from: Timestamp, to: Timestamp, which: &StatsOf) -> Result<Stats, AwsError> {
         let (from, to) = (Minute::of(from), Minute::of(to));
         let hours: BTreeSet<_> = self.fleet.compacted(from.hour(), to).await?.into_iter().collect();
-        let pieces = pieces(from, to, &hours);
         let mut tools = BTreeMap::new();
         let mut day = from;
         while day <= to {
@@ -84,7 +83,10 @@ impl Client {
         }
         let mut counted = Vec::new();
         for (tool, server) in tools {
-            let rollup = self.rollup(&tool, &pieces).await?;
+            let mut rollup = Rollup::default();
+            for (_, part) in self.rollups(&tool, from, to, &hours).await? {
+                rollup.merge(&part);
+            }
             if !rollup.calls.is_empty() {
                 counted.push(ToolStats { tool, server, rollup });
             }
@@ -96,18 +98,21 @@ impl Client {
         Ok(Stats { from, to, tools: counted, lost })
     }
 
-    async fn rollup(&self, tool: &str, pieces: &[Piece]) -> Result<Rollup, AwsError> {
-        let parts = pieces.iter().map(|piece| async move {
-            match *piece {
+    /// The rollups of one tool in a period; those of an hour that is added up come as one, at its first minute.
+    pub(crate) async fn rollups(
+        &self,
+        tool: &str,
+        from: Minute,
+        to: Minute,
+        hours: &BTreeSet<Minute>,
+    ) -> Result<Vec<(Minute, Rollup)>, AwsError> {
+        let parts = pieces(from, to, hours).into_iter().map(|piece| async move {
+            match piece {
                 Piece::Minutes(first, last) => self.fleet.rollups(tool, first, last).await,
                 Piece::Hours(first, last) => self.fleet.rollup_hours(tool, first, last).await,
             }
         });
-        let mut sum = Rollup::default();
-        for (_, rollup) in try_join_all(parts).await?.into_iter().flatten() {
-            sum.merge(&rollup);
-        }
-        Ok(sum)
+        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
 }
 
