@@ -1,24 +1,23 @@
 //! The `toolfleet` command that shows the same as a page.
 
-use std::fmt::Write as _;
-
 use toolfleet_client::shell_command::quoted;
 
-/// A command as it is typed.
+/// A command as it is typed: the verb, its options, its words.
 #[derive(Debug, Clone)]
-pub(crate) struct Command(String);
+pub(crate) struct Command {
+    text: String,
+    words: Vec<String>,
+}
 
 impl Command {
     pub(crate) fn new(verb: &str) -> Self {
-        Self(format!("toolfleet {verb}"))
+        Self { text: format!("toolfleet {verb}"), words: Vec::new() }
     }
 
     /// The same with a word.
     #[must_use]
     pub(crate) fn word(mut self, word: &str) -> Self {
-        // A word that looks like an option would be taken for one.
-        let separator = if word.starts_with('-') { " -- " } else { " " };
-        let _written = write!(self.0, "{separator}{}", quoted(word));
+        self.words.push(word.to_owned());
         self
     }
 
@@ -26,8 +25,9 @@ impl Command {
     #[must_use]
     pub(crate) fn option(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
+        // A value that looks like an option would be taken for one.
         let separator = if value.starts_with('-') { "=" } else { " " };
-        let _written = write!(self.0, " --{name}{separator}{}", quoted(value));
+        self.text.push_str(&format!(" --{name}{separator}{}", quoted(value)));
         self
     }
 
@@ -44,13 +44,21 @@ impl Command {
     #[must_use]
     pub(crate) fn flag_if(mut self, name: &str, set: bool) -> Self {
         if set {
-            let _written = write!(self.0, " --{name}");
+            self.text.push_str(&format!(" --{name}"));
         }
         self
     }
 
     pub(crate) fn text(self) -> String {
-        self.0
+        let Self { mut text, words } = self;
+        if words.iter().any(|word| word.starts_with('-')) {
+            text.push_str(" --");
+        }
+        for word in words {
+            text.push(' ');
+            text.push_str(&quoted(&word));
+        }
+        text
     }
 }
 
@@ -60,10 +68,9 @@ mod tests {
 
     #[test]
     fn a_shell_reads_each_word_as_it_is_meant() {
-        let command =
-            Command::new("history").option("since", "1h").flag_if("failed", true).word("a|b").text();
+        let command = Command::new("history").word("a|b").option("since", "1h").flag_if("failed", true).text();
         assert_eq!(command, "toolfleet history --since 1h --failed 'a|b'");
-        assert_eq!(Command::new("why").word("acme").word("-c").text(), "toolfleet why acme -- -c");
+        assert_eq!(Command::new("why").word("-a").word("-c").text(), "toolfleet why -- -a -c");
         assert_eq!(Command::new("stats").option("tool", "-x").text(), "toolfleet stats --tool=-x");
     }
 }

@@ -8,7 +8,7 @@ use askama::Template;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts as Head;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::console::{Console, Visit};
@@ -48,7 +48,7 @@ async fn answer(console: &Console, request: Request) -> Response {
     if head.uri.path() == "/health" {
         return "ok\n".into_response();
     }
-    if let Err(why) = console.hosts.check(&head.headers) {
+    if let Err(why) = console.hosts.check(&without_null_origin(&head.headers)) {
         return failed(console, &Failure::foreign(why));
     }
     let Ok(_slot) = console.slots.try_acquire() else {
@@ -60,6 +60,16 @@ async fn answer(console: &Console, request: Request) -> Response {
         Ok(Err(failure)) => failed(console, &failure),
         Err(_) => failed(console, &Failure::too_slow()),
     }
+}
+
+/// Under `no-referrer` browsers send `Origin: null` with the forms of our own pages, and say in a header that pages cannot set where they are from.
+fn without_null_origin(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|one| one == value);
+    if is("origin", "null") && is("sec-fetch-site", "same-origin") {
+        headers.remove(header::ORIGIN);
+    }
+    headers
 }
 
 async fn respond(console: &Console, head: &Head, body: Body) -> Result<Response, Failure> {
@@ -89,7 +99,7 @@ async fn respond(console: &Console, head: &Head, body: Body) -> Result<Response,
         && let Some(token) = console.access.tokens.find(token)
     {
         // The token leaves the address at once.
-        let rest = query.without("token");
+        let rest = query.without(&["token"]);
         let place = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
         return Ok(login::with_session(console, token, see_other(&place)));
     }

@@ -77,8 +77,11 @@ impl Frame {
 
     /// The frame of a page.
     pub(crate) fn of(visit: &Visit<'_>, title: &str, problems: Problems<'_>, commands: Vec<Command>) -> Self {
-        let refresh = visit.query.get("refresh").filter(|seconds| *seconds == REFRESH_S).map(|_| REFRESH_S);
-        let rest = visit.query.without("refresh");
+        // A look into the dead-letter queue hides messages: it is not repeated by itself.
+        let looks = visit.query.is_set("look");
+        let refresh = visit.query.get("refresh").filter(|seconds| *seconds == REFRESH_S && !looks);
+        let refresh = refresh.map(|_| REFRESH_S);
+        let rest = visit.query.without(&["refresh", "look"]);
         let rest = if refresh.is_some() { rest } else { format!("refresh={REFRESH_S}&{rest}") };
         let rest = rest.trim_end_matches('&');
         let question = if rest.is_empty() { "" } else { "?" };

@@ -40,9 +40,9 @@ impl Query {
         self.get("tenant").map(read).transpose()
     }
 
-    /// The parameters without one of them.
-    pub(crate) fn without(&self, name: &str) -> String {
-        let rest = self.0.iter().filter(|(one, _)| one != name);
+    /// The parameters without these.
+    pub(crate) fn without(&self, names: &[&str]) -> String {
+        let rest = self.0.iter().filter(|(one, _)| !names.contains(&one.as_str()));
         form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish()
     }
 }
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!((query.get("q"), query.get("empty"), query.get("none")), (Some("<b>"), None, None));
         assert!(query.tenant().unwrap_err().to_string().contains("tenant"));
         assert!(query.read::<u32>("page").is_err());
-        assert_eq!(Query::parse("a=1&token=t&b=x+y").without("token"), "a=1&b=x+y");
+        assert_eq!(Query::parse("a=1&token=t&b=x+y").without(&["token"]), "a=1&b=x+y");
         assert_eq!(Query::parse("tenant=_fleet").tenant().unwrap(), Some(Tenant::of_fleet()));
     }
 }

@@ -106,7 +106,16 @@ impl Client {
         to: Minute,
         hours: &BTreeSet<Minute>,
     ) -> Result<Vec<(Minute, Rollup)>, AwsError> {
-        let parts = pieces(from, to, hours).into_iter().map(|piece| async move {
+        self.rollups_of(tool, pieces(from, to, hours)).await
+    }
+
+    /// The same in these pieces.
+    pub(crate) async fn rollups_of(
+        &self,
+        tool: &str,
+        pieces: Vec<Piece>,
+    ) -> Result<Vec<(Minute, Rollup)>, AwsError> {
+        let parts = pieces.into_iter().map(|piece| async move {
             match piece {
                 Piece::Minutes(first, last) => self.fleet.rollups(tool, first, last).await,
                 Piece::Hours(first, last) => self.fleet.rollup_hours(tool, first, last).await,
@@ -118,13 +127,13 @@ impl Client {
 
 /// A part of a period that is read as minutes, or as hours that are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
+pub(crate) enum Piece {
     Minutes(Minute, Minute),
     Hours(Minute, Minute),
 }
 
 /// The whole period in pieces that do not overlap: hours where they are added up and lie within it, minutes elsewhere.
-fn pieces(from: Minute, to: Minute, hours: &BTreeSet<Minute>) -> Vec<Piece> {
+pub(crate) fn pieces(from: Minute, to: Minute, hours: &BTreeSet<Minute>) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = from;
     while at <= to {

@@ -8,6 +8,10 @@ pub use toolfleet_aws::fleet::rollups::RolledUpTool as CalledTool;
 use toolfleet_core::fleet::{Minute, Rollup};
 
 use crate::client::Client;
+use crate::fleet::{Piece, pieces};
+
+/// Runs of hours that are not added up, of which minutes are read.
+const MOST_RUNS: usize = 3;
 
 /// Equal parts of a period, each of whole minutes or of whole hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,13 +91,24 @@ impl Client {
         hours: &BTreeSet<Minute>,
     ) -> Result<Vec<Rollup>, AwsError> {
         let mut series = vec![Rollup::default(); parts.count];
-        for (minute, rollup) in self.rollups(tool, parts.from, parts.to(), hours).await? {
+        for (minute, rollup) in self.rollups_of(tool, read(parts, hours)).await? {
             if let Some(sum) = parts.index(minute).and_then(|at| series.get_mut(at)) {
                 sum.merge(&rollup);
             }
         }
         Ok(series)
     }
+}
+
+/// What is read for a series. Where sums of hours are fine enough, all of them are read at once, and minutes for the newest hours that are not
+/// added up yet: older such hours had no worker, and so no call.
+fn read(parts: Parts, hours: &BTreeSet<Minute>) -> Vec<Piece> {
+    let exact = pieces(parts.from, parts.to(), hours);
+    if !parts.takes_hours() {
+        return exact;
+    }
+    let minutes = exact.into_iter().rev().filter(|piece| matches!(piece, Piece::Minutes(..))).take(MOST_RUNS);
+    minutes.chain([Piece::Hours(parts.from, parts.to())]).collect()
 }
 
 #[cfg(test)]
@@ -117,6 +132,19 @@ mod tests {
         let by_two = Parts::until(minute("10:07"), 3, 120);
         assert_eq!((by_two.from, by_two.to()), (minute("05:00"), minute("10:59")));
         assert!(by_hour.takes_hours() && !by_five.takes_hours());
+    }
+
+    #[test]
+    fn however_many_hours_are_missing_few_pieces_are_read() {
+        let parts = Parts::until(minute("23:07"), 24, 60);
+        let all = Piece::Hours(parts.from, parts.to());
+        let every_second: BTreeSet<_> = (0..12).map(|at| parts.from.plus(at * 120)).collect();
+        let last = |hour: i64| Piece::Minutes(parts.to().plus(1 - 60 * hour), parts.to().plus(60 - 60 * hour));
+        assert_eq!(read(parts, &every_second), [last(1), last(3), last(5), all]);
+        let but_now: BTreeSet<_> = (0..23).map(|at| parts.from.plus(at * 60)).collect();
+        assert_eq!(read(parts, &but_now), [last(1), all]);
+        let fine = Parts::until(minute("10:07"), 60, 1);
+        assert_eq!(read(fine, &BTreeSet::new()), [Piece::Minutes(fine.from, fine.to())]);
     }
 
     #[test]

@@ -88,6 +88,9 @@ async fn a_page_costs_the_same_however_large_the_fleet_is() {
     roll_up(&rig, 1_000, 30).await;
     remember(&rig, 30, 200).await;
     let fleet = rig.aws.fleet(&Tables::with_prefix("toolfleet"));
+    // As a worker adds them up: all hours but this one and the one before.
+    let hour = Minute::of(now).hour();
+    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back)))).await.into_iter().for_each(Result::unwrap);
     let (boot, until) = (Nonce::parse("boot").unwrap(), now.plus_ms(60_000));
     assert!(fleet.lease_summary(&boot, now, until).await.unwrap());
     assert!(fleet.put_summary(&summary(300, now), &boot, until).await.unwrap());
@@ -96,15 +99,15 @@ async fn a_page_costs_the_same_however_large_the_fleet_is() {
     let browser = Browser::logged_in(&console, ALL).await;
     // The most requests to the tables, and the most bytes of the page.
     let pages = [
-        ("/", 12, 30_000),
+        ("/", 18, 30_000),
         ("/servers", 8, 60_000),
         ("/servers?page=20", 8, 60_000),
         ("/servers?q=s-09", 8, 60_000),
-        ("/server?id=s-0001&last=7d", 24, 30_000),
+        ("/server?id=s-0001&last=7d", 30, 30_000),
         ("/tools", 100, 80_000),
-        ("/tools?last=7d&page=50", 180, 80_000),
+        ("/tools?last=7d&page=50", 340, 80_000),
         ("/tool?name=t-0001&last=1h", 14, 40_000),
-        ("/tool?name=t-0001&last=7d", 24, 50_000),
+        ("/tool?name=t-0001&last=7d", 26, 50_000),
         ("/history?tenant=acme&since=60d", 8, 60_000),
         ("/history?tenant=acme&since=60d&failed=1", 8, 60_000),
         ("/history?tenant=acme&since=60d&session=s-1", 4, 60_000),
@@ -138,6 +141,55 @@ async fn a_page_costs_the_same_however_large_the_fleet_is() {
     }
     let expected = 30 * (0..200).filter(|number| number % 7 == 1).count();
     assert_eq!(found, expected);
+}
+
+/// The times of pages over 1,000 servers and as many records as can be written in two minutes. By hand, because times are those of a machine:
+/// `suite budget::times --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints times, and takes minutes"]
+async fn times_of_a_large_fleet() {
+    let rig = Rig::without_worker().await;
+    let now = system_clock()();
+    roll_up(&rig, 1_000, 30).await;
+    let fleet = rig.aws.fleet(&Tables::with_prefix("toolfleet"));
+    let (boot, until) = (Nonce::parse("boot").unwrap(), now.plus_ms(600_000));
+    assert!(fleet.lease_summary(&boot, now, until).await.unwrap());
+    assert!(fleet.put_summary(&summary(300, now), &boot, until).await.unwrap());
+    let hour = Minute::of(now).hour();
+    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back)))).await.into_iter().for_each(Result::unwrap);
+    let (end, mut records) = (tokio::time::Instant::now() + Duration::from_secs(120), 0);
+    while tokio::time::Instant::now() < end {
+        remember(&rig, 10, 1_000).await;
+        // The next round has other instants, so its records are others.
+        records += 10_000;
+    }
+    println!("1,000 servers and tools, {records} records of one tenant");
+    let console = rig.console().await;
+    let browser = Browser::logged_in(&console, ALL).await;
+    for path in [
+        "/",
+        "/servers",
+        "/servers?q=s-09",
+        "/server?id=s-0001&last=7d",
+        "/tools",
+        "/tools?last=7d&page=50",
+        "/tool?name=t-0001&last=7d",
+        "/history?tenant=acme&since=60d",
+        "/history?tenant=acme&since=60d&failed=1",
+        "/history?tenant=acme&since=60d&session=s-1",
+        "/history?tenant=acme&since=60d&tool=t-0001",
+        "/call?tenant=acme&call=h0-0",
+        "/dead-letters",
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..7 {
+            let begun = tokio::time::Instant::now();
+            browser.page(path).await;
+            times.push(begun.elapsed().as_millis());
+        }
+        times.sort_unstable();
+        println!("{:>5} ms median, {:>5} ms most   {path}", times[3], times[6]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use toolfleet_client::{Aws, AwsOptions, Client, RequestBuilder, Tables, system_c
 use toolfleet_config::egress::EgressConfig;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_console::{Access, Console, Hosts, Parts, SessionKey, Tokens, serve};
-use toolfleet_core::ids::{CallId, CallKey, Tenant, WorkerId};
+use toolfleet_core::ids::{CallKey, WorkerId};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 use toolfleet_local::{LocalEndpoints, LocalOptions, REGION};
@@ -32,7 +32,7 @@ pub(crate) const HOSTILE: &str = "<script>alert(1)</script>\u{202e}\u{7}\"'&";
 pub(crate) struct Rig {
     pub(crate) local: LocalEndpoints,
     pub(crate) aws: Aws,
-    pub(crate) mcp: MockMcp,
+    _mcp: MockMcp,
     _worker: Option<Worker>,
 }
 
@@ -85,7 +85,7 @@ impl Rig {
             true => Some(Box::pin(start_worker(&local, aws.clone(), catalog)).await),
             false => None,
         };
-        Self { local, aws, mcp, _worker: worker }
+        Self { local, aws, _mcp: mcp, _worker: worker }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -124,10 +124,6 @@ impl Rig {
     pub(crate) fn request(&self, tenant: &str, id: &str, tool: &str, arguments: Value) -> CallRequest {
         RequestBuilder::tool(tenant, tool).arguments(arguments).call_id(id).build().unwrap()
     }
-}
-
-pub(crate) fn key(tenant: &str, call: &str) -> CallKey {
-    CallKey { tenant: Tenant::parse(tenant).unwrap(), call_id: CallId::parse(call).unwrap() }
 }
 
 /// A console of that access and that clock.
