@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_shell_reads_each_word_as_it_is_meant() {
-        let command = Command::new("history").word("a|b").option("since", "1h").flag_if("failed", true).text();
+        let command =
+            Command::new("history").word("a|b").option("since", "1h").flag_if("failed", true).text();
         assert_eq!(command, "toolfleet history --since 1h --failed 'a|b'");
         assert_eq!(Command::new("why").word("-a").word("-c").text(), "toolfleet why -- -a -c");
         assert_eq!(Command::new("stats").option("tool", "-x").text(), "toolfleet stats --tool=-x");

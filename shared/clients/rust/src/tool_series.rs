@@ -139,7 +139,8 @@ mod tests {
         let parts = Parts::until(minute("23:07"), 24, 60);
         let all = Piece::Hours(parts.from, parts.to());
         let every_second: BTreeSet<_> = (0..12).map(|at| parts.from.plus(at * 120)).collect();
-        let last = |hour: i64| Piece::Minutes(parts.to().plus(1 - 60 * hour), parts.to().plus(60 - 60 * hour));
+        let last =
+            |hour: i64| Piece::Minutes(parts.to().plus(1 - 60 * hour), parts.to().plus(60 - 60 * hour));
         assert_eq!(read(parts, &every_second), [last(1), last(3), last(5), all]);
         let but_now: BTreeSet<_> = (0..23).map(|at| parts.from.plus(at * 60)).collect();
         assert_eq!(read(parts, &but_now), [last(1), all]);

@@ -39,7 +39,8 @@ impl Visitor {
 
 /// The commands that a page prints, as its reader copies them.
 fn commands(page: &str) -> Vec<String> {
-    let list = page.split("<ul class=\"commands\">").nth(1).and_then(|rest| rest.split("</ul>").next()).unwrap();
+    let list =
+        page.split("<ul class=\"commands\">").nth(1).and_then(|rest| rest.split("</ul>").next()).unwrap();
     let texts = list.split("<code>").skip(1).map(|rest| rest.split("</code>").next().unwrap());
     let text = |text: &str| {
         let pairs = [("&#39;", "'"), ("&#34;", "\""), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")];
@@ -51,7 +52,17 @@ fn commands(page: &str) -> Vec<String> {
 #[test]
 fn every_command_that_a_page_prints_runs_in_a_shell() {
     let dev = Dev::start(&[]);
-    dev.toolfleet(&["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"message": "x"}"#, "--call-id", "-c"]);
+    dev.toolfleet(&[
+        "call",
+        "--tenant",
+        "acme",
+        "--tool",
+        "echo",
+        "--arguments",
+        r#"{"message": "x"}"#,
+        "--call-id",
+        "-c",
+    ]);
     let visitor = Visitor::open(dev.ready["console_url"].as_str().unwrap());
     let paths = [
         "/",
@@ -73,7 +84,8 @@ fn every_command_that_a_page_prints_runs_in_a_shell() {
     let folder = Path::new(BINARY).parent().unwrap();
     for command in all {
         let mut shell = dev.command(&["--version"]);
-        let environment: Vec<_> = shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        let environment: Vec<_> =
+            shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
         shell = Command::new("sh");
         shell.args(["-c", &command]).env_clear().env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
         shell.envs(environment.into_iter().filter_map(|(name, value)| Some((name, value?))));
@@ -90,7 +102,8 @@ fn a_console_serves_those_whose_token_it_knows() {
     let folder = directory("console-tokens");
     std::fs::create_dir_all(&folder).unwrap();
     let tokens = folder.join("tokens.json");
-    let text = r#"{"tokens": [{"name": "ann", "token": "0123456789abcdef0123456789abcdef", "tenants": ["acme"]}]}"#;
+    let text =
+        r#"{"tokens": [{"name": "ann", "token": "0123456789abcdef0123456789abcdef", "tenants": ["acme"]}]}"#;
     std::fs::write(&tokens, text).unwrap();
     let tokens = tokens.display().to_string();
     let args = ["console", "--json", "--listen", "127.0.0.1:0", "--tokens", &tokens];
@@ -104,7 +117,8 @@ fn a_console_serves_those_whose_token_it_knows() {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let form = "token=0123456789abcdef0123456789abcdef&next=%2Fhistory";
     let login = runtime.block_on(client.post(format!("{url}login")).body(form).send()).unwrap();
-    assert_eq!((login.status().as_u16(), &login.headers()["location"]), (303, "/history"));
+    assert_eq!(login.status(), 303);
+    assert_eq!(login.headers()["location"], "/history");
     let health = runtime.block_on(client.get(format!("{url}health")).send()).unwrap();
     assert_eq!(health.status(), 200);
     Command::new("kill").arg(child.id().to_string()).status().unwrap();

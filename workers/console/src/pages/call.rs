@@ -274,8 +274,9 @@ fn events(row: &CallRow, now: Timestamp) -> Vec<Event> {
             held.last_fault.as_ref().map_or_else(String::new, |fault| format!("; last fault: {fault}"));
         let text =
             format!("{}, because {}{server}{detail}{fault}", held.reason.as_str(), held.reason.sentence());
-        add(held.since, "Waits", text, true);
-        if row.finished.is_none() {
+        let waits = row.held().is_some();
+        add(held.since, if waits { "Waits" } else { "Waited" }, text, waits);
+        if waits {
             add(held.next_try_at, "Next try", String::new(), false);
         }
     }

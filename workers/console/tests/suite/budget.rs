@@ -90,7 +90,10 @@ async fn a_page_costs_the_same_however_large_the_fleet_is() {
     let fleet = rig.aws.fleet(&Tables::with_prefix("toolfleet"));
     // As a worker adds them up: all hours but this one and the one before.
     let hour = Minute::of(now).hour();
-    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back)))).await.into_iter().for_each(Result::unwrap);
+    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back))))
+        .await
+        .into_iter()
+        .for_each(Result::unwrap);
     let (boot, until) = (Nonce::parse("boot").unwrap(), now.plus_ms(60_000));
     assert!(fleet.lease_summary(&boot, now, until).await.unwrap());
     assert!(fleet.put_summary(&summary(300, now), &boot, until).await.unwrap());
@@ -156,7 +159,10 @@ async fn times_of_a_large_fleet() {
     assert!(fleet.lease_summary(&boot, now, until).await.unwrap());
     assert!(fleet.put_summary(&summary(300, now), &boot, until).await.unwrap());
     let hour = Minute::of(now).hour();
-    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back)))).await.into_iter().for_each(Result::unwrap);
+    join_all((2..200).map(|back| fleet.put_compacted(hour.plus(-60 * back))))
+        .await
+        .into_iter()
+        .for_each(Result::unwrap);
     let (end, mut records) = (tokio::time::Instant::now() + Duration::from_secs(120), 0);
     while tokio::time::Instant::now() < end {
         remember(&rig, 10, 1_000).await;

@@ -154,7 +154,8 @@ async fn a_form_of_another_site_logs_nobody_in_or_out() {
         // A browser sends this with a form of our own, because pages are `no-referrer`.
         let own = answered(form().header("origin", "null").header("sec-fetch-site", "same-origin")).await;
         assert_eq!(own.status, 303, "{path}");
-        let sandboxed = answered(form().header("origin", "null").header("sec-fetch-site", "cross-site")).await;
+        let sandboxed =
+            answered(form().header("origin", "null").header("sec-fetch-site", "cross-site")).await;
         assert_eq!(sandboxed.status, 403, "{path}");
     }
 }
