@@ -60,7 +60,7 @@ def _running(name, command, port, env, folder):
 
 
 def ours(port):
-    ports = ["--sqs-port", port, "--dynamodb-port", 0, "--mcp-port", 0, "--gateway-port", 0]
+    ports = ["--sqs-port", port, "--dynamodb-port", 0, "--mcp-port", 0, "--gateway-port", 0, "--console-port", 0]
     return process("toolfleet", [TOOLFLEET, "dev", "--no-worker", *ports], port)
 
 

@@ -100,7 +100,7 @@ def run(processes, folder, check, boto3):
     }))
     dev = processes.start("dev", [
         BIN / "toolfleet", "dev", "--no-worker", "--catalog", catalog, "--data-dir", folder / "data",
-        "--sqs-port", ports["sqs"], "--dynamodb-port", ports["dynamodb"], "--mcp-port", ports["demo"], "--gateway-port", "0",
+        "--sqs-port", ports["sqs"], "--dynamodb-port", ports["dynamodb"], "--mcp-port", ports["demo"], "--gateway-port", "0", "--console-port", "0",
     ], port=ports["dynamodb"])
     exports = until("the exports of `toolfleet dev`", lambda: processes.alive(dev) and exports_in(dev.log_path))
     env = {**exports, "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
@@ -232,7 +232,7 @@ def readme(processes, folder, check):
     """The examples of the README and the guide for callers, as they are written, with the exports of a plain `toolfleet dev`."""
     text = (ROOT / "README.md").read_text()
     guide = (ROOT / "docs/guides/callers.md").read_text()
-    ports = ["--sqs-port", "0", "--dynamodb-port", "0", "--mcp-port", "0", "--gateway-port", "0"]
+    ports = ["--sqs-port", "0", "--dynamodb-port", "0", "--mcp-port", "0", "--gateway-port", "0", "--console-port", "0"]
     dev = processes.start("newcomer", [BIN / "toolfleet", "dev", *ports])
     exports = until("the newcomer's exports", lambda: processes.alive(dev) and exports_in(dev.log_path))
     env = {**os.environ, **exports, "AWS_PAGER": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -28,7 +28,10 @@ pub use batch::RunQueue;
 pub use clock::Clock;
 pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply, apply_in_rounds};
 pub use connect::{Aws, AwsOptions, Tables};
-pub use dynamodb::{Batching, calls, catalogs, fleet, history, mcp_sessions, sessions};
+pub use dynamodb::{
+    Batching, Listing, PageOf, RecordCursor, RecordPage, calls, catalogs, fleet, history, mcp_sessions,
+    sessions,
+};
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
 pub use setup::{Setup, TableSetup};

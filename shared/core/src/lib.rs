@@ -32,6 +32,7 @@ pub mod message_attributes;
 pub mod notice;
 pub mod outcome;
 pub mod payload;
+pub mod printable;
 pub mod progress;
 pub mod queue_shares;
 pub mod redact;

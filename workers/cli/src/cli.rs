@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
-    call, cancel, completions, context, dev, dlq, doctor, gateway, group, history, plan, queue, result,
-    scale, send, sessions, tools, why,
+    call, cancel, completions, console, context, dev, dlq, doctor, gateway, group, history, plan, queue,
+    result, scale, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 
@@ -52,10 +52,12 @@ pub(crate) struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a fleet on this machine: queues, tables, a demo MCP server, a worker and the MCP gateway.
+    /// Run a fleet on this machine: queues, tables, a demo MCP server, a worker, the MCP gateway and the console.
     Dev(dev::DevArgs),
     /// Serve the published tools of a catalog to MCP clients, over streamable HTTP.
     Gateway(gateway::GatewayCommand),
+    /// Show the fleet in a browser: what runs and waits and why, servers, tools, calls, groups, dead letters. It changes nothing.
+    Console(console::ConsoleCommand),
     /// Send a call and print its id, without waiting.
     Send(send::SendArgs),
     /// Send a call, wait for its result and print it.
@@ -130,7 +132,7 @@ impl Command {
     pub(crate) const fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(dev) if !dev.demo => "info",
-            Self::Gateway(_) => "info",
+            Self::Gateway(_) | Self::Console(_) => "info",
             Self::Dev(_)
             | Self::Send(_)
             | Self::Call(_)

@@ -17,6 +17,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "console",
+        &[
+            "toolfleet console",
+            "toolfleet console --listen 0.0.0.0:8080 --public-url https://console.example.com \
+             --tokens secret://toolfleet/console-tokens --key secret://toolfleet/console-key",
+        ],
+    ),
+    (
         "send",
         &[
             r#"toolfleet send --tenant acme --tool weather --arguments '{"city": "Ulm"}'"#,

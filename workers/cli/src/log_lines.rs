@@ -6,8 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::output::escaped;
 use toolfleet_client::system_clock;
+use toolfleet_core::printable::escaped;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;

@@ -12,8 +12,8 @@ mod exit;
 mod log_lines;
 mod network;
 mod output;
-mod shell_command;
 mod show;
+mod signals;
 mod span_of_time;
 mod start_page;
 

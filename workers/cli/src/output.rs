@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use toolfleet_core::printable::{one_line, printable};
 
 /// The least width of a terminal, in columns, for which tables are wrapped.
 const LEAST_COLUMNS: u16 = 100;
@@ -77,47 +78,9 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
-}
-
-/// The text without the characters that control a terminal or the direction of text.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !is_hidden(*c) || matches!(c, '\n' | '\t')).collect()
-}
-
-/// The text with such characters written out, on one line.
-pub(crate) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_hidden(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// Whether a character shows nothing and changes how others are shown: control characters, line separators and directions of text.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_are_removed() {
-        assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d\u{202e}e\u{2066}"), "a[2Jb\n\tcde");
-        assert_eq!(one_line("a\u{2028}b\r\n"), "a b  ");
-    }
-
-    #[test]
-    fn an_escaped_text_has_one_line_and_controls_no_terminal() {
-        assert_eq!(escaped("a\u{1b}[31m\nb\u{202e}é"), "a\\u{1b}[31m\\nb\\u{202e}é");
-    }
 
     #[test]
     fn a_cell_stays_on_its_line_and_no_line_ends_in_spaces() {

@@ -22,6 +22,7 @@ Call tools:
 Run a fleet:
   toolfleet doctor                                 what is wrong, and what to do
   toolfleet status, toolfleet top                  the fleet on one screen, once or live
+  toolfleet console                                the same in a browser, with plots and the history
   toolfleet pause tool NAME --why TEXT             hold a tool, a server, a tenant or a queue
   toolfleet dlq list                               dead letters, and what to do with them
 

@@ -22,13 +22,13 @@ use futures::{StreamExt as _, stream};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use toolfleet_config::hosts::Hosts;
 use toolfleet_mcp_protocol::{ProtocolRevision, ProtocolVersion, error_code, header as mcp_header, method};
 use uuid::Uuid;
 
 use crate::auth::Refusal;
 use crate::caller::Caller;
 use crate::gateway::{Gateway, legacy, supported};
-use crate::hosts::Hosts;
 use crate::message::{Inbound, Meta, Request, RpcError, response};
 use crate::param_headers::decoded;
 use crate::slots::{Slot, Slots};

@@ -18,7 +18,6 @@ mod catalog_source;
 mod definitions;
 mod gateway;
 mod handle;
-mod hosts;
 mod http;
 mod in_flight;
 mod input;
@@ -41,9 +40,9 @@ pub use caller::Caller;
 pub use catalog_source::{CatalogSource, publish_all_of};
 pub use gateway::{Gateway, Limits, Parts};
 pub use handle::{KeyError, Sealer};
-pub use hosts::Hosts;
 pub use serve::serve;
 pub use settings::GatewayArgs;
+pub use toolfleet_config::hosts::Hosts;
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
+use toolfleet_config::hosts::Hosts;
 
 use crate::gateway::Gateway;
-use crate::hosts::Hosts;
 use crate::http::routes;
 
 /// How long open connections are waited for after the stop.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
+use toolfleet_config::hosts::Hosts;
 use toolfleet_config::settings::{ConfigError, milliseconds, number};
 use toolfleet_core::ids::Tenant;
 use toolfleet_egress::HttpClients;
@@ -11,7 +12,6 @@ use url::Url;
 
 use crate::auth::{Authenticator, ClaimName, ClaimRules, HttpKeys, Keys, SessionSource, TokenRules};
 use crate::gateway::Limits;
-use crate::hosts::Hosts;
 
 /// The declarations of a gateway's settings.
 #[derive(Debug, Args)]
@@ -202,6 +202,7 @@ impl GatewayArgs {
             Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
         });
         Hosts {
+            settings: "TOOLFLEET_GATEWAY",
             loopback: self.listen.ip().is_loopback(),
             hosts: trimmed(&self.allowed_hosts).into_iter().chain(own).collect(),
             origins: trimmed(&self.allowed_origins),

@@ -22,8 +22,8 @@ use super::statement::{Statement, Written};
 use crate::error::AwsError;
 use crate::keys::{self, PK, SK};
 
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(super) const HOUR_MS: i64 = 3_600_000;
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 /// Hours or days that are read at once, newest first.
 const PERIODS_IN_FLIGHT: usize = 8;
 /// How long a record that nobody waits for may wait for another write.
@@ -115,7 +115,7 @@ impl History {
         hours.map(|items| self.read_all(&items?)).boxed()
     }
 
-    fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, AwsError> {
+    pub(super) fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, AwsError> {
         let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
         Ok(newest(records, usize::MAX))
     }
@@ -200,7 +200,7 @@ impl History {
     }
 
     /// The newest items of a partition, at most `limit`.
-    fn query(
+    pub(super) fn query(
         &self,
         wanted: Partition<'_>,
         limit: usize,
@@ -228,7 +228,7 @@ impl History {
     }
 
     /// The whole records of index entries; the indexes hold keys alone.
-    async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, AwsError> {
+    pub(super) async fn fetch(&self, entries: Vec<Item>) -> Result<Vec<AuditRecord>, AwsError> {
         let key = |entry: Item| entry.into_iter().filter(|(name, _)| matches!(name.as_str(), PK | SK));
         let keys = entries.into_iter().map(|entry| key(entry).collect()).collect();
         let items = by_keys(&self.client, &self.table, keys, false).await?;
@@ -241,14 +241,14 @@ impl History {
     }
 }
 
-fn newest_keys(mut keys: Vec<Item>, limit: usize) -> Vec<Item> {
+pub(super) fn newest_keys(mut keys: Vec<Item>, limit: usize) -> Vec<Item> {
     let sort = |item: &Item| item.get(SK).and_then(|sk| sk.as_s().ok()).cloned();
     keys.sort_by_cached_key(|item| std::cmp::Reverse(sort(item)));
     keys.truncate(limit);
     keys
 }
 
-fn newest(mut records: Vec<AuditRecord>, limit: usize) -> Vec<AuditRecord> {
+pub(super) fn newest(mut records: Vec<AuditRecord>, limit: usize) -> Vec<AuditRecord> {
     records.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.call_id.cmp(&a.call_id)));
     records.truncate(limit);
     records

@@ -12,7 +12,8 @@ pub(crate) struct Partition<'a> {
     index: Option<&'static str>,
     attribute: &'static str,
     value: String,
-    span: Option<(Timestamp, Timestamp)>,
+    /// The first and the last sort key.
+    sorts: Option<(String, String)>,
     call: Option<&'a CallId>,
 }
 
@@ -33,12 +34,18 @@ impl<'a> Partition<'a> {
     }
 
     const fn new(index: Option<&'static str>, attribute: &'static str, value: String) -> Self {
-        Self { index, attribute, value, span: None, call: None }
+        Self { index, attribute, value, sorts: None, call: None }
     }
 
     /// Those between two instants, both included.
     pub(crate) fn between(self, from: Timestamp, to: Timestamp) -> Self {
-        Self { span: Some((from, to)), ..self }
+        let (first, last) = keys::record_sorts(from, to);
+        self.between_sorts(first, last)
+    }
+
+    /// Those between two sort keys, both included.
+    pub(crate) fn between_sorts(self, first: String, last: String) -> Self {
+        Self { sorts: Some((first, last)), ..self }
     }
 
     /// Those of one call.
@@ -48,7 +55,7 @@ impl<'a> Partition<'a> {
 
     /// Adds the conditions to a query.
     pub(crate) fn query(&self, query: QueryFluentBuilder) -> QueryFluentBuilder {
-        let condition = match self.span {
+        let condition = match &self.sorts {
             Some(_) => format!("#k = :v AND {SK} BETWEEN :from AND :to"),
             None => "#k = :v".to_owned(),
         };
@@ -57,11 +64,10 @@ impl<'a> Partition<'a> {
             .key_condition_expression(condition)
             .expression_attribute_names("#k", self.attribute)
             .expression_attribute_values(":v", AttributeValue::S(self.value.clone()));
-        if let Some((from, to)) = self.span {
-            let (from, to) = keys::record_sorts(from, to);
+        if let Some((first, last)) = &self.sorts {
             query = query
-                .expression_attribute_values(":from", AttributeValue::S(from))
-                .expression_attribute_values(":to", AttributeValue::S(to));
+                .expression_attribute_values(":from", AttributeValue::S(first.clone()))
+                .expression_attribute_values(":to", AttributeValue::S(last.clone()));
         }
         if let Some(call) = self.call {
             query = query

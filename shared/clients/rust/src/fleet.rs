@@ -69,7 +69,6 @@ impl Client {
     pub async fn stats(&self, from: Timestamp, to: Timestamp, which: &StatsOf) -> Result<Stats, AwsError> {
         let (from, to) = (Minute::of(from), Minute::of(to));
         let hours: BTreeSet<_> = self.fleet.compacted(from.hour(), to).await?.into_iter().collect();
-        let pieces = pieces(from, to, &hours);
         let mut tools = BTreeMap::new();
         let mut day = from;
         while day <= to {
@@ -84,7 +83,10 @@ impl Client {
         }
         let mut counted = Vec::new();
         for (tool, server) in tools {
-            let rollup = self.rollup(&tool, &pieces).await?;
+            let mut rollup = Rollup::default();
+            for (_, part) in self.rollups(&tool, from, to, &hours).await? {
+                rollup.merge(&part);
+            }
             if !rollup.calls.is_empty() {
                 counted.push(ToolStats { tool, server, rollup });
             }
@@ -96,30 +98,42 @@ impl Client {
         Ok(Stats { from, to, tools: counted, lost })
     }
 
-    async fn rollup(&self, tool: &str, pieces: &[Piece]) -> Result<Rollup, AwsError> {
-        let parts = pieces.iter().map(|piece| async move {
-            match *piece {
+    /// The rollups of one tool in a period; those of an hour that is added up come as one, at its first minute.
+    pub(crate) async fn rollups(
+        &self,
+        tool: &str,
+        from: Minute,
+        to: Minute,
+        hours: &BTreeSet<Minute>,
+    ) -> Result<Vec<(Minute, Rollup)>, AwsError> {
+        self.rollups_of(tool, pieces(from, to, hours)).await
+    }
+
+    /// The same in these pieces.
+    pub(crate) async fn rollups_of(
+        &self,
+        tool: &str,
+        pieces: Vec<Piece>,
+    ) -> Result<Vec<(Minute, Rollup)>, AwsError> {
+        let parts = pieces.into_iter().map(|piece| async move {
+            match piece {
                 Piece::Minutes(first, last) => self.fleet.rollups(tool, first, last).await,
                 Piece::Hours(first, last) => self.fleet.rollup_hours(tool, first, last).await,
             }
         });
-        let mut sum = Rollup::default();
-        for (_, rollup) in try_join_all(parts).await?.into_iter().flatten() {
-            sum.merge(&rollup);
-        }
-        Ok(sum)
+        Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
 }
 
 /// A part of a period that is read as minutes, or as hours that are added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
+pub(crate) enum Piece {
     Minutes(Minute, Minute),
     Hours(Minute, Minute),
 }
 
 /// The whole period in pieces that do not overlap: hours where they are added up and lie within it, minutes elsewhere.
-fn pieces(from: Minute, to: Minute, hours: &BTreeSet<Minute>) -> Vec<Piece> {
+pub(crate) fn pieces(from: Minute, to: Minute, hours: &BTreeSet<Minute>) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = from;
     while at <= to {

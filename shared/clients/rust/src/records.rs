@@ -43,6 +43,12 @@ impl Span {
         Self { from: Timestamp::from_ms(to.as_ms().saturating_sub(length_ms)), to }
     }
 
+    /// The time around an instant.
+    pub fn around(at: Timestamp, before: Duration, after: Duration) -> Self {
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self { from: Self::before(at, before).from, to: at.plus_ms(after_ms) }
+    }
+
     fn includes(self, at: Timestamp) -> bool {
         (self.from..=self.to).contains(&at)
     }

@@ -149,6 +149,14 @@ impl Client {
         Ok(row)
     }
 
+    /// Reads the result of that row from the bucket, where it is stored there.
+    ///
+    /// # Errors
+    /// The object is gone, altered or too large, or the bucket failed.
+    pub async fn fill_result(&self, row: &mut CallRow) -> Result<(), PayloadError> {
+        self.payloads.fill(row).await
+    }
+
     async fn read_result(&self, mut row: Option<CallRow>) -> CallStatus {
         if let Some(row) = &mut row
             && let Err(error) = self.payloads.fill(row).await

@@ -41,10 +41,18 @@ impl Client {
     /// The row could not be read. What else cannot be read is said in the explanation.
     pub async fn why(&self, key: &CallKey) -> Result<Why, AwsError> {
         // Four requests at once are kilobytes of state.
-        Box::pin(self.read_why(key)).await
+        Box::pin(self.read_why(key, true)).await
     }
 
-    async fn read_why(&self, key: &CallKey) -> Result<Why, AwsError> {
+    /// The same without a look into the dead-letter queue, which takes seconds and hides its messages for a moment.
+    ///
+    /// # Errors
+    /// The row could not be read.
+    pub async fn why_without_dead_letters(&self, key: &CallKey) -> Result<Why, AwsError> {
+        Box::pin(self.read_why(key, false)).await
+    }
+
+    async fn read_why(&self, key: &CallKey, dead_letters: bool) -> Result<Why, AwsError> {
         let row = self.calls.read(key).await?;
         let now = (self.now)();
         let mut failures = Vec::new();
@@ -57,7 +65,7 @@ impl Client {
             self.fleet.control(now),
             self.workers_seen(key, row.as_ref(), now),
             self.depths(),
-            self.dead_letter_of(key),
+            async { if dead_letters { self.dead_letter_of(key).await } else { Ok(DeadLetterSeen::NotRead) } },
         );
         let control = noted(control, "the fleet table", &mut failures);
         let workers = noted(workers, "the summary of the workers", &mut failures).flatten();

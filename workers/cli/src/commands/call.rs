@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
+use toolfleet_client::shell_command;
 use toolfleet_client::system_clock;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallKey;
@@ -16,7 +17,6 @@ use super::reused_id;
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit, error};
 use crate::output::Output;
-use crate::shell_command;
 use crate::show::{self, span};
 use crate::span_of_time::parse_span;
 

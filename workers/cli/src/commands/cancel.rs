@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use toolfleet_client::Cancelled;
+use toolfleet_client::shell_command;
 use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry, is_tool};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, SessionId, Tenant};
@@ -18,7 +19,6 @@ use crate::commands::which::WhichCall;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell_command;
 use crate::show;
 use crate::span_of_time::parse_span;
 

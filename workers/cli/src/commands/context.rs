@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use toolfleet_client::shell_command::quoted;
 
 use crate::context::chosen::{Chosen, choose};
 use crate::context::dev_fleet;
@@ -11,7 +12,6 @@ use crate::context::wish::Wish;
 use crate::exit::{CommandError, Exit};
 use crate::network::variable;
 use crate::output::Output;
-use crate::shell_command::quoted;
 
 /// The verbs of `context`.
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_client::system_clock;
@@ -22,6 +21,7 @@ use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::network::{egress, local_environment, no_client};
 use crate::output::Output;
+use crate::signals::cancel_at_signals;
 
 /// How long a connection to the issuer of tokens may take.
 const CONNECT_TIME_OUT: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ pub(crate) async fn run(
         now: system_clock(),
     };
     let stop = CancellationToken::new();
-    listen_for_signals(&stop).map_err(|error| CommandError::Unavailable(error.into()))?;
+    cancel_at_signals(&stop).map_err(|error| CommandError::Unavailable(error.into()))?;
     let url = format!("http://{address}/mcp");
     if output.is_json() {
         output.document(&json!({"ready": true, "url": url}))?;
@@ -160,18 +160,4 @@ async fn http_clients() -> Result<HttpClients, ConfigError> {
         extra_roots,
     })
     .map_err(|error| wrong(error.to_string()))
-}
-
-/// Cancels the token at the first SIGTERM or SIGINT.
-fn listen_for_signals(stop: &CancellationToken) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    });
-    Ok(())
 }

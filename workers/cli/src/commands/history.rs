@@ -41,6 +41,9 @@ pub(crate) struct HistoryArgs {
     /// Only those of calls that did not succeed.
     #[arg(long, conflicts_with = "call_id")]
     failed: bool,
+    /// Only those of this tool: its registered id, else SERVER/NAME.
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
     /// Only those of one call.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
@@ -110,10 +113,12 @@ pub(crate) async fn run(
     let tenant = tenant_of(args.first.as_ref(), args.tenant.as_ref())?;
     let client = connect.client().await?;
     let progress = progress();
-    let mut parts = client.record_parts(&tenant, &which, span, limit.saturating_add(1));
+    // One more than the limit is read to know whether the list is cut; of one tool, nobody knows how many must be read.
+    let most = if args.tool.is_some() { usize::MAX } else { limit.saturating_add(1) };
+    let mut parts = client.record_parts(&tenant, &which, span, most);
     let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
-        // One more than the limit is read to know whether the list is cut.
+        records.retain(|record| args.tool.is_none() || record.tool == args.tool);
         cut = records.len() > limit - shown;
         records.truncate(limit - shown);
         shown += records.len();

@@ -4,6 +4,7 @@
 pub(crate) mod call;
 pub(crate) mod cancel;
 pub(crate) mod completions;
+pub(crate) mod console;
 pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod dev;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
     match cli.command {
         Command::Dev(args) => dev::run(args, output).await,
         Command::Gateway(args) => Box::pin(gateway::run(&args, connect, output)).await,
+        Command::Console(args) => Box::pin(console::run(&args, connect, output)).await,
         Command::Send(args) => send::run(&args, connect, output).await,
         Command::Call(args) => call::run(&args, connect, output).await,
         Command::Result(args) => result::run(&args, connect, output).await,

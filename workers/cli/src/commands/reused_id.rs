@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use toolfleet_client::shell_command;
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::{CallRow, Finished};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
@@ -14,7 +15,6 @@ use toolfleet_core::time::Timestamp;
 use crate::connect::ClientHandle;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell_command;
 use crate::show;
 
 /// How often the records are read.

@@ -2,12 +2,12 @@
 
 use clap::Args;
 use serde_json::json;
+use toolfleet_client::shell_command;
 
 use super::request::RequestArgs;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell_command;
 
 /// Options of `send`.
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 use toolfleet_client::Why;
+use toolfleet_client::shell_command;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::why::Place;
 
@@ -10,7 +11,6 @@ use super::which::WhichCall;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::shell_command;
 
 /// Options of `why`.
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod calls;
 mod cancel;
 mod configurations;
 mod connection;
+mod console;
 mod contexts;
 mod control;
 mod demo;

@@ -180,7 +180,7 @@ fn tools_list_without_a_source_names_the_options() {
 fn a_taken_port_names_the_option_and_the_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for option in ["--sqs-port", "--dynamodb-port", "--mcp-port"] {
+    for option in ["--sqs-port", "--dynamodb-port", "--mcp-port", "--gateway-port", "--console-port"] {
         let ran = toolfleet(&["dev", "--port-base", "0", option, &port]).exits(2);
         ran.complains(&[&format!("{option}: port {port} of 127.0.0.1"), "0 takes any that is free"]);
     }

@@ -59,6 +59,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "toolfleet-mcp-protocol",
         ],
     ),
+    ("workers/console", "toolfleet-console", &["toolfleet-core", "toolfleet-client", "toolfleet-config"]),
     (
         "workers/cli",
         "toolfleet",
@@ -72,6 +73,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
             "toolfleet-credentials",
             "toolfleet-egress",
             "toolfleet-gateway",
+            "toolfleet-console",
             "toolfleet-mcp",
             // `toolfleet dev` runs a worker in its own process; see `the_cli_uses_the_worker_in_dev_alone`.
             "toolfleet-worker",

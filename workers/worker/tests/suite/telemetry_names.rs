@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 50] = [
+const LOG_CODES: [&str; 54] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -16,6 +16,10 @@ const LOG_CODES: [&str; 50] = [
     "catalog_remark",
     "catalog_taken",
     "connection_not_opened",
+    "console_login",
+    "console_login_refused",
+    "console_page_failed",
+    "console_read_failed",
     "control_taken",
     "control_unread",
     "dead_lettered",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_client::RecordsOf;
+use toolfleet_client::{RecordsOf, readable};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::Tenant;
@@ -18,7 +18,6 @@ use crate::commands::request::Ready;
 use crate::connect::{ClientHandle, tables};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
-use crate::show::readable;
 
 /// The time-out of one step.
 const STEP_TIME_OUT: Duration = Duration::from_secs(10);

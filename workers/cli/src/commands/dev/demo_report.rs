@@ -4,13 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_client::readable;
 use toolfleet_core::audit::AuditRecord;
 
 use super::demo_result::StepResult;
 use super::demo_steps::Step;
 use crate::commands::history;
 use crate::output::Output;
-use crate::show::{CallView, readable, span};
+use crate::show::{CallView, span};
 
 /// Prints what is sent, and why.
 pub(super) fn announce(output: &Output, number: usize, step: &Step) -> io::Result<()> {

@@ -1,9 +1,9 @@
 //! The environment variables with which other programs use the fleet of `toolfleet dev`, as a shell script and as JSON.
 
+use toolfleet_client::shell_command::quoted;
 use toolfleet_local::{ACCOUNT_ID, REGION};
 
 use crate::context::variables::Variables;
-use crate::shell_command::quoted;
 
 /// Port of SQS, Secrets Manager and S3 by default.
 pub(super) const SQS_PORT: u16 = 9324;
@@ -13,6 +13,8 @@ pub(super) const DYNAMODB_PORT: u16 = 8000;
 pub(super) const MCP_PORT: u16 = 8931;
 /// Port of the gateway by default.
 pub(super) const GATEWAY_PORT: u16 = 8932;
+/// Port of the console by default.
+pub(super) const CONSOLE_PORT: u16 = 8933;
 /// The access key and its secret: the local endpoints accept any.
 pub(super) const CREDENTIAL: &str = "toolfleet";
 /// The prefix of the names of queues and tables.

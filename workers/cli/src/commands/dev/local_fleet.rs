@@ -20,6 +20,7 @@ use toolfleet_worker::queues::QueueUrls;
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{Limits, ServiceOptions, StartError, Worker, WorkerConfig};
 
+use super::console::DevConsole;
 use super::environment::{CREDENTIAL, Environment, PREFIX, payload_bucket};
 use super::gateway::DevGateway;
 use super::pool::Shared;
@@ -32,13 +33,14 @@ use crate::network::{egress, http_clients, local_environment, variable};
 /// The drain time after a signal; short, because a person waits for it.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
-/// The four ports; 0 is any.
+/// The five ports; 0 is any.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ports {
     pub(super) sqs: u16,
     pub(super) dynamodb: u16,
     pub(super) mcp: u16,
     pub(super) gateway: u16,
+    pub(super) console: u16,
 }
 
 /// The options of a local fleet.
@@ -64,6 +66,7 @@ pub(super) struct LocalFleet {
     draining: bool,
     slots: u32,
     gateway: Option<DevGateway>,
+    console: Option<DevConsole>,
 }
 
 impl LocalFleet {
@@ -81,6 +84,10 @@ impl LocalFleet {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
         let listener = listener
             .map_err(|error| port_taken("--gateway-port", port, "the MCP gateway", &error.to_string()))?;
+        let port = options.ports.console;
+        let pages = TcpListener::bind(("127.0.0.1", port)).await;
+        let pages =
+            pages.map_err(|error| port_taken("--console-port", port, "the console", &error.to_string()))?;
         let local = LocalEndpoints::start(LocalOptions {
             sqs_port: options.ports.sqs,
             dynamodb_port: options.ports.dynamodb,
@@ -114,9 +121,11 @@ impl LocalFleet {
             draining: false,
             slots: options.slots,
             gateway: None,
+            console: None,
         };
         store_written(&fleet.aws().await.secrets(), &mut catalog).await?;
         let (client, config) = (fleet.client().await, fleet.catalog.clone());
+        fleet.console = Some(DevConsole::start(pages, client.clone())?);
         fleet.gateway = Some(DevGateway::start(listener, client, catalog.clone(), config).await?);
         if options.worker {
             fleet.worker = Some(fleet.start_worker(catalog).await?);
@@ -147,11 +156,12 @@ impl LocalFleet {
         .await
     }
 
-    /// A client of the fleet, for the gateway.
+    /// A client of the fleet, for the gateway and the console.
     async fn client(&self) -> Client {
         let client =
             Client::new(&self.aws().await, self.queue_url.clone(), &tables(PREFIX, 1), system_clock());
-        client.with_payload_bucket(payload_bucket())
+        let (high, low) = (format!("{}-high", self.queue_url), format!("{}-low", self.queue_url));
+        client.with_payload_bucket(payload_bucket()).with_priority_queues(Some(&high), Some(&low))
     }
 
     /// The variables for other programs.
@@ -189,6 +199,11 @@ impl LocalFleet {
     /// The address of the gateway.
     pub(super) fn gateway_url(&self) -> &str {
         self.gateway.as_ref().map_or("", DevGateway::url)
+    }
+
+    /// The address of the console, which logs in by itself.
+    pub(super) fn console_url(&self) -> &str {
+        self.console.as_ref().map_or("", DevConsole::url)
     }
 
     /// What processes of workers need.
@@ -232,8 +247,11 @@ impl LocalFleet {
         }
     }
 
-    /// Stops the gateway, then the worker after its running calls, then the endpoints.
+    /// Stops the console and the gateway, then the worker after its running calls, then the endpoints.
     pub(super) async fn stop(self) {
+        if let Some(console) = self.console {
+            console.stop().await;
+        }
         if let Some(gateway) = self.gateway {
             gateway.stop().await;
         }

@@ -1,5 +1,6 @@
 //! `toolfleet dev`: runs a fleet on this machine until it is stopped, or the demo. It listens on 127.0.0.1 only.
 
+mod console;
 mod demo;
 mod demo_report;
 mod demo_result;
@@ -23,9 +24,9 @@ use crate::output::Output;
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// Run a short demo instead: send calls that end in different ways, check that each ends as expected, and stop.
-    #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "gateway_port", "data_dir", "no_worker", "catalog"])]
+    #[arg(long, conflicts_with_all = ["port_base", "sqs_port", "dynamodb_port", "mcp_port", "gateway_port", "console_port", "data_dir", "no_worker", "catalog"])]
     pub(crate) demo: bool,
-    /// First of four ports in a row: SQS, DynamoDB, MCP server, gateway; 0 takes any that are free.
+    /// First of five ports in a row: SQS, DynamoDB, MCP server, gateway, console; 0 takes any that are free.
     #[arg(long, value_name = "PORT")]
     port_base: Option<u16>,
     /// Port of SQS, Secrets Manager and S3; 0 takes any that is free [default: 9324].
@@ -40,6 +41,9 @@ pub(crate) struct DevArgs {
     /// Port of the MCP gateway; 0 takes any that is free [default: 8932].
     #[arg(long, value_name = "PORT")]
     gateway_port: Option<u16>,
+    /// Port of the console; 0 takes any that is free [default: 8933].
+    #[arg(long, value_name = "PORT")]
+    console_port: Option<u16>,
     /// The folder for queues, tables and secrets; without it they are in memory only.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -63,7 +67,7 @@ impl DevArgs {
             None => Ok(default),
             Some(0) => Ok(0),
             Some(base) => base.checked_add(offset).ok_or_else(|| {
-                CommandError::usage(format!("--port-base: is {base}; accepted are 0 to 65532"))
+                CommandError::usage(format!("--port-base: is {base}; accepted are 0 to 65531"))
             }),
         };
         Ok(local_fleet::Ports {
@@ -71,6 +75,7 @@ impl DevArgs {
             dynamodb: self.dynamodb_port.map_or_else(|| based(1, environment::DYNAMODB_PORT), Ok)?,
             mcp: self.mcp_port.map_or_else(|| based(2, environment::MCP_PORT), Ok)?,
             gateway: self.gateway_port.map_or_else(|| based(3, environment::GATEWAY_PORT), Ok)?,
+            console: self.console_port.map_or_else(|| based(4, environment::CONSOLE_PORT), Ok)?,
         })
     }
 }

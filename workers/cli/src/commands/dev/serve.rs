@@ -133,6 +133,7 @@ fn announce(
             "dynamodb_url": fleet.dynamodb_url(),
             "mcp_url": fleet.mcp_url(),
             "gateway_url": fleet.gateway_url(),
+            "console_url": fleet.console_url(),
             "queue_url": fleet.queue_url(),
             "worker": fleet.worker_id(),
             "env": environment.to_json(),
@@ -145,6 +146,7 @@ fn announce(
     let lines = [
         format!("# SQS, Secrets Manager and S3 {}, DynamoDB {}", fleet.sqs_url(), fleet.dynamodb_url()),
         format!("# demo MCP server {}; {who}", fleet.mcp_url()),
+        format!("# console {}", fleet.console_url()),
         format!("# MCP gateway {}: connect an MCP client to it", fleet.gateway_url()),
         "#".to_owned(),
         format!("# {}", found_by_commands()),

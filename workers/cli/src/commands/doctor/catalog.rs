@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use toolfleet_catalog::{Catalog, NotExecutable, Server};
+use toolfleet_client::shell_command::quoted;
 
 use super::finding::{Check, Finding};
 use crate::commands::tools::live_list::ToolLister;
 use crate::commands::tools::source;
 use crate::connect::Connect;
 use crate::exit::CommandError;
-use crate::shell_command::quoted;
 
 /// What is found of the catalog at `place`. Servers are asked for their tools; no tool is called.
 pub(super) async fn findings(place: &str, connect: &Connect) -> Result<Vec<Finding>, CommandError> {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use toolfleet_client::shell_command::quoted;
 use toolfleet_client::{AwsError, Client, system_clock};
 use toolfleet_core::control::ControlEntry;
 use toolfleet_core::fleet::{BreakerState, LimitPart, LimitSeen, WorkerRow};
 use toolfleet_core::time::{Timestamp, span};
 
 use super::finding::{Check, Finding};
-use crate::shell_command::quoted;
 
 /// A clock that is further ahead makes waits and leases wrong by as much.
 const CLOCKS_WITHIN_MS: u64 = 2_000;

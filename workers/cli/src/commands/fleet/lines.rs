@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use toolfleet_core::printable::one_line;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// The columns between two columns of a table, and those that its first and its last column keep in a narrow terminal.
@@ -37,21 +38,13 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(tone: Tone, text: impl Into<String>) -> Self {
-        Self { tone, text: clean(&text.into()) }
+        Self { tone, text: one_line(&text.into()) }
     }
 
     /// The same line, no wider than that.
     pub(super) fn within(self, width: usize) -> Self {
         Self { text: cut(&self.text, width), ..self }
     }
-}
-
-/// The text without control characters and without characters that turn the direction of writing.
-pub(super) fn clean(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let space =
-        |c: char| if c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c };
-    text.chars().map(space).collect()
 }
 
 /// The text, cut to so many columns; an ellipsis says that it was.
@@ -89,7 +82,7 @@ impl Grid {
     }
 
     pub(super) fn row(&mut self, tone: Tone, cells: Vec<String>) {
-        self.rows.push((tone, cells.iter().map(|cell| clean(cell)).collect()));
+        self.rows.push((tone, cells.iter().map(|cell| one_line(cell)).collect()));
     }
 
     /// Its lines with the head, in so many columns.

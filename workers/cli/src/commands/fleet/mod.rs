@@ -1,7 +1,6 @@
 //! The verbs that show the running fleet: its workers, its servers, all of it on one screen and live, and the calls by tool.
 
 mod lines;
-pub(crate) mod numbers;
 mod overview;
 pub(crate) mod servers;
 pub(crate) mod stats;

@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use toolfleet_client::FleetView;
+use toolfleet_client::fleet_words::{age, percent, seen_by, stop, word};
 use toolfleet_core::control::ControlEntry;
 use toolfleet_core::fleet::{BreakerState, FleetSummary, Runnable, ToolSeen};
+use toolfleet_core::printable::one_line;
 use toolfleet_core::time::Timestamp;
 
-use super::lines::{Grid, Line, Tone};
-use super::numbers::{age, percent};
-use super::view::FleetView;
+use super::lines::{Grid, Line, Tone, cut};
 use crate::show;
 
 /// The columns before what a line says.
@@ -77,8 +78,7 @@ pub(super) fn groups(view: &FleetView, now: Timestamp, width: usize, height: usi
             let label = if index == 0 { group.label } else { "" };
             let more =
                 if hidden > 0 && index + 1 == shown { format!(" (+{hidden} more)") } else { String::new() };
-            let text =
-                super::lines::cut(&super::lines::clean(&text), width.saturating_sub(LABEL + more.len()));
+            let text = cut(&one_line(&text), width.saturating_sub(LABEL + more.len()));
             lines.push(labelled(tone, label, &format!("{text}{more}")));
         }
     }
@@ -148,29 +148,6 @@ fn settings(view: &FleetView, now: Timestamp) -> Group {
     Group::of("set", lines, "nothing paused or changed by operators")
 }
 
-/// A pause or a strike, with how long it lasts; none of what stops no calls.
-pub(super) fn stop(entry: &ControlEntry, now: Timestamp) -> Option<String> {
-    let what = match entry {
-        ControlEntry::Pause(switch) => {
-            let tenant =
-                switch.tenant.as_ref().map_or_else(String::new, |tenant| format!(" for tenant {tenant}"));
-            format!("{}{tenant} paused", switch.target)
-        }
-        ControlEntry::Strike(strike) => format!("digest {} struck", strike.digest),
-        ControlEntry::Drain { .. }
-        | ControlEntry::Limit { .. }
-        | ControlEntry::Weight { .. }
-        | ControlEntry::Cancel(_) => return None,
-    };
-    let (by, why) = entry.by();
-    Some(format!("{what} by {by}{}: {why}", lasts(entry, now)))
-}
-
-/// How much longer a setting lasts.
-pub(super) fn lasts(entry: &ControlEntry, now: Timestamp) -> String {
-    entry.until().map_or_else(String::new, |until| format!(", {} more", show::span(until.ms_since(now))))
-}
-
 const fn kind_of_change(entry: &ControlEntry) -> Option<&'static str> {
     match entry {
         ControlEntry::Pause(_) | ControlEntry::Strike(_) => None,
@@ -206,15 +183,6 @@ fn failures(view: &FleetView) -> Group {
         (Tone::Alarm, format!("{tool}: {} of {} calls ({part})", seen.failures, seen.calls))
     };
     Group::of("failures", failing.map(line).collect(), "no call failed in the last 5 min")
-}
-
-/// The state of a breaker in a sentence.
-pub(super) const fn word(state: BreakerState) -> &'static str {
-    match state {
-        BreakerState::Closed => "closed",
-        BreakerState::HalfOpen => "half-open",
-        BreakerState::Open => "open",
-    }
 }
 
 const fn tone_of_workers(summary: &FleetSummary) -> Tone {
@@ -272,11 +240,6 @@ fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
 
 const fn tone_of_work(summary: &FleetSummary, runnable: &Runnable) -> Tone {
     if runnable.wanted_slots > summary.workers.slots { Tone::Notice } else { Tone::Plain }
-}
-
-/// The state of a breaker and how many workers see it so.
-pub(super) fn seen_by(state: BreakerState, workers: u64) -> String {
-    format!("{} in {workers} worker{}", word(state), if workers == 1 { "" } else { "s" })
 }
 
 fn labelled(tone: Tone, label: &str, text: &str) -> Line {

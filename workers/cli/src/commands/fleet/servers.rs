@@ -2,15 +2,14 @@
 //! differs. Below them all limits and pauses of the fleet.
 
 use serde_json::json;
-use toolfleet_core::control::{Control, ControlEntry, Subject, Switch};
+use toolfleet_client::fleet_words::{paused, percent, quantile, seen_by, stop, word};
+use toolfleet_client::{LimitShown, limits};
+use toolfleet_core::control::{Control, ControlEntry};
 use toolfleet_core::fleet::{BreakerState, FleetSummary, LimitPart, ServerSummary, TenantAtServer};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
 
-use super::numbers::{percent, quantile};
-use super::overview::{seen_by, stop, word};
 use super::status::{note_stale, summary};
-use super::view::{LimitShown, limits};
 use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
@@ -134,22 +133,6 @@ fn row(
 
 fn dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
-}
-
-/// Who paused the whole server, until when, and for which tenants it is paused.
-fn paused(id: &ServerId, control: &Control, now: Timestamp) -> String {
-    let of_server = |switch: &&Switch| {
-        let tenant = switch.tenant.clone().or_else(|| Tenant::parse("-").ok());
-        tenant.is_some_and(|tenant| {
-            switch.target.matches(Subject { server: id, tenant: &tenant, tool: None, digest: None })
-        })
-    };
-    let shown = control.switches.iter().filter(|switch| switch.is_on(now)).filter(of_server).map(|switch| {
-        let tenant = switch.tenant.as_ref().map_or_else(String::new, |tenant| format!("for {tenant} "));
-        let until = switch.until.map_or_else(String::new, |until| format!(" until {until}"));
-        format!("{tenant}by {}{until}", switch.by)
-    });
-    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// What differs for one tenant.

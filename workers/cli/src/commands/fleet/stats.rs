@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use toolfleet_client::fleet_words::{percent, quantile};
 use toolfleet_client::{StatsOf, ToolStats};
 use toolfleet_core::fleet::Rollup;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
 
-use super::numbers::{percent, quantile};
 use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};

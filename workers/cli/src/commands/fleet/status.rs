@@ -1,13 +1,13 @@
 //! `toolfleet status`: the fleet on one screen of 80 columns: queues, rates, workers, breakers, limits that bind, pauses, the tenants and tools
 //! that matter.
 
+use toolfleet_client::FleetView;
+use toolfleet_client::fleet_words::age;
 use toolfleet_core::fleet::FleetSummary;
 use toolfleet_core::time::Timestamp;
 
 use super::lines::Line;
-use super::numbers::age;
-use super::overview;
-use super::view::FleetView;
+use super::{overview, view};
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -17,9 +17,9 @@ const COLUMNS: usize = 80;
 
 /// Shows it.
 pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
-    let view = FleetView::read(&connect.client().await?).await?;
+    let view = FleetView::read(connect.client().await?.library()).await?;
     if output.is_json() {
-        output.document(&view.json())?;
+        output.document(&view::document(&view))?;
         return Ok(Exit::Done);
     }
     for line in screen(&view) {

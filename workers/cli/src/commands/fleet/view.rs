@@ -1,139 +1,20 @@
-//! All that the screens of a fleet show, read once: the queues, what operators have set, and the summary of the workers.
+//! The fleet as a JSON document: what `status --json` and `top --once --json` print.
 
 use serde_json::{Value, json};
-use toolfleet_client::QueueDepth;
-use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{FleetSummary, LimitPart, LimitSeen, OTHER_LIMITS, QueueSeen};
-use toolfleet_core::time::Timestamp;
+use toolfleet_client::{FleetView, QueueDepth};
 
-use crate::commands::control::reason::now;
-use crate::connect::ClientHandle;
-use crate::exit::CommandError;
-
-/// The fleet as it was read.
-#[derive(Debug, Clone)]
-pub(super) struct FleetView {
-    pub(super) queues: Vec<QueueDepth>,
-    /// What operators have set.
-    pub(super) entries: Vec<ControlEntry>,
-    /// None where no worker has ever reported.
-    pub(super) summary: Option<FleetSummary>,
-    /// When it was read.
-    pub(super) read_at: Timestamp,
+/// The document.
+pub(super) fn document(view: &FleetView) -> Value {
+    let queues: Vec<_> = view.queues.iter().map(|queue| of_queue(view, queue)).collect();
+    json!({"queues": queues, "set": view.entries, "fleet": view.summary})
 }
 
-/// A limit of the fleet: its text, its part, its value, who set it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LimitShown {
-    /// The limit's text, such as `server:crm`; none for the sum of those that are not listed.
-    pub(super) key: Option<(String, LimitPart)>,
-    pub(super) seen: LimitSeen,
-    /// The operator who changed it live; none where the catalog's value holds.
-    pub(super) by: Option<String>,
-}
-
-impl FleetView {
-    /// Reads it.
-    pub(super) async fn read(client: &ClientHandle) -> Result<Self, CommandError> {
-        let (queues, entries) = (client.depths().await?, client.controls().entries().await?);
-        let summary = client.summary().await?;
-        Ok(Self { queues, entries, summary, read_at: now() })
-    }
-
-    /// The document of `status --json` and of `top --once --json`.
-    pub(super) fn json(&self) -> Value {
-        let queues: Vec<_> = self.queues.iter().map(|queue| self.queue_json(queue)).collect();
-        json!({"queues": queues, "set": self.entries, "fleet": self.summary})
-    }
-
-    /// What the workers saw of a queue.
-    pub(super) fn seen_of(&self, queue: &QueueDepth) -> Option<QueueSeen> {
-        self.summary.as_ref()?.queues.get(&queue.name).copied()
-    }
-
-    /// All limits, those that made calls wait first.
-    pub(super) fn limits(&self) -> Vec<LimitShown> {
-        self.summary.as_ref().map_or_else(Vec::new, |summary| limits(summary, &self.entries))
-    }
-
-    fn queue_json(&self, queue: &QueueDepth) -> Value {
-        let seen = self.seen_of(queue);
-        json!({
-            "name": queue.name, "dead_letter": queue.dead_letter, "visible": queue.depth.visible,
-            "in_flight": queue.depth.in_flight, "delayed": queue.depth.delayed,
-            "oldest_received_ms": seen.and_then(|seen| seen.oldest_ms),
-            "received_a_minute": seen.map(|seen| seen.received),
-        })
-    }
-}
-
-/// All limits, those that made calls wait first. What operators have set a moment ago, the summary does not know yet.
-pub(super) fn limits(summary: &FleetSummary, entries: &[ControlEntry]) -> Vec<LimitShown> {
-    let mut listed: std::collections::BTreeMap<String, LimitShown> = summary
-        .limits
-        .iter()
-        .map(|(name, seen)| {
-            let key = LimitPart::split(name).map(|(key, part)| (key.to_owned(), part));
-            (name.clone(), LimitShown { key, seen: seen.clone(), by: None })
-        })
-        .collect();
-    for entry in entries {
-        let ControlEntry::Limit { limit, change, by, .. } = entry else { continue };
-        let rate = change.rate.map(|rate| (LimitPart::Rate, rate.to_string()));
-        let most = change.concurrency.map(|most| (LimitPart::Concurrency, most.to_string()));
-        for (part, value) in rate.into_iter().chain(most) {
-            let key = Some((limit.clone(), part));
-            let new = LimitShown { key, seen: LimitSeen::idle(None), by: None };
-            let shown = listed.entry(part.of(limit)).or_insert(new);
-            (shown.seen.value, shown.by) = (Some(value), Some(by.clone()));
-        }
-    }
-    let mut all: Vec<_> = listed.into_iter().collect();
-    all.sort_by_key(|(name, shown)| {
-        (std::cmp::Reverse(shown.seen.times()), name == OTHER_LIMITS, name.clone())
-    });
-    all.into_iter().map(|(_, shown)| shown).collect()
-}
-
-impl LimitShown {
-    /// What is limited.
-    pub(super) fn target(&self) -> String {
-        match &self.key {
-            Some((key, LimitPart::Rate | LimitPart::Concurrency | LimitPart::Adaptive)) => key.clone(),
-            Some((key, LimitPart::RetryBudget)) => format!("{key} retries"),
-            None => "limits not listed".to_owned(),
-        }
-    }
-
-    /// How much is allowed.
-    pub(super) fn value(&self) -> String {
-        let value = self.seen.value.clone();
-        match self.key.as_ref().map(|(_, part)| part) {
-            Some(LimitPart::Rate) => value.unwrap_or_else(|| "rate".to_owned()),
-            Some(LimitPart::Concurrency) => {
-                value.map_or_else(|| "concurrency".to_owned(), |most| format!("{most} at once"))
-            }
-            Some(LimitPart::Adaptive) => "adaptive".to_owned(),
-            Some(LimitPart::RetryBudget) => "a fifth".to_owned(),
-            None => "-".to_owned(),
-        }
-    }
-
-    /// Whose calls met it most, with how often.
-    pub(super) fn tenants(&self) -> String {
-        let mut tenants: Vec<_> = self.seen.tenants.iter().collect();
-        tenants.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
-        tenants.into_iter().map(|(tenant, times)| format!("{tenant} {times}")).collect::<Vec<_>>().join(", ")
-    }
-
-    /// What it did to calls in the last five minutes, as a sentence.
-    pub(super) fn sentence(&self) -> String {
-        let LimitSeen { waited, requeued, .. } = self.seen;
-        let some = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-        let counts: Vec<_> = some(waited, "waited").into_iter().chain(some(requeued, "went back")).collect();
-        let tenants =
-            if self.seen.tenants.is_empty() { String::new() } else { format!(" ({})", self.tenants()) };
-        let value = if self.key.is_some() { format!(" {}", self.value()) } else { String::new() };
-        format!("{}{value}: {}{tenants}", self.target(), counts.join(", "))
-    }
+fn of_queue(view: &FleetView, queue: &QueueDepth) -> Value {
+    let seen = view.seen_of(queue);
+    json!({
+        "name": queue.name, "dead_letter": queue.dead_letter, "visible": queue.depth.visible,
+        "in_flight": queue.depth.in_flight, "delayed": queue.depth.delayed,
+        "oldest_received_ms": seen.and_then(|seen| seen.oldest_ms),
+        "received_a_minute": seen.map(|seen| seen.received),
+    })
 }

@@ -1,10 +1,10 @@
 //! `toolfleet workers`: each worker with its version, its slots and since when it runs.
 
 use serde_json::json;
+use toolfleet_client::fleet_words::age;
 use toolfleet_core::fleet::{MISSED_BEATS, WorkerRow};
 use toolfleet_core::time::Timestamp;
 
-use super::numbers::age;
 use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};

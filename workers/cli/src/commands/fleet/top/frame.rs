@@ -1,10 +1,10 @@
 //! A frame of `toolfleet top`: a pure function of the fleet, the size of the terminal, the time and what the user has chosen.
 
+use toolfleet_client::FleetView;
 use toolfleet_core::time::Timestamp;
 
 use super::super::lines::{Line, Tone};
 use super::super::overview;
-use super::super::view::FleetView;
 use super::panes;
 use super::ui::{Pane, Ui};
 

@@ -19,11 +19,12 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use toolfleet_client::FleetView;
 
 use self::frame::{Size, frame};
 use self::terminal::{Screen, keys};
 use self::ui::{Ui, Wish};
-use super::view::FleetView;
+use super::view;
 use crate::commands::control::reason::now;
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
@@ -53,12 +54,12 @@ pub(crate) async fn run(args: &TopArgs, connect: &Connect, output: &Output) -> R
         )?;
     }
     let client = Arc::new(connect.client().await?);
-    let view = FleetView::read(&client).await?;
+    let view = FleetView::read(client.library()).await?;
     if !args.once {
         return live(&client, view).await;
     }
     if output.is_json() {
-        output.document(&view.json())?;
+        output.document(&view::document(&view))?;
         return Ok(Exit::Done);
     }
     let size = if std::io::stdout().is_terminal() { terminal::size().unwrap_or(PLAIN) } else { PLAIN };
@@ -114,7 +115,7 @@ async fn live(client: &Arc<ClientHandle>, view: FleetView) -> Result<Exit, Comma
             // A slow answer must not delay keys, and two are not read at once.
             _ = refresh.tick(), if !ui.frozen => if let Ok(place) = views.clone().try_reserve_owned() {
                 let client = Arc::clone(client);
-                tokio::spawn(async move { place.send(FleetView::read(&client).await) });
+                tokio::spawn(async move { place.send(FleetView::read(client.library()).await.map_err(CommandError::from)) });
             },
             Some(answer) = read.recv() => take(&mut view, &mut ui, answer),
             _ = redraw.tick() => {}

@@ -1,13 +1,13 @@
 //! The panes of `toolfleet top` beside the overview: servers, limits, tenants, tools, and what operators have set.
 
+use toolfleet_client::FleetView;
+use toolfleet_client::fleet_words::{lasts, percent, quantile, stop, word};
 use toolfleet_core::control::{Control, ControlEntry};
 use toolfleet_core::fleet::{BreakerState, FleetSummary};
 use toolfleet_core::time::Timestamp;
 
 use super::super::lines::{Grid, Line, Tone};
-use super::super::numbers::{percent, quantile};
-use super::super::overview::{lasts, stop, tools, word};
-use super::super::view::FleetView;
+use super::super::overview::tools;
 use crate::show;
 
 /// The servers that were called lately, those with trouble first.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use toolfleet_core::ids::CallKey;
 
 /// The text as one word of a POSIX shell.
-pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
+pub fn quoted(text: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/@+=%,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return Cow::Borrowed(text);
@@ -14,17 +14,17 @@ pub(crate) fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// The command that reads a call's result.
-pub(crate) fn result(key: &CallKey) -> String {
+pub fn result(key: &CallKey) -> String {
     format!("toolfleet result {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
 }
 
 /// The command that says why a call is not running.
-pub(crate) fn why(key: &CallKey) -> String {
+pub fn why(key: &CallKey) -> String {
     format!("toolfleet why {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
 }
 
 /// The command that cancels a call.
-pub(crate) fn cancel(key: &CallKey) -> String {
+pub fn cancel(key: &CallKey) -> String {
     format!("toolfleet cancel {} {}", quoted(key.tenant.as_str()), quoted(key.call_id.as_str()))
 }
 

@@ -1,6 +1,6 @@
 //! Which `Host` and `Origin` a request may name: a web page that makes a browser send requests to this machine (DNS rebinding) names its own.
 
-use axum::http::{HeaderMap, header};
+use http::{HeaderMap, header};
 use url::Url;
 
 /// The names of this machine to itself.
@@ -9,6 +9,8 @@ const LOOPBACK: [&str; 4] = ["localhost", "127.0.0.1", "[::1]", "::1"];
 /// The accepted hosts and origins.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts {
+    /// The beginning of the names of the settings that allow more, such as `TOOLFLEET_GATEWAY`.
+    pub settings: &'static str,
     /// Whether the names of this machine to itself are accepted, with any port.
     pub loopback: bool,
     /// Hosts, with the port where it is not the scheme's own. If there are none and loopback is not accepted, any host is.
@@ -19,11 +21,17 @@ pub struct Hosts {
 
 impl Hosts {
     /// Checks a request.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It names another host or another origin: the text says which setting allows it.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), String> {
         let host = headers.get(header::HOST).map(|value| value.to_str().unwrap_or_default());
         let any = !self.loopback && self.hosts.is_empty();
         if !any && !host.is_some_and(|host| self.allows_host(host)) {
-            return Err("the header Host names another host; an operator allows it with TOOLFLEET_GATEWAY_ALLOWED_HOSTS".to_owned());
+            let allows = self.settings;
+            return Err(format!(
+                "the header Host names another host; an operator allows it with {allows}_ALLOWED_HOSTS"
+            ));
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or_default();
@@ -32,7 +40,10 @@ impl Hosts {
         if self.allows_origin(origin) || (own && !any) {
             return Ok(());
         }
-        Err("the header Origin names another origin; an operator allows it with TOOLFLEET_GATEWAY_ALLOWED_ORIGINS".to_owned())
+        let allows = self.settings;
+        Err(format!(
+            "the header Origin names another origin; an operator allows it with {allows}_ALLOWED_ORIGINS"
+        ))
     }
 
     fn allows_host(&self, host: &str) -> bool {
@@ -95,6 +106,7 @@ mod tests {
     #[test]
     fn an_operator_names_hosts_and_origins() {
         let public = Hosts {
+            settings: "TOOLFLEET_X",
             loopback: false,
             hosts: vec!["tools.example.com".to_owned()],
             origins: vec!["https://app.example.com".to_owned()],

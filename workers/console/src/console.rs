@@ -1,0 +1,124 @@
+//! The console: what all pages need, and one look at a page.
+
+use axum::http::{HeaderMap, header};
+use tokio::sync::Semaphore;
+use toolfleet_client::{Client, Now};
+use toolfleet_config::hosts::Hosts;
+use toolfleet_core::ids::Tenant;
+use toolfleet_core::time::Timestamp;
+
+use crate::access::Access;
+use crate::dead_letter_list::Cache;
+use crate::failure::Failure;
+use crate::query::Query;
+use crate::tokens::{Scope, Token};
+
+/// How many pages are made at once.
+const MOST_PAGES: usize = 32;
+
+/// What a console is made of.
+pub struct Parts {
+    /// The fleet.
+    pub client: Client,
+    /// How a visitor is known.
+    pub access: Access,
+    /// Which hosts and origins requests may name.
+    pub hosts: Hosts,
+    /// The port, so that consoles of several fleets on one machine have cookies of their own.
+    pub port: u16,
+    /// The clock.
+    pub now: Now,
+}
+
+/// A console.
+pub struct Console {
+    pub(crate) client: Client,
+    pub(crate) access: Access,
+    pub(crate) now: Now,
+    pub(crate) dead_letters: Cache,
+    pub(crate) hosts: Hosts,
+    cookie: String,
+    pub(crate) slots: Semaphore,
+}
+
+impl Console {
+    /// A console of these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, access, hosts, port, now } = parts;
+        let cookie = if access.secure {
+            "__Host-toolfleet-console".to_owned()
+        } else {
+            format!("toolfleet-console-{port}")
+        };
+        let (slots, dead_letters) = (Semaphore::new(MOST_PAGES), Cache::default());
+        Self { client, access, now, dead_letters, hosts, cookie, slots }
+    }
+
+    /// The name of the session's cookie.
+    pub(crate) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// The token of the session that these headers show.
+    pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<&Token> {
+        let session = cookie_of(headers, &self.cookie)?;
+        self.access.key.open(session, &self.access.tokens, (self.now)())
+    }
+}
+
+/// One look at a page.
+pub(crate) struct Visit<'a> {
+    pub(crate) console: &'a Console,
+    pub(crate) token: &'a Token,
+    pub(crate) query: Query,
+    pub(crate) path: &'static str,
+    pub(crate) now: Timestamp,
+}
+
+impl Visit<'_> {
+    /// What the visitor sees.
+    pub(crate) const fn scope(&self) -> &Scope {
+        &self.token.scope
+    }
+
+    /// A page about the whole fleet is for those who see all tenants.
+    pub(crate) fn sees_whole_fleet(&self) -> Result<(), Failure> {
+        match self.scope() {
+            Scope::All => Ok(()),
+            Scope::Tenants(_) => Err(Failure::whole_fleet()),
+        }
+    }
+
+    /// What is of another tenant does not exist for this visitor.
+    pub(crate) fn sees(&self, tenant: &Tenant, what: &str) -> Result<(), Failure> {
+        if self.scope().sees(tenant) {
+            Ok(())
+        } else {
+            Err(Failure::not_found(format!("There is no such {what}.")))
+        }
+    }
+}
+
+/// The cookie of that name.
+fn cookie_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    all.flat_map(|cookies| cookies.split(';')).find_map(|one| {
+        let (one, value) = one.trim().split_once('=')?;
+        (one == name).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, HeaderValue::from_static("a=1; session=x.y=; b"));
+        assert_eq!(cookie_of(&headers, "session"), Some("x.y="));
+        assert_eq!(cookie_of(&headers, "sess"), None);
+    }
+}

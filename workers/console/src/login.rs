@@ -1,0 +1,123 @@
+//! Login and logout: a form takes a token and gives a session. The two requests that are no reading.
+
+use askama::Template;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::frame::Frame;
+use crate::query::Query;
+use crate::response::{html, see_other};
+use crate::tokens::Token;
+
+/// The largest form.
+const MAX_FORM_BYTES: usize = 8_192;
+/// A longer address is not gone back to.
+const MAX_NEXT_CHARS: usize = 4_096;
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    frame: Frame,
+    next: &'a str,
+    is_wrong: bool,
+    by_link: bool,
+}
+
+/// The form.
+pub(crate) fn form(console: &Console, next: &str) -> Result<Response, Failure> {
+    page(console, next, false)
+}
+
+fn page(console: &Console, next: &str, is_wrong: bool) -> Result<Response, Failure> {
+    let frame = Frame::bare("Log in", (console.now)());
+    let page = LoginPage { frame, next: own_address(next), is_wrong, by_link: console.access.by_link };
+    let status = if is_wrong { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+    Ok(html(status, page.render().map_err(Failure::defect)?))
+}
+
+/// Takes the form.
+pub(crate) async fn log_in(console: &Console, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
+    is_of_own_page(headers)?;
+    let body = to_bytes(body, MAX_FORM_BYTES).await.map_err(|_| Failure::wrong("token", "is too long"))?;
+    let form = Query::parse(&String::from_utf8_lossy(&body));
+    let next = form.get("next").unwrap_or("/");
+    match form.get("token").and_then(|token| console.access.tokens.find(token)) {
+        Some(token) => Ok(with_session(console, token, see_other(own_address(next)))),
+        None => {
+            tracing::warn!(
+                code = "console_login_refused",
+                "a visitor gave no token, or one that is not known"
+            );
+            page(console, next, true)
+        }
+    }
+}
+
+/// Ends the session of this browser.
+pub(crate) fn log_out(console: &Console, headers: &HeaderMap) -> Result<Response, Failure> {
+    is_of_own_page(headers)?;
+    Ok(with_cookie(console, "", 0, see_other("/login")))
+}
+
+/// The response with a session of that token.
+pub(crate) fn with_session(console: &Console, token: &Token, response: Response) -> Response {
+    let lasts = console.access.session;
+    let until = (console.now)().plus_ms(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    tracing::info!(visitor = token.name, code = "console_login", "a visitor has logged in");
+    match console.access.key.seal(token, until) {
+        Some(session) => with_cookie(console, &session, lasts.as_secs(), response),
+        None => response,
+    }
+}
+
+fn with_cookie(console: &Console, value: &str, seconds: u64, mut response: Response) -> Response {
+    let secure = if console.access.secure { "; Secure" } else { "" };
+    let name = console.cookie();
+    let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// A form of another site must not log anybody in or out. Browsers say where a request is from; the host of an `Origin` is checked at the door.
+fn is_of_own_page(headers: &HeaderMap) -> Result<(), Failure> {
+    let site = headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
+    match site {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_) => Err(Failure::foreign("the form is of another site".to_owned())),
+    }
+}
+
+/// The address, if it is one of the console; else the first page.
+pub(crate) fn own_address(next: &str) -> &str {
+    let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_own = next.starts_with('/') && !next.starts_with("//") && plain && next.len() <= MAX_NEXT_CHARS;
+    if is_own && !next.starts_with("/login") && !next.starts_with("/logout") { next } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_console_are_gone_back_to() {
+        for own in ["/", "/history?tenant=acme&q=%2F"] {
+            assert_eq!(own_address(own), own);
+        }
+        for other in [
+            "",
+            "//evil.example.com",
+            "/\\evil.example.com",
+            "https://evil.example.com",
+            "/a\r\nx: y",
+            "/login",
+            "/é",
+        ] {
+            assert_eq!(own_address(other), "/", "{other}");
+        }
+    }
+}
