@@ -345,6 +345,7 @@ proptest! {
             name: Some(&name),
             uri: None,
             arguments: Some(&arguments),
+            completion: None,
             request_state: None,
             input_responses: None,
             meta: Meta::legacy(),

@@ -67,7 +67,8 @@ pub(super) struct WireRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
     /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read`;
-    /// `{"name", "arguments"}` for `prompts/get`; `{}` for all pages of a listing, or `{"cursor"}` for one.
+    /// `{"name", "arguments"}` for `prompts/get`; `{"ref", "argument", "context"}` for `completion/complete`; `{}` for all pages of a listing,
+    /// or `{"cursor"}` for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "arguments_schema")]
     pub(super) arguments: Option<Box<RawValue>>,

@@ -18,7 +18,8 @@ use crate::fault::Fault;
 use crate::fault::invalid;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{
-    CallParams, LEGACY, Meta, PageParams, TaskParams, initialize, initialized, ping, request,
+    CallParams, CompletionParams, LEGACY, Meta, PageParams, TaskParams, initialize, initialized, ping,
+    request,
 };
 use crate::session_store::OpenSession;
 use crate::tool_call::{Resume, TaskQuestion, ToolCall};
@@ -87,7 +88,7 @@ impl Exchange {
         }
     }
 
-    /// `tools/call`, `resources/read` or `prompts/get`. `sent` tells the caller of a future that was given up how far it came.
+    /// `tools/call`, `resources/read`, `prompts/get` or `completion/complete`. `sent` tells the caller of a future that was given up how far it came.
     pub(crate) async fn call(
         &self,
         call: &ToolCall<'_>,
@@ -98,10 +99,13 @@ impl Exchange {
     ) -> Result<Box<RawValue>, RequestError> {
         let id = self.id();
         let resource = call.operation == Operation::ResourcesRead;
+        let completes = call.operation == Operation::CompletionComplete;
+        let is_named = !resource && !completes;
         let params = CallParams {
-            name: (!resource).then_some(call.name),
+            name: is_named.then_some(call.name),
             uri: resource.then_some(call.name),
-            arguments: (!resource).then_some(call.arguments),
+            arguments: is_named.then_some(call.arguments),
+            completion: completes.then(|| CompletionParams::of(call.arguments)).flatten(),
             request_state: resume.request_state,
             input_responses: resume.input_responses,
             meta: self.meta(connection).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
@@ -110,7 +114,7 @@ impl Exchange {
             endpoint: call.endpoint,
             connection,
             method: call.operation.as_str(),
-            name: Some(call.name),
+            name: (!completes).then_some(call.name),
             mirrored,
             traceparent: call.traceparent,
             tracestate: call.tracestate,

@@ -170,6 +170,7 @@ impl Executor for LambdaExecutor {
             OperationParams::Tool => Ok(()),
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. }
             | OperationParams::List { .. } => Err(unsupported(call)),
         }
     }

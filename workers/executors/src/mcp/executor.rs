@@ -90,9 +90,10 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match call.params {
             OperationParams::List { cursor } => Place::of(call, cursor.as_deref()).map(|_| ()),
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
-                Ok(())
-            }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. } => Ok(()),
         }
     }
 
@@ -106,9 +107,10 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         let until = Instant::now() + patience;
         let arguments = match call.params {
             OperationParams::Prompt { arguments, .. } => arguments,
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::List { .. } => {
-                &call.request.arguments
-            }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Completion { .. }
+            | OperationParams::List { .. } => &call.request.arguments,
         };
         let mut request = ToolCall {
             operation: call.request.operation,
@@ -129,9 +131,10 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
                 let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
                 self.client.list(request, place.theirs()).await
             }
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
-                self.client.call_tool(request).await
-            }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. } => self.client.call_tool(request).await,
         };
         answer.map(answer_of).map_err(|fault| failure_of(&fault))
     }

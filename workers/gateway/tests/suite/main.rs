@@ -12,6 +12,7 @@ mod calls;
 mod going_on;
 mod input;
 mod protocol;
+mod reading;
 mod retries;
 mod rig;
 mod settings;

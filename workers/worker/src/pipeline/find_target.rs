@@ -107,6 +107,7 @@ fn of_server(catalog: &Catalog, server: &Arc<Server>, request: &CallRequest) -> 
     let name = match &ask {
         OperationParams::Resource { uri } => uri.clone(),
         OperationParams::Prompt { name, .. } => name.clone(),
+        OperationParams::Completion { of } => of.clone(),
         OperationParams::Tool | OperationParams::List { .. } => String::new(),
     };
     Ok(Found { ask, server: server.clone(), tool: None, function: None, name })
