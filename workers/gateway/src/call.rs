@@ -29,6 +29,8 @@ use crate::uris::PublishedUris;
 
 /// How long a call waits for its tool's definition, where that is not known yet.
 const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
+/// The same for a call with headers that repeat arguments, which are compared by it: nothing is routed by one value and run with another.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// The longest arguments that the id of a task holds, so that the task can go on with them.
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 
@@ -83,12 +85,20 @@ impl Gateway {
             );
             return Err(RpcError::invalid_params(text));
         };
-        let until = (request.at + self.limits.wait).min(Instant::now() + DEFINITION_WITHIN);
+        let has_headers = request.is_modern() && !request.param_headers.is_empty();
+        let within = if has_headers { HEADERS_WITHIN } else { DEFINITION_WITHIN };
+        let until = (request.at + self.limits.wait).min(Instant::now() + within);
         let definition = self.reader(&catalog, &request.caller, until).one(&params.name).await;
-        if request.is_modern()
-            && let Some(definition) = &definition
-        {
-            param_headers::check(&definition.input_schema(), &arguments, &request.param_headers)?;
+        match &definition {
+            Some(definition) if request.is_modern() => {
+                param_headers::check(&definition.input_schema(), &arguments, &request.param_headers)?;
+            }
+            None if has_headers => {
+                let text = "the headers Mcp-Param-* cannot be compared with the arguments: the tool's definition is not known now; send the \
+                            request again";
+                return Err(RpcError::internal(text));
+            }
+            Some(_) | None => {}
         }
         let (state, responses) = (params.request_state.as_deref(), params.input_responses.as_deref());
         let resume = match self.continued(request, state, responses, &params.name).await? {

@@ -26,6 +26,7 @@ use toolfleet_mcp_protocol::{ProtocolRevision, ProtocolVersion, error_code, head
 use uuid::Uuid;
 
 use crate::auth::Refusal;
+use crate::batch::{answer_batch, messages_of};
 use crate::caller::Caller;
 use crate::gateway::{Gateway, legacy, supported};
 use crate::hosts::Hosts;
@@ -103,6 +104,11 @@ async fn answer(
         return Err(busy("the gateway answers as many requests of this tenant as it may; try again"));
     }
     let body = body_of(body, endpoint.gateway.limits.max_body_bytes).await?;
+    if takes_batches(&parts.headers) && first_of(&body) == Some(b'[') {
+        let messages = messages_of(&body).map_err(|error| failed(None, &error))?;
+        let (gateway, slots) = (&endpoint.gateway, &endpoint.slots);
+        return Ok(answer_batch(gateway, slots, &parts.headers, (messages, &caller), at).await);
+    }
     let inbound = inbound_of(&body).map_err(|error| failed(None, &error))?;
     drop(body);
     let id = inbound.id.clone();
@@ -122,10 +128,21 @@ async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
     }
 }
 
+fn first_of(body: &[u8]) -> Option<u8> {
+    body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// Whether the version of the request has batches: 2025-03-26 alone, which is named in no header, or by itself.
+fn takes_batches(headers: &HeaderMap) -> bool {
+    match headers.contains_key(mcp_header::PROTOCOL_VERSION) {
+        false => true,
+        true => text(headers, mcp_header::PROTOCOL_VERSION) == Some(ProtocolVersion::V2025_03_26.as_str()),
+    }
+}
+
 /// The message of a body. An array is none, although its members could be read by their order.
-fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let read = match first {
+pub(crate) fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
+    let read = match first_of(body) {
         Some(b'[') => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| None),
         Some(_) | None => serde_json::from_slice::<Inbound>(body).map(Some),
     };
@@ -140,7 +157,7 @@ fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
         Ok(None) => Err(RpcError::new(
             StatusCode::BAD_REQUEST,
             error_code::INVALID_REQUEST,
-            "batches are not accepted; send each message in a request of its own",
+            "only protocol version 2025-03-26 has batches; send each message in a request of its own",
         )),
         Err(error) => Err(unreadable(&error)),
     }
@@ -164,7 +181,12 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The request, if its headers and its body agree and its version is spoken here.
-fn accept(headers: &HeaderMap, inbound: Inbound, caller: Caller, at: Instant) -> Result<Request, RpcError> {
+pub(crate) fn accept(
+    headers: &HeaderMap,
+    inbound: Inbound,
+    caller: Caller,
+    at: Instant,
+) -> Result<Request, RpcError> {
     let bad = |code, text: &str| RpcError::new(StatusCode::BAD_REQUEST, code, text);
     let meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
     let in_header = text(headers, mcp_header::PROTOCOL_VERSION);
@@ -316,7 +338,7 @@ fn events(gateway: Arc<Gateway>, request: Request) -> Response {
     with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
 }
 
-fn json_response(status: StatusCode, text: String) -> Response {
+pub(crate) fn json_response(status: StatusCode, text: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text)
         .into_response()
 }

@@ -12,6 +12,7 @@
 
 mod answer;
 mod auth;
+mod batch;
 mod call;
 mod call_request;
 mod caller;

@@ -27,6 +27,7 @@ mod pins;
 mod plan;
 mod priorities;
 mod programs;
+mod reading;
 mod run;
 mod sessions;
 mod tools;
