@@ -24,6 +24,7 @@ use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::server_lists::{ListKind, ServerLists};
+use crate::streams::SessionStreams;
 
 /// The versions with sessions that clients may use. 2024-11-05 has another transport.
 const LEGACY: [ProtocolVersion; 3] =
@@ -95,6 +96,7 @@ pub struct Gateway {
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
     lists: Arc<ServerLists>,
+    pub(crate) streams: SessionStreams,
     now: Now,
 }
 
@@ -119,6 +121,7 @@ impl Gateway {
         Self {
             in_flight: InFlight::new(client.clone(), draining.clone()),
             lists: Arc::new(ServerLists::new(client.clone(), limits.tools_ttl)),
+            streams: SessionStreams::default(),
             client,
             catalog,
             authenticator,
@@ -151,8 +154,9 @@ impl Gateway {
     /// Answers a request.
     pub(crate) async fn answer(&self, request: &Request, notifications: &Notifications) -> Answer {
         let name = request.inbound.method.as_str();
-        if let Some(offered) = Offered::of(&self.catalog()).takes(name) {
-            return match offered {
+        let offered = Offered::of(&self.catalog());
+        if let Some(asked) = offered.takes(name) {
+            return match asked {
                 Reading::List(kind) => self.list_readable(request, kind).await,
                 Reading::Resource => Box::pin(self.read_resource(request)).await,
                 Reading::Prompt => Box::pin(self.get_prompt(request)).await,
@@ -166,6 +170,20 @@ impl Gateway {
             (ProtocolRevision::Modern, method::TASKS_GET) => self.get_task(request).await,
             (ProtocolRevision::Modern, method::TASKS_UPDATE) => Box::pin(self.update_task(request)).await,
             (ProtocolRevision::Modern, method::TASKS_CANCEL) => self.cancel_task(request).await,
+            (ProtocolRevision::Modern, method::SUBSCRIPTIONS_LISTEN) if offered.subscriptions => {
+                match notifications {
+                    Some(out) => Box::pin(self.listen(request, out)).await,
+                    None => Err(RpcError::invalid_params(
+                        "`Accept` lacks text/event-stream, which notifications need",
+                    )),
+                }
+            }
+            (ProtocolRevision::Legacy, method::RESOURCES_SUBSCRIBE) if offered.subscriptions => {
+                self.subscribe(request, true).await
+            }
+            (ProtocolRevision::Legacy, method::RESOURCES_UNSUBSCRIBE) if offered.subscriptions => {
+                self.subscribe(request, false).await
+            }
             (ProtocolRevision::Legacy, method::INITIALIZE) => self.initialize(request),
             (ProtocolRevision::Legacy, method::PING) => Ok(raw(&json!({}))),
             (revision, _) => {
@@ -198,6 +216,7 @@ impl Gateway {
 struct Offered {
     prompts: bool,
     resources: bool,
+    subscriptions: bool,
 }
 
 /// A method that is offered so.
@@ -211,11 +230,15 @@ enum Reading {
 impl Offered {
     fn of(catalog: &Catalog) -> Self {
         let published = catalog.published();
-        Self { prompts: !published.prompts().is_empty(), resources: !published.resources().is_empty() }
+        Self {
+            prompts: !published.prompts().is_empty(),
+            resources: !published.resources().is_empty(),
+            subscriptions: published.resources().has_subscriptions(),
+        }
     }
 
     fn takes(self, name: &str) -> Option<Reading> {
-        let Self { prompts, resources } = self;
+        let Self { prompts, resources, .. } = self;
         match name {
             method::PROMPTS_LIST if prompts => Some(Reading::List(ListKind::Prompts)),
             method::PROMPTS_GET if prompts => Some(Reading::Prompt),
@@ -235,7 +258,7 @@ impl Offered {
             add("prompts", json!({}));
         }
         if self.resources {
-            add("resources", json!({}));
+            add("resources", if self.subscriptions { json!({"subscribe": true}) } else { json!({}) });
         }
         if self.prompts || self.resources {
             add("completions", json!({}));
@@ -258,6 +281,11 @@ fn without(name: &str) -> &'static str {
 }
 
 impl Gateway {
+    /// Whether clients are told of updates of resources.
+    pub(crate) fn has_subscriptions(&self) -> bool {
+        Offered::of(&self.catalog()).subscriptions
+    }
+
     fn discover(&self, request: &Request) -> Box<RawValue> {
         let mut members = Members::new();
         members.insert("supportedVersions".to_owned(), raw(&supported()));

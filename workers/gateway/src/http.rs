@@ -18,7 +18,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::channel::mpsc;
 use futures::stream::select;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -33,6 +33,7 @@ use crate::hosts::Hosts;
 use crate::message::{Inbound, Meta, Request, RpcError, response};
 use crate::param_headers::decoded;
 use crate::slots::{Slot, Slots};
+use crate::streams::StreamEvent;
 
 /// How long a client may take to send a request.
 const BODY_TIME_OUT: Duration = Duration::from_secs(30);
@@ -54,7 +55,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
     let slots = Slots::new(gateway.limits.max_requests, several_tenants);
     let metadata = gateway.authenticator.metadata();
     let endpoint = Arc::new(Endpoint { gateway, hosts, slots });
-    let router = Router::new().route(PATH, post(take)).route("/health", get(|| async { "ok\n" }));
+    let router =
+        Router::new().route(PATH, post(take).get(open_stream)).route("/health", get(|| async { "ok\n" }));
     let router = match metadata {
         None => router,
         Some(metadata) => {
@@ -298,8 +300,12 @@ async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -
     }
     let takes_events =
         text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
-    let is_call = request.inbound.method == method::TOOLS_CALL;
-    if takes_events && is_call && request.meta.progress_token.is_some() {
+    let has_events = match request.inbound.method.as_str() {
+        method::TOOLS_CALL => request.meta.progress_token.is_some(),
+        method::SUBSCRIPTIONS_LISTEN => request.is_modern() && gateway.has_subscriptions(),
+        _ => false,
+    };
+    if takes_events && has_events {
         return events(gateway, request);
     }
     let opens = request.inbound.method == method::INITIALIZE;
@@ -333,9 +339,56 @@ fn events(gateway: Arc<Gateway>, request: Request) -> Response {
         None
     };
     let all = select(messages, stream::once(answering).filter_map(std::future::ready).boxed());
-    let events = all.map(|text| Ok::<_, Infallible>(Event::default().data(text)));
-    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    event_stream(all.map(|text| Event::default().data(text)))
+}
+
+fn event_stream(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let events = Sse::new(events.map(Ok::<_, Infallible>));
+    let stream = events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
+}
+
+/// A GET: the event stream of a session of a version before 2026-07-28, where resources can be subscribed to.
+async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
+    if let Err(why) = endpoint.hosts.check(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, &why);
+    }
+    let headers = request.headers();
+    let takes_events =
+        text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
+    let has_sessions = text(headers, mcp_header::PROTOCOL_VERSION).is_none_or(|text| legacy(text).is_some());
+    let session = text(headers, mcp_header::SESSION_ID).map(str::to_owned);
+    let Some(session) =
+        session.filter(|_| takes_events && has_sessions && endpoint.gateway.has_subscriptions())
+    else {
+        let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return with_header(response, header::ALLOW, HeaderValue::from_static("POST"));
+    };
+    let Some(mut slot) = endpoint.slots.take() else {
+        return busy("the gateway answers as many requests as it may; try again");
+    };
+    let caller = match endpoint.gateway.authenticator.caller(headers).await {
+        Ok(caller) => caller,
+        Err(refusal) => return not_allowed(refusal),
+    };
+    if !slot.count_to(&caller.tenant) {
+        return busy("the gateway answers as many requests of this tenant as it may; try again");
+    }
+    let last_event = text(headers, mcp_header::LAST_EVENT_ID).map(str::to_owned);
+    let (gateway, (sender, events)) = (Arc::clone(&endpoint.gateway), mpsc::unbounded());
+    let telling = async move {
+        gateway.session_stream(&caller, &session, last_event.as_deref(), &sender).await;
+        None
+    };
+    let all = select(events, stream::once(telling).filter_map(std::future::ready).boxed());
+    let response = event_stream(all.map(|StreamEvent { id, data }| {
+        let event = Event::default().data(data);
+        match id {
+            Some(id) => event.id(id),
+            None => event,
+        }
+    }));
+    slot.held_by(response)
 }
 
 pub(crate) fn json_response(status: StatusCode, text: String) -> Response {

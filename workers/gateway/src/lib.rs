@@ -36,6 +36,8 @@ mod serve;
 mod server_lists;
 mod settings;
 mod slots;
+mod streams;
+mod subscription;
 mod tasks;
 mod uris;
 

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! "publish": {"tools": {"weather": true, "orders/list": "list_orders"}, "servers": {"files": true, "crm": "sales"},
-//!             "prompts": {"files": true}, "resources": {"files": true}}
+//!             "prompts": {"files": true}, "resources": {"files": true}, "subscriptions": ["files"]}
 //! ```
 //!
 //! A tool with one function has one name; with several functions, and for all that a server lists, a name is a prefix: `prefix__function`.
@@ -180,8 +180,9 @@ impl Registered<'_> {
                 let servers = part(&mut section, "servers")?;
                 let prompts = part(&mut section, "prompts")?;
                 let resources = part(&mut section, "resources")?;
+                let subscriptions = section.remove("subscriptions");
                 if let Some(other) = section.keys().next() {
-                    let text = "is unknown; accepted are `tools`, `servers`, `prompts` and `resources`";
+                    let text = "is unknown; accepted are `tools`, `servers`, `prompts`, `resources` and `subscriptions`";
                     return Err(invalid(&format!("publish.{other}"), text));
                 }
                 for (id, name) in servers {
@@ -192,6 +193,7 @@ impl Registered<'_> {
                 }
                 builder.readable(&Readable::Prompts, &prompts)?;
                 builder.readable(&Readable::Resources, &resources)?;
+                builder.subscriptions(subscriptions.unwrap_or_default())?;
             }
             Some(other) => {
                 let text = format!(
@@ -260,6 +262,38 @@ impl Builder<'_> {
         self.readable(&Readable::Resources, &all)
     }
 
+    /// Lets clients subscribe to the resources of the servers in this list.
+    fn subscriptions(&mut self, list: Value) -> Result<(), CatalogError> {
+        let servers = match list {
+            Value::Null => return Ok(()),
+            Value::Array(servers) => servers,
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                let text = format!("is {}; accepted is a list of ids of servers", json::kind(&other));
+                return Err(invalid("publish.subscriptions", text));
+            }
+        };
+        for (place, id) in servers.iter().enumerate() {
+            let place = format!("publish.subscriptions[{place}]");
+            let Some(id) = id.as_str() else {
+                let text = format!("is {}; accepted is the id of a server", json::kind(id));
+                return Err(invalid(&place, text));
+            };
+            let server = self.published.resources.servers.servers().find(|server| server.id.as_str() == id);
+            match server.map(|server| server.id.clone()) {
+                Some(id) => {
+                    self.published.resources.subscribable.insert(id);
+                }
+                None if (self.registered.is_unusable)(id) => {}
+                None => {
+                    let text =
+                        format!("`{id}` is no server of `publish.resources`; add it there, or leave it out");
+                    return Err(invalid(&place, text));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes the prompts or the resources of these servers.
     fn readable(&mut self, what: &Readable, servers: &Map<String, Value>) -> Result<(), CatalogError> {
         let place_of = |id: &str| format!("publish.{}.{id}", what.as_str());
@@ -288,9 +322,9 @@ impl Builder<'_> {
                 Readable::Prompts => self.published.prompts.0.add(&place, prefix, &server)?,
                 // The addresses of the only server need nothing to tell them from those of others.
                 Readable::Resources if is_only_one && is_default => {
-                    self.published.resources.0.add(&place, "", &server)?;
+                    self.published.resources.servers.add(&place, "", &server)?;
                 }
-                Readable::Resources => self.published.resources.0.add(&place, prefix, &server)?,
+                Readable::Resources => self.published.resources.servers.add(&place, prefix, &server)?,
             }
         }
         Ok(())

@@ -6,7 +6,10 @@
 //! is, so a server cannot take over another one's addresses by listing them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use toolfleet_core::ids::ServerId;
 
 use super::prefixes::Prefixes;
 use crate::server::Server;
@@ -19,23 +22,37 @@ const MARK: &str = "~/";
 /// **Invariant:** an address leads to one server, and the published address of what a server names leads back to it, or is fetched by clients
 /// themselves.
 #[derive(Debug, Clone, Default)]
-pub struct PublishedResources(pub(super) Prefixes);
+pub struct PublishedResources {
+    pub(super) servers: Prefixes,
+    /// The servers whose updates clients are told.
+    pub(super) subscribable: HashSet<ServerId>,
+}
 
 impl PublishedResources {
     /// Whether none are published.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.servers.is_empty()
+    }
+
+    /// Whether clients are told of updates of any resource.
+    pub fn has_subscriptions(&self) -> bool {
+        !self.subscribable.is_empty()
+    }
+
+    /// Whether clients are told of updates of the server's resources.
+    pub fn is_subscribable(&self, server: &Server) -> bool {
+        self.subscribable.contains(&server.id)
     }
 
     /// The servers.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
-        self.0.servers()
+        self.servers.servers()
     }
 
     /// The published address of what a server names so, or the published template of its template; none where the server publishes no
     /// resources, or the address leads to another server.
     pub fn uri_of<'a>(&self, server: &Server, uri: &'a str) -> Option<Cow<'a, str>> {
-        let prefix = self.0.of(server)?;
+        let prefix = self.servers.of(server)?;
         if prefix.is_empty() {
             return self
                 .find(uri)
@@ -53,10 +70,10 @@ impl PublishedResources {
     pub fn find<'a>(&self, uri: &'a str) -> Option<(&Arc<Server>, Cow<'a, str>)> {
         let (head, rest) = split(uri);
         let prefixed = rest.split_once(MARK).and_then(|(prefix, rest)| {
-            let server = self.0.server(prefix).filter(|_| !prefix.is_empty())?;
+            let server = self.servers.server(prefix).filter(|_| !prefix.is_empty())?;
             Some((server, Cow::Owned(format!("{head}{rest}"))))
         });
-        prefixed.or_else(|| self.0.plain().map(|server| (server, Cow::Borrowed(uri))))
+        prefixed.or_else(|| self.servers.plain().map(|server| (server, Cow::Borrowed(uri))))
     }
 }
 

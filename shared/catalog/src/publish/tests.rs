@@ -77,6 +77,8 @@ fn an_error_names_the_place_and_the_remedy() {
     refused(json!({"servers": {"files": "a", "mail": "a_"}}), &["`a___`", "prefix `a`"]);
     refused(json!({"servers": {"files": "geo"}, "tools": {"geo": true}}), &["`geo__find`", "prefix `geo`"]);
     refused(json!({"tool": {}}), &["publish.tool", "accepted are `tools`"]);
+    refused(json!({"subscriptions": ["files"]}), &["publish.subscriptions[0]", "publish.resources"]);
+    refused(json!({"subscriptions": {"files": true}}), &["publish.subscriptions", "a list of ids"]);
     refused(json!({"prompts": {"crm": true}}), &["publish.prompts.crm", "discover"]);
     refused(json!({"resources": {"nothing": true}}), &["publish.resources.nothing", "no server"]);
     refused(json!({"resources": {"files": "x", "mail": "X"}}), &["`X`", "already"]);

@@ -135,6 +135,9 @@ pub enum Operation {
     /// List the server's templates of resources.
     #[serde(rename = "resources/templates/list")]
     ResourceTemplatesList,
+    /// Be told of updates of a resource, as progress, until the call's deadline.
+    #[serde(rename = "resources/subscribe")]
+    ResourcesSubscribe,
     /// Get a prompt.
     #[serde(rename = "prompts/get")]
     PromptsGet,
@@ -148,12 +151,13 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ToolsCall,
         Self::ToolsList,
         Self::ResourcesRead,
         Self::ResourcesList,
         Self::ResourceTemplatesList,
+        Self::ResourcesSubscribe,
         Self::PromptsGet,
         Self::PromptsList,
         Self::CompletionComplete,
@@ -172,6 +176,7 @@ impl Operation {
             Self::ResourcesRead => "resources/read",
             Self::ResourcesList => "resources/list",
             Self::ResourceTemplatesList => "resources/templates/list",
+            Self::ResourcesSubscribe => "resources/subscribe",
             Self::PromptsGet => "prompts/get",
             Self::PromptsList => "prompts/list",
             Self::CompletionComplete => "completion/complete",

@@ -242,6 +242,7 @@ fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Resu
         Operation::ToolsList
         | Operation::ResourcesList
         | Operation::ResourceTemplatesList
+        | Operation::ResourcesSubscribe
         | Operation::PromptsList
         | Operation::CompletionComplete => {
             let text = format!(

@@ -28,6 +28,11 @@ pub enum OperationParams {
         /// A JSON object of texts.
         arguments: Box<RawValue>,
     },
+    /// Be told of updates of a resource until the call's deadline.
+    Subscription {
+        /// Its address.
+        uri: String,
+    },
     /// Complete an argument of a prompt or of a resource template.
     Completion {
         /// The prompt's name, or the template.
@@ -109,7 +114,11 @@ impl OperationParams {
     pub const fn is_reading(&self) -> bool {
         match self {
             Self::Tool => false,
-            Self::Resource { .. } | Self::Prompt { .. } | Self::Completion { .. } | Self::List { .. } => true,
+            Self::Resource { .. }
+            | Self::Subscription { .. }
+            | Self::Prompt { .. }
+            | Self::Completion { .. }
+            | Self::List { .. } => true,
         }
     }
 }
@@ -122,6 +131,10 @@ impl CallRequest {
             Operation::ResourcesRead => {
                 let ResourceWire { uri } = self.needs("{\"uri\": \"...\"}")?;
                 OperationParams::Resource { uri: bounded("uri", uri, 2_048)? }
+            }
+            Operation::ResourcesSubscribe => {
+                let ResourceWire { uri } = self.needs("{\"uri\": \"...\"}")?;
+                OperationParams::Subscription { uri: bounded("uri", uri, 2_048)? }
             }
             Operation::PromptsGet => {
                 let PromptWire { name, arguments } = self

@@ -66,7 +66,7 @@ pub(super) struct WireRequest {
     /// The tool's name on that server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
-    /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read`;
+    /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read` and `resources/subscribe`;
     /// `{"name", "arguments"}` for `prompts/get`; `{"ref", "argument", "context"}` for `completion/complete`; `{}` for all pages of a listing,
     /// or `{"cursor"}` for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

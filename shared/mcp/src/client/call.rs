@@ -126,6 +126,7 @@ impl Shared {
                 | Operation::ResourcesRead
                 | Operation::ResourcesList
                 | Operation::ResourceTemplatesList
+                | Operation::ResourcesSubscribe
                 | Operation::PromptsGet
                 | Operation::PromptsList
                 | Operation::CompletionComplete => Vec::new(),

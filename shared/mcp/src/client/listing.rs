@@ -225,6 +225,7 @@ pub(crate) const fn member_of(operation: Operation) -> &'static str {
         Operation::ToolsList
         | Operation::ToolsCall
         | Operation::ResourcesRead
+        | Operation::ResourcesSubscribe
         | Operation::PromptsGet
         | Operation::CompletionComplete => "tools",
     }

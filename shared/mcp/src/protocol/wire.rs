@@ -177,6 +177,45 @@ pub(crate) struct CallParams<'a> {
     pub(crate) meta: Meta<'a>,
 }
 
+/// What a server says when a resource is another one now.
+pub(crate) const UPDATED: &str = "notifications/resources/updated";
+
+/// What a server of 2026-07-28 says first on a subscription.
+pub(crate) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+#[derive(Deserialize)]
+struct Updated {
+    uri: String,
+}
+
+/// The resource that a notification is about.
+pub(crate) fn uri_in(params: &RawValue) -> Option<String> {
+    serde_json::from_str::<Updated>(params.get()).ok().map(|updated| updated.uri)
+}
+
+/// `params` of `resources/subscribe` and `resources/unsubscribe`.
+#[derive(Serialize)]
+pub(crate) struct ResourceParams<'a> {
+    pub(crate) uri: &'a str,
+    #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
+    pub(crate) meta: Meta<'a>,
+}
+
+/// `params` of `subscriptions/listen`.
+#[derive(Serialize)]
+pub(crate) struct ListenParams<'a> {
+    pub(crate) notifications: ListenFilter<'a>,
+    #[serde(rename = "_meta")]
+    pub(crate) meta: Meta<'a>,
+}
+
+/// What is to be told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListenFilter<'a> {
+    pub(crate) resource_subscriptions: [&'a str; 1],
+}
+
 /// `params` of the listings and of `server/discover`.
 #[derive(Serialize)]
 pub(crate) struct PageParams<'a> {

@@ -171,6 +171,7 @@ impl Executor for LambdaExecutor {
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
             | OperationParams::Completion { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::List { .. } => Err(unsupported(call)),
         }
     }

@@ -24,6 +24,9 @@ use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
 
+/// How long before its deadline the call of a subscription ends.
+const SUBSCRIPTION_ENDS_BEFORE: Duration = Duration::from_secs(1);
+
 /// Gives the endpoint of a server as one tenant calls it. Secrets and tokens are not read yet.
 pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, Fault> + Send + Sync>;
 
@@ -92,6 +95,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
             OperationParams::List { cursor } => Place::of(call, cursor.as_deref()).map(|_| ()),
             OperationParams::Tool
             | OperationParams::Resource { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::Prompt { .. }
             | OperationParams::Completion { .. } => Ok(()),
         }
@@ -109,6 +113,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
             OperationParams::Prompt { arguments, .. } => arguments,
             OperationParams::Tool
             | OperationParams::Resource { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::Completion { .. }
             | OperationParams::List { .. } => &call.request.arguments,
         };
@@ -130,6 +135,18 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
             OperationParams::List { cursor } => {
                 let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
                 self.client.list(request, place.theirs()).await
+            }
+            OperationParams::Subscription { .. } => {
+                // It lasts as long as its call, which is to end before its time is over.
+                let ends = attempt.deadline.checked_sub(SUBSCRIPTION_ENDS_BEFORE).unwrap_or(attempt.deadline);
+                let accepted_by = until.min(ends);
+                let request = ToolCall {
+                    on_note: attempt.on_progress,
+                    patience: None,
+                    deadline: accepted_by,
+                    ..request
+                };
+                self.client.subscribe(request, ends).await
             }
             OperationParams::Tool
             | OperationParams::Resource { .. }

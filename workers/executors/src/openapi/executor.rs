@@ -136,6 +136,7 @@ impl Executor for OpenApiExecutor {
             OperationParams::List { .. } => Checked { repeatable: true, definition: None },
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::Completion { .. } => {
                 return Err(NotReady::Ended(not_here(call)));
             }
@@ -173,6 +174,7 @@ impl Executor for OpenApiExecutor {
             }
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::Completion { .. } => Err(not_here(call)),
         }
     }
@@ -191,6 +193,7 @@ impl Executor for OpenApiExecutor {
             }
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::Completion { .. } => not_here(call),
         };
         Ok(Answer { meaning: Meaning::Ended(outcome), connection: Connection::default() })
@@ -319,6 +322,7 @@ fn listed(call: &Invocation<'_>) -> Outcome {
         request::Operation::ToolsCall
         | request::Operation::ResourcesRead
         | request::Operation::PromptsGet
+        | request::Operation::ResourcesSubscribe
         | request::Operation::CompletionComplete => {
             return not_here(call);
         }

@@ -16,3 +16,5 @@ mod reading;
 mod retries;
 mod rig;
 mod settings;
+mod subscriptions;
+mod updating;
