@@ -1,7 +1,8 @@
 """Real clients at the gateway, with real servers behind it: prompts, resources, templates, completions and tools.
 
 The clients are those of the Python SDK (2026-07-28, and 2025-11-25 with its handshake) and of the TypeScript SDK v2. The gateway publishes
-server-everything (with sessions) and FastMCP; each request goes through SQS and a worker.
+server-everything (with sessions, and as a program) and FastMCP; each request goes through SQS and a worker. Both clients are told of the updates
+that the program simulates.
 """
 
 import asyncio
@@ -11,11 +12,14 @@ import subprocess
 from processes import BIN, GIVE_UP_S, HERE, free_port, until
 
 PUBLISHED = {"everything": "every", "fastmcp": True}
+# Its updates are simulated for the connection on which a tool is called.
+PROGRAM = "every-program"
 
 
-def gateway_clients(processes, check, folder, env, catalog):
+def gateway_clients(processes, check, folder, env, catalog, program):
     """Starts a gateway in front of the fleet of that environment, and connects the clients to it."""
-    published = json.loads(catalog.read_text()) | {"publish": {part: PUBLISHED for part in ["servers", "prompts", "resources"]}}
+    parts = {part: PUBLISHED | {program: PROGRAM} for part in ["servers", "prompts", "resources"]}
+    published = json.loads(catalog.read_text()) | {"publish": {**parts, "subscriptions": [program, "everything"]}}
     of_gateway = folder / "gateway.json"
     of_gateway.write_text(json.dumps(published))
     listen = f"127.0.0.1:{free_port()}"
@@ -32,7 +36,13 @@ async def python_client(check, url, mode):
     from mcp import Client
     from mcp.types import PromptReference, ResourceTemplateReference
 
-    async with Client(url, mode=mode) as client:
+    told = asyncio.Queue()
+
+    async def hear(message):
+        if getattr(message, "method", None) == "notifications/resources/updated":
+            told.put_nowait(str(message.params.uri))
+
+    async with Client(url, mode=mode, message_handler=hear) as client:
         name = f"Python SDK, {client.protocol_version}"
         prompts = [prompt.name for prompt in (await client.list_prompts()).prompts]
         check(f"{name}: prompts of both servers are listed", "fastmcp__greet" in prompts and any(one.startswith("every__") for one in prompts), prompts)
@@ -62,6 +72,19 @@ async def python_client(check, url, mode):
         links = [str(block.uri) for block in linked.content if block.type == "resource_link"]
         reads = [(await client.read_resource(link)).contents[0] for link in links]
         check(f"{name}: the links of a tool's result are read", len(links) == 2 and len(reads) == 2, linked)
+        watched = next(str(one.uri) for one in resources if f"{PROGRAM}~" in str(one.uri))
+        toggle = lambda: client.call_tool(f"{PROGRAM}__toggle-subscriber-updates", {})
+        if mode == "legacy":
+            await client.subscribe_resource(watched)
+            await toggle()
+            seen = await asyncio.wait_for(told.get(), 30)
+            await client.unsubscribe_resource(watched)
+        else:
+            async with client.listen(resource_subscriptions=[watched]) as subscription:
+                await toggle()
+                seen = await asyncio.wait_for(anext(aiter(subscription)), 30)
+        await toggle()
+        check(f"{name}: it is told of an update of a resource", watched in str(seen), seen)
 
 
 def typescript_client(check, url):

@@ -5,6 +5,7 @@ The gateway publishes them: a scenario proves the way from the gateway through S
 """
 
 import base64
+import contextlib
 import json
 import re
 import sys
@@ -189,7 +190,7 @@ SCHEMAS = {
 RESOURCES = {
     "test://static-text": {"mimeType": "text/plain", "text": "This is the content of the static text resource."},
     "test://static-binary": {"mimeType": "image/png", "blob": PNG},
-    "test://watched-resource": {"mimeType": "text/plain", "text": "Nobody watches it."},
+    "test://watched-resource": {"mimeType": "text/plain", "text": "It stays as it is."},
 }
 TEMPLATE = "test://template/{id}/data"
 
@@ -283,7 +284,7 @@ def catalog(url):
         "servers": [{"id": "conformance", "url": url, "discover": True}],
         "tools": tools,
         "tenants": {"queue": ["*"]},
-        "publish": {"tools": dict.fromkeys(TOOLS, True), "prompts": {"conformance": ""}, "resources": {"conformance": True}},
+        "publish": {"tools": dict.fromkeys(TOOLS, True), "prompts": {"conformance": ""}, "resources": {"conformance": True}, "subscriptions": ["conformance"]},
     }
 
 
@@ -301,6 +302,8 @@ class Handler(BaseHTTPRequestHandler):
         if method == "server/discover":
             result = {"resultType": "complete", "supportedVersions": [VERSION], "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}, "ttlMs": 1000, "cacheScope": "public"}
             return self.answer(message, result)
+        if method == "subscriptions/listen":
+            return self.listen(message)
         if method in READS:
             try:
                 return self.answer(message, {"resultType": "complete", **READS[method](params)})
@@ -326,6 +329,25 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def listen(self, message):
+        """A subscription: nothing is ever updated."""
+        meta = {"io.modelcontextprotocol/subscriptionId": message["id"]}
+        wanted = message["params"]["notifications"].get("resourceSubscriptions", [])
+        notifications = {"resourceSubscriptions": [uri for uri in wanted if uri in RESOURCES]}
+        told = {"method": "notifications/subscriptions/acknowledged", "params": {"notifications": notifications, "_meta": meta}}
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        text = f"data: {json.dumps({'jsonrpc': '2.0', **told})}\n\n"
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(text.encode())
+                self.wfile.flush()
+                text = ": nothing\n\n"
+                time.sleep(1)
 
     def stream(self, message, token):
         """An event stream with progress and the answer."""

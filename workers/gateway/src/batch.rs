@@ -5,15 +5,14 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse as _, Response};
 use futures::future::join_all;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_mcp_protocol::{error_code, method};
 
+use crate::accept::{accept, inbound_of};
 use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::http::{accept, inbound_of, json_response};
 use crate::message::{RpcError, response};
 use crate::slots::Slots;
 
@@ -32,14 +31,14 @@ pub(crate) fn messages_of(body: &[u8]) -> Result<Vec<&RawValue>, RpcError> {
     }
 }
 
-/// Answers the messages, all at once. The first one has the slot of the request.
+/// Answers the messages, all at once; nothing where none of them is a request. The first one has the slot of the request.
 pub(crate) async fn answer_batch(
     gateway: &Arc<Gateway>,
     slots: &Slots,
     headers: &HeaderMap,
     (messages, caller): (Vec<&RawValue>, &Caller),
     at: Instant,
-) -> Response {
+) -> Option<String> {
     let answering = messages.iter().enumerate().map(|(place, message)| async move {
         let inbound = match inbound_of(message.get().as_bytes()) {
             Ok(inbound) => inbound,
@@ -73,8 +72,5 @@ pub(crate) async fn answer_batch(
         }
     });
     let answers: Vec<String> = join_all(answering).await.into_iter().flatten().collect();
-    match answers.as_slice() {
-        [] => StatusCode::ACCEPTED.into_response(),
-        answers => json_response(StatusCode::OK, format!("[{}]", answers.join(","))),
-    }
+    (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
 }

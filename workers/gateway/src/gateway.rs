@@ -24,7 +24,7 @@ use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::server_lists::{ListKind, ServerLists};
-use crate::streams::SessionStreams;
+use crate::session_streams::SessionStreams;
 
 /// The versions with sessions that clients may use. 2024-11-05 has another transport.
 const LEGACY: [ProtocolVersion; 3] =

@@ -6,10 +6,13 @@
 //! gateway    the method                                        -> list, call, tasks, read_lists, reads
 //! call       call_request -> SQS -> wait for the row -> answer, task or handle
 //! reads      call_request -> SQS -> wait for the row -> answer or error
+//! streams    subscription: call_request -> SQS -> watch the row -> notifications
 //! ```
 //!
-//! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing.
+//! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing, and what a stream
+//! has subscribed to is in the ids of its events.
 
+mod accept;
 mod answer;
 mod auth;
 mod batch;
@@ -34,6 +37,7 @@ mod reads;
 mod search;
 mod serve;
 mod server_lists;
+mod session_streams;
 mod settings;
 mod slots;
 mod streams;

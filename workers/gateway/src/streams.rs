@@ -6,8 +6,8 @@
 //!
 //! **Invariant:** what a stream has subscribed to ends with the stream.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use toolfleet_mcp_protocol::{Request as Notification, meta_key, result_type};
-use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+use crate::session_streams::Command;
 use crate::subscription::{Said, Subscription, Tell};
 
 /// How many resources one stream tells of.
@@ -51,26 +51,6 @@ struct Filter {
 #[derive(Deserialize)]
 struct UriParams {
     uri: String,
-}
-
-/// What the stream of a session is asked to do.
-enum Command {
-    Subscribe { uri: String, done: oneshot::Sender<Result<(), String>> },
-    Unsubscribe { uri: String, done: oneshot::Sender<Result<(), String>> },
-}
-
-/// The open streams, by caller and session.
-#[derive(Default)]
-pub(crate) struct SessionStreams(Mutex<HashMap<(String, String), (Uuid, UnboundedSender<Command>)>>);
-
-impl SessionStreams {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), (Uuid, UnboundedSender<Command>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn find(&self, name: &(String, String)) -> Option<UnboundedSender<Command>> {
-        self.lock().get(name).map(|(_, commands)| commands.clone())
-    }
 }
 
 /// An event of the stream of a session.
@@ -207,31 +187,13 @@ impl Gateway {
     ) {
         let (commands, asked) = mpsc::unbounded();
         let name = (caller.binding(), session.to_owned());
-        let serial = Uuid::new_v4();
-        // A newer stream of the session takes the place of an older one.
-        self.streams.lock().insert(name.clone(), (serial, commands));
-        let _closed = CloseOnDrop { streams: &self.streams, name, serial };
+        let _open = self.streams.open(name, commands);
         let held = last_event.and_then(|id| self.sealer.open_as::<Held>(Purpose::Stream, caller, id));
         let uris = held.filter(|held| held.session == session).map(|held| held.uris).unwrap_or_default();
         let stream = SessionStream { gateway: self, caller, session, out };
         tokio::select! {
             () = stream.run(asked, uris) => {}
             () = self.draining.cancelled() => {}
-        }
-    }
-}
-
-struct CloseOnDrop<'a> {
-    streams: &'a SessionStreams,
-    name: (String, String),
-    serial: Uuid,
-}
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        let mut streams = self.streams.lock();
-        if streams.get(&self.name).is_some_and(|(serial, _)| *serial == self.serial) {
-            streams.remove(&self.name);
         }
     }
 }

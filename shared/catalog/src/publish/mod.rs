@@ -25,11 +25,11 @@ use crate::json;
 use crate::server::Server;
 use crate::tool::Tool;
 
+use prefixes::{SEPARATOR, clash};
+
 pub use prompts::PublishedPrompts;
 pub use resources::PublishedResources;
 
-/// Between the prefix of a published name and a function's own name.
-const SEPARATOR: &str = "__";
 /// The longest name, in characters.
 const MAX_CHARS: usize = 64;
 /// The tools of the gateway itself.
@@ -399,10 +399,6 @@ impl Builder<'_> {
         }
         Err(invalid(place, format!("is no {what} of the catalog")))
     }
-}
-
-fn clash(place: &str, name: &str, other: &str) -> CatalogError {
-    invalid(place, format!("has the name `{name}`, which {other} has already; give one of them another name"))
 }
 
 /// The name that is chosen for `id`; none where it is not published.

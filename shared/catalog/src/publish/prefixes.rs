@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, invalid};
 use crate::server::Server;
 
-use super::clash;
+/// Between the prefix of a published name and a function's own name.
+pub(super) const SEPARATOR: &str = "__";
 
 /// Servers by prefix. One of them may have an empty prefix: its names are as the server gives them.
 ///
@@ -58,4 +59,9 @@ impl Prefixes {
             .filter(|(prefix, _)| !prefix.is_empty())
             .map(|(prefix, server)| (prefix.as_str(), server))
     }
+}
+
+/// The error of a name that something else has already.
+pub(super) fn clash(place: &str, name: &str, other: &str) -> CatalogError {
+    invalid(place, format!("has the name `{name}`, which {other} has already; give one of them another name"))
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::SEPARATOR;
-use super::prefixes::Prefixes;
+use super::prefixes::{Prefixes, SEPARATOR};
 use crate::error::{CatalogError, invalid};
 use crate::server::Server;
 

@@ -138,6 +138,7 @@ fn each_operation_accepts_its_own_parameters_only() {
         ("prompts/list", r#""server":"s","arguments":{"cursor":null}"#),
         ("resources/read", r#""server":"s","arguments":{"uri":"file:///a b"}"#),
         ("resources/templates/list", r#""server":"s","arguments":{}"#),
+        ("resources/subscribe", r#""server":"s","arguments":{"uri":"note:1"}"#),
         ("prompts/get", r#""server":"s","arguments":{"name":"p"}"#),
         (
             "completion/complete",
@@ -169,6 +170,13 @@ fn each_operation_accepts_its_own_parameters_only() {
         ("resources/list", r#""server":"s","arguments":{"cursor":""}"#, "arguments.cursor", "1 to 4096"),
         ("resources/read", r#""server":"s","arguments":{}"#, "arguments", "missing field `uri`"),
         ("resources/read", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),
+        ("resources/subscribe", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),
+        (
+            "resources/subscribe",
+            r#""server":"s","arguments":{"uri":"x"},"resume":{"call_id":"c0"}"#,
+            "resume",
+            "asks nothing back",
+        ),
         ("prompts/get", r#""server":"s","arguments":{"arguments":{}}"#, "arguments", "missing field `name`"),
         ("completion/complete", r#""server":"s","arguments":{}"#, "arguments", "missing field `ref`"),
         (
