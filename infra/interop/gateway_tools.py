@@ -1,10 +1,13 @@
-"""The tools that the official conformance suite wants of a server, as an MCP server of version 2026-07-28: `python gateway_tools.py PORT`.
+"""The tools, prompts and resources that the official conformance suite wants of a server, as an MCP server of version 2026-07-28:
+`python gateway_tools.py PORT`.
 
 The gateway publishes them: a scenario proves the way from the gateway through SQS and a worker to this server, and back.
 """
 
 import base64
+import contextlib
 import json
+import re
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -184,6 +187,90 @@ SCHEMAS = {
     "confirm_delete": {"type": "object", "properties": {"filename": {"type": "string"}}},
 }
 
+RESOURCES = {
+    "test://static-text": {"mimeType": "text/plain", "text": "This is the content of the static text resource."},
+    "test://static-binary": {"mimeType": "image/png", "blob": PNG},
+    "test://watched-resource": {"mimeType": "text/plain", "text": "It stays as it is."},
+}
+TEMPLATE = "test://template/{id}/data"
+
+
+def read(uri):
+    """The result of resources/read."""
+    if (found := re.fullmatch("test://template/([^/]+)/data", uri)) is not None:
+        contents = {"mimeType": "application/json", "text": json.dumps({"id": found[1], "templateTest": True, "data": f"Data for ID: {found[1]}"})}
+    elif uri in RESOURCES:
+        contents = RESOURCES[uri]
+    else:
+        raise ValueError(f"Resource not found: {uri}")
+    return {"contents": [{"uri": uri, **contents}], "ttlMs": 1000, "cacheScope": "public"}
+
+
+def message(content):
+    return {"role": "user", "content": content}
+
+
+def says(words):
+    return message({"type": "text", "text": words})
+
+
+def embedding(arguments):
+    resource = {"uri": arguments["resourceUri"], "mimeType": "text/plain", "text": "Embedded resource content for testing."}
+    return [message({"type": "resource", "resource": resource}), says("Please process the embedded resource above.")]
+
+
+PROMPTS = {
+    "test_simple_prompt": ([], lambda _: [says("This is a simple prompt for testing.")]),
+    "test_prompt_with_arguments": (["arg1", "arg2"], lambda given: [says(f"Prompt with arguments: arg1='{given['arg1']}', arg2='{given['arg2']}'")]),
+    "test_prompt_with_embedded_resource": (["resourceUri"], embedding),
+    "test_prompt_with_image": (
+        [],
+        lambda _: [message({"type": "image", "data": PNG, "mimeType": "image/png"}), says("Please analyze the image above.")],
+    ),
+    "test_input_required_result_prompt": ([], lambda _: [says("The context is known.")]),
+}
+
+
+def prompt(params):
+    """The result of prompts/get."""
+    name = params["name"]
+    if name not in PROMPTS:
+        raise ValueError(f"Unknown prompt: {name}")
+    if name == "test_input_required_result_prompt" and "user_context" not in (params.get("inputResponses") or {}):
+        return ask(user_context=form("What context should the prompt use?", context="string"))
+    return {"messages": PROMPTS[name][1](params.get("arguments") or {})}
+
+
+def listed_prompts():
+    """The entries of prompts/list."""
+    described = lambda name: {"name": name, "description": f"The argument {name}.", "required": True}
+    return [
+        {"name": name, "description": f"The prompt {name} of the conformance suite.", "arguments": [described(one) for one in arguments]}
+        for name, (arguments, _) in PROMPTS.items()
+    ]
+
+
+def listed_resources():
+    """The entries of resources/list."""
+    return [
+        {"uri": uri, "name": uri.removeprefix("test://"), "description": "A resource of the conformance suite.", "mimeType": contents["mimeType"]}
+        for uri, contents in RESOURCES.items()
+    ]
+
+
+READS = {
+    "resources/list": lambda _: {"resources": listed_resources(), "ttlMs": 1000, "cacheScope": "public"},
+    "resources/templates/list": lambda _: {
+        "resourceTemplates": [{"uriTemplate": TEMPLATE, "name": "template", "mimeType": "application/json"}],
+        "ttlMs": 1000,
+        "cacheScope": "public",
+    },
+    "resources/read": lambda params: read(params["uri"]),
+    "prompts/list": lambda _: {"prompts": listed_prompts(), "ttlMs": 1000, "cacheScope": "public"},
+    "prompts/get": prompt,
+    "completion/complete": lambda params: {"completion": {"values": [params["argument"]["value"] + "-completed"], "total": 1, "hasMore": False}},
+}
+
 
 def listed():
     """The entries of tools/list."""
@@ -191,13 +278,13 @@ def listed():
 
 
 def catalog(url):
-    """The catalog in which these tools are registered and published under their own names."""
+    """The catalog in which these tools are registered and published under their own names, and the prompts and resources."""
     tools = [{"id": name, "server": "conformance", "progress": name == "test_tool_with_progress"} for name in TOOLS]
     return {
         "servers": [{"id": "conformance", "url": url, "discover": True}],
         "tools": tools,
         "tenants": {"queue": ["*"]},
-        "publish": {"tools": dict.fromkeys(TOOLS, True)},
+        "publish": {"tools": dict.fromkeys(TOOLS, True), "prompts": {"conformance": ""}, "resources": {"conformance": True}, "subscriptions": ["conformance"]},
     }
 
 
@@ -213,8 +300,15 @@ class Handler(BaseHTTPRequestHandler):
         if method == "tools/list":
             return self.answer(message, {"resultType": "complete", "tools": listed(), "ttlMs": 1000, "cacheScope": "public"})
         if method == "server/discover":
-            result = {"resultType": "complete", "supportedVersions": [VERSION], "capabilities": {"tools": {}}, "ttlMs": 1000, "cacheScope": "public"}
+            result = {"resultType": "complete", "supportedVersions": [VERSION], "capabilities": {"tools": {}, "prompts": {}, "resources": {}, "completions": {}}, "ttlMs": 1000, "cacheScope": "public"}
             return self.answer(message, result)
+        if method == "subscriptions/listen":
+            return self.listen(message)
+        if method in READS:
+            try:
+                return self.answer(message, {"resultType": "complete", **READS[method](params)})
+            except ValueError as error:
+                return self.send(200, {"error": {"code": -32602, "message": str(error)}}, message)
         if method != "tools/call":
             return self.send(404, {"error": {"code": -32601, "message": "Method not found"}}, message)
         token = params.get("_meta", {}).get("progressToken")
@@ -235,6 +329,25 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def listen(self, message):
+        """A subscription: nothing is ever updated."""
+        meta = {"io.modelcontextprotocol/subscriptionId": message["id"]}
+        wanted = message["params"]["notifications"].get("resourceSubscriptions", [])
+        notifications = {"resourceSubscriptions": [uri for uri in wanted if uri in RESOURCES]}
+        told = {"method": "notifications/subscriptions/acknowledged", "params": {"notifications": notifications, "_meta": meta}}
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        text = f"data: {json.dumps({'jsonrpc': '2.0', **told})}\n\n"
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(text.encode())
+                self.wfile.flush()
+                text = ": nothing\n\n"
+                time.sleep(1)
 
     def stream(self, message, token):
         """An event stream with progress and the answer."""

@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 from bridges import Bridges
+from gateway_clients import gateway_clients
 from oauth import Guarded
 from processes import BIN, GIVE_UP_S, HERE, ROOT, Processes, exports_in, free_port, until
 from shapes import odd_programs, shapes
@@ -163,6 +164,7 @@ def run(processes, folder, check, boto3):
 
     operations(check, asked, result)
     asks_and_goes_on(check, call, result, text)
+    gateway_clients(processes, check, folder, env, catalog, "everything-stdio")
 
     # A worker is killed with a call under way; another one settles it within lease and skew.
     everything_tools = json.loads(toolfleet(env, "tools", "list", "--json", "--url", f"http://127.0.0.1:{ports['everything']}/mcp"))

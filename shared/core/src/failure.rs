@@ -85,6 +85,8 @@ pub struct Failure {
     pub reachability: Reachability,
     /// What a call waits for after it, where the call waits.
     pub held: HeldReason,
+    /// The code of the JSON-RPC error that the server answered with, where it did.
+    pub rpc_code: Option<i64>,
 }
 
 impl Failure {
@@ -138,6 +140,7 @@ mod tests {
             evidence: Evidence::Paused(None),
             reachability: Reachability::Answered,
             held: HeldReason::ServerPause,
+            rpc_code: None,
         };
         let pause = |after_ms| RetryClass::Pause { after_ms };
         assert_eq!(of(pause(None)).paused_for(Some(7)).class, pause(Some(7)));

@@ -234,6 +234,9 @@ pub struct CallError {
     pub retry_after_ms: Option<u64>,
     /// Whether the tool may have had an effect.
     pub may_have_run: MayHaveRun,
+    /// The code of the JSON-RPC error by which the server refused the call, where it did so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc_code: Option<i64>,
 }
 
 /// How a call ended, with all a caller needs.
@@ -373,7 +376,7 @@ impl CallError {
         let own = code == Code::ToolReportedError;
         let text = if own { Cow::Borrowed(message.as_str()) } else { redact::text(&message) };
         let message = text.chars().take(SENTENCE_CHARS).collect();
-        Self { code, message, retryable: false, retry_after_ms: None, may_have_run }
+        Self { code, message, retryable: false, retry_after_ms: None, may_have_run, rpc_code: None }
     }
 
     /// The same, where a new call may succeed.

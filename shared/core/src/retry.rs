@@ -114,6 +114,7 @@ fn failed(failure: &Failure, may_have_executed: bool, retryable: bool) -> Outcom
     };
     let mut error = CallError::new(failure.code, format!("{}. {advice}", sentence(failure)), ran);
     error.retryable = retryable;
+    error.rpc_code = failure.rpc_code;
     Outcome::failed(error)
 }
 
@@ -126,7 +127,8 @@ fn unknown(failure: &Failure, at: AttemptState) -> Outcome {
          you send it under a new id.",
         sentence(failure)
     );
-    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError::new(failure.code, text, MayHaveRun::Unknown))
+    let error = CallError::new(failure.code, text, MayHaveRun::Unknown);
+    Outcome::ended(OutcomeKind::OutcomeUnknown, CallError { rpc_code: failure.rpc_code, ..error })
 }
 
 fn timed_out(failure: &Failure) -> Outcome {
@@ -186,6 +188,7 @@ mod tests {
             evidence: Evidence::Nothing,
             reachability: Reachability::Unknown,
             held: HeldReason::BackOff,
+            rpc_code: None,
         }
     }
 

@@ -14,6 +14,8 @@ pub const INTERNAL_ERROR: i64 = -32603;
 pub const NO_SESSION: i64 = -32000;
 /// A request with a session that the server does not know, by custom of the reference servers.
 pub const SESSION_NOT_FOUND: i64 = -32001;
+/// The server has no such resource (until 2025-11-25; since then `INVALID_PARAMS`).
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
 /// A header contradicts the body (2026-07-28).
 pub const HEADER_MISMATCH: i64 = -32020;
 /// The request needs a capability that the client did not declare (2026-07-28).

@@ -12,5 +12,7 @@ pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// The extension `tasks`, among the extensions of the client's capabilities (2026-07-28).
 pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+/// The subscription that a notification belongs to: the id of its request (2026-07-28).
+pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 /// The token under which the server reports progress.
 pub const PROGRESS_TOKEN: &str = "progressToken";

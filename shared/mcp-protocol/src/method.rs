@@ -10,6 +10,24 @@ pub const PING: &str = "ping";
 pub const TOOLS_LIST: &str = "tools/list";
 /// Calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
+/// Lists prompts, a page at a time.
+pub const PROMPTS_LIST: &str = "prompts/list";
+/// Gets a prompt.
+pub const PROMPTS_GET: &str = "prompts/get";
+/// Lists resources, a page at a time.
+pub const RESOURCES_LIST: &str = "resources/list";
+/// Lists templates of resources, a page at a time.
+pub const RESOURCE_TEMPLATES_LIST: &str = "resources/templates/list";
+/// Reads a resource.
+pub const RESOURCES_READ: &str = "resources/read";
+/// Asks for notifications about a resource (until 2025-11-25).
+pub const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
+/// Ends them.
+pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
+/// Asks for notifications (2026-07-28).
+pub const SUBSCRIPTIONS_LISTEN: &str = "subscriptions/listen";
+/// Completes an argument of a prompt or of a resource template.
+pub const COMPLETION_COMPLETE: &str = "completion/complete";
 /// Asks for the state of a task (2026-07-28, extension `tasks`).
 pub const TASKS_GET: &str = "tasks/get";
 /// Answers what a task asks for.

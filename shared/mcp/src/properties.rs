@@ -177,8 +177,13 @@ fn answered(
     let heard = std::sync::Mutex::new(Vec::new());
     let listen = |note| heard.lock().unwrap().push(note);
     let endpoint = endpoint();
-    let waiting =
-        Waiting { id: 7, endpoint: &endpoint, connection: Connection::Modern, on_note: Some(&listen) };
+    let waiting = Waiting {
+        id: 7,
+        endpoint: &endpoint,
+        connection: Connection::Modern,
+        on_note: Some(&listen),
+        on_word: None,
+    };
     let transport = transport(max);
     let answer = RUNTIME.block_on(transport.answer(response.into(), &waiting));
     (answer.map(|result| result.get().to_owned()), heard.into_inner().unwrap())
@@ -345,6 +350,7 @@ proptest! {
             name: Some(&name),
             uri: None,
             arguments: Some(&arguments),
+            completion: None,
             request_state: None,
             input_responses: None,
             meta: Meta::legacy(),

@@ -42,6 +42,7 @@ impl SingleCall<'_> {
             name: Some(self.name),
             uri: None,
             arguments: Some(self.arguments),
+            completion: None,
             request_state: self.resume.request_state,
             input_responses: self.resume.input_responses,
             meta: Meta::modern_of_program(&client).with(None, self.traceparent, self.tracestate),

@@ -39,9 +39,9 @@ pub struct ToolCall<'a> {
     pub conversation: Option<&'a str>,
     /// The method.
     pub operation: Operation,
-    /// The tool's or prompt's name at the server, or the resource's address; listings have none.
+    /// The tool's or prompt's name at the server, or the resource's address; listings and completions have none.
     pub name: &'a str,
-    /// The tool's or prompt's arguments: a JSON object, sent byte for byte.
+    /// The tool's or prompt's arguments: a JSON object, sent byte for byte. Of a completion: `{"ref", "argument", "context"}`.
     pub arguments: &'a RawValue,
     /// W3C trace context, sent as a header and in `_meta`.
     pub traceparent: Option<&'a str>,

@@ -6,7 +6,7 @@ use crate::commands::control::{drain, limit, pause, strike, weight};
 use crate::commands::fleet::{stats, top};
 use crate::commands::{
     call, cancel, completions, console, context, dev, dlq, doctor, gateway, group, history, plan, queue,
-    result, scale, send, sessions, tools, why,
+    reading, result, scale, send, sessions, tools, why,
 };
 use crate::connect::Connect;
 
@@ -108,6 +108,12 @@ pub(crate) enum Command {
     /// List, compare, pin and import the tools of a catalog or of a server.
     #[command(subcommand)]
     Tools(tools::ToolsCommand),
+    /// List and read the resources of a server, through the fleet.
+    #[command(subcommand)]
+    Resources(reading::ResourcesCommand),
+    /// List and get the prompts of a server, through the fleet.
+    #[command(subcommand)]
+    Prompts(reading::PromptsCommand),
     /// Check a catalog and its servers.
     #[command(subcommand)]
     Catalog(doctor::CatalogCommand),
@@ -158,6 +164,8 @@ impl Command {
             | Self::History(_)
             | Self::Sessions(_)
             | Self::Tools(_)
+            | Self::Resources(_)
+            | Self::Prompts(_)
             | Self::Queue(_)
             | Self::Group(_)
             | Self::Dlq(_)

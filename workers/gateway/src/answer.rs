@@ -9,6 +9,7 @@ use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_mcp_protocol::result_type;
 
 use crate::message::{Members, OUTCOME, Request, finish_result, raw};
+use crate::uris::PublishedUris;
 
 /// How a row has ended, as a result.
 pub(crate) fn ended_row(row: CallRow) -> Option<CallResult> {
@@ -26,10 +27,12 @@ pub(crate) fn ended_row(row: CallRow) -> Option<CallResult> {
 }
 
 /// The result of a call that has ended, unless it asks for input.
-pub(crate) fn result_of(outcome: &Outcome, request: &Request) -> Box<RawValue> {
+pub(crate) fn result_of(outcome: &Outcome, request: &Request, uris: &PublishedUris<'_>) -> Box<RawValue> {
     match (outcome.kind, outcome.content()) {
         (OutcomeKind::Succeeded | OutcomeKind::ToolError, Some(content)) => {
-            finish_result(as_result(content, outcome.kind), result_type::COMPLETE, request, &[])
+            let mut members = as_result(content, outcome.kind);
+            uris.publish_in(&mut members);
+            finish_result(members, result_type::COMPLETE, request, &[])
         }
         (OutcomeKind::InputRequired, _) => {
             let text = "The tool asks for input before it goes on, and this client's protocol version cannot be asked. Nothing more \
@@ -91,7 +94,7 @@ fn as_result(content: &RawValue, kind: OutcomeKind) -> Members {
     })
 }
 
-fn sentence(outcome: &Outcome) -> String {
+pub(crate) fn sentence(outcome: &Outcome) -> String {
     let Some(error) = &outcome.error else {
         return format!("The call ended as `{}`, without an answer.", outcome.kind);
     };
@@ -109,7 +112,7 @@ fn sentence(outcome: &Outcome) -> String {
 }
 
 /// How the call ended, for a program.
-fn described(outcome: &Outcome) -> Value {
+pub(crate) fn described(outcome: &Outcome) -> Value {
     let mut described = json!({ "outcome": outcome.kind });
     if let (Some(members), Some(error)) = (described.as_object_mut(), &outcome.error) {
         members.insert("code".to_owned(), json!(error.code));
@@ -141,7 +144,7 @@ mod tests {
     fn an_answer_is_passed_on_byte_for_byte() {
         let content = r#"{"content":[{"type":"new","n":1.50}],"structuredContent":{"big":12345678901234567890123},"resultType":"x","_meta":{"a":1}}"#;
         let outcome = Outcome::succeeded(raw_text(content));
-        let modern = result_of(&outcome, &request("2026-07-28"));
+        let modern = result_of(&outcome, &request("2026-07-28"), &PublishedUris::NONE);
         for part in [
             r#"[{"type":"new","n":1.50}]"#,
             r#"{"big":12345678901234567890123}"#,
@@ -150,14 +153,18 @@ mod tests {
         ] {
             assert!(modern.get().contains(part), "{modern}");
         }
-        let legacy = result_of(&outcome, &request("2025-06-18"));
+        let legacy = result_of(&outcome, &request("2025-06-18"), &PublishedUris::NONE);
         assert!(!legacy.get().contains("resultType"), "{legacy}");
         assert_eq!(shown(&legacy)["_meta"], json!({"a": 1}));
     }
 
     #[test]
     fn an_answer_that_is_no_result_is_shown_as_a_text() {
-        let result = shown(&result_of(&Outcome::succeeded(raw_text("[1]")), &request("2025-11-25")));
+        let result = shown(&result_of(
+            &Outcome::succeeded(raw_text("[1]")),
+            &request("2025-11-25"),
+            &PublishedUris::NONE,
+        ));
         assert_eq!(result["content"][0]["text"], "[1]");
         assert_eq!(result["isError"], false);
     }
@@ -166,8 +173,11 @@ mod tests {
     fn what_has_no_answer_says_why_and_whether_it_ran() {
         let lost = CallError::new(Code::AnswerLost, "The answer was lost.", MayHaveRun::Unknown)
             .retryable(Some(1_500));
-        let result =
-            shown(&result_of(&Outcome::ended(OutcomeKind::OutcomeUnknown, lost), &request("2026-07-28")));
+        let result = shown(&result_of(
+            &Outcome::ended(OutcomeKind::OutcomeUnknown, lost),
+            &request("2026-07-28"),
+            &PublishedUris::NONE,
+        ));
         assert_eq!(result["isError"], true);
         let text = result["content"][0]["text"].as_str().unwrap();
         assert!(
@@ -179,7 +189,7 @@ mod tests {
             json!({"outcome": "outcome_unknown", "code": "answer_lost", "mayHaveRun": "unknown", "retryable": true, "retryAfterMs": 1500})
         );
         let refused = Outcome::refused(Code::AccessDenied, "No.");
-        let result = shown(&result_of(&refused, &request("2025-03-26")));
+        let result = shown(&result_of(&refused, &request("2025-03-26"), &PublishedUris::NONE));
         assert!(result["content"][0]["text"].as_str().unwrap().contains("did not run"));
     }
 }

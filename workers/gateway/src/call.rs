@@ -22,12 +22,15 @@ use crate::call_request::{CallName, check_key, tool_call};
 use crate::definitions::Definition;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
-use crate::input::Earlier;
+use crate::input::{Continued, Earlier, name_of_answers};
 use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
 use crate::param_headers;
+use crate::uris::PublishedUris;
 
 /// How long a call waits for its tool's definition, where that is not known yet.
 const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
+/// The same for a call with headers that repeat arguments, which are compared by it: nothing is routed by one value and run with another.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// The longest arguments that the id of a task holds, so that the task can go on with them.
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 
@@ -82,34 +85,30 @@ impl Gateway {
             );
             return Err(RpcError::invalid_params(text));
         };
-        let until = (request.at + self.limits.wait).min(Instant::now() + DEFINITION_WITHIN);
+        let has_headers = request.is_modern() && !request.param_headers.is_empty();
+        let within = if has_headers { HEADERS_WITHIN } else { DEFINITION_WITHIN };
+        let until = (request.at + self.limits.wait).min(Instant::now() + within);
         let definition = self.reader(&catalog, &request.caller, until).one(&params.name).await;
-        if request.is_modern()
-            && let Some(definition) = &definition
-        {
-            param_headers::check(&definition.input_schema(), &arguments, &request.param_headers)?;
-        }
-        let earlier = match &params.request_state {
-            Some(state) => Some(self.earlier(request, state, &params.name).await?),
-            None => None,
-        };
-        let answers = match &earlier {
-            Some(earlier) => match earlier.answers(params.input_responses.as_deref())? {
-                Some(answers) => Some(answers),
-                // Something is missing: the same question again.
-                None => return self.ask(request, earlier),
-            },
-            None => None,
-        };
-        let resume = earlier.as_ref().zip(answers.as_ref()).map(|(earlier, answers)| Resume {
-            call_id: earlier.call_id().clone(),
-            input_responses: Some(answers.clone()),
-        });
-        let name = match &resume {
-            Some(Resume { call_id, input_responses: Some(answers) }) => {
-                CallName::Answers { earlier: call_id, answers }
+        match &definition {
+            Some(definition) if request.is_modern() => {
+                param_headers::check(&definition.input_schema(), &arguments, &request.param_headers)?;
             }
-            Some(_) | None => name_of(request)?,
+            None if has_headers => {
+                let text = "the headers Mcp-Param-* cannot be compared with the arguments: the tool's definition is not known now; send the \
+                            request again";
+                return Err(RpcError::internal(text));
+            }
+            Some(_) | None => {}
+        }
+        let (state, responses) = (params.request_state.as_deref(), params.input_responses.as_deref());
+        let resume = match self.continued(request, state, responses, &params.name).await? {
+            Continued::No => None,
+            Continued::With(resume) => Some(resume),
+            Continued::AskAgain(earlier) => return self.ask(request, &earlier),
+        };
+        let name = match resume.as_ref().and_then(name_of_answers) {
+            Some(name) => name,
+            None => name_of(request)?,
         };
         let prepared =
             prepared(request, &target, &arguments, name, resume.as_ref(), &params.name, definition.as_ref())?;
@@ -157,7 +156,8 @@ impl Gateway {
         if result.outcome.kind == OutcomeKind::InputRequired && request.is_modern() {
             return self.ask(request, &Earlier::of(handle.clone(), &result.outcome)?);
         }
-        Ok(result_of(&result.outcome, request))
+        let catalog = self.catalog();
+        Ok(result_of(&result.outcome, request, &PublishedUris::of_tool(&catalog, &handle.tool)))
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.

@@ -1,11 +1,12 @@
 //! Makes the fleet's requests out of a client's: written as a text, so that arguments stay byte for byte as the client sent them.
 
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use toolfleet_catalog::PublishedName;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, ServerId};
-use toolfleet_core::request::{CallRequest, REQUEST_VERSION, RequestError, Resume, User};
+use toolfleet_core::request::{CallRequest, Operation, REQUEST_VERSION, RequestError, Resume, User};
 use uuid::Uuid;
 
 use crate::caller::Caller;
@@ -106,16 +107,42 @@ pub(crate) fn tool_call(
     decode(&wire)
 }
 
-/// The request for what a server lists.
+/// The request for what a server lists: all of it, or what follows a cursor.
 pub(crate) fn listing(
     caller: &Caller,
     server: &ServerId,
+    operation: Operation,
+    cursor: Option<&str>,
     timeout_ms: u64,
 ) -> Result<CallRequest, RequestError> {
-    let arguments = crate::message::raw(&serde_json::Map::new());
-    let base = wire(caller, &arguments, CallName::New);
-    let timeout_ms = Some(timeout_ms);
-    decode(&Wire { server: Some(server.as_str()), operation: Some("tools/list"), timeout_ms, ..base })
+    let arguments = cursor.map_or_else(|| json!({}), |cursor| json!({ "cursor": cursor }));
+    let asked = Asked { server, operation, arguments: &crate::message::raw(&arguments), timeout_ms };
+    reading(caller, asked, CallName::New, None)
+}
+
+/// What is asked of a server itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) server: &'a ServerId,
+    pub(crate) operation: Operation,
+    pub(crate) arguments: &'a RawValue,
+    pub(crate) timeout_ms: u64,
+}
+
+/// The request for what a server is asked itself: a list, a resource, a prompt, a completion.
+pub(crate) fn reading(
+    caller: &Caller,
+    asked: Asked<'_>,
+    name: CallName<'_>,
+    resume: Option<&Resume>,
+) -> Result<CallRequest, RequestError> {
+    decode(&Wire {
+        server: Some(asked.server.as_str()),
+        operation: Some(asked.operation.as_str()),
+        timeout_ms: Some(asked.timeout_ms),
+        resume,
+        ..wire(caller, asked.arguments, name)
+    })
 }
 
 fn wire<'a>(caller: &'a Caller, arguments: &'a RawValue, name: CallName<'_>) -> Wire<'a> {

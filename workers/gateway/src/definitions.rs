@@ -16,7 +16,8 @@ use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Se
 use crate::caller::Caller;
 use crate::message::{Members, raw};
 use crate::search::Searched;
-use crate::tool_lists::{Listed, ToolLists};
+use crate::server_lists::{Entries, ListKind, Listed, ServerLists};
+use crate::uris::PublishedUris;
 
 /// A published tool.
 #[derive(Debug)]
@@ -33,12 +34,14 @@ pub(crate) struct Definitions {
     pub(crate) tools: BTreeMap<String, Definition>,
     /// Servers whose lists are not known, and why.
     pub(crate) unknown: BTreeMap<String, String>,
+    /// Servers that have more than was read.
+    pub(crate) cut: BTreeSet<String>,
 }
 
 /// Reads the definitions of a caller's tools.
 pub(crate) struct DefinitionReader<'a> {
     pub(crate) catalog: &'a Catalog,
-    pub(crate) lists: &'a Arc<ToolLists>,
+    pub(crate) lists: &'a Arc<ServerLists>,
     pub(crate) caller: &'a Caller,
     /// Until when a list is waited for.
     pub(crate) until: Instant,
@@ -63,14 +66,17 @@ impl DefinitionReader<'_> {
         let mut found = Definitions::default();
         for (name, one) in tools {
             let listed = lists.get(&one.tool.server.id).and_then(|listed| listed.as_ref().ok());
-            let listed = listed.and_then(|entries| entries.get(&one.function)).map(AsRef::as_ref);
+            let listed = listed.and_then(|entries| entries.by_name.get(&one.function)).map(AsRef::as_ref);
             found.add(self.of_tool(name, one, listed));
         }
         for (prefix, server) in whole {
             match lists.get(&server.id) {
                 Some(Ok(entries)) => {
-                    for (name, entry) in entries.iter() {
+                    for (name, entry) in &entries.by_name {
                         found.add(self.of_listed(prefix, server, name, entry));
+                    }
+                    if entries.is_cut {
+                        found.cut.insert(prefix.to_owned());
                     }
                 }
                 Some(Err(why)) => {
@@ -108,7 +114,7 @@ impl DefinitionReader<'_> {
     }
 
     /// Whether the caller may ask the server for its list.
-    fn may_list(&self, server: &Server) -> bool {
+    pub(crate) fn may_list(&self, server: &Server) -> bool {
         if !server.lists_tools() {
             return false;
         }
@@ -123,9 +129,10 @@ impl DefinitionReader<'_> {
             // The document is in the catalog.
             Some(openapi) => {
                 let operations = openapi.interface.document.operations.iter();
-                Ok(Arc::new(operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect()))
+                let by_name = operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect();
+                Ok(Arc::new(Entries { by_name, is_cut: false }))
             }
-            None => self.lists.of(self.caller, server, self.until).await,
+            None => self.lists.of(self.caller, server, ListKind::Tools, self.until).await,
         }
     }
 
@@ -133,7 +140,7 @@ impl DefinitionReader<'_> {
     async fn listed_one(&self, server: &Arc<Server>, name: &str) -> Option<Box<RawValue>> {
         match server.openapi() {
             Some(openapi) => openapi.interface.operation(name).map(|operation| raw(&operation.listed())),
-            None => self.lists.of(self.caller, server, self.until).await.ok()?.get(name).cloned(),
+            None => self.listed(server).await.ok()?.by_name.get(name).cloned(),
         }
     }
 
@@ -154,10 +161,17 @@ impl DefinitionReader<'_> {
         {
             members.insert("inputSchema".to_owned(), raw(&schema.value()));
         }
+        PublishedUris::of_server(self.catalog, &tool.server).publish_in_definition(&mut members);
         Some(named(name, members))
     }
 
-    fn of_listed(&self, prefix: &str, server: &Server, listed: &str, entry: &RawValue) -> Option<Definition> {
+    fn of_listed(
+        &self,
+        prefix: &str,
+        server: &Arc<Server>,
+        listed: &str,
+        entry: &RawValue,
+    ) -> Option<Definition> {
         let name = self.catalog.published().name_of(prefix, server, listed)?;
         let approved = self.catalog.approved(&server.id, listed);
         if approved.is_some_and(|approved| !is_approved(approved, entry)) {
@@ -166,7 +180,9 @@ impl DefinitionReader<'_> {
         if self.catalog.tool_on(&server.id, listed).is_some_and(|tool| !self.is_open(tool)) {
             return None;
         }
-        Some(named(&name, members_of(Some(entry))))
+        let mut members = members_of(Some(entry));
+        PublishedUris::of_server(self.catalog, server).publish_in_definition(&mut members);
+        Some(named(&name, members))
     }
 }
 

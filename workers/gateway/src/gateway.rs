@@ -23,7 +23,8 @@ use crate::definitions::DefinitionReader;
 use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
-use crate::tool_lists::ToolLists;
+use crate::server_lists::{ListKind, ServerLists};
+use crate::session_streams::SessionStreams;
 
 /// The versions with sessions that clients may use. 2024-11-05 has another transport.
 const LEGACY: [ProtocolVersion; 3] =
@@ -42,11 +43,11 @@ pub struct Limits {
     pub wait: Duration,
     /// The same for a client that takes tasks.
     pub task_after: Duration,
-    /// How many tools a page has.
+    /// How many entries a page of a list has.
     pub page: usize,
     /// Above how many tools `search_tools` is offered.
     pub search_above: usize,
-    /// How long the tool list of a server is used.
+    /// How long a list of a server is used.
     pub tools_ttl: Duration,
     /// The largest request in bytes.
     pub max_body_bytes: usize,
@@ -94,7 +95,8 @@ pub struct Gateway {
     pub(crate) in_flight: InFlight,
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
-    lists: Arc<ToolLists>,
+    lists: Arc<ServerLists>,
+    pub(crate) streams: SessionStreams,
     now: Now,
 }
 
@@ -118,7 +120,8 @@ impl Gateway {
         let draining = CancellationToken::new();
         Self {
             in_flight: InFlight::new(client.clone(), draining.clone()),
-            lists: Arc::new(ToolLists::new(client.clone(), limits.tools_ttl)),
+            lists: Arc::new(ServerLists::new(client.clone(), limits.tools_ttl)),
+            streams: SessionStreams::default(),
             client,
             catalog,
             authenticator,
@@ -151,21 +154,44 @@ impl Gateway {
     /// Answers a request.
     pub(crate) async fn answer(&self, request: &Request, notifications: &Notifications) -> Answer {
         let name = request.inbound.method.as_str();
+        let offered = Offered::of(&self.catalog());
+        if let Some(asked) = offered.takes(name) {
+            return match asked {
+                Reading::List(kind) => self.list_readable(request, kind).await,
+                Reading::Resource => Box::pin(self.read_resource(request)).await,
+                Reading::Prompt => Box::pin(self.get_prompt(request)).await,
+                Reading::Completion => Box::pin(self.complete(request)).await,
+            };
+        }
         match (request.version.revision(), name) {
             (_, method::TOOLS_LIST) => self.list_tools(request).await,
             (_, method::TOOLS_CALL) => Box::pin(self.call_tool(request, notifications)).await,
-            (ProtocolRevision::Modern, method::DISCOVER) => Ok(discover(request)),
+            (ProtocolRevision::Modern, method::DISCOVER) => Ok(self.discover(request)),
             (ProtocolRevision::Modern, method::TASKS_GET) => self.get_task(request).await,
             (ProtocolRevision::Modern, method::TASKS_UPDATE) => Box::pin(self.update_task(request)).await,
             (ProtocolRevision::Modern, method::TASKS_CANCEL) => self.cancel_task(request).await,
-            (ProtocolRevision::Legacy, method::INITIALIZE) => initialize(request),
+            (ProtocolRevision::Modern, method::SUBSCRIPTIONS_LISTEN) if offered.subscriptions => {
+                match notifications {
+                    Some(out) => Box::pin(self.listen(request, out)).await,
+                    None => Err(RpcError::invalid_params(
+                        "`Accept` lacks text/event-stream, which notifications need",
+                    )),
+                }
+            }
+            (ProtocolRevision::Legacy, method::RESOURCES_SUBSCRIBE) if offered.subscriptions => {
+                self.subscribe(request, true).await
+            }
+            (ProtocolRevision::Legacy, method::RESOURCES_UNSUBSCRIBE) if offered.subscriptions => {
+                self.subscribe(request, false).await
+            }
+            (ProtocolRevision::Legacy, method::INITIALIZE) => self.initialize(request),
             (ProtocolRevision::Legacy, method::PING) => Ok(raw(&json!({}))),
             (revision, _) => {
                 let status = match revision {
                     ProtocolRevision::Modern => StatusCode::NOT_FOUND,
                     ProtocolRevision::Legacy => StatusCode::OK,
                 };
-                let text = format!("Method not found: {}", crate::message::shown(name));
+                let text = format!("Method not found: {}{}", crate::message::shown(name), without(name));
                 Err(RpcError::new(status, error_code::METHOD_NOT_FOUND, text))
             }
         }
@@ -185,21 +211,101 @@ impl Gateway {
     }
 }
 
-fn capabilities(request: &Request) -> Value {
-    match request.version.revision() {
-        ProtocolRevision::Modern => json!({"tools": {}, "extensions": {meta_key::TASKS_EXTENSION: {}}}),
-        ProtocolRevision::Legacy => json!({"tools": {}}),
+/// What is offered beside tools: what the catalog publishes.
+#[derive(Debug, Clone, Copy)]
+struct Offered {
+    prompts: bool,
+    resources: bool,
+    subscriptions: bool,
+}
+
+/// A method that is offered so.
+enum Reading {
+    List(ListKind),
+    Resource,
+    Prompt,
+    Completion,
+}
+
+impl Offered {
+    fn of(catalog: &Catalog) -> Self {
+        let published = catalog.published();
+        Self {
+            prompts: !published.prompts().is_empty(),
+            resources: !published.resources().is_empty(),
+            subscriptions: published.resources().has_subscriptions(),
+        }
+    }
+
+    fn takes(self, name: &str) -> Option<Reading> {
+        let Self { prompts, resources, .. } = self;
+        match name {
+            method::PROMPTS_LIST if prompts => Some(Reading::List(ListKind::Prompts)),
+            method::PROMPTS_GET if prompts => Some(Reading::Prompt),
+            method::RESOURCES_LIST if resources => Some(Reading::List(ListKind::Resources)),
+            method::RESOURCE_TEMPLATES_LIST if resources => Some(Reading::List(ListKind::ResourceTemplates)),
+            method::RESOURCES_READ if resources => Some(Reading::Resource),
+            method::COMPLETION_COMPLETE if prompts || resources => Some(Reading::Completion),
+            _ => None,
+        }
+    }
+
+    fn capabilities(self, request: &Request) -> Value {
+        let mut members = serde_json::Map::new();
+        let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        add("tools", json!({}));
+        if self.prompts {
+            add("prompts", json!({}));
+        }
+        if self.resources {
+            add("resources", if self.subscriptions { json!({"subscribe": true}) } else { json!({}) });
+        }
+        if self.prompts || self.resources {
+            add("completions", json!({}));
+        }
+        if request.is_modern() {
+            add("extensions", json!({meta_key::TASKS_EXTENSION: {}}));
+        }
+        Value::Object(members)
     }
 }
 
-fn discover(request: &Request) -> Box<RawValue> {
-    let mut members = Members::new();
-    members.insert("supportedVersions".to_owned(), raw(&supported()));
-    members.insert("capabilities".to_owned(), raw(&capabilities(request)));
-    members.insert("instructions".to_owned(), raw(&INSTRUCTIONS));
-    members.insert("ttlMs".to_owned(), raw(&DISCOVER_TTL_MS));
-    members.insert("cacheScope".to_owned(), raw(&cache_scope::PUBLIC));
-    finish_result(members, result_type::COMPLETE, request, &[])
+/// What a client that asks for notifications can do instead.
+fn without(name: &str) -> &'static str {
+    match name {
+        method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE | method::SUBSCRIPTIONS_LISTEN => {
+            ". This server sends no notifications of changes; list and read again."
+        }
+        _ => "",
+    }
+}
+
+impl Gateway {
+    /// Whether clients are told of updates of resources.
+    pub(crate) fn has_subscriptions(&self) -> bool {
+        Offered::of(&self.catalog()).subscriptions
+    }
+
+    fn discover(&self, request: &Request) -> Box<RawValue> {
+        let mut members = Members::new();
+        members.insert("supportedVersions".to_owned(), raw(&supported()));
+        members.insert("capabilities".to_owned(), raw(&Offered::of(&self.catalog()).capabilities(request)));
+        members.insert("instructions".to_owned(), raw(&INSTRUCTIONS));
+        members.insert("ttlMs".to_owned(), raw(&DISCOVER_TTL_MS));
+        members.insert("cacheScope".to_owned(), raw(&cache_scope::PUBLIC));
+        finish_result(members, result_type::COMPLETE, request, &[])
+    }
+
+    fn initialize(&self, request: &Request) -> Answer {
+        let wanted: Initialize = request.inbound.params()?;
+        let version = legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY);
+        Ok(raw(&json!({
+            "protocolVersion": version.as_str(),
+            "capabilities": Offered::of(&self.catalog()).capabilities(request),
+            "serverInfo": server_info(),
+            "instructions": INSTRUCTIONS,
+        })))
+    }
 }
 
 /// The versions, newest first.
@@ -210,15 +316,4 @@ pub(crate) fn supported() -> Vec<&'static str> {
 /// The version with sessions of that text, if the gateway speaks it.
 pub(crate) fn legacy(text: &str) -> Option<ProtocolVersion> {
     ProtocolVersion::parse(text).filter(|version| LEGACY.contains(version))
-}
-
-fn initialize(request: &Request) -> Answer {
-    let wanted: Initialize = request.inbound.params()?;
-    let version = legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY);
-    Ok(raw(&json!({
-        "protocolVersion": version.as_str(),
-        "capabilities": capabilities(request),
-        "serverInfo": server_info(),
-        "instructions": INSTRUCTIONS,
-    })))
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
@@ -34,6 +35,8 @@ pub(crate) enum Purpose {
     Result,
     /// The state of a call that asks for input.
     Input,
+    /// What a session has subscribed to: the id of events.
+    Stream,
 }
 
 impl Purpose {
@@ -42,6 +45,7 @@ impl Purpose {
             Self::Task => "task",
             Self::Result => "result",
             Self::Input => "input",
+            Self::Stream => "stream",
         }
     }
 }
@@ -157,7 +161,17 @@ impl Sealer {
 
     /// The handle as a text. `None` if it cannot be encrypted, which is a defect.
     pub(crate) fn seal(&self, purpose: Purpose, caller: &Caller, handle: &Handle) -> Option<String> {
-        let mut bytes = serde_json::to_vec(handle).ok()?;
+        self.seal_as(purpose, caller, handle)
+    }
+
+    /// Any value as a text that this caller alone can open, for that purpose.
+    pub(crate) fn seal_as<T: Serialize>(
+        &self,
+        purpose: Purpose,
+        caller: &Caller,
+        value: &T,
+    ) -> Option<String> {
+        let mut bytes = serde_json::to_vec(value).ok()?;
         let bound = bound(purpose, caller);
         let nonce = self.0.first()?.seal_in_place_append_tag(Aad::from(bound), &mut bytes).ok()?;
         let mut sealed = nonce.as_ref().to_vec();
@@ -167,6 +181,16 @@ impl Sealer {
 
     /// The handle of a text that this caller was given for that purpose; anything else is none.
     pub(crate) fn open(&self, purpose: Purpose, caller: &Caller, text: &str) -> Option<Handle> {
+        self.open_as(purpose, caller, text)
+    }
+
+    /// The value of such a text.
+    pub(crate) fn open_as<T: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        caller: &Caller,
+        text: &str,
+    ) -> Option<T> {
         let sealed = Some(text).filter(|text| text.len() <= MAX_HANDLE_BYTES)?;
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;

@@ -4,7 +4,6 @@
 //! The gateway keeps no session. What it gives as `Mcp-Session-Id` to clients of 2025-11-25 and before is random, any gateway accepts it, and it
 //! only tells the requests of one client from those of another.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +17,20 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::channel::mpsc;
 use futures::stream::select;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_config::hosts::Hosts;
-use toolfleet_mcp_protocol::{ProtocolRevision, ProtocolVersion, error_code, header as mcp_header, method};
+use toolfleet_mcp_protocol::{error_code, header as mcp_header, method};
 use uuid::Uuid;
 
+use crate::accept::{accept, first_of, inbound_of, takes_batches, text};
 use crate::auth::Refusal;
-use crate::caller::Caller;
-use crate::gateway::{Gateway, legacy, supported};
-use crate::message::{Inbound, Meta, Request, RpcError, response};
-use crate::param_headers::decoded;
+use crate::batch::{answer_batch, messages_of};
+use crate::gateway::{Gateway, legacy};
+use crate::message::{Request, RpcError, response};
 use crate::slots::{Slot, Slots};
+use crate::streams::StreamEvent;
 
 /// How long a client may take to send a request.
 const BODY_TIME_OUT: Duration = Duration::from_secs(30);
@@ -53,7 +52,8 @@ pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
     let slots = Slots::new(gateway.limits.max_requests, several_tenants);
     let metadata = gateway.authenticator.metadata();
     let endpoint = Arc::new(Endpoint { gateway, hosts, slots });
-    let router = Router::new().route(PATH, post(take)).route("/health", get(|| async { "ok\n" }));
+    let router =
+        Router::new().route(PATH, post(take).get(open_stream)).route("/health", get(|| async { "ok\n" }));
     let router = match metadata {
         None => router,
         Some(metadata) => {
@@ -103,6 +103,15 @@ async fn answer(
         return Err(busy("the gateway answers as many requests of this tenant as it may; try again"));
     }
     let body = body_of(body, endpoint.gateway.limits.max_body_bytes).await?;
+    if takes_batches(&parts.headers) && first_of(&body) == Some(b'[') {
+        let messages = messages_of(&body).map_err(|error| failed(None, &error))?;
+        let (gateway, slots) = (&endpoint.gateway, &endpoint.slots);
+        let answers = answer_batch(gateway, slots, &parts.headers, (messages, &caller), at).await;
+        return Ok(match answers {
+            Some(answers) => json_response(StatusCode::OK, answers),
+            None => StatusCode::ACCEPTED.into_response(),
+        });
+    }
     let inbound = inbound_of(&body).map_err(|error| failed(None, &error))?;
     drop(body);
     let id = inbound.id.clone();
@@ -122,153 +131,6 @@ async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
     }
 }
 
-/// The message of a body. An array is none, although its members could be read by their order.
-fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let read = match first {
-        Some(b'[') => serde_json::from_slice::<serde::de::IgnoredAny>(body).map(|_| None),
-        Some(_) | None => serde_json::from_slice::<Inbound>(body).map(Some),
-    };
-    let is_id = |id: &RawValue| id.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
-    match read {
-        Ok(Some(inbound)) if inbound.id.as_deref().is_none_or(is_id) => Ok(inbound),
-        Ok(Some(_)) => Err(RpcError::new(
-            StatusCode::BAD_REQUEST,
-            error_code::INVALID_REQUEST,
-            "`id` is neither a text nor a number; leave it out in a notification",
-        )),
-        Ok(None) => Err(RpcError::new(
-            StatusCode::BAD_REQUEST,
-            error_code::INVALID_REQUEST,
-            "batches are not accepted; send each message in a request of its own",
-        )),
-        Err(error) => Err(unreadable(&error)),
-    }
-}
-
-fn unreadable(error: &serde_json::Error) -> RpcError {
-    let (code, text) = match error.classify() {
-        serde_json::error::Category::Data => (error_code::INVALID_REQUEST, "the body is no JSON-RPC message"),
-        serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof => (error_code::PARSE_ERROR, "the body is no JSON"),
-    };
-    RpcError::new(StatusCode::BAD_REQUEST, code, text)
-}
-
-/// The text of a header; a value that is not ASCII is none, and so are several: what is in front of the gateway may read another one.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    values.next().is_none().then(|| value.to_str().ok())?
-}
-
-/// The request, if its headers and its body agree and its version is spoken here.
-fn accept(headers: &HeaderMap, inbound: Inbound, caller: Caller, at: Instant) -> Result<Request, RpcError> {
-    let bad = |code, text: &str| RpcError::new(StatusCode::BAD_REQUEST, code, text);
-    let meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
-    let in_header = text(headers, mcp_header::PROTOCOL_VERSION);
-    let version = version_of(in_header, &inbound, &meta)?;
-    if version.revision() == ProtocolRevision::Modern && inbound.id.is_some() {
-        if meta.version.is_none() || meta.capabilities.as_ref().is_none_or(|one| !one.is_object()) {
-            let text = "`params._meta` needs `io.modelcontextprotocol/protocolVersion` and `io.modelcontextprotocol/clientCapabilities`";
-            return Err(bad(error_code::INVALID_PARAMS, text));
-        }
-        check_headers(headers, &inbound)?;
-    }
-    let param_headers = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix(mcp_header::PARAM_PREFIX)?;
-        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    Ok(Request {
-        at,
-        caller,
-        version,
-        meta,
-        param_headers: param_headers.collect::<BTreeMap<_, _>>(),
-        session: text(headers, mcp_header::SESSION_ID).map(str::to_owned),
-        key_header: text(headers, "idempotency-key").map(str::to_owned),
-        inbound,
-    })
-}
-
-/// The version of a request. `initialize` negotiates one; without a header it is 2025-03-26, which knew none.
-fn version_of(in_header: Option<&str>, inbound: &Inbound, meta: &Meta) -> Result<ProtocolVersion, RpcError> {
-    let mismatch = |text: &str| RpcError::new(StatusCode::BAD_REQUEST, error_code::HEADER_MISMATCH, text);
-    let is_modern = |text: &str| text == ProtocolVersion::MODERN.as_str();
-    let named = match (in_header, meta.version.as_deref()) {
-        (Some(header), Some(body)) if header != body => {
-            return Err(mismatch(
-                "MCP-Protocol-Version does not match `io.modelcontextprotocol/protocolVersion` of the body",
-            ));
-        }
-        (None, Some(body)) if is_modern(body) => {
-            return Err(mismatch("the header MCP-Protocol-Version is missing"));
-        }
-        (Some(header), _) => header,
-        (None, _) if inbound.method == method::INITIALIZE => return Ok(ProtocolVersion::LATEST_LEGACY),
-        (None, Some(body)) => body,
-        (None, None) => return Ok(ProtocolVersion::V2025_03_26),
-    };
-    if is_modern(named) {
-        return Ok(ProtocolVersion::MODERN);
-    }
-    match legacy(named) {
-        Some(version) => Ok(version),
-        // The version of the session is negotiated by the body.
-        None if inbound.method == method::INITIALIZE && meta.version.is_none() => {
-            Ok(ProtocolVersion::LATEST_LEGACY)
-        }
-        None => {
-            let error = RpcError::new(
-                StatusCode::BAD_REQUEST,
-                error_code::UNSUPPORTED_VERSION,
-                "Unsupported protocol version",
-            );
-            Err(RpcError {
-                data: Some(json!({"supported": supported(), "requested": crate::message::shown(named)})),
-                ..error
-            })
-        }
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Named {
-    #[serde(default)]
-    name: Option<Value>,
-    #[serde(default)]
-    uri: Option<Value>,
-    #[serde(default)]
-    task_id: Option<Value>,
-}
-
-/// Checks the headers that repeat the method and the name.
-fn check_headers(headers: &HeaderMap, inbound: &Inbound) -> Result<(), RpcError> {
-    let mismatch = |name: &str| {
-        let text = format!("header {name} does not match the body");
-        Err(RpcError::new(StatusCode::BAD_REQUEST, error_code::HEADER_MISMATCH, text))
-    };
-    if text(headers, mcp_header::METHOD) != Some(inbound.method.as_str()) {
-        return mismatch("Mcp-Method");
-    }
-    let named: Named = inbound.params()?;
-    let expected = match inbound.method.as_str() {
-        method::TOOLS_CALL | "prompts/get" => named.name,
-        "resources/read" => named.uri,
-        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => named.task_id,
-        _ => return Ok(()),
-    };
-    let sent = text(headers, mcp_header::NAME).and_then(decoded);
-    match expected.as_ref().and_then(Value::as_str) {
-        Some(expected) if sent.as_deref() == Some(expected) => Ok(()),
-        Some(_) => mismatch("Mcp-Name"),
-        // The method itself says what is wrong with its parameters.
-        None => Ok(()),
-    }
-}
-
 async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -> Response {
     if request.inbound.id.is_none() {
         gateway.take_notification(&request).await;
@@ -276,8 +138,12 @@ async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -
     }
     let takes_events =
         text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
-    let is_call = request.inbound.method == method::TOOLS_CALL;
-    if takes_events && is_call && request.meta.progress_token.is_some() {
+    let has_events = match request.inbound.method.as_str() {
+        method::TOOLS_CALL => request.meta.progress_token.is_some(),
+        method::SUBSCRIPTIONS_LISTEN => request.is_modern() && gateway.has_subscriptions(),
+        _ => false,
+    };
+    if takes_events && has_events {
         return events(gateway, request);
     }
     let opens = request.inbound.method == method::INITIALIZE;
@@ -311,9 +177,56 @@ fn events(gateway: Arc<Gateway>, request: Request) -> Response {
         None
     };
     let all = select(messages, stream::once(answering).filter_map(std::future::ready).boxed());
-    let events = all.map(|text| Ok::<_, Infallible>(Event::default().data(text)));
-    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    event_stream(all.map(|text| Event::default().data(text)))
+}
+
+fn event_stream(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let events = Sse::new(events.map(Ok::<_, Infallible>));
+    let stream = events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
+}
+
+/// A GET: the event stream of a session of a version before 2026-07-28, where resources can be subscribed to.
+async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Response {
+    if let Err(why) = endpoint.hosts.check(request.headers()) {
+        return refused(StatusCode::FORBIDDEN, &why);
+    }
+    let headers = request.headers();
+    let takes_events =
+        text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
+    let has_sessions = text(headers, mcp_header::PROTOCOL_VERSION).is_none_or(|text| legacy(text).is_some());
+    let session = text(headers, mcp_header::SESSION_ID).map(str::to_owned);
+    let Some(session) =
+        session.filter(|_| takes_events && has_sessions && endpoint.gateway.has_subscriptions())
+    else {
+        let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return with_header(response, header::ALLOW, HeaderValue::from_static("POST"));
+    };
+    let Some(mut slot) = endpoint.slots.take() else {
+        return busy("the gateway answers as many requests as it may; try again");
+    };
+    let caller = match endpoint.gateway.authenticator.caller(headers).await {
+        Ok(caller) => caller,
+        Err(refusal) => return not_allowed(refusal),
+    };
+    if !slot.count_to(&caller.tenant) {
+        return busy("the gateway answers as many requests of this tenant as it may; try again");
+    }
+    let last_event = text(headers, mcp_header::LAST_EVENT_ID).map(str::to_owned);
+    let (gateway, (sender, events)) = (Arc::clone(&endpoint.gateway), mpsc::unbounded());
+    let telling = async move {
+        gateway.session_stream(&caller, &session, last_event.as_deref(), &sender).await;
+        None
+    };
+    let all = select(events, stream::once(telling).filter_map(std::future::ready).boxed());
+    let response = event_stream(all.map(|StreamEvent { id, data }| {
+        let event = Event::default().data(data);
+        match id {
+            Some(id) => event.id(id),
+            None => event,
+        }
+    }));
+    slot.held_by(response)
 }
 
 fn json_response(status: StatusCode, text: String) -> Response {

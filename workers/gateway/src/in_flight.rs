@@ -74,7 +74,7 @@ impl InFlight {
     }
 
     /// Cancels the call without anybody who waits for it.
-    fn cancel(&self, key: CallKey) {
+    pub(crate) fn cancel(&self, key: CallKey) {
         let client = self.client.clone();
         // Where the runtime is gone, so is everything that waited.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

@@ -6,9 +6,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_core::request::Resume;
 use toolfleet_mcp_protocol::result_type;
 
 use crate::answer::{ended_row, fleet_failed};
+use crate::call_request::CallName;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
@@ -36,7 +38,7 @@ impl Earlier {
         Ok(Self { handle, requests })
     }
 
-    pub(crate) const fn call_id(&self) -> &CallId {
+    const fn call_id(&self) -> &CallId {
         &self.handle.call_id
     }
 
@@ -84,7 +86,41 @@ impl Earlier {
     }
 }
 
+/// What a request goes on from.
+pub(crate) enum Continued {
+    /// It is a new one.
+    No,
+    /// The answers to what an earlier call asked.
+    With(Resume),
+    /// Something is missing: the same question again.
+    AskAgain(Earlier),
+}
+
+/// How the call of a request that goes on is named: by what it answers.
+pub(crate) fn name_of_answers(resume: &Resume) -> Option<CallName<'_>> {
+    let answers = resume.input_responses.as_deref()?;
+    Some(CallName::Answers { earlier: &resume.call_id, answers })
+}
+
 impl Gateway {
+    /// What the request goes on from; `name` is what its state was given for.
+    pub(crate) async fn continued(
+        &self,
+        request: &Request,
+        state: Option<&str>,
+        responses: Option<&RawValue>,
+        name: &str,
+    ) -> Result<Continued, RpcError> {
+        let Some(state) = state else { return Ok(Continued::No) };
+        let earlier = self.earlier(request, state, name).await?;
+        Ok(match earlier.answers(responses)? {
+            None => Continued::AskAgain(earlier),
+            answers => {
+                Continued::With(Resume { call_id: earlier.call_id().clone(), input_responses: answers })
+            }
+        })
+    }
+
     /// The result that asks the client.
     pub(crate) fn ask(&self, request: &Request, earlier: &Earlier) -> Answer {
         if let Some(missing) = earlier.missing_capabilities(request) {
@@ -102,21 +138,16 @@ impl Gateway {
     }
 
     /// The earlier call of a request state.
-    pub(crate) async fn earlier(
-        &self,
-        request: &Request,
-        state: &str,
-        tool: &str,
-    ) -> Result<Earlier, RpcError> {
+    async fn earlier(&self, request: &Request, state: &str, name: &str) -> Result<Earlier, RpcError> {
         let invalid = |why: &str| {
-            RpcError::invalid_params(format!("`requestState` {why}; call the tool anew, without it"))
+            RpcError::invalid_params(format!("`requestState` {why}; send the request anew, without it"))
         };
         let handle = self
             .sealer
             .open(Purpose::Input, &request.caller, state)
             .ok_or_else(|| invalid("is none of this gateway for you"))?;
-        if handle.tool != tool {
-            return Err(invalid("is of another tool"));
+        if handle.tool != name {
+            return Err(invalid("is of another request"));
         }
         if self.now().ms_since(handle.given_at()) > ANSWERS_WITHIN_MS {
             return Err(invalid("is older than a day"));

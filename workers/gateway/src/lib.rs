@@ -1,16 +1,21 @@
-//! The fleet as an MCP server: published tools of a catalog over streamable HTTP, for clients of protocol version 2026-07-28 and of those with
-//! sessions. Each `tools/call` is a call of the fleet like any other: a message in the queue, executed by a worker, with its record.
+//! The fleet as an MCP server: published tools, prompts and resources of a catalog over streamable HTTP, for clients of protocol version
+//! 2026-07-28 and of those with sessions. Each `tools/call`, and each other request to a server, is a call of the fleet like any other: a message in the queue, executed by a worker, with its record.
 //!
 //! ```text
 //! http       one POST: hosts, token, headers, version          -> message::Request
-//! gateway    the method                                        -> list, call, tasks
+//! gateway    the method                                        -> list, call, tasks, read_lists, reads
 //! call       call_request -> SQS -> wait for the row -> answer, task or handle
+//! reads      call_request -> SQS -> wait for the row -> answer or error
+//! streams    subscription: call_request -> SQS -> watch the row -> notifications
 //! ```
 //!
-//! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing.
+//! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing, and what a stream
+//! has subscribed to is in the ids of its events.
 
+mod accept;
 mod answer;
 mod auth;
+mod batch;
 mod call;
 mod call_request;
 mod caller;
@@ -24,13 +29,20 @@ mod input;
 mod list;
 mod message;
 mod own_tools;
+mod pages;
 mod param_headers;
+mod read_lists;
+mod reads;
 mod search;
 mod serve;
+mod server_lists;
+mod session_streams;
 mod settings;
 mod slots;
+mod streams;
+mod subscription;
 mod tasks;
-mod tool_lists;
+mod uris;
 
 pub use auth::{
     Authenticator, ClaimName, ClaimRules, HttpKeys, KeySource, Keys, KeysError, ReadKeys, SessionSource,

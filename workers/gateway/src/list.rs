@@ -1,35 +1,26 @@
 //! `tools/list`: the gateway's own tools, then the published ones by name, a page at a time.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use serde_json::{Value, json};
 use toolfleet_mcp_protocol::{cache_scope, result_type};
 
-use crate::definitions::Definition;
 use crate::gateway::Gateway;
-use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+use crate::message::{Answer, Members, Request, finish_result, raw};
 use crate::own_tools::{get_result_tool, search_tool};
-use crate::tool_lists::LISTS_WITHIN;
+use crate::pages::{after, page};
+use crate::server_lists::LISTS_WITHIN;
 
-/// The key of the servers whose tools are not listed because their own lists cannot be read, in `result._meta`.
+/// The keys of the servers that lists lack because their own lists cannot be read, and of those that have more than is read, in
+/// `result._meta`.
 const UNLISTED: &str = "toolfleet/unlistedServers";
-
-#[derive(Deserialize)]
-struct Params {
-    #[serde(default)]
-    cursor: Option<String>,
-}
+const CUT: &str = "toolfleet/cutServers";
 
 impl Gateway {
-    /// Answers `tools/list`. A cursor is the last name of the page before, so a list that changes in between loses no other tool.
+    /// Answers `tools/list`.
     pub(crate) async fn list_tools(&self, request: &Request) -> Answer {
-        let after = match request.inbound.params::<Params>()?.cursor {
-            None => None,
-            Some(cursor) => Some(
-                name_in(&cursor).ok_or_else(|| RpcError::invalid_params("`cursor` is none of this list"))?,
-            ),
-        };
+        let after = after(request)?;
         let catalog = self.catalog();
         let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
         let own = match after {
@@ -39,28 +30,36 @@ impl Gateway {
             }
             None => vec![get_result_tool()],
         };
-        let rest =
-            definitions.tools.values().filter(|one| after.as_ref().is_none_or(|after| one.name > *after));
-        let rest: Vec<&Definition> = rest.collect();
-        let page: Vec<&Definition> = rest.iter().copied().take(self.limits.page).collect();
-        let mut members = Members::new();
-        if let Some(last) = page.last().filter(|_| rest.len() > page.len()) {
-            members.insert("nextCursor".to_owned(), raw(&URL_SAFE_NO_PAD.encode(&last.name)));
-        }
-        let tools: Vec<_> = own.iter().chain(page).map(|one| &one.entry).collect();
+        let begin = after.as_deref().map_or(Unbounded, Excluded);
+        let rest = definitions.tools.range::<str, _>((begin, Unbounded));
+        let rest = rest.map(|(name, one)| (name.as_str(), one.entry.as_ref()));
+        let (page, mut members) = page(request, rest, self.limits.page);
+        let tools: Vec<_> = own.iter().map(|one| one.entry.as_ref()).chain(page).collect();
         members.insert("tools".to_owned(), raw(&tools));
+        Ok(self.finish_list(members, request, &definitions.missing(), &definitions.cut))
+    }
+
+    /// The result of a listing, with what it lacks.
+    pub(crate) fn finish_list(
+        &self,
+        mut members: Members,
+        request: &Request,
+        unlisted: &BTreeSet<&str>,
+        cut: &BTreeSet<String>,
+    ) -> Box<serde_json::value::RawValue> {
         if request.is_modern() {
-            // A list that lacks a server's tools is soon another one.
-            let ttl = if definitions.unknown.is_empty() { self.limits.tools_ttl.as_millis() } else { 0 };
+            // A list that lacks what a server has is soon another one.
+            let ttl = if unlisted.is_empty() { self.limits.tools_ttl.as_millis() } else { 0 };
             members.insert("ttlMs".to_owned(), raw(&u64::try_from(ttl).unwrap_or_default()));
             members.insert("cacheScope".to_owned(), raw(&cache_scope::PRIVATE));
         }
-        let unlisted = definitions.missing();
-        let more = if unlisted.is_empty() { Vec::new() } else { vec![(UNLISTED, json!(unlisted))] };
-        Ok(finish_result(members, result_type::COMPLETE, request, &more))
+        let mut more: Vec<(&str, Value)> = Vec::new();
+        if !unlisted.is_empty() {
+            more.push((UNLISTED, json!(unlisted)));
+        }
+        if !cut.is_empty() {
+            more.push((CUT, json!(cut)));
+        }
+        finish_result(members, result_type::COMPLETE, request, &more)
     }
-}
-
-fn name_in(cursor: &str) -> Option<String> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok().filter(|name| !name.is_empty())
 }

@@ -15,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
 use crate::search::{Searched, search};
-use crate::tool_lists::LISTS_WITHIN;
+use crate::server_lists::LISTS_WITHIN;
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;

@@ -89,13 +89,13 @@ pub struct GatewayArgs {
     /// The same for a client that takes tasks; as long as for others without it.
     #[arg(long = "task-after-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TASK_AFTER_MS", hide_env_values = true, value_name = "MS", value_parser = milliseconds(0, 600_000))]
     task_after: Option<Duration>,
-    /// How many tools a page of tools/list has.
+    /// How many entries a page of a list has.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_PAGE_SIZE", hide_env_values = true, value_name = "N", default_value = "100", value_parser = number(1_usize, 10_000))]
     page_size: usize,
     /// Above how many tools the tool search_tools is offered.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_SEARCH_ABOVE", hide_env_values = true, value_name = "N", default_value = "30", value_parser = number(0_usize, 100_000))]
     search_above: usize,
-    /// How long the tool list of a server is used before it is read again, in milliseconds.
+    /// How long a list of a server (tools, prompts, resources) is used before it is read again, in milliseconds.
     #[arg(long = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "MS", default_value = "300000", value_parser = milliseconds(1_000, 86_400_000))]
     tools_ttl: Duration,
     /// The largest request in bytes.

@@ -21,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::input::Earlier;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+use crate::uris::PublishedUris;
 
 /// How often a client may ask, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 1_000;
@@ -109,7 +110,9 @@ impl Gateway {
             | OutcomeKind::TimedOut
             | OutcomeKind::OutcomeUnknown => {
                 let mut members = told("completed", at, "");
-                members.insert("result".to_owned(), result_of(&result.outcome, request));
+                let catalog = self.catalog();
+                let uris = PublishedUris::of_tool(&catalog, &handle.tool);
+                members.insert("result".to_owned(), result_of(&result.outcome, request, &uris));
                 members
             }
         };

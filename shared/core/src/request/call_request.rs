@@ -132,23 +132,35 @@ pub enum Operation {
     /// List the server's resources.
     #[serde(rename = "resources/list")]
     ResourcesList,
+    /// List the server's templates of resources.
+    #[serde(rename = "resources/templates/list")]
+    ResourceTemplatesList,
+    /// Be told of updates of a resource, as progress, until the call's deadline.
+    #[serde(rename = "resources/subscribe")]
+    ResourcesSubscribe,
     /// Get a prompt.
     #[serde(rename = "prompts/get")]
     PromptsGet,
     /// List the server's prompts.
     #[serde(rename = "prompts/list")]
     PromptsList,
+    /// Complete an argument of a prompt or of a resource template.
+    #[serde(rename = "completion/complete")]
+    CompletionComplete,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::ToolsCall,
         Self::ToolsList,
         Self::ResourcesRead,
         Self::ResourcesList,
+        Self::ResourceTemplatesList,
+        Self::ResourcesSubscribe,
         Self::PromptsGet,
         Self::PromptsList,
+        Self::CompletionComplete,
     ];
 
     /// The operation of that name in the protocol.
@@ -163,8 +175,11 @@ impl Operation {
             Self::ToolsList => "tools/list",
             Self::ResourcesRead => "resources/read",
             Self::ResourcesList => "resources/list",
+            Self::ResourceTemplatesList => "resources/templates/list",
+            Self::ResourcesSubscribe => "resources/subscribe",
             Self::PromptsGet => "prompts/get",
             Self::PromptsList => "prompts/list",
+            Self::CompletionComplete => "completion/complete",
         }
     }
 }

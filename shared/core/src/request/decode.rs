@@ -239,7 +239,12 @@ fn check_user(user: &User) -> Result<(), RequestError> {
 fn check_resume(resume: &Resume, call_id: &CallId, operation: Operation) -> Result<(), RequestError> {
     match operation {
         Operation::ToolsCall | Operation::ResourcesRead | Operation::PromptsGet => {}
-        Operation::ToolsList | Operation::ResourcesList | Operation::PromptsList => {
+        Operation::ToolsList
+        | Operation::ResourcesList
+        | Operation::ResourceTemplatesList
+        | Operation::ResourcesSubscribe
+        | Operation::PromptsList
+        | Operation::CompletionComplete => {
             let text = format!(
                 "belongs to `tools/call`, `resources/read` and `prompts/get`; `{}` asks nothing back",
                 operation.as_str()

@@ -66,8 +66,9 @@ pub(super) struct WireRequest {
     /// The tool's name on that server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
-    /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read`;
-    /// `{"name", "arguments"}` for `prompts/get`; `{}` for all pages of a listing, or `{"cursor"}` for one.
+    /// A JSON object, or the same as a JSON text; left out it is `{}`: the tool's arguments; `{"uri"}` for `resources/read` and `resources/subscribe`;
+    /// `{"name", "arguments"}` for `prompts/get`; `{"ref", "argument", "context"}` for `completion/complete`; `{}` for all pages of a listing,
+    /// or `{"cursor"}` for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "arguments_schema")]
     pub(super) arguments: Option<Box<RawValue>>,

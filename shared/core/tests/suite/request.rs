@@ -137,7 +137,17 @@ fn each_operation_accepts_its_own_parameters_only() {
         ("resources/list", r#""server":"s","arguments":{"cursor":"x"}"#),
         ("prompts/list", r#""server":"s","arguments":{"cursor":null}"#),
         ("resources/read", r#""server":"s","arguments":{"uri":"file:///a b"}"#),
+        ("resources/templates/list", r#""server":"s","arguments":{}"#),
+        ("resources/subscribe", r#""server":"s","arguments":{"uri":"note:1"}"#),
         ("prompts/get", r#""server":"s","arguments":{"name":"p"}"#),
+        (
+            "completion/complete",
+            r#""server":"s","arguments":{"ref":{"type":"ref/prompt","name":"p","title":"P"},"argument":{"name":"a","value":""}}"#,
+        ),
+        (
+            "completion/complete",
+            r#""server":"s","arguments":{"ref":{"type":"ref/resource","uri":"a:{x}"},"argument":{"name":"x","value":"1"},"context":{"arguments":{"y":"2"}}}"#,
+        ),
         ("prompts/get", r#""server":"s","arguments":{"name":"p","arguments":{"a":"b"}}"#),
     ];
     for (operation, rest) in accepted {
@@ -160,7 +170,33 @@ fn each_operation_accepts_its_own_parameters_only() {
         ("resources/list", r#""server":"s","arguments":{"cursor":""}"#, "arguments.cursor", "1 to 4096"),
         ("resources/read", r#""server":"s","arguments":{}"#, "arguments", "missing field `uri`"),
         ("resources/read", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),
+        ("resources/subscribe", r#""server":"s","arguments":{"uri":""}"#, "arguments.uri", "1 to 2048"),
+        (
+            "resources/subscribe",
+            r#""server":"s","arguments":{"uri":"x"},"resume":{"call_id":"c0"}"#,
+            "resume",
+            "asks nothing back",
+        ),
         ("prompts/get", r#""server":"s","arguments":{"arguments":{}}"#, "arguments", "missing field `name`"),
+        ("completion/complete", r#""server":"s","arguments":{}"#, "arguments", "missing field `ref`"),
+        (
+            "completion/complete",
+            r#""server":"s","arguments":{"ref":{"type":"ref/tool","name":"t"},"argument":{"name":"a","value":"b"}}"#,
+            "arguments",
+            "accepts {\"ref\"",
+        ),
+        (
+            "completion/complete",
+            r#""server":"s","arguments":{"ref":{"type":"ref/prompt","name":""},"argument":{"name":"a","value":"b"}}"#,
+            "arguments.ref.name",
+            "1 to 256",
+        ),
+        (
+            "completion/complete",
+            r#""server":"s","arguments":{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"b"}},"resume":{"call_id":"c0"}"#,
+            "resume",
+            "asks nothing back",
+        ),
         (
             "prompts/get",
             r#""server":"s","arguments":{"name":"p","arguments":{"n":1}}"#,

@@ -24,7 +24,7 @@ use crate::transport::sent::Sent;
 const MAX_ROUNDS: u32 = 8;
 
 impl McpClient {
-    /// One attempt of `tools/call`, `resources/read` or `prompts/get`. It ends by its deadline whatever the server does; dropping
+    /// One attempt of `tools/call`, `resources/read`, `prompts/get` or `completion/complete`. It ends by its deadline whatever the server does; dropping
     /// it cancels the call.
     ///
     /// A fault whose [`may_have_run`](Fault::may_have_run) is `No` means that the tool did not run. Time spent on finding
@@ -125,8 +125,11 @@ impl Shared {
                 Operation::ToolsList
                 | Operation::ResourcesRead
                 | Operation::ResourcesList
+                | Operation::ResourceTemplatesList
+                | Operation::ResourcesSubscribe
                 | Operation::PromptsGet
-                | Operation::PromptsList => Vec::new(),
+                | Operation::PromptsList
+                | Operation::CompletionComplete => Vec::new(),
             };
             let mut error = match self.exchange.call(call, resume, tongue.connection(), mirrored, sent).await
             {

@@ -220,9 +220,13 @@ fn empty(operation: Operation) -> Result<Box<RawValue>, Fault> {
 pub(crate) const fn member_of(operation: Operation) -> &'static str {
     match operation {
         Operation::ResourcesList => "resources",
+        Operation::ResourceTemplatesList => "resourceTemplates",
         Operation::PromptsList => "prompts",
-        Operation::ToolsList | Operation::ToolsCall | Operation::ResourcesRead | Operation::PromptsGet => {
-            "tools"
-        }
+        Operation::ToolsList
+        | Operation::ToolsCall
+        | Operation::ResourcesRead
+        | Operation::ResourcesSubscribe
+        | Operation::PromptsGet
+        | Operation::CompletionComplete => "tools",
     }
 }

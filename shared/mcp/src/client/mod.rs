@@ -9,5 +9,6 @@ pub(crate) mod options;
 pub(crate) mod remedy;
 pub(crate) mod revision_cache;
 pub(crate) mod state;
+pub(crate) mod subscribe;
 pub(crate) mod tasks;
 pub(crate) mod tool_list;

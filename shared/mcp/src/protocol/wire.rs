@@ -3,7 +3,7 @@
 //! Names of 2026-07-28 as in the reference packages (PyPI `mcp` 2.3 `mcp_types`, npm `@modelcontextprotocol/server` 2).
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use toolfleet_mcp_protocol::{ProtocolVersion, error_code, method};
 
@@ -140,7 +140,25 @@ struct Request<'a, P> {
     params: Option<P>,
 }
 
-/// `params` of `tools/call` and `prompts/get` (`name`, `arguments`), and of `resources/read` (`uri`).
+/// What is completed, as the caller wrote it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CompletionParams<'a> {
+    #[serde(borrow, rename = "ref")]
+    reference: &'a RawValue,
+    #[serde(borrow)]
+    argument: &'a RawValue,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    context: Option<&'a RawValue>,
+}
+
+impl<'a> CompletionParams<'a> {
+    /// Of the arguments of a call. The request's decoder has held their rules; were it not so, the server would refuse the request.
+    pub(crate) fn of(arguments: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(arguments.get()).ok()
+    }
+}
+
+/// `params` of `tools/call` and `prompts/get` (`name`, `arguments`), of `resources/read` (`uri`), and of `completion/complete`.
 #[derive(Serialize)]
 pub(crate) struct CallParams<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,12 +167,53 @@ pub(crate) struct CallParams<'a> {
     pub(crate) uri: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) arguments: Option<&'a RawValue>,
+    #[serde(flatten)]
+    pub(crate) completion: Option<CompletionParams<'a>>,
     #[serde(rename = "requestState", skip_serializing_if = "Option::is_none")]
     pub(crate) request_state: Option<&'a str>,
     #[serde(rename = "inputResponses", skip_serializing_if = "Option::is_none")]
     pub(crate) input_responses: Option<&'a RawValue>,
     #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
     pub(crate) meta: Meta<'a>,
+}
+
+/// What a server says when a resource is another one now.
+pub(crate) const UPDATED: &str = "notifications/resources/updated";
+
+/// What a server of 2026-07-28 says first on a subscription.
+pub(crate) const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+#[derive(Deserialize)]
+struct Updated {
+    uri: String,
+}
+
+/// The resource that a notification is about.
+pub(crate) fn uri_in(params: &RawValue) -> Option<String> {
+    serde_json::from_str::<Updated>(params.get()).ok().map(|updated| updated.uri)
+}
+
+/// `params` of `resources/subscribe` and `resources/unsubscribe`.
+#[derive(Serialize)]
+pub(crate) struct ResourceParams<'a> {
+    pub(crate) uri: &'a str,
+    #[serde(rename = "_meta", skip_serializing_if = "Meta::is_empty")]
+    pub(crate) meta: Meta<'a>,
+}
+
+/// `params` of `subscriptions/listen`.
+#[derive(Serialize)]
+pub(crate) struct ListenParams<'a> {
+    pub(crate) notifications: ListenFilter<'a>,
+    #[serde(rename = "_meta")]
+    pub(crate) meta: Meta<'a>,
+}
+
+/// What is to be told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListenFilter<'a> {
+    pub(crate) resource_subscriptions: [&'a str; 1],
 }
 
 /// `params` of the listings and of `server/discover`.
@@ -257,12 +316,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_completion_is_sent_as_the_caller_wrote_it() {
+        let text = r#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"x\u00e9"}}"#;
+        let arguments = RawValue::from_string(text.to_owned()).unwrap();
+        let params = CallParams {
+            name: None,
+            uri: None,
+            arguments: None,
+            completion: CompletionParams::of(&arguments),
+            request_state: None,
+            input_responses: None,
+            meta: Meta::legacy(),
+        };
+        let body = request(1, "completion/complete", params);
+        let body = std::str::from_utf8(&body).unwrap();
+        assert!(body.contains(&format!(r#""params":{text}"#)), "{body}");
+    }
+
+    #[test]
     fn a_legacy_call_without_trace_or_progress_carries_no_meta() {
         let arguments = RawValue::from_string("{}".to_owned()).unwrap();
         let params = CallParams {
             name: Some("t"),
             uri: None,
             arguments: Some(&arguments),
+            completion: None,
             request_state: None,
             input_responses: None,
             meta: Meta::legacy(),

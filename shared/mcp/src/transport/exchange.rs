@@ -12,13 +12,15 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use toolfleet_core::request::Operation;
 use toolfleet_egress::sanitize_text_to;
+use toolfleet_mcp_protocol::method;
 
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;
 use crate::fault::invalid;
 use crate::protocol::revision::ProtocolRevision;
 use crate::protocol::wire::{
-    CallParams, LEGACY, Meta, PageParams, TaskParams, initialize, initialized, ping, request,
+    CallParams, CompletionParams, LEGACY, ListenFilter, ListenParams, Meta, PageParams, ResourceParams,
+    TaskParams, initialize, initialized, ping, request,
 };
 use crate::session_store::OpenSession;
 use crate::tool_call::{Resume, TaskQuestion, ToolCall};
@@ -28,7 +30,7 @@ use crate::transport::discovery::{Discovered, Initialized, Learned, era_among, e
 use crate::transport::http::cookies::Cookies;
 use crate::transport::http::requests::{Post, SESSION_ID, Transport};
 use crate::transport::http::session::Session;
-use crate::transport::http::stream::{SIDE_REQUEST_TIMEOUT, Waiting};
+use crate::transport::http::stream::{OnWord, SIDE_REQUEST_TIMEOUT, Waiting};
 use crate::transport::request_error::{Refusal, RequestError};
 use crate::transport::sent::Sent;
 
@@ -73,6 +75,11 @@ impl Exchange {
         Self { transport, ids: Arc::new(AtomicU64::new(first)), next_serial: AtomicU64::new(1) }
     }
 
+    /// An id that no other request has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.id()
+    }
+
     fn id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
@@ -87,7 +94,7 @@ impl Exchange {
         }
     }
 
-    /// `tools/call`, `resources/read` or `prompts/get`. `sent` tells the caller of a future that was given up how far it came.
+    /// `tools/call`, `resources/read`, `prompts/get` or `completion/complete`. `sent` tells the caller of a future that was given up how far it came.
     pub(crate) async fn call(
         &self,
         call: &ToolCall<'_>,
@@ -98,10 +105,13 @@ impl Exchange {
     ) -> Result<Box<RawValue>, RequestError> {
         let id = self.id();
         let resource = call.operation == Operation::ResourcesRead;
+        let completes = call.operation == Operation::CompletionComplete;
+        let is_named = !resource && !completes;
         let params = CallParams {
-            name: (!resource).then_some(call.name),
+            name: is_named.then_some(call.name),
             uri: resource.then_some(call.name),
-            arguments: (!resource).then_some(call.arguments),
+            arguments: is_named.then_some(call.arguments),
+            completion: completes.then(|| CompletionParams::of(call.arguments)).flatten(),
             request_state: resume.request_state,
             input_responses: resume.input_responses,
             meta: self.meta(connection).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
@@ -110,18 +120,56 @@ impl Exchange {
             endpoint: call.endpoint,
             connection,
             method: call.operation.as_str(),
-            name: Some(call.name),
+            name: (!completes).then_some(call.name),
             mirrored,
             traceparent: call.traceparent,
             tracestate: call.tracestate,
             id: Some(id),
             body: request(id, call.operation.as_str(), params),
         };
-        let waiting = Waiting { id, endpoint: call.endpoint, connection, on_note: call.on_note };
+        let waiting =
+            Waiting { id, endpoint: call.endpoint, connection, on_note: call.on_note, on_word: None };
         let withdrawal = Withdrawal::new(&self.transport, call.endpoint, connection, id, sent);
         let answer = self.transport.ask(&post, &waiting, sent).await;
         withdrawal.disarm();
         answer
+    }
+
+    /// `subscriptions/listen` for one resource; `hear` takes what is told over HTTP until the answer.
+    pub(crate) async fn listen(
+        &self,
+        call: &ToolCall<'_>,
+        connection: Connection<'_>,
+        hear: OnWord<'_>,
+    ) -> Result<Box<RawValue>, RequestError> {
+        let (id, method) = (self.id(), method::SUBSCRIPTIONS_LISTEN);
+        let meta = self.meta(connection).with(None, call.traceparent, call.tracestate);
+        let notifications = ListenFilter { resource_subscriptions: [call.name] };
+        let body = request(id, method, ListenParams { notifications, meta });
+        let ToolCall { endpoint, traceparent, tracestate, .. } = *call;
+        let post = Post { traceparent, tracestate, ..Post::plain(endpoint, connection, method, body) };
+        let waiting = Waiting { id, endpoint, connection, on_note: None, on_word: Some(hear) };
+        self.transport.ask(&post, &waiting, &Sent::default()).await
+    }
+
+    /// `resources/subscribe` of the versions that have sessions.
+    pub(crate) async fn subscription(
+        &self,
+        call: &ToolCall<'_>,
+        connection: Connection<'_>,
+        method: &'static str,
+    ) -> Result<Box<RawValue>, RequestError> {
+        let id = self.id();
+        let meta = self.meta(connection).with(None, call.traceparent, call.tracestate);
+        let body = request(id, method, ResourceParams { uri: call.name, meta });
+        self.ask(call.endpoint, connection, method, id, body).await
+    }
+
+    /// `resources/unsubscribe`, with its id.
+    pub(crate) fn unsubscription(&self, call: &ToolCall<'_>) -> (u64, Bytes) {
+        let id = self.id();
+        let params = ResourceParams { uri: call.name, meta: Meta::legacy() };
+        (id, request(id, method::RESOURCES_UNSUBSCRIBE, params))
     }
 
     /// One page of a listing.
@@ -136,7 +184,7 @@ impl Exchange {
         let meta = self.meta(connection).with(None, traceparent, tracestate);
         let body = request(id, method, PageParams { cursor, meta });
         let post = Post { traceparent, tracestate, ..Post::plain(endpoint, connection, method, body) };
-        let waiting = Waiting { id, endpoint, connection, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None, on_word: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
@@ -154,7 +202,7 @@ impl Exchange {
         let body = request(id, method, TaskParams { task, input_responses, meta });
         let plain = Post::plain(endpoint, connection, method, body);
         let post = Post { name: Some(task), traceparent, tracestate, ..plain };
-        let waiting = Waiting { id, endpoint, connection, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None, on_word: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
@@ -167,7 +215,7 @@ impl Exchange {
         body: Bytes,
     ) -> Result<Box<RawValue>, RequestError> {
         let post = Post::plain(endpoint, connection, method, body);
-        let waiting = Waiting { id, endpoint, connection, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None, on_word: None };
         self.transport.ask(&post, &waiting, &Sent::default()).await
     }
 
@@ -239,7 +287,7 @@ impl Exchange {
         let session_id = response.headers().get(&SESSION_ID).and_then(|id| id.to_str().ok()).map(Arc::from);
         let cookies = Arc::new(Cookies::default());
         cookies.take(&endpoint.url, response.headers());
-        let waiting = Waiting { id, endpoint, connection, on_note: None };
+        let waiting = Waiting { id, endpoint, connection, on_note: None, on_word: None };
         let result = self.transport.answer(response, &waiting).await?;
         let found: Initialized = serde_json::from_str(result.get())
             .map_err(|error| invalid("an initialize result", &error.to_string()))?;

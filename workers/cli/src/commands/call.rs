@@ -24,10 +24,10 @@ use crate::span_of_time::parse_span;
 #[derive(Debug, Args)]
 pub(crate) struct CallArgs {
     #[command(flatten)]
-    request: RequestArgs,
+    pub(super) request: RequestArgs,
     /// How long to wait for the result.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
-    wait: Duration,
+    pub(super) wait: Duration,
 }
 
 /// Sends, waits, shows.

@@ -16,6 +16,7 @@ pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod plan;
 pub(crate) mod queue;
+pub(crate) mod reading;
 pub(crate) mod request;
 pub(crate) mod result;
 pub(crate) mod reused_id;
@@ -67,6 +68,8 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
             tools::approve::run(&args, connect, output).await
         }
         Command::Tools(tools::ToolsCommand::Import(args)) => tools::import::run(&args, connect, output).await,
+        Command::Resources(command) => reading::resources(command, connect, output).await,
+        Command::Prompts(command) => reading::prompts(command, connect, output).await,
         Command::Sessions(command) => sessions::run(&command, connect, output).await,
         Command::Why(args) => why::run(&args, connect, output).await,
         Command::Group(command) => group::run(&command, connect, output).await,

@@ -25,11 +25,11 @@ use crate::span_of_time::parse_span;
 const MAX_BYTES: u64 = MAX_PAYLOAD_BYTES;
 
 /// The options of a request.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct RequestArgs {
     /// Who the call is for; unless given, TOOLFLEET_TENANT.
     #[arg(long, value_name = "TENANT")]
-    tenant: Option<Tenant>,
+    pub(super) tenant: Option<Tenant>,
     /// The registered tool.
     #[arg(long, value_name = "ID", required_unless_present_any = ["body", "server"])]
     tool: Option<ToolId>,
@@ -46,7 +46,7 @@ pub(crate) struct RequestArgs {
     #[arg(long, value_name = "METHOD", value_parser = operation(), requires = "server", conflicts_with = "name")]
     operation: Option<Operation>,
     /// A JSON object, @FILE, or - for stdin: the tool's arguments, {"uri"} for resources/read, {"name", "arguments"} for
-    /// prompts/get, {} or {"cursor"} for a listing.
+    /// prompts/get, {"ref", "argument"} for completion/complete, {} or {"cursor"} for a listing.
     #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
     arguments: String,
     /// Resumes an earlier call that ended as input_required: repeat its other options, and give the answers.
@@ -63,10 +63,10 @@ pub(crate) struct RequestArgs {
     idempotency_key: Option<String>,
     /// The session the call belongs to.
     #[arg(long, value_name = "ID")]
-    session: Option<SessionId>,
+    pub(super) session: Option<SessionId>,
     /// The user, for the tool's access rules.
     #[arg(long, value_name = "ID[:TYPE[:ROLE,ROLE]]", value_parser = parse_user)]
-    user: Option<User>,
+    pub(super) user: Option<User>,
     /// The agent.
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
@@ -176,6 +176,11 @@ struct Body<'a> {
 }
 
 impl RequestArgs {
+    /// Any operation but `tools/call`, of a server.
+    pub(super) fn of_server(server: ServerId, operation: Operation, arguments: String) -> Self {
+        Self { server: Some(server), operation: Some(operation), arguments, ..Self::default() }
+    }
+
     /// The request that the options describe.
     pub(crate) fn request(&self) -> Result<Ready, CommandError> {
         if let Some(file) = &self.body {
@@ -254,7 +259,7 @@ fn new_call_id() -> Result<CallId, CommandError> {
 }
 
 /// The JSON object that an option gives.
-fn object(option: &str, given: &str) -> Result<Box<RawValue>, CommandError> {
+pub(super) fn object(option: &str, given: &str) -> Result<Box<RawValue>, CommandError> {
     let text = match given.strip_prefix('@') {
         Some(file) => text_of(option, file)?,
         None if given == "-" => text_of(option, "-")?,
@@ -361,7 +366,7 @@ fn priority() -> impl TypedValueParser<Value = Priority> {
     PossibleValuesParser::new(words).try_map(move |word| known(word).ok_or("no such priority"))
 }
 
-fn parse_user(text: &str) -> Result<User, String> {
+pub(super) fn parse_user(text: &str) -> Result<User, String> {
     let mut parts = text.splitn(3, ':');
     let id = parts.next().unwrap_or_default().to_owned();
     if id.is_empty() {

@@ -11,7 +11,7 @@ fn the_help_lists_every_verb_and_the_exit_codes() {
 
 #[test]
 fn every_verb_has_a_help_text() {
-    let verbs: [&[&str]; 22] = [
+    let verbs: [&[&str]; 27] = [
         &["why"],
         &["group", "show"],
         &["group", "wait"],
@@ -32,6 +32,11 @@ fn every_verb_has_a_help_text() {
         &["tools", "diff"],
         &["tools", "approve"],
         &["tools", "import"],
+        &["resources", "list"],
+        &["resources", "templates"],
+        &["resources", "read"],
+        &["prompts", "list"],
+        &["prompts", "get"],
         &["queue", "status"],
         &["completions"],
     ];

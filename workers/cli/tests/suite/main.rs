@@ -28,6 +28,7 @@ mod pins;
 mod plan;
 mod priorities;
 mod programs;
+mod reading;
 mod run;
 mod scale;
 mod sessions;

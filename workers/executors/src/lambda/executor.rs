@@ -170,6 +170,8 @@ impl Executor for LambdaExecutor {
             OperationParams::Tool => Ok(()),
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. }
+            | OperationParams::Subscription { .. }
             | OperationParams::List { .. } => Err(unsupported(call)),
         }
     }

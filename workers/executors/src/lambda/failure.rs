@@ -192,6 +192,7 @@ impl Kind {
             evidence: self.evidence(),
             reachability: self.reachability(),
             held: self.held(),
+            rpc_code: None,
         }
     }
 

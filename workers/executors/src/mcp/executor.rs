@@ -24,6 +24,9 @@ use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
 
+/// How long before its deadline the call of a subscription ends.
+const SUBSCRIPTION_ENDS_BEFORE: Duration = Duration::from_secs(1);
+
 /// Gives the endpoint of a server as one tenant calls it. Secrets and tokens are not read yet.
 pub type EndpointSource = Box<dyn Fn(&Arc<Server>, &Tenant) -> Result<Endpoint, Fault> + Send + Sync>;
 
@@ -90,9 +93,11 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match call.params {
             OperationParams::List { cursor } => Place::of(call, cursor.as_deref()).map(|_| ()),
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
-                Ok(())
-            }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Subscription { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. } => Ok(()),
         }
     }
 
@@ -106,9 +111,11 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         let until = Instant::now() + patience;
         let arguments = match call.params {
             OperationParams::Prompt { arguments, .. } => arguments,
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::List { .. } => {
-                &call.request.arguments
-            }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Subscription { .. }
+            | OperationParams::Completion { .. }
+            | OperationParams::List { .. } => &call.request.arguments,
         };
         let mut request = ToolCall {
             operation: call.request.operation,
@@ -129,9 +136,22 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
                 let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
                 self.client.list(request, place.theirs()).await
             }
-            OperationParams::Tool | OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
-                self.client.call_tool(request).await
+            OperationParams::Subscription { .. } => {
+                // It lasts as long as its call, which is to end before its time is over.
+                let ends = attempt.deadline.checked_sub(SUBSCRIPTION_ENDS_BEFORE).unwrap_or(attempt.deadline);
+                let accepted_by = until.min(ends);
+                let request = ToolCall {
+                    on_note: attempt.on_progress,
+                    patience: None,
+                    deadline: accepted_by,
+                    ..request
+                };
+                self.client.subscribe(request, ends).await
             }
+            OperationParams::Tool
+            | OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Completion { .. } => self.client.call_tool(request).await,
         };
         answer.map(answer_of).map_err(|fault| failure_of(&fault))
     }

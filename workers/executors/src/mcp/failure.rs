@@ -16,6 +16,34 @@ pub fn failure_of(fault: &Fault) -> Failure {
         evidence: evidence(fault),
         reachability: reachability(fault),
         held: held(fault),
+        rpc_code: rpc_code(fault),
+    }
+}
+
+/// The code of the JSON-RPC error that the server answered with.
+const fn rpc_code(fault: &Fault) -> Option<i64> {
+    match fault {
+        Fault::Rpc { code, .. } | Fault::RpcAmbiguous { code, .. } => Some(*code),
+        Fault::Connect { .. }
+        | Fault::NotSent { .. }
+        | Fault::RateLimited { .. }
+        | Fault::SessionStoreUnavailable { .. }
+        | Fault::Unauthorized { .. }
+        | Fault::Forbidden { .. }
+        | Fault::Credential { .. }
+        | Fault::CredentialPending { .. }
+        | Fault::SessionLost
+        | Fault::VersionUnsupported { .. }
+        | Fault::WrongTransport { .. }
+        | Fault::NotResumable { .. }
+        | Fault::ServerStatus { .. }
+        | Fault::ClientStatus { .. }
+        | Fault::AnswerLost { .. }
+        | Fault::AttemptTimeout { .. }
+        | Fault::InvalidAnswer { .. }
+        | Fault::AnswerTooLarge { .. }
+        | Fault::AddressRefused { .. }
+        | Fault::Redirect { .. } => None,
     }
 }
 

@@ -134,7 +134,10 @@ impl Executor for OpenApiExecutor {
         let checked = match call.params {
             OperationParams::Tool => self.check_operation(call).await.map_err(NotReady::Ended)?,
             OperationParams::List { .. } => Checked { repeatable: true, definition: None },
-            OperationParams::Resource { .. } | OperationParams::Prompt { .. } => {
+            OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
+            | OperationParams::Completion { .. } => {
                 return Err(NotReady::Ended(not_here(call)));
             }
         };
@@ -169,7 +172,10 @@ impl Executor for OpenApiExecutor {
                     }
                 }
             }
-            OperationParams::Resource { .. } | OperationParams::Prompt { .. } => Err(not_here(call)),
+            OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
+            | OperationParams::Completion { .. } => Err(not_here(call)),
         }
     }
 
@@ -185,7 +191,10 @@ impl Executor for OpenApiExecutor {
                 let answer = self.send(target, call, attempt).await.map_err(|fault| failure_of(&fault))?;
                 outcome_of(call.name, &answer)
             }
-            OperationParams::Resource { .. } | OperationParams::Prompt { .. } => not_here(call),
+            OperationParams::Resource { .. }
+            | OperationParams::Prompt { .. }
+            | OperationParams::Subscription { .. }
+            | OperationParams::Completion { .. } => not_here(call),
         };
         Ok(Answer { meaning: Meaning::Ended(outcome), connection: Connection::default() })
     }
@@ -308,10 +317,13 @@ fn listed(call: &Invocation<'_>) -> Outcome {
             serde_json::json!({ "tools": tools })
         }
         request::Operation::ResourcesList => serde_json::json!({ "resources": [] }),
+        request::Operation::ResourceTemplatesList => serde_json::json!({ "resourceTemplates": [] }),
         request::Operation::PromptsList => serde_json::json!({ "prompts": [] }),
         request::Operation::ToolsCall
         | request::Operation::ResourcesRead
-        | request::Operation::PromptsGet => {
+        | request::Operation::PromptsGet
+        | request::Operation::ResourcesSubscribe
+        | request::Operation::CompletionComplete => {
             return not_here(call);
         }
     };

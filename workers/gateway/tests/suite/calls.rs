@@ -123,8 +123,14 @@ async fn a_call_waits_a_second_for_a_list_and_the_list_is_read_all_the_same() {
     let answered = std::time::Duration::from_secs(8);
     let call = http.call("echo", json!({"text": "x"}));
     assert_eq!(text(&tokio::time::timeout(answered, call).await.unwrap()), "x");
+    // Headers that repeat arguments are compared before anything is run.
+    let params = json!({"name": "main__fail", "arguments": {}});
+    let hurried = rig.gateway(crate::rig::impatient()).await;
+    let repeating = Http::modern(&hurried).with("mcp-param-region", "eu").ask("tools/call", params).await;
+    assert_eq!(repeating.body["error"]["code"], -32603, "{repeating:?}");
+    assert_eq!(rig.mcp.executions("fail"), 0);
     rig.mcp.arrived("tools/list", 1).await;
     drop(held);
     assert!(!http.result("tools/list", json!({})).await["_meta"].to_string().contains("unlisted"));
-    assert_eq!(rig.mcp.requests_of("tools/list").len(), 1, "the list was read once");
+    assert_eq!(rig.mcp.requests_of("tools/list").len(), 2, "each gateway read the list once");
 }

@@ -5,6 +5,10 @@ use toolfleet_gateway::Limits;
 
 use crate::rig::{Http, Rig, answered};
 
+fn error_code(body: &Value) -> Option<i64> {
+    body["error"]["code"].as_i64()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_version_opens_as_it_does() {
     let rig = Rig::start().await;
@@ -73,7 +77,6 @@ async fn what_is_no_message_is_refused() {
         ("[]", 400, -32600),
         ("{\"id\":1}", 400, -32600),
         ("", 400, -32700),
-        ("[7,\"ping\"]", 400, -32600),
         ("{\"id\":null,\"method\":\"ping\"}", 400, -32600),
         ("{\"id\":1,\"method\":\"ping\",\"params\":[]}", 400, -32602),
     ] {
@@ -86,6 +89,50 @@ async fn what_is_no_message_is_refused() {
     assert_eq!(answered(http.delete(&served.url)).await.status, 405);
     assert_eq!(answered(post("{}").header("host", "evil.example.com")).await.status, 403);
     assert_eq!(answered(post("{}").header("origin", "https://evil.example.com")).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_answered_in_its_order() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::of(&served, "2025-03-26");
+    let call = |id: u64, text: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": text}}});
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let batch = json!([call(1, "a"), notification, call(2, "b"), {"jsonrpc": "2.0", "id": 3, "method": "no/such"}, 7, [1], {"id": "i", "method": "initialize"}]);
+    let found = answered(http.post(&batch)).await;
+    let found = found.body.as_array().unwrap_or_else(|| panic!("{found:?}"));
+    let brief = |one: &Value| json!([one["id"], one["result"]["content"][0]["text"], one["error"]["code"]]);
+    assert_eq!(
+        found.iter().map(brief).collect::<Vec<_>>(),
+        [
+            json!([1, "a", null]),
+            json!([2, "b", null]),
+            json!([3, null, -32601]),
+            json!([null, null, -32600]),
+            json!([null, null, -32600]),
+            json!(["i", null, -32602]),
+        ]
+    );
+    assert_eq!(answered(http.post(&json!([notification, notification]))).await.status, 202);
+    let many = serde_json::Value::from(vec![notification.clone(); 51]);
+    for (version, batch) in
+        [("2025-03-26", many), ("2025-06-18", json!([notification])), ("2025-11-25", json!([notification]))]
+    {
+        let refused = answered(Http::of(&served, version).post(&batch)).await;
+        assert_eq!((refused.status, error_code(&refused.body)), (400, Some(-32600)), "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_no_more_calls_at_once_than_requests_have() {
+    let rig = Rig::start().await;
+    let served = rig.gateway(Limits { max_requests: 2, ..Limits::default() }).await;
+    let http = Http::of(&served, "2025-03-26");
+    let ping = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"});
+    let found = answered(http.post(&json!([ping(1), ping(2), ping(3)]))).await;
+    let answers = found.body.as_array().unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(answers.iter().filter(|one| one["result"].is_object()).count(), 2, "{found:?}");
+    assert_eq!(error_code(&answers[2]), Some(-32603));
 }
 
 #[tokio::test(flavor = "multi_thread")]

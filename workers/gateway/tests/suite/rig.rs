@@ -20,6 +20,9 @@ use toolfleet_worker::queues::QueueUrls;
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{ServiceOptions, Worker, WorkerConfig};
 
+/// The bucket of large results, as the template names it.
+const BUCKET: &str = "toolfleet-payloads-000000000000-us-east-1";
+
 /// A key that all gateways of a test have: 32 bytes of `k`.
 const KEY: &str = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=";
 
@@ -28,7 +31,7 @@ pub(crate) struct Rig {
     aws: Aws,
     pub(crate) mcp: MockMcp,
     pub(crate) catalog: Arc<ArcSwap<Catalog>>,
-    _worker: Worker,
+    _worker: Option<Worker>,
 }
 
 /// A gateway that serves until it is dropped.
@@ -62,10 +65,37 @@ fn catalog(url: &str) -> Value {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
-        Box::pin(Self::started()).await
+        Self::start_with(catalog).await
     }
 
-    async fn started() -> Self {
+    /// With the catalog that is made of the server's address.
+    pub(crate) async fn start_with(catalog: impl FnOnce(&str) -> Value) -> Self {
+        let rig = Box::pin(Self::without_worker(catalog)).await;
+        let worker = Box::pin(rig.worker()).await;
+        Self { _worker: Some(worker), ..rig }
+    }
+
+    /// A worker more.
+    pub(crate) async fn worker(&self) -> Worker {
+        let catalog = Catalog::clone(&self.catalog.load());
+        start_worker(&self.local, self.aws.clone(), catalog).await
+    }
+
+    /// The same of a runtime of its own: ended, it dies as a killed process does.
+    pub(crate) fn doomed_worker(&self) -> tokio::runtime::Runtime {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let catalog = Catalog::clone(&self.catalog.load());
+        let (sqs, endpoints) = (self.local.queue_url("toolfleet-calls"), Endpoints::of(&self.local));
+        runtime.spawn(async move {
+            let worker = Box::pin(start_worker_at(&sqs, endpoints.connect().await, catalog)).await;
+            std::future::pending::<()>().await;
+            drop(worker);
+        });
+        runtime
+    }
+
+    /// Without a worker.
+    pub(crate) async fn without_worker(catalog: impl FnOnce(&str) -> Value) -> Self {
         let mcp = MockMcp::start(ProtocolRevision::Modern).await;
         let echo = |arguments: &Value| json!({"content": [{"type": "text", "text": arguments["text"]}], "structuredContent": arguments});
         mcp.tool("echo", echo)
@@ -86,10 +116,9 @@ impl Rig {
             ..LocalOptions::default()
         };
         let local = LocalEndpoints::start(options).await.unwrap();
-        let aws = connect(&local).await;
+        let aws = Endpoints::of(&local).connect().await;
         let catalog = Catalog::parse(&catalog(&mcp.url()).to_string()).unwrap();
-        let worker = Box::pin(start_worker(&local, aws.clone(), catalog.clone())).await;
-        Self { local, aws, mcp, catalog: Arc::new(ArcSwap::from_pointee(catalog)), _worker: worker }
+        Self { local, aws, mcp, catalog: Arc::new(ArcSwap::from_pointee(catalog)), _worker: None }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -137,38 +166,54 @@ pub(crate) fn impatient() -> Limits {
     Limits { wait: Duration::from_millis(300), task_after: Duration::from_millis(300), ..Limits::default() }
 }
 
-async fn connect(local: &LocalEndpoints) -> Aws {
-    Aws::connect(AwsOptions {
-        region: Some(REGION.to_owned()),
-        sqs_endpoint: Some(local.sqs_url().to_owned()),
-        dynamodb_endpoint: Some(local.dynamodb_url().to_owned()),
-        secrets_endpoint: Some(local.secretsmanager_url().to_owned()),
-        s3_endpoint: Some(local.s3_url().to_owned()),
-        static_credentials: Some(("rig".to_owned(), "rig".to_owned())),
-        ..AwsOptions::default()
-    })
-    .await
+/// Where the embedded endpoints are.
+struct Endpoints([String; 4]);
+
+impl Endpoints {
+    fn of(local: &LocalEndpoints) -> Self {
+        let urls = [local.sqs_url(), local.dynamodb_url(), local.secretsmanager_url(), local.s3_url()];
+        Self(urls.map(str::to_owned))
+    }
+
+    async fn connect(&self) -> Aws {
+        let [sqs, dynamodb, secrets, s3] = self.0.clone();
+        Aws::connect(AwsOptions {
+            region: Some(REGION.to_owned()),
+            sqs_endpoint: Some(sqs),
+            dynamodb_endpoint: Some(dynamodb),
+            secrets_endpoint: Some(secrets),
+            s3_endpoint: Some(s3),
+            static_credentials: Some(("rig".to_owned(), "rig".to_owned())),
+            ..AwsOptions::default()
+        })
+        .await
+    }
 }
 
 async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Worker {
-    let queue = local.queue_url("toolfleet-calls");
-    let none = |_: &str| None;
+    start_worker_at(&local.queue_url("toolfleet-calls"), aws, catalog).await
+}
+
+async fn start_worker_at(queue: &str, aws: Aws, catalog: Catalog) -> Worker {
+    let none = |name: &str| (name == "TOOLFLEET_PAYLOAD_BUCKET").then(|| BUCKET.to_owned());
+    // What a killed worker held comes free soon.
+    let short = |name: &str| (name == "TOOLFLEET_LEASE_MS").then(|| "5000".to_owned());
     let config = WorkerConfig {
         protection: None,
         http: None,
         queue_urls: QueueUrls {
             high: Some(format!("{queue}-high")),
             low: Some(format!("{queue}-low")),
-            normal: queue,
+            normal: queue.to_owned(),
         },
-        dead_letter_queue_url: Some(local.queue_url("toolfleet-calls-dlq")),
+        dead_letter_queue_url: Some(format!("{queue}-dlq")),
         reap_after: Duration::ZERO,
         table_prefix: "toolfleet".to_owned(),
         history_shards: 1,
         payloads: PayloadConfig::read(&none).unwrap(),
         catalog: std::path::PathBuf::from("catalog.json").into(),
         worker: WorkerId::parse("rig").unwrap(),
-        limits: toolfleet_worker::Limits::read(&none).unwrap(),
+        limits: toolfleet_worker::Limits::read(&short).unwrap(),
         egress_config: EgressConfig::default().with_loopback(),
     };
     let services = ServiceOptions { reload: None, http: None };
@@ -230,8 +275,8 @@ impl Http {
             .header("mcp-protocol-version", self.version);
         if self.version == "2026-07-28" {
             request = request.header("mcp-method", message["method"].as_str().unwrap());
-            let name = message["params"]["name"].as_str().or(message["params"]["taskId"].as_str());
-            if let Some(name) = name {
+            let named = ["name", "taskId", "uri"].into_iter().find_map(|one| message["params"][one].as_str());
+            if let Some(name) = named {
                 request = request.header("mcp-name", name);
             }
         }

@@ -12,6 +12,8 @@ pub(super) fn may_be_claimless(catalog: &Catalog, request: &CallRequest) -> bool
     let safe =
         request.idempotent || request.operation != Operation::ToolsCall || is_registered(catalog, request);
     let has_own_row = request.resume.is_some()
+        // Its row tells of the updates.
+        || request.operation == Operation::ResourcesSubscribe
         || request.supersede.is_some()
         || request.not_before.is_some()
         || is_grouped(request);

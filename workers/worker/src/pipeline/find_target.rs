@@ -105,8 +105,9 @@ fn of_server(catalog: &Catalog, server: &Arc<Server>, request: &CallRequest) -> 
     }
     let ask = request.ask().map_err(|error| Outcome::refused(Code::InvalidArguments, error.to_string()))?;
     let name = match &ask {
-        OperationParams::Resource { uri } => uri.clone(),
+        OperationParams::Resource { uri } | OperationParams::Subscription { uri } => uri.clone(),
         OperationParams::Prompt { name, .. } => name.clone(),
+        OperationParams::Completion { of } => of.clone(),
         OperationParams::Tool | OperationParams::List { .. } => String::new(),
     };
     Ok(Found { ask, server: server.clone(), tool: None, function: None, name })

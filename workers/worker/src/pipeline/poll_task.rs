@@ -105,6 +105,7 @@ mod tests {
             evidence: Evidence::Nothing,
             reachability: Reachability::Unknown,
             held: HeldReason::BackOff,
+            rpc_code: None,
         }
     }
 

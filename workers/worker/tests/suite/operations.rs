@@ -11,6 +11,16 @@ const RESOURCE: &str = r#"{"contents":[{"uri":"note:é 1","text":"é\u00e9","x":
 const PROMPT: &str =
     r#"{"messages":[{"role":"user","content":{"type":"text","text":"hi"}}], "description" : "d"}"#;
 
+const COMPLETION: &str = r#"{"completion":{"values":["Ann" ],"n":1.0}}"#;
+const TEMPLATES: &str = r#"{"resourceTemplates":[ {"uriTemplate":"note:{x}"} ]}"#;
+
+/// The parameters of the first request of that method, without `_meta`.
+fn params_of(mcp: &MockMcp, method: &str) -> Value {
+    let mut params = mcp.requests_of(method)[0].body["params"].clone();
+    params.as_object_mut().unwrap().remove("_meta");
+    params
+}
+
 fn asked(id: &str, operation: &str, arguments: Value) -> Value {
     json!({"v": 1, "call_id": id, "tenant": "acme", "server": "mock", "operation": operation, "arguments": arguments})
 }
@@ -28,6 +38,8 @@ fn furnish(mcp: &MockMcp) {
         }
     });
     mcp.method("prompts/list", |_| ToolAnswer::Raw(r#"{"prompts":[ {"name":"greet"} ]}"#.into()));
+    mcp.method("completion/complete", |_| ToolAnswer::Raw(COMPLETION.into()));
+    mcp.method("resources/templates/list", |_| ToolAnswer::Raw(TEMPLATES.into()));
 }
 
 async fn answered(rig: &Rig, body: &Value) -> String {
@@ -51,6 +63,16 @@ async fn each_operation_is_answered_byte_for_byte_in_both_generations() {
         assert_eq!((&sent["name"], &sent["arguments"]), (&json!("greet"), &json!({"who": "Ann"})));
         let bare = asked("bare", "prompts/get", json!({"name": "greet"}));
         assert_eq!(answered(&rig, &bare).await, PROMPT);
+        let completion = json!({"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": "A"}});
+        assert_eq!(
+            answered(&rig, &asked("complete", "completion/complete", completion.clone())).await,
+            COMPLETION
+        );
+        assert_eq!(params_of(&rig.mcp, "completion/complete"), completion);
+        assert_eq!(
+            answered(&rig, &asked("templates", "resources/templates/list", json!({}))).await,
+            TEMPLATES
+        );
         let prompts = asked("prompts", "prompts/list", json!({}));
         assert_eq!(answered(&rig, &prompts).await, r#"{"prompts":[ {"name":"greet"} ]}"#);
     }
@@ -63,9 +85,15 @@ async fn since_2026_07_28_headers_mirror_method_and_name() {
     answered(&rig, &asked("get", "prompts/get", json!({"name": "greet"}))).await;
     answered(&rig, &asked("read", "resources/read", json!({"uri": "note:1"}))).await;
     answered(&rig, &asked("list", "resources/list", json!({}))).await;
-    for (method, name) in
-        [("prompts/get", Some("greet")), ("resources/read", Some("note:1")), ("resources/list", None)]
-    {
+    let completion =
+        json!({"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "a", "value": "b"}});
+    answered(&rig, &asked("complete", "completion/complete", completion)).await;
+    for (method, name) in [
+        ("prompts/get", Some("greet")),
+        ("resources/read", Some("note:1")),
+        ("resources/list", None),
+        ("completion/complete", None),
+    ] {
         let sent = rig.mcp.requests_of(method);
         assert_eq!((sent[0].header("mcp-method"), sent[0].header("mcp-name")), (Some(method), name));
     }
@@ -118,6 +146,12 @@ async fn a_lost_answer_of_a_reading_operation_is_asked_for_again() {
         asked("resources", "resources/list", json!({})),
         asked("prompts", "prompts/list", json!({})),
         asked("tools", "tools/list", json!({})),
+        asked("templates", "resources/templates/list", json!({})),
+        asked(
+            "complete",
+            "completion/complete",
+            json!({"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "a", "value": "b"}}),
+        ),
     ];
     for body in asks {
         let method = body["operation"].as_str().unwrap();

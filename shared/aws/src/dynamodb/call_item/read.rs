@@ -106,6 +106,7 @@ impl<'a> Reader<'a> {
                     .then(|| self.number("retry_after_ms"))
                     .transpose()?,
                 may_have_run: self.word("may_have_run")?,
+                rpc_code: self.0.contains_key("rpc_code").then(|| self.number("rpc_code")).transpose()?,
             })
         } else {
             None

@@ -131,6 +131,7 @@ fn put_error(error: &CallError, put: &mut impl FnMut(&str, Option<Value>)) {
     put("message", text(&error.message));
     put("retryable", Some(Value::Bool(error.retryable)));
     put("retry_after_ms", error.retry_after_ms.and_then(number));
+    put("rpc_code", error.rpc_code.map(|code| Value::N(code.to_string())));
     let may_have_run = serde_json::to_value(error.may_have_run).ok();
     put("may_have_run", may_have_run.and_then(|word| word.as_str().and_then(text)));
 }

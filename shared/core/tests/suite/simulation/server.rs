@@ -273,6 +273,7 @@ fn failure(class: RetryClass, may_have_run: MayHaveRun, code: Code, evidence: Ev
         evidence,
         reachability,
         held,
+        rpc_code: None,
     }
 }
 

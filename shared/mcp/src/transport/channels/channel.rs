@@ -43,7 +43,7 @@ pub(crate) enum Handshake {
 }
 
 /// What a server tells about a request before it answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Notice {
     pub(crate) method: String,
     pub(crate) params: Box<RawValue>,
@@ -107,6 +107,8 @@ struct Waiter {
 struct Table {
     waiters: HashMap<u64, Waiter>,
     given_up: VecDeque<u64>,
+    /// Who waits for what the server says of resources, and of which.
+    watchers: HashMap<u64, (String, mpsc::Sender<Notice>)>,
     ended: Option<Fault>,
     /// Nothing new begins with it; it is stopped when nobody holds it.
     retiring: bool,
@@ -158,6 +160,7 @@ impl Channel {
         let table = Table {
             waiters: HashMap::new(),
             given_up: VecDeque::new(),
+            watchers: HashMap::new(),
             ended: None,
             retiring: false,
             holders: 0,
@@ -325,6 +328,33 @@ impl Channel {
         }
     }
 
+    /// Sends the notifications about that resource there until the value is dropped.
+    pub(crate) fn watch(&self, id: u64, uri: &str, words: mpsc::Sender<Notice>) -> Watching<'_> {
+        self.table().watchers.insert(id, (uri.to_owned(), words));
+        Watching { channel: self, id }
+    }
+
+    /// Tells those who watch the resource; without one, all.
+    pub(crate) fn tell_watchers(&self, uri: Option<&str>, notice: &Notice) {
+        for (watched, words) in self.table().watchers.values() {
+            if uri.is_none_or(|uri| uri == watched) {
+                // Who cannot follow has a notification of it that waits.
+                let _followed = words.try_send(notice.clone());
+            }
+        }
+    }
+
+    /// Whether others watch the resource.
+    pub(crate) fn is_watched(&self, uri: &str) -> bool {
+        self.table().watchers.values().any(|(watched, _)| watched == uri)
+    }
+
+    /// Sends a request whose answer nobody waits for.
+    pub(crate) fn ask_aside(&self, id: u64, body: Bytes) {
+        self.table().given_up.push_back(id);
+        self.tell(body);
+    }
+
     /// How many lines of it were skipped, with this one.
     pub(crate) fn count_stray(&self) -> u64 {
         self.strays.fetch_add(1, Ordering::Relaxed).saturating_add(1)
@@ -451,6 +481,18 @@ impl Drop for Asking<'_> {
         if self.withdraws && self.channel.handshake.get().is_some() {
             self.channel.tell(cancelled(self.id));
         }
+    }
+}
+
+/// Somebody who watches a resource.
+pub(crate) struct Watching<'a> {
+    channel: &'a Channel,
+    id: u64,
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.channel.table().watchers.remove(&self.id);
     }
 }
 

@@ -9,7 +9,7 @@ use toolfleet_egress::sanitize_text;
 use crate::fault::Fault;
 use crate::protocol::frame::{Frame, Heard, messages_in, number_in, readable};
 use crate::protocol::message_head::Beginning;
-use crate::protocol::wire::reply;
+use crate::protocol::wire::{ACKNOWLEDGED, UPDATED, reply, uri_in};
 use crate::transport::channels::channel::{Channel, Notice};
 use crate::transport::request_error::RequestError;
 
@@ -94,6 +94,15 @@ impl Channel {
         match frame.seen_by(0) {
             Heard::Request { id, method } => self.tell(reply(id, &method)),
             Heard::Notification { method, params: Some(params) } => {
+                let about_resources = match method.as_ref() {
+                    UPDATED => uri_in(params).map(Some),
+                    ACKNOWLEDGED => Some(None),
+                    _ => None,
+                };
+                if let Some(uri) = about_resources {
+                    let notice = Notice { method: method.into_owned(), params: params.to_owned() };
+                    return self.tell_watchers(uri.as_deref(), &notice);
+                }
                 let of = match method.as_ref() {
                     "notifications/progress" => serde_json::from_str::<Progress<'_>>(params.get())
                         .ok()

@@ -253,6 +253,32 @@ impl Transport {
         Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
     }
 
+    /// Opens the event stream of a session, on which its server tells what belongs to no request.
+    pub(crate) async fn updates(
+        &self,
+        endpoint: &Endpoint,
+        session: &Session,
+    ) -> Result<Response, RequestError> {
+        let mut headers = base_headers(endpoint, Connection::Legacy(session));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let launch = Launch {
+            method: Method::GET,
+            url: &endpoint.url,
+            headers: &headers,
+            body: None,
+            versions: HttpVersions::Any,
+        };
+        let (response, _) = Box::pin(self.launch(endpoint, launch)).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let detail = format!(
+            "HTTP {status} to a GET: the server has no event stream, on which it would tell of updates"
+        );
+        Err(Fault::ClientStatus { status, detail }.into())
+    }
+
     /// Asks for an event stream outside of any session.
     pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
         let mut headers = base_headers(endpoint, Connection::Opening);

@@ -51,7 +51,12 @@ pub(crate) struct Waiting<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) connection: Connection<'a>,
     pub(crate) on_note: Option<OnNote<'a>>,
+    /// Hears every notification.
+    pub(crate) on_word: Option<OnWord<'a>>,
 }
+
+/// Hears a notification: its method and its parameters.
+pub(crate) type OnWord<'a> = &'a (dyn Fn(&str, Option<&RawValue>) + Send + Sync);
 
 /// How a stream ended.
 enum End {
@@ -284,6 +289,9 @@ impl Transport {
                     }
                 }
                 Heard::Notification { method, params } => {
+                    if let Some(hear) = waiting.on_word {
+                        hear(&method, params);
+                    }
                     if let (Some(hear), Some(params)) = (waiting.on_note, params)
                         && let Some(note) = note(&method, params, waiting.id, waiting.endpoint)
                     {
@@ -293,6 +301,29 @@ impl Transport {
             }
         }
         Ok(None)
+    }
+
+    /// Hears the notifications of a session's event stream until it ends; says why it did.
+    pub(crate) async fn hear_updates(
+        &self,
+        response: Response,
+        endpoint: &Endpoint,
+        session: &Session,
+        hear: OnWord<'_>,
+    ) -> String {
+        let connection = Connection::Legacy(session);
+        // No request has that id: answers are not for this stream.
+        let waiting = Waiting { id: 0, endpoint, connection, on_note: None, on_word: Some(hear) };
+        let mut place = Place::new();
+        let ended = match ResponseBody::new(response) {
+            Ok(incoming) => self.follow(incoming, &waiting, &mut place).await,
+            Err(error) => return Fault::from(error).to_string(),
+        };
+        match ended {
+            Ok(End::Broken(detail)) => detail,
+            Ok(End::Answer(_)) => "the event stream has an answer that nobody asked for".to_owned(),
+            Err(error) => error.fault.to_string(),
+        }
     }
 
     /// Answers a server's own request without holding up the call. A modern server has no way to make one.

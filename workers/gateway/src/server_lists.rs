@@ -1,14 +1,13 @@
-//! What servers list, read through the fleet: a `tools/list` call like any other, with the caller's tenant. The gateway itself reaches no
+//! What servers list, read through the fleet: a call of the listing like any other, with the caller's tenant. The gateway itself reaches no
 //! server and holds no server's credential.
 //!
-//! Lists are kept for a while, by tenant and server: what one user of a tenant was shown is shown to its others. A list that cannot be read
+//! Lists are kept for a while, by tenant, server and what is listed: what one user of a tenant was shown is shown to its others. A list that cannot be read
 //! again is used on. A refusal is that of one caller, and remembered for a moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,12 +15,21 @@ use toolfleet_catalog::Server;
 use toolfleet_client::Client;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_core::request::Operation;
 
 use crate::call_request;
 use crate::caller::Caller;
+use crate::message::Members;
 
 /// How long a server's list is waited for.
 const TIME_OUT: Duration = Duration::from_secs(10);
+/// How long reading all parts of it may take.
+const ALL_PARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How many parts of a list are read: a part is what one call gives.
+const MAX_PARTS: usize = 20;
+/// How many entries of a list are kept, and how many bytes: a part that ends above that is the last one.
+const MAX_ENTRIES: usize = 10_000;
+const MAX_BYTES: usize = 8 * 1_048_576;
 /// How long a request for the list of all tools waits for a server's list, from its arrival on: for a reading of another one, and for its own.
 pub(crate) const LISTS_WITHIN: Duration = Duration::from_secs(25);
 /// After a failure, how long nobody asks again.
@@ -31,16 +39,60 @@ const MAX_LISTS: usize = 1_000;
 /// How many callers are remembered whom a server's list was refused.
 const MAX_REFUSED: usize = 1_000;
 
-/// The entries of a server's list, by the tools' names there.
-pub(crate) type Entries = HashMap<String, Box<RawValue>>;
+/// What is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ListKind {
+    Tools,
+    Prompts,
+    Resources,
+    ResourceTemplates,
+}
+
+impl ListKind {
+    pub(crate) const fn operation(self) -> Operation {
+        match self {
+            Self::Tools => Operation::ToolsList,
+            Self::Prompts => Operation::PromptsList,
+            Self::Resources => Operation::ResourcesList,
+            Self::ResourceTemplates => Operation::ResourceTemplatesList,
+        }
+    }
+
+    /// The member of a result that holds the list.
+    pub(crate) const fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::ResourceTemplates => "resourceTemplates",
+        }
+    }
+
+    /// The member of an entry that tells it from the others.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Tools | Self::Prompts => "name",
+            Self::Resources => "uri",
+            Self::ResourceTemplates => "uriTemplate",
+        }
+    }
+}
+
+/// The entries of a server's list, by their names there.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) by_name: HashMap<String, Box<RawValue>>,
+    /// Whether the server has more than is kept.
+    pub(crate) is_cut: bool,
+}
 
 /// A list, or why it is not known.
 pub(crate) type Listed = Result<Arc<Entries>, String>;
 
-type Key = (Tenant, ServerId);
+type Key = (Tenant, ServerId, ListKind);
 
 /// The lists that were read.
-pub(crate) struct ToolLists {
+pub(crate) struct ServerLists {
     client: Client,
     ttl: Duration,
     cells: Mutex<HashMap<Key, Arc<Cell>>>,
@@ -88,7 +140,7 @@ fn name_of(caller: &Caller) -> String {
     serde_json::to_string(&(&caller.user, session)).unwrap_or_default()
 }
 
-impl ToolLists {
+impl ServerLists {
     pub(crate) fn new(client: Client, ttl: Duration) -> Self {
         Self { client, ttl, cells: Mutex::default() }
     }
@@ -99,25 +151,32 @@ impl ToolLists {
         self: &Arc<Self>,
         caller: &Caller,
         server: &Arc<Server>,
+        kind: ListKind,
         until: Instant,
     ) -> Listed {
         let late = |_| Err("it was not read in time".to_owned());
         let waited = timeout_at(until, async {
-            let cell = self.cell((caller.tenant.clone(), server.id.clone())).await;
+            let cell = self.cell((caller.tenant.clone(), server.id.clone(), kind)).await;
             let state = Arc::clone(&cell.state).lock_owned().await;
             if let Some(known) = state.known_to(caller) {
                 return known;
             }
             let (lists, caller, server) = (Arc::clone(self), caller.clone(), Arc::clone(server));
-            let reading = tokio::spawn(async move { lists.renew(state, &caller, &server).await });
+            let reading = tokio::spawn(async move { lists.renew(state, &caller, &server, kind).await });
             reading.await.unwrap_or_else(|_| Err("its reading was interrupted".to_owned()))
         });
         waited.await.unwrap_or_else(late)
     }
 
     /// Reads the list again.
-    async fn renew(&self, mut state: OwnedMutexGuard<State>, caller: &Caller, server: &Server) -> Listed {
-        match self.read(caller, server).await {
+    async fn renew(
+        &self,
+        mut state: OwnedMutexGuard<State>,
+        caller: &Caller,
+        server: &Server,
+        kind: ListKind,
+    ) -> Listed {
+        match self.read(caller, server, kind).await {
             Ok(entries) => {
                 let until = Some(Instant::now() + self.ttl);
                 *state = State { entries: Some(Arc::new(entries)), until, ..State::default() };
@@ -128,7 +187,7 @@ impl ToolLists {
                 return answer;
             }
             Err(NotListed { why: failure, .. }) => {
-                tracing::warn!(server = %server.id, tenant = %caller.tenant, code = "gateway_list_failed", "the tool list cannot be read: {failure}");
+                tracing::warn!(server = %server.id, tenant = %caller.tenant, list = kind.operation().as_str(), code = "gateway_list_failed", "a list cannot be read: {failure}");
                 (state.failure, state.until) = (failure, Some(Instant::now() + PAUSE));
             }
         }
@@ -149,15 +208,44 @@ impl ToolLists {
         Arc::clone(cell)
     }
 
-    async fn read(&self, caller: &Caller, server: &Server) -> Result<Entries, NotListed> {
+    /// The whole list, as far as the bounds allow.
+    async fn read(&self, caller: &Caller, server: &Server, kind: ListKind) -> Result<Entries, NotListed> {
+        let until = Instant::now() + ALL_PARTS_WITHIN;
+        let (mut entries, mut bytes, mut cursor) = (Entries::default(), 0_usize, None);
+        let mut seen = HashSet::new();
+        for _ in 0..MAX_PARTS {
+            let part = self.read_part(caller, server, kind, cursor.as_deref()).await?;
+            for (name, entry) in part.entries {
+                bytes = bytes.saturating_add(entry.get().len());
+                entries.by_name.insert(name, entry);
+            }
+            cursor = part.next;
+            let is_full = entries.by_name.len() >= MAX_ENTRIES || bytes >= MAX_BYTES;
+            // A server that gives a cursor again goes round in a circle.
+            let is_new = cursor.clone().is_some_and(|cursor| seen.insert(cursor));
+            if !is_new || is_full || Instant::now() >= until {
+                break;
+            }
+        }
+        entries.is_cut = cursor.is_some();
+        Ok(entries)
+    }
+
+    async fn read_part(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        kind: ListKind,
+        cursor: Option<&str>,
+    ) -> Result<Part, NotListed> {
         let time_out = u64::try_from(TIME_OUT.as_millis()).unwrap_or(u64::MAX);
-        let request = call_request::listing(caller, &server.id, time_out)
+        let request = call_request::listing(caller, &server.id, kind.operation(), cursor, time_out)
             .map_err(|error| NotListed::to_caller(&error))?;
         let sent = timeout(TIME_OUT, self.client.send(&request, None)).await;
         let sent = sent.map_err(|_| NotListed::of(&"the queue does not answer"))?;
         let message_id = sent.map_err(|error| NotListed::of(&error))?;
         let waited = self.client.wait_for_sent(&request, &message_id, TIME_OUT).await;
-        entries_of(&waited.map_err(|error| NotListed::of(&error))?.outcome)
+        part_of(&waited.map_err(|error| NotListed::of(&error))?.outcome, kind)
     }
 }
 
@@ -188,25 +276,53 @@ impl NotListed {
     }
 }
 
-#[derive(Deserialize)]
-struct List {
-    tools: Vec<Box<RawValue>>,
+/// What one call has listed.
+struct Part {
+    entries: Vec<(String, Box<RawValue>)>,
+    next: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-fn entries_of(outcome: &Outcome) -> Result<Entries, NotListed> {
+fn part_of(outcome: &Outcome, kind: ListKind) -> Result<Part, NotListed> {
     let content = outcome.content().filter(|_| outcome.kind == OutcomeKind::Succeeded);
     let Some(content) = content else {
         let why = outcome.error.as_ref().map_or("without a list", |error| error.message.as_str());
         let why = format!("the call ended as `{}`: {why}", outcome.kind);
         return Err(NotListed { why, is_refusal: outcome.kind == OutcomeKind::Refused });
     };
-    let list: List =
-        serde_json::from_str(content.get()).map_err(|_| NotListed::of(&"the answer is no list of tools"))?;
-    let named = |entry: Box<RawValue>| Some((serde_json::from_str::<Named>(entry.get()).ok()?.name, entry));
-    Ok(list.tools.into_iter().filter_map(named).collect())
+    let members: Members = serde_json::from_str(content.get()).unwrap_or_default();
+    let list = members.get(kind.member()).and_then(|list| serde_json::from_str(list.get()).ok());
+    let list: Vec<Box<RawValue>> =
+        list.ok_or_else(|| NotListed::of(&format!("the answer is no list of {}", kind.member())))?;
+    let entries = list.into_iter().filter_map(|entry| Some((name_in(&entry, kind)?, entry)));
+    let next = members.get("nextCursor").and_then(|next| serde_json::from_str(next.get()).ok());
+    Ok(Part { entries: entries.collect(), next })
+}
+
+/// The name or address of an entry.
+fn name_in(entry: &RawValue, kind: ListKind) -> Option<String> {
+    let members: Members = serde_json::from_str(entry.get()).ok()?;
+    serde_json::from_str(members.get(kind.key())?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(text: &str, kind: ListKind) -> Result<(Vec<String>, Option<String>), String> {
+        let outcome = Outcome::succeeded(RawValue::from_string(text.to_owned()).unwrap());
+        let part = part_of(&outcome, kind).map_err(|not| not.why)?;
+        Ok((part.entries.into_iter().map(|(name, _)| name).collect(), part.next))
+    }
+
+    #[test]
+    fn a_part_has_the_entries_that_have_a_name_and_says_where_the_list_goes_on() {
+        let text =
+            r#"{"resources": [{"uri": "a:1"}, {"name": "no address"}, {"uri": 7}, 7], "nextCursor": "c"}"#;
+        assert_eq!(listed(text, ListKind::Resources), Ok((vec!["a:1".to_owned()], Some("c".to_owned()))));
+        let text = r#"{"resourceTemplates": [{"uriTemplate": "a:{x}"}], "nextCursor": null}"#;
+        assert_eq!(listed(text, ListKind::ResourceTemplates), Ok((vec!["a:{x}".to_owned()], None)));
+        for none in ["{}", "[]", r#"{"prompts": {}}"#] {
+            assert_eq!(listed(none, ListKind::Prompts), Err("the answer is no list of prompts".to_owned()));
+        }
+    }
 }

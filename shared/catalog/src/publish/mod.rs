@@ -1,13 +1,18 @@
-//! The section `publish`: which tools the gateway offers to MCP clients, and under which names.
+//! The section `publish`: which tools, prompts and resources the gateway offers to MCP clients, and under which names.
 //!
 //! ```json
-//! "publish": {"tools": {"weather": true, "orders/list": "list_orders"}, "servers": {"files": true, "crm": "sales"}}
+//! "publish": {"tools": {"weather": true, "orders/list": "list_orders"}, "servers": {"files": true, "crm": "sales"},
+//!             "prompts": {"files": true}, "resources": {"files": true}, "subscriptions": ["files"]}
 //! ```
 //!
 //! A tool with one function has one name; with several functions, and for all that a server lists, a name is a prefix: `prefix__function`.
-//! `"publish": "*"` publishes all registered tools, and all servers that are open to what they list.
+//! `"publish": "*"` publishes all registered tools, and all of the servers that are open to what they list.
 //!
 //! **Invariant:** a name leads to one tool, and a client and a model can write it.
+
+mod prefixes;
+mod prompts;
+mod resources;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,8 +25,11 @@ use crate::json;
 use crate::server::Server;
 use crate::tool::Tool;
 
-/// Between the prefix of a published name and a function's own name.
-const SEPARATOR: &str = "__";
+use prefixes::{SEPARATOR, clash};
+
+pub use prompts::PublishedPrompts;
+pub use resources::PublishedResources;
+
 /// The longest name, in characters.
 const MAX_CHARS: usize = 64;
 /// The tools of the gateway itself.
@@ -32,6 +40,8 @@ const RESERVED: [&str; 2] = ["get_result", "search_tools"];
 pub struct Published {
     tools: BTreeMap<String, PublishedTool>,
     servers: BTreeMap<String, Arc<Server>>,
+    prompts: PublishedPrompts,
+    resources: PublishedResources,
 }
 
 /// A published function of a registered tool.
@@ -69,7 +79,20 @@ fn wrong_name(name: &str) -> Option<String> {
 impl Published {
     /// Whether nothing is published.
     pub fn is_empty(&self) -> bool {
-        self.tools.is_empty() && self.servers.is_empty()
+        self.tools.is_empty()
+            && self.servers.is_empty()
+            && self.prompts.is_empty()
+            && self.resources.is_empty()
+    }
+
+    /// The published prompts.
+    pub const fn prompts(&self) -> &PublishedPrompts {
+        &self.prompts
+    }
+
+    /// The published resources.
+    pub const fn resources(&self) -> &PublishedResources {
+        &self.resources
     }
 
     /// The published functions of registered tools, by name.
@@ -141,6 +164,11 @@ impl Registered<'_> {
         (server.discover || (self.stands_for_all)(&server.id)) && server.lists_tools()
     }
 
+    /// Whether it may have prompts and resources, and is open to them.
+    fn is_readable(&self, server: &Server) -> bool {
+        self.is_open(server) && server.is_mcp_endpoint()
+    }
+
     /// Reads and checks the section.
     pub(crate) fn published(&self, section: Option<Value>) -> Result<Published, CatalogError> {
         let mut builder = Builder { registered: self, published: Published::default() };
@@ -150,8 +178,11 @@ impl Registered<'_> {
             Some(Value::Object(mut section)) => {
                 let tools = part(&mut section, "tools")?;
                 let servers = part(&mut section, "servers")?;
+                let prompts = part(&mut section, "prompts")?;
+                let resources = part(&mut section, "resources")?;
+                let subscriptions = section.remove("subscriptions");
                 if let Some(other) = section.keys().next() {
-                    let text = "is unknown; accepted are `tools` and `servers`";
+                    let text = "is unknown; accepted are `tools`, `servers`, `prompts`, `resources` and `subscriptions`";
                     return Err(invalid(&format!("publish.{other}"), text));
                 }
                 for (id, name) in servers {
@@ -160,16 +191,20 @@ impl Registered<'_> {
                 for (id, name) in tools {
                     builder.tool(&id, &name)?;
                 }
+                builder.readable(&Readable::Prompts, &prompts)?;
+                builder.readable(&Readable::Resources, &resources)?;
+                builder.subscriptions(subscriptions.unwrap_or_default())?;
             }
             Some(other) => {
                 let text = format!(
-                    "is {}; accepted is \"*\", or an object with `tools` and `servers`",
+                    "is {}; accepted is \"*\", or an object with `tools`, `servers`, `prompts` and `resources`",
                     json::kind(&other)
                 );
                 return Err(invalid("publish", text));
             }
         }
         builder.published.check_prefixes()?;
+        builder.published.prompts.check()?;
         Ok(builder.published)
     }
 }
@@ -184,6 +219,21 @@ fn part(section: &mut Map<String, Value>, name: &str) -> Result<Map<String, Valu
                 json::kind(&other)
             );
             Err(invalid(&format!("publish.{name}"), text))
+        }
+    }
+}
+
+/// What a server has beside tools.
+enum Readable {
+    Prompts,
+    Resources,
+}
+
+impl Readable {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
         }
     }
 }
@@ -205,6 +255,78 @@ impl Builder<'_> {
         for tool in tools.into_iter().filter(|tool| wrong_name(tool.id.as_str()).is_none()) {
             self.tool(tool.id.as_str(), &Value::Bool(true))?;
         }
+        let readable = self.registered.servers.values().filter(|one| self.registered.is_readable(one));
+        let named = readable.filter(|server| wrong_name(server.id.as_str()).is_none());
+        let all: Map<_, _> = named.map(|server| (server.id.to_string(), Value::Bool(true))).collect();
+        self.readable(&Readable::Prompts, &all)?;
+        self.readable(&Readable::Resources, &all)
+    }
+
+    /// Lets clients subscribe to the resources of the servers in this list.
+    fn subscriptions(&mut self, list: Value) -> Result<(), CatalogError> {
+        let servers = match list {
+            Value::Null => return Ok(()),
+            Value::Array(servers) => servers,
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                let text = format!("is {}; accepted is a list of ids of servers", json::kind(&other));
+                return Err(invalid("publish.subscriptions", text));
+            }
+        };
+        for (place, id) in servers.iter().enumerate() {
+            let place = format!("publish.subscriptions[{place}]");
+            let Some(id) = id.as_str() else {
+                let text = format!("is {}; accepted is the id of a server", json::kind(id));
+                return Err(invalid(&place, text));
+            };
+            let server = self.published.resources.servers.servers().find(|server| server.id.as_str() == id);
+            match server.map(|server| server.id.clone()) {
+                Some(id) => {
+                    self.published.resources.subscribable.insert(id);
+                }
+                None if (self.registered.is_unusable)(id) => {}
+                None => {
+                    let text =
+                        format!("`{id}` is no server of `publish.resources`; add it there, or leave it out");
+                    return Err(invalid(&place, text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the prompts or the resources of these servers.
+    fn readable(&mut self, what: &Readable, servers: &Map<String, Value>) -> Result<(), CatalogError> {
+        let place_of = |id: &str| format!("publish.{}.{id}", what.as_str());
+        let mut chosen = Vec::new();
+        for (id, name) in servers {
+            let place = place_of(id);
+            let Some(prefix) = chosen_prefix(&place, id, name)? else { continue };
+            let Some(server) = self.registered.servers.get(id.as_str()) else {
+                self.unknown(&place, id, "server")?;
+                continue;
+            };
+            if !self.registered.is_readable(server) {
+                let text = format!(
+                    "has no {} to publish: it is no MCP server that workers reach themselves, or it is open to its registered tools alone; \
+                     set `discover` of the server, or leave it out",
+                    what.as_str()
+                );
+                return Err(invalid(&place, text));
+            }
+            chosen.push((place, prefix, Arc::clone(server), name == &Value::Bool(true)));
+        }
+        // One that cannot be called counts: else the addresses of the other would change with it.
+        let is_only_one = servers.values().filter(|name| **name != Value::Bool(false)).count() == 1;
+        for (place, prefix, server, is_default) in chosen {
+            match what {
+                Readable::Prompts => self.published.prompts.0.add(&place, prefix, &server)?,
+                // The addresses of the only server need nothing to tell them from those of others.
+                Readable::Resources if is_only_one && is_default => {
+                    self.published.resources.servers.add(&place, "", &server)?;
+                }
+                Readable::Resources => self.published.resources.servers.add(&place, prefix, &server)?,
+            }
+        }
         Ok(())
     }
 
@@ -218,7 +340,7 @@ impl Builder<'_> {
             let text = "is open to its registered tools alone; publish those under `publish.tools`, or set `discover` of the server";
             return Err(invalid(&place, text));
         }
-        self.publish_server(&place, &prefix, server)
+        self.publish_server(&place, prefix, server)
     }
 
     fn publish_server(
@@ -240,11 +362,11 @@ impl Builder<'_> {
             return self.unknown(&place, id, "tool");
         };
         if tool.open {
-            return self.publish_server(&place, &name, &tool.server);
+            return self.publish_server(&place, name, &tool.server);
         }
         for function in &tool.functions {
             let name = match tool.functions.len() {
-                1 => name.clone(),
+                1 => name.to_owned(),
                 _ => format!("{name}{SEPARATOR}{}", function.name),
             };
             self.add(
@@ -279,12 +401,8 @@ impl Builder<'_> {
     }
 }
 
-fn clash(place: &str, name: &str, other: &str) -> CatalogError {
-    invalid(place, format!("has the name `{name}`, which {other} has already; give one of them another name"))
-}
-
 /// The name that is chosen for `id`; none where it is not published.
-fn chosen(place: &str, id: &str, name: &Value) -> Result<Option<String>, CatalogError> {
+fn chosen<'a>(place: &str, id: &'a str, name: &'a Value) -> Result<Option<&'a str>, CatalogError> {
     let name = match name {
         Value::Bool(false) => return Ok(None),
         Value::Bool(true) => id,
@@ -295,93 +413,18 @@ fn chosen(place: &str, id: &str, name: &Value) -> Result<Option<String>, Catalog
         }
     };
     match wrong_name(name) {
-        None => Ok(Some(name.to_owned())),
+        None => Ok(Some(name)),
         Some(wrong) => Err(invalid(place, format!("`{name}` {wrong}"))),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::PublishedName;
-    use crate::Catalog;
-
-    fn catalog(publish: &serde_json::Value) -> Result<Catalog, String> {
-        let catalog = json!({
-            "servers": [
-                {"id": "crm", "url": "https://crm.example.com/mcp"},
-                {"id": "files", "url": "https://files.example.com/mcp", "discover": true},
-                {"id": "mail", "url": "https://mail.example.com/mcp", "discover": true},
-            ],
-            "tools": [
-                {"id": "orders/list", "server": "crm", "name": "orders"},
-                {"id": "weather", "server": "crm"},
-                {"id": "geo", "server": "crm", "functions": [{"name": "find"}, {"name": "name"}]},
-            ],
-            "tenants": {"queue": ["*"]},
-            "publish": publish,
-        });
-        Catalog::parse(&catalog.to_string()).map_err(|error| error.to_string())
-    }
-
-    fn names(publish: &serde_json::Value) -> Vec<String> {
-        let catalog = catalog(publish).unwrap();
-        catalog.published().tools().map(|(name, _)| name.to_owned()).collect()
-    }
-
-    #[test]
-    fn nothing_is_published_unless_the_catalog_says_so() {
-        assert!(catalog(&json!(null)).unwrap().published().is_empty());
-        assert!(catalog(&json!({})).unwrap().published().is_empty());
-        assert!(names(&json!({"tools": {"weather": false}})).is_empty());
-    }
-
-    #[test]
-    fn a_tool_has_its_id_or_the_name_it_is_given() {
-        let published = json!({"tools": {"weather": true, "orders/list": "list_orders", "geo": "geo"}});
-        assert_eq!(names(&published), ["geo__find", "geo__name", "list_orders", "weather"]);
-    }
-
-    #[test]
-    fn a_name_of_a_server_leads_to_what_it_lists() {
-        let catalog = catalog(&json!({"servers": {"files": "fs"}})).unwrap();
-        match catalog.published().find("fs__read_file") {
-            Some(PublishedName::OnServer { server, name }) => {
-                assert_eq!((server.id.as_str(), name.as_str()), ("files", "read_file"));
-            }
-            other => panic!("{other:?}"),
-        }
-        for name in ["fs", "fs__", "files__read_file", "read_file"] {
-            assert!(catalog.published().find(name).is_none(), "{name}");
-        }
-    }
-
-    #[test]
-    fn all_is_published_by_a_star() {
-        assert_eq!(names(&json!("*")), ["geo__find", "geo__name", "weather"]);
-    }
-
-    #[test]
-    fn an_error_names_the_place_and_the_remedy() {
-        let refused = |publish: serde_json::Value, parts: &[&str]| {
-            let error = catalog(&publish).unwrap_err();
-            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
-        };
-        refused(json!({"tools": {"nothing": true}}), &["publish.tools.nothing", "no tool"]);
-        refused(json!({"tools": {"orders/list": true}}), &["publish.tools.orders/list", "A-Z a-z 0-9 _ . -"]);
-        refused(json!({"tools": {"weather": "get_result"}}), &["the gateway itself"]);
-        refused(json!({"tools": {"weather": "x", "orders/list": "x"}}), &["`x`", "already"]);
-        refused(json!({"servers": {"crm": true}}), &["publish.servers.crm", "discover"]);
-        refused(json!({"servers": {"files": true}, "tools": {"weather": "files__x"}}), &["prefix `files`"]);
-        refused(json!({"servers": {"files": "a", "mail": "a__b"}}), &["`a__b__`", "prefix `a`"]);
-        refused(json!({"servers": {"files": "a", "mail": "a_"}}), &["`a___`", "prefix `a`"]);
-        refused(
-            json!({"servers": {"files": "geo"}, "tools": {"geo": true}}),
-            &["`geo__find`", "prefix `geo`"],
-        );
-        refused(json!({"tool": {}}), &["publish.tool", "accepted are `tools`"]);
-        refused(json!(["weather"]), &["publish: is an array"]);
-        refused(json!({"tools": {"weather": 1}}), &["accepted are true, false and a name"]);
+/// The prefix that is chosen for what a server has beside tools. It may be empty.
+fn chosen_prefix<'a>(place: &str, id: &'a str, name: &'a Value) -> Result<Option<&'a str>, CatalogError> {
+    match name.as_str() {
+        Some("") => Ok(Some("")),
+        Some(_) | None => chosen(place, id, name),
     }
 }
+
+#[cfg(test)]
+mod tests;

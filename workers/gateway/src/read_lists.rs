@@ -1,0 +1,82 @@
+//! `prompts/list`, `resources/list` and `resources/templates/list`: what the published servers list, by name or address, a page at a time.
+//!
+//! **Invariant:** a caller is listed what its own reading is allowed, and nothing under a name that leads elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use toolfleet_catalog::{Published, Server};
+
+use crate::gateway::Gateway;
+use crate::message::{Answer, Members, Request, raw};
+use crate::pages::{after, page};
+use crate::server_lists::{LISTS_WITHIN, ListKind};
+
+impl Gateway {
+    /// Answers such a listing.
+    pub(crate) async fn list_readable(&self, request: &Request, kind: ListKind) -> Answer {
+        let after = after(request)?;
+        let catalog = self.catalog();
+        let published = catalog.published();
+        let reader = &self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN);
+        let reading = servers(published, kind).into_iter().filter(|server| reader.may_list(server));
+        let reading = reading.map(|server| async move {
+            (server, reader.lists.of(reader.caller, server, kind, reader.until).await)
+        });
+        let (mut entries, mut unlisted, mut cut) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        for (server, listed) in futures::future::join_all(reading).await {
+            let Ok(listed) = listed else {
+                unlisted.insert(server.id.as_str());
+                continue;
+            };
+            if listed.is_cut {
+                cut.insert(server.id.to_string());
+            }
+            for (own, entry) in &listed.by_name {
+                if let Some((name, entry)) = renamed(published, kind, server, own, entry) {
+                    entries.insert(name, entry);
+                }
+            }
+        }
+        let begin = after.as_deref().map_or(Unbounded, Excluded);
+        let rest = entries.range::<str, _>((begin, Unbounded));
+        let rest = rest.map(|(name, entry): (&String, &Box<RawValue>)| (name.as_str(), entry.as_ref()));
+        let (page, mut members) = page(request, rest, self.limits.page);
+        members.insert(kind.member().to_owned(), raw(&page));
+        Ok(self.finish_list(members, request, &unlisted, &cut))
+    }
+}
+
+/// The servers of which that is published.
+fn servers(published: &Published, kind: ListKind) -> Vec<&Arc<Server>> {
+    match kind {
+        ListKind::Tools => published.servers().map(|(_, server)| server).collect(),
+        ListKind::Prompts => published.prompts().servers().collect(),
+        ListKind::Resources | ListKind::ResourceTemplates => published.resources().servers().collect(),
+    }
+}
+
+/// An entry under its published name or address; none if that leads elsewhere.
+fn renamed(
+    published: &Published,
+    kind: ListKind,
+    server: &Server,
+    own: &str,
+    entry: &RawValue,
+) -> Option<(String, Box<RawValue>)> {
+    let name = match kind {
+        ListKind::Tools => return None,
+        ListKind::Prompts => published.prompts().name_of(server, own)?,
+        ListKind::Resources | ListKind::ResourceTemplates => {
+            published.resources().uri_of(server, own)?.into_owned()
+        }
+    };
+    if name == own {
+        return Some((name, entry.to_owned()));
+    }
+    let mut members: Members = serde_json::from_str(entry.get()).ok()?;
+    members.insert(kind.key().to_owned(), raw(&name));
+    Some((name, raw(&members)))
+}

@@ -1,0 +1,179 @@
+//! One subscription of a client: a call of the fleet that lasts, and another one after it, as long as the client listens.
+//!
+//! The worker that executes the call subscribes at the server and stores each update as progress. When the worker dies, another one receives
+//! the message and subscribes anew, which the gateway sees by the tag of the progress.
+//!
+//! **Invariant:** whenever an update may have been missed, the client is told that there was one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::mpsc::UnboundedSender;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+use toolfleet_catalog::Server;
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::CallKey;
+use toolfleet_core::outcome::{Outcome, OutcomeKind};
+use toolfleet_core::request::Operation;
+
+use crate::answer::fleet_failed;
+use crate::call_request::{Asked, CallName, reading};
+use crate::caller::Caller;
+use crate::gateway::Gateway;
+use crate::in_flight::InFlight;
+use crate::message::raw;
+
+/// How long one call of a subscription lasts: the next one follows it.
+const CALL_LASTS: Duration = Duration::from_secs(600);
+/// How long a call may wait for a worker beyond that.
+const GRACE: Duration = Duration::from_secs(30);
+/// The pause after a call that failed, and the longest one.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is told of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// The server tells of updates from now on.
+    Accepted,
+    /// The resource may be another one now.
+    Updated,
+    /// There is no subscription, and why.
+    Refused(String),
+}
+
+/// Where it is told, with the published address.
+pub(crate) type Tell = UnboundedSender<(String, Said)>;
+
+/// What is subscribed to.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscription {
+    pub(crate) caller: Caller,
+    /// The published address.
+    pub(crate) uri: String,
+    /// Whether the client had it before: then the first report is an update.
+    pub(crate) is_resumed: bool,
+}
+
+/// Cancels the call of a subscription that nobody listens to any more.
+struct CancelOnDrop<'a> {
+    in_flight: &'a InFlight,
+    key: Option<CallKey>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.in_flight.cancel(key);
+        }
+    }
+}
+
+/// What was last seen of the progress.
+#[derive(Default)]
+struct Seen {
+    tag: Option<String>,
+    updates: f64,
+    /// Whether the client knows that it has a subscription.
+    is_known: bool,
+}
+
+impl Seen {
+    /// What the row tells that is new.
+    fn news(&mut self, row: &CallRow) -> Option<Said> {
+        let progress = row.notes.as_deref()?.progress.as_ref()?;
+        let (tag, updates) = (progress.message.clone(), progress.progress.get());
+        let is_new = self.tag != tag;
+        let is_more = self.updates.total_cmp(&updates).is_ne();
+        (self.tag, self.updates) = (tag, updates);
+        match (std::mem::replace(&mut self.is_known, true), is_new, is_more) {
+            (false, _, _) => Some(Said::Accepted),
+            (true, false, false) => None,
+            (true, _, _) => Some(Said::Updated),
+        }
+    }
+}
+
+impl Gateway {
+    /// The server of a published address, if the caller may subscribe there, and the address at the server.
+    fn subscribable(&self, caller: &Caller, uri: &str) -> Option<(Arc<Server>, String)> {
+        let catalog = self.catalog();
+        let resources = catalog.published().resources();
+        let (server, own) = resources.find(uri)?;
+        let reader = self.reader(&catalog, caller, Instant::now());
+        (resources.is_subscribable(server) && reader.may_list(server))
+            .then(|| (Arc::clone(server), own.into_owned()))
+    }
+
+    /// Tells of the subscription for ever, or until it is refused. Dropped, it cancels its call.
+    pub(crate) async fn follow(&self, of: &Subscription, tell: &Tell) {
+        // Where nobody listens, this is dropped soon.
+        let tell = |said| drop(tell.unbounded_send((of.uri.clone(), said)));
+        let mut seen = Seen { is_known: of.is_resumed, ..Seen::default() };
+        let mut pause = PAUSE;
+        loop {
+            let Some((server, own)) = self.subscribable(&of.caller, &of.uri) else {
+                return tell(Said::Refused("Unknown resource, or one without subscriptions.".to_owned()));
+            };
+            let asked = Asked {
+                server: &server.id,
+                operation: Operation::ResourcesSubscribe,
+                arguments: &raw(&json!({ "uri": own })),
+                timeout_ms: u64::try_from(CALL_LASTS.as_millis()).unwrap_or(u64::MAX),
+            };
+            let call = match reading(&of.caller, asked, CallName::New, None) {
+                Ok(call) => call,
+                Err(error) => return tell(Said::Refused(error.to_string())),
+            };
+            let begun = Instant::now();
+            let mut cancel = CancelOnDrop { in_flight: &self.in_flight, key: Some(call.key.clone()) };
+            let sent = timeout(GRACE, self.client.send(&call, None)).await;
+            let ended = match sent {
+                Ok(Ok(message_id)) => {
+                    let see = |row: &CallRow| seen.news(row).map_or((), tell);
+                    let watched =
+                        self.client.watch_request(&call, Some(&message_id), CALL_LASTS + GRACE, see);
+                    watched.await.map_err(|error| fleet_failed(&error, &call.key.call_id))
+                }
+                Ok(Err(error)) => Err(fleet_failed(&error, &call.key.call_id)),
+                Err(_) => Err("the queue does not answer"),
+            };
+            match ended {
+                Ok(result) => {
+                    cancel.key = None;
+                    let outcome = result.outcome;
+                    if outcome.kind == OutcomeKind::Succeeded {
+                        pause = PAUSE;
+                        continue;
+                    }
+                    if !seen.is_known && is_final(&outcome) {
+                        let why = outcome.error.map_or_else(String::new, |error| error.message);
+                        return tell(Said::Refused(why));
+                    }
+                }
+                Err(why) => tracing::debug!(uri_bytes = of.uri.len(), why, "a subscription begins anew"),
+            }
+            drop(cancel);
+            // The next call is another subscription: whatever it begins with, something may have been missed.
+            seen.tag = None;
+            pause = if begun.elapsed() > LONGEST_PAUSE { PAUSE } else { pause };
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// Whether another call would end in the same way.
+fn is_final(outcome: &Outcome) -> bool {
+    match outcome.kind {
+        OutcomeKind::Refused | OutcomeKind::Failed | OutcomeKind::ToolError | OutcomeKind::InputRequired => {
+            true
+        }
+        OutcomeKind::Succeeded
+        | OutcomeKind::Expired
+        | OutcomeKind::TimedOut
+        | OutcomeKind::Cancelled
+        | OutcomeKind::OutcomeUnknown => false,
+    }
+}

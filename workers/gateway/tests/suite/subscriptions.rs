@@ -1,0 +1,235 @@
+//! Subscriptions: what clients of both generations are told of updates, and what survives the death of a gateway or a worker.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toolfleet_gateway::Limits;
+
+use crate::rig::{Http, Rig, Served, gateway_of, open};
+use crate::updating::{Updating, WATCHED};
+
+fn catalog(url: &str) -> Value {
+    json!({
+        "servers": [{"id": "notes", "url": url, "discover": true}],
+        "tenants": {"queue": ["*"]},
+        "publish": {"resources": {"notes": true}, "subscriptions": ["notes"]},
+    })
+}
+
+/// The messages of an event stream.
+struct Events {
+    response: reqwest::Response,
+    text: String,
+    last_id: Option<String>,
+}
+
+impl Events {
+    async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        Self { response, text: String::new(), last_id: None }
+    }
+
+    /// The next message; events without one only carry an id.
+    async fn next(&mut self) -> Value {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+                self.last_id = field("id:").map(str::to_owned).or(self.last_id.take());
+                let message = field("data:").and_then(|data| serde_json::from_str(data).ok());
+                self.text = rest.to_owned();
+                if let Some(message) = message {
+                    return message;
+                }
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(40), self.response.chunk()).await;
+            let chunk = chunk.expect("an event in time").unwrap().expect("a stream that goes on");
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    async fn is_told_of(&mut self, uri: &str) -> Value {
+        let message = self.next().await;
+        assert_eq!(
+            (&message["method"], &message["params"]["uri"]),
+            (&json!("notifications/resources/updated"), &json!(uri))
+        );
+        message
+    }
+}
+
+async fn listen(served: &Served, uris: Value) -> Events {
+    let http = Http::modern(served);
+    Events::of(http.post(
+        &http.message("subscriptions/listen", json!({"notifications": {"resourceSubscriptions": uris}})),
+    ))
+    .await
+}
+
+/// The stream of a session.
+async fn stream_of(served: &Served, session: &str, last_id: Option<&str>) -> Events {
+    let mut request = reqwest::Client::new()
+        .get(&served.url)
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", session);
+    if let Some(last_id) = last_id {
+        request = request.header("last-event-id", last_id);
+    }
+    Events::of(request).await
+}
+
+fn of_session(served: &Served, session: &str) -> Http {
+    Http::of(served, "2025-11-25").with("mcp-session-id", session)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listening_client_is_told_of_updates_of_servers_of_both_generations() {
+    for is_modern in [true, false] {
+        let server = Updating::start(is_modern).await;
+        let rig = Rig::start_with(|_| catalog(&server.url)).await;
+        let served = rig.gateway(Limits::default()).await;
+        let discovered = Http::modern(&served).result("server/discover", json!({})).await;
+        assert_eq!(discovered["capabilities"]["resources"], json!({"subscribe": true}));
+        let mut events = listen(&served, json!([WATCHED, "note:other"])).await;
+        let first = events.next().await;
+        assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(
+            first["params"]["notifications"]["resourceSubscriptions"],
+            json!([WATCHED]),
+            "the other one is refused"
+        );
+        assert_eq!(first["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
+        for _ in 0..2 {
+            server.update("note:unasked");
+            server.update(WATCHED);
+            let told = events.is_told_of(WATCHED).await;
+            assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
+        }
+        // Nobody listens any more: the worker ends the subscription.
+        drop(events);
+        server.saw("end of a stream", 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_client_subscribes_and_is_told_on_the_stream_of_its_session() {
+    let server = Updating::start(false).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = of_session(&served, "s1");
+    // Without the stream there is nobody to tell.
+    let wrong = http.ask("resources/subscribe", json!({"uri": WATCHED})).await;
+    assert!(wrong.body["error"]["message"].as_str().unwrap().contains("GET"), "{wrong:?}");
+    let mut events = stream_of(&served, "s1", None).await;
+    assert_eq!(http.result("resources/subscribe", json!({"uri": WATCHED})).await, json!({}));
+    assert_eq!(http.result("resources/subscribe", json!({"uri": WATCHED})).await, json!({}), "twice is once");
+    let wrong = http.ask("resources/subscribe", json!({"uri": "note:other"})).await;
+    assert_eq!(
+        (&wrong.body["error"]["code"], &wrong.body["error"]["data"]["uri"]),
+        (&json!(-32602), &json!("note:other"))
+    );
+    let other = of_session(&served, "s2").ask("resources/subscribe", json!({"uri": WATCHED})).await;
+    assert_eq!(other.body["error"]["code"], -32603, "another session has a stream of its own");
+    server.update(WATCHED);
+    events.is_told_of(WATCHED).await;
+    assert_eq!(server.seen("resources/subscribe"), 2);
+    assert_eq!(http.result("resources/unsubscribe", json!({"uri": WATCHED})).await, json!({}));
+    server.saw("end of a stream", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_gateway_goes_on_with_the_stream_of_a_killed_one() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (catalog, client) = (rig.catalog.clone(), rig.client());
+    let first = runtime.spawn(gateway_of(client, catalog, Limits::default(), open("acme"))).await.unwrap();
+    let mut events = stream_of(&first, "s1", None).await;
+    of_session(&first, "s1").result("resources/subscribe", json!({"uri": WATCHED})).await;
+    server.update(WATCHED);
+    events.is_told_of(WATCHED).await;
+    let last_id = events.last_id.clone().unwrap();
+    assert!(!last_id.contains("note"), "{last_id}");
+    runtime.shutdown_background();
+    let second = rig.gateway(Limits::default()).await;
+    // The id is good for its session and its caller alone.
+    let mut stranger = stream_of(&second, "s2", Some(&last_id)).await;
+    let mut events = stream_of(&second, "s1", Some(&last_id)).await;
+    events.is_told_of(WATCHED).await;
+    server.update(WATCHED);
+    events.is_told_of(WATCHED).await;
+    assert!(tokio::time::timeout(Duration::from_millis(300), stranger.next()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_a_dead_worker_may_have_missed_is_told() {
+    let server = Updating::start(false).await;
+    let rig = Rig::without_worker(|_| catalog(&server.url)).await;
+    let doomed = rig.doomed_worker();
+    let served = rig.gateway(Limits::default()).await;
+    let mut events = listen(&served, json!([WATCHED])).await;
+    events.next().await;
+    server.update(WATCHED);
+    events.is_told_of(WATCHED).await;
+    doomed.shutdown_background();
+    server.saw("end of a stream", 1).await;
+    server.update(WATCHED);
+    let _second = rig.worker().await;
+    events.is_told_of(WATCHED).await;
+    assert_eq!(server.seen("resources/subscribe"), 2, "the other worker has subscribed anew");
+    server.update(WATCHED);
+    events.is_told_of(WATCHED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_a_cut_stream_may_have_missed_is_told() {
+    for is_modern in [true, false] {
+        let server = Updating::start(is_modern).await;
+        let rig = Rig::start_with(|_| catalog(&server.url)).await;
+        let served = rig.gateway(Limits::default()).await;
+        let mut events = listen(&served, json!([WATCHED])).await;
+        events.next().await;
+        server.cut();
+        events.is_told_of(WATCHED).await;
+        server.update(WATCHED);
+        events.is_told_of(WATCHED).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_subscribes_to_what_is_closed_or_not_published_so() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| {
+        json!({
+            "servers": [{"id": "notes", "url": server.url, "discover": true}],
+            "pika": [{"toolId": "guarded", "name": "guarded", "description": "Guarded", "executionType": "mcp", "mcpServerUrl": server.url,
+                      "accessRules": [{"enabled": true, "userRoles": ["admin"]}]}],
+            "tenants": {"queue": ["*"]},
+            "publish": {"resources": {"notes": "", "guarded": true}, "subscriptions": ["guarded"]},
+        })
+    })
+    .await;
+    let served = rig.gateway(Limits::default()).await;
+    let mut events = listen(&served, json!([WATCHED, "note:guarded~/watched"])).await;
+    assert_eq!(events.next().await["params"]["notifications"]["resourceSubscriptions"], json!([]));
+    let _events = stream_of(&served, "s1", None).await;
+    for uri in [WATCHED, "note:guarded~/watched"] {
+        let wrong = of_session(&served, "s1").ask("resources/subscribe", json!({"uri": uri})).await;
+        assert_eq!(wrong.body["error"]["code"], -32602, "{wrong:?}");
+    }
+    assert_eq!(server.seen("subscriptions/listen"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stops_ends_its_streams_with_an_answer() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let served = rig.gateway(Limits::default()).await;
+    let mut events = listen(&served, json!([WATCHED])).await;
+    events.next().await;
+    served.stop.cancel();
+    let last = events.next().await;
+    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(7), &json!("complete")), "{last}");
+    server.saw("end of a stream", 1).await;
+}
