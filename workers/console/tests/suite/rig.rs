@@ -158,6 +158,7 @@ pub(crate) fn client(aws: &Aws, local: &LocalEndpoints) -> Client {
 async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Worker {
     let none = |_: &str| None;
     let config = WorkerConfig {
+        protection: None,
         http: None,
         queue_urls: QueueUrls { high: None, low: None, normal: local.queue_url("toolfleet-calls") },
         // Dead letters stay where they are.

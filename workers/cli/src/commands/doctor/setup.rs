@@ -8,7 +8,7 @@ use toolfleet_core::retention::RETENTION_DAYS;
 
 use super::data::DEPLOY;
 use super::finding::{Check, Finding};
-use crate::shell_command::quoted;
+use toolfleet_client::shell_command::quoted;
 
 /// The attribute by which rows end.
 const EXPIRES_AT: &str = "expires_at";

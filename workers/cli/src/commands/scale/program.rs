@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::exit::CommandError;
-use crate::shell_command::quoted;
+use toolfleet_client::shell_command::quoted;
 
 /// How long a program may take: it may have to sign in anew.
 const TIME_OUT: Duration = Duration::from_secs(60);
