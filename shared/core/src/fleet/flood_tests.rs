@@ -69,7 +69,7 @@ impl Fleet {
         }))
         .unwrap();
         let counted = self.visible_before.iter().rev().nth(COUNTS_OLD_S).copied().unwrap_or(0);
-        let runnable = Runnable::of(&summary, u64::try_from(counted).unwrap(), self.last.as_ref(), WAIT_MS);
+        let runnable = summary.work(u64::try_from(counted).unwrap(), self.last.as_ref(), WAIT_MS);
         self.last = Some(runnable);
         runnable.wanted_slots * 100 / u64::try_from(SLOTS).unwrap()
     }

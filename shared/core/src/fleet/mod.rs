@@ -23,7 +23,7 @@ pub use row::{
     BEAT_MS, BreakerState, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen, ServerSeen,
     TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
 };
-pub use runnable::Runnable;
+pub use runnable::{LastMinute, Runnable};
 pub use server_summary::ServerSummary;
 pub use summary::{FleetSummary, WorkerCounts};
 pub use top::busiest;

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::summary::FleetSummary;
 use crate::call::HeldReason;
 
 /// How long a call has a slot, while none has had one yet, in milliseconds.
@@ -42,23 +41,36 @@ pub struct Runnable {
     pub wanted_slots: u64,
 }
 
+/// What a fleet did in the last minute, and what it has now.
+#[derive(Debug, Clone, Copy)]
+pub struct LastMinute<'a> {
+    /// Messages received.
+    pub received: u64,
+    /// Messages that went back to their queue, by reason.
+    pub held: &'a BTreeMap<String, u64>,
+    /// Slot time of all calls, in milliseconds.
+    pub slot_ms: u64,
+    /// Slots that are taken now.
+    pub busy: u64,
+    /// Messages that went back for the lack of a slot and are delayed now.
+    pub lacking_slot: u64,
+}
+
 impl Runnable {
-    /// The work of the fleet of `summary`, with `visible` messages in the queues that are not paused. `before` is what was found last; what
+    /// The work of a fleet, with `visible` messages in the queues that are not paused. `before` is what was found last; what
     /// waits may wait for `wait_ms`.
-    pub fn of(summary: &FleetSummary, visible: u64, before: Option<&Self>, wait_ms: u64) -> Self {
-        let (received, held) = (summary.received_a_minute, &summary.held_a_minute);
+    pub fn of(lately: LastMinute<'_>, visible: u64, before: Option<&Self>, wait_ms: u64) -> Self {
+        let LastMinute { received, held, busy, lacking_slot, .. } = lately;
         let parked = sum(held, Needs::Parked).min(received);
         let worked = received.saturating_sub(parked).saturating_sub(sum(held, Needs::Slot));
-        let slot_ms = match (summary.total_slot_ms(), worked) {
+        let slot_ms = match (lately.slot_ms, worked) {
             (0, _) | (_, 0) => before.map_or(UNKNOWN_SLOT_MS, |before| before.slot_ms),
             (slot_ms, worked) => slot_ms.div_ceil(worked),
         };
-        let lacking = summary.workers.lacking_slot;
         let visible_ms = part(visible.saturating_mul(slot_ms), received.saturating_sub(parked), received);
-        let waiting_ms = visible_ms.saturating_add(lacking.saturating_mul(slot_ms));
-        let busy = summary.workers.busy;
+        let waiting_ms = visible_ms.saturating_add(lacking_slot.saturating_mul(slot_ms));
         Self {
-            messages: visible.saturating_add(lacking),
+            messages: visible.saturating_add(lacking_slot),
             slot_ms,
             // Some calls with a slot have just begun and others are about to end. Durations of calls vary much, and then the rest of a
             // call is on average as long as a call.
@@ -119,32 +131,33 @@ fn part(whole: u64, of: u64, all: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
     const WAIT_MS: u64 = 10_000;
 
-    /// A fleet of 80 slots that received so many messages within a minute.
-    fn fleet(received: u64, busy: u64, slot_ms: u64, held: &[(&str, u64)]) -> FleetSummary {
-        let held: BTreeMap<_, _> = held.iter().copied().collect();
-        serde_json::from_value(json!({
-            "at": "2026-11-30T00:00:00Z", "by": "w-1", "beat_ms": 5000, "workers": {"alive": 1, "slots": 80, "busy": busy},
-            "received_a_minute": received, "held_a_minute": held, "slot_ms_a_minute": {"acme": slot_ms},
-        }))
-        .unwrap()
+    /// The work of a fleet that received so many messages within a minute.
+    fn work(
+        (received, busy, slot_ms): (u64, u64, u64),
+        held: &[(&str, u64)],
+        (visible, lacking_slot): (u64, u64),
+        before: Option<&Runnable>,
+    ) -> Runnable {
+        let held = held.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        let lately = LastMinute { received, held: &held, slot_ms, busy, lacking_slot };
+        Runnable::of(lately, visible, before, WAIT_MS)
     }
 
     #[test]
     fn an_idle_fleet_wants_nothing() {
-        let none = Runnable::of(&fleet(0, 0, 0, &[]), 0, None, WAIT_MS);
+        let none = work((0, 0, 0), &[], (0, 0), None);
         assert_eq!((none.seconds(), none.wanted_slots), (0, 0));
     }
 
     #[test]
     fn a_flood_wants_the_slots_that_clear_it_in_time() {
         // Calls of two seconds: 600 had 1,200 s of slots in a minute.
-        let flood = Runnable::of(&fleet(600, 80, 1_200_000, &[]), 1_000, None, WAIT_MS);
+        let flood = work((600, 80, 1_200_000), &[], (1_000, 0), None);
         assert_eq!((flood.slot_ms, flood.waiting_seconds(), flood.seconds()), (2_000, 2_000, 2_160));
         assert_eq!(flood.wanted_slots, 80 + 200);
     }
@@ -153,32 +166,29 @@ mod tests {
     fn calls_that_lack_a_slot_are_work_that_waits() {
         // A tenant fills the worker: half of the messages go back and come again.
         let held = [("share", 300)];
-        let flood = Runnable::of(&fleet(600, 80, 600_000, &held), 1_000, None, WAIT_MS);
+        let flood = work((600, 80, 600_000), &held, (1_000, 0), None);
         assert_eq!((flood.slot_ms, flood.waiting_seconds()), (2_000, 2_000));
-        let mut all_delayed = fleet(600, 80, 600_000, &held);
-        all_delayed.workers.lacking_slot = 40;
-        let flood = Runnable::of(&all_delayed, 0, None, WAIT_MS);
+        let flood = work((600, 80, 600_000), &held, (0, 40), None);
         assert_eq!((flood.messages, flood.waiting_seconds(), flood.wanted_slots), (40, 80, 88));
     }
 
     #[test]
     fn what_is_parked_again_at_once_is_no_work() {
         for reason in ["paused", "rate_limit", "server_failing", "not_before", "waits_for_other"] {
-            let parked = Runnable::of(&fleet(600, 0, 0, &[(reason, 600)]), 50_000, None, WAIT_MS);
+            let parked = work((600, 0, 0), &[(reason, 600)], (50_000, 0), None);
             assert_eq!((parked.waiting_ms, parked.wanted_slots), (0, 0), "{reason}");
         }
         // 20 calls a second run under their limit, of 320 that come.
-        let limited =
-            Runnable::of(&fleet(19_200, 20, 1_200_000, &[("rate_limit", 18_000)]), 1_600, None, WAIT_MS);
+        let limited = work((19_200, 20, 1_200_000), &[("rate_limit", 18_000)], (1_600, 0), None);
         assert_eq!((limited.slot_ms, limited.waiting_seconds()), (1_000, 100), "a sixteenth of them");
     }
 
     #[test]
     fn long_calls_of_which_none_came_lately_keep_their_mean() {
         let before = Runnable { slot_ms: 600_000, ..Runnable::default() };
-        let full = Runnable::of(&fleet(0, 80, 4_800_000, &[]), 10, Some(&before), WAIT_MS);
+        let full = work((0, 80, 4_800_000), &[], (10, 0), Some(&before));
         assert_eq!((full.slot_ms, full.waiting_seconds()), (600_000, 6_000));
-        assert_eq!(Runnable::of(&fleet(0, 0, 0, &[]), 10, None, WAIT_MS).slot_ms, UNKNOWN_SLOT_MS);
+        assert_eq!(work((0, 0, 0), &[], (10, 0), None).slot_ms, UNKNOWN_SLOT_MS);
     }
 
     proptest! {
@@ -186,8 +196,8 @@ mod tests {
         fn parking_never_adds_work(received in 1..100_000_u64, parked in 0..100_000_u64, visible in 0..1_000_000_u64) {
             let parked = parked.min(received - 1);
             let slot_ms = (received - parked) * 1_000;
-            let some = Runnable::of(&fleet(received, 0, slot_ms, &[("paused", parked)]), visible, None, WAIT_MS);
-            let none = Runnable::of(&fleet(received, 0, received * 1_000, &[]), visible, None, WAIT_MS);
+            let some = work((received, 0, slot_ms), &[("paused", parked)], (visible, 0), None);
+            let none = work((received, 0, received * 1_000), &[], (visible, 0), None);
             prop_assert!(some.waiting_ms <= none.waiting_ms);
             prop_assert_eq!(some.slot_ms, 1_000, "parked messages do not make calls look short");
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{LimitSeen, keep_busiest_limits};
 use super::omit::is_zero;
 use super::row::{QueueSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms};
-use super::runnable::Runnable;
+use super::runnable::{LastMinute, Runnable};
 use super::server_summary::{ServerSummary, add};
 use super::top::busiest;
 use crate::ids::{ServerId, Tenant, WorkerId};
@@ -134,6 +134,18 @@ impl FleetSummary {
         }
         self.unlisted_limits =
             self.unlisted_limits.saturating_add(keep_busiest_limits(&mut self.limits, MOST_LIMITS));
+    }
+
+    /// The work that runs or could run, with `visible` messages in the queues that are not paused ([`Runnable::of`]).
+    pub fn work(&self, visible: u64, before: Option<&Runnable>, wait_ms: u64) -> Runnable {
+        let lately = LastMinute {
+            received: self.received_a_minute,
+            held: &self.held_a_minute,
+            slot_ms: self.total_slot_ms(),
+            busy: self.workers.busy,
+            lacking_slot: self.workers.lacking_slot,
+        };
+        Runnable::of(lately, visible, before, wait_ms)
     }
 
     /// The limits that made calls wait in the last minutes, the most often met first.

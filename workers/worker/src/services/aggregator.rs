@@ -124,7 +124,7 @@ impl Aggregator {
         let visible = depths.iter().fold(0_u64, |sum, depth| sum.saturating_add(depth.visible));
         let before = context.fleet_view.last().and_then(|summary| summary.runnable);
         let wait_ms = u64::try_from(context.limits.scale_wait.as_millis()).unwrap_or(u64::MAX);
-        Some(Runnable::of(summary, visible, before.as_ref(), wait_ms))
+        Some(summary.work(visible, before.as_ref(), wait_ms))
     }
 
     fn take(&self, summary: FleetSummary) {

@@ -247,8 +247,20 @@ impl LocalFleet {
     }
 }
 
+/// Starts a worker of the fleet whose variables are in the environment.
+pub(super) async fn join(id: &str, catalog: &Path, slots: u32) -> Result<Worker, CommandError> {
+    let queue_url = variable("TOOLFLEET_QUEUE_URL").unwrap_or_default();
+    let s3_endpoint = variable("AWS_ENDPOINT_URL_S3");
+    let aws = Aws::connect(AwsOptions { s3_endpoint, ..AwsOptions::default() }).await;
+    let (mut catalog, config) = own_catalog(catalog).await?;
+    store_written(&aws.secrets(), &mut catalog).await?;
+    let services = ServiceOptions { reload: Some((config.clone(), false)), http: None };
+    let config = worker_config(&queue_url, config, id, slots)?;
+    Worker::start(&config, aws, catalog, Meters::none(), services).await.map_err(not_started)
+}
+
 /// The configuration of a worker of this machine.
-pub(super) fn worker_config(
+fn worker_config(
     queue_url: &str,
     catalog: CatalogConfig,
     id: &str,
@@ -281,7 +293,7 @@ pub(super) fn limits() -> Result<Limits, CommandError> {
 }
 
 /// A wrong variable is a usage error.
-pub(super) fn not_started(error: StartError) -> CommandError {
+fn not_started(error: StartError) -> CommandError {
     match error {
         StartError::Config(error) => CommandError::usage(error.to_string()),
         other @ (StartError::Catalog { .. }
@@ -334,7 +346,7 @@ impl Drop for CatalogFile {
 }
 
 /// The user's own catalog file. An error in it is reported before any port is opened.
-pub(super) async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandError> {
+async fn own_catalog(path: &Path) -> Result<(Catalog, CatalogConfig), CommandError> {
     let config = watched(std::path::absolute(path).map_err(|e| CommandError::Unavailable(e.into()))?);
     let stores = Stores::files(http_clients().await?);
     let texts = Texts::read(&config, &stores, false).await;

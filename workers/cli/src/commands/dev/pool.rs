@@ -12,8 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::process::STOP;
-use super::scaling::DevWorker;
+use super::scaling::{DevWorker, STOP};
 use crate::context::variables::Variables;
 
 /// A worker that ended by itself is replaced after this pause, so that one that cannot start does not keep the machine busy.

@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// The most workers of one machine.
 pub(crate) const MOST_WORKERS: u64 = 32;
+/// What a `dev` that ends says to its workers: end within seconds.
+pub(super) const STOP: &[u8] = b"stop\n";
 /// How long one side waits for the other's line.
 const TIME_OUT: Duration = Duration::from_secs(5);
 

@@ -261,13 +261,12 @@ fn rates(summary: &FleetSummary) -> Vec<Line> {
 
 /// The work that runs or could run, and whether there are slots for it.
 fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
-    let span = |seconds: u64| show::span(seconds.saturating_mul(1_000));
     format!(
-        "{} of slots run or wait, {} wait; {} slots wanted of {}",
-        span(runnable.seconds()),
-        span(runnable.waiting_seconds()),
+        "{} slots wanted of {}; {} of slot time wait, {} run",
         runnable.wanted_slots,
-        summary.workers.slots
+        summary.workers.slots,
+        show::span(runnable.waiting_seconds().saturating_mul(1_000)),
+        show::span(runnable.running_ms)
     )
 }
 
