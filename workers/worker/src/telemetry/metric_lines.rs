@@ -68,11 +68,12 @@ impl MetricLines {
             "Metrics": values.iter().map(metric).collect::<Vec<_>>(),
         });
         let mut line = Map::new();
-        let mut about = json!({"Timestamp": summary.at.as_ms(), "CloudWatchMetrics": [directive]});
-        if let Some(group) = &self.log_group {
-            about["LogGroupName"] = group.as_str().into();
-        }
-        line.insert("_aws".into(), about);
+        let mut about = Map::from_iter([
+            ("Timestamp".to_owned(), json!(summary.at.as_ms())),
+            ("CloudWatchMetrics".to_owned(), json!([directive])),
+        ]);
+        about.extend(self.log_group.iter().map(|group| ("LogGroupName".to_owned(), json!(group))));
+        line.insert("_aws".into(), about.into());
         line.insert("Fleet".into(), self.fleet.as_str().into());
         line.insert("worker".into(), summary.by.as_str().into());
         line.extend(values.into_iter().map(|(name, _, value)| (name.to_owned(), value.into())));

@@ -69,11 +69,8 @@ pub(super) struct Asking {
 impl Socket {
     /// A socket that only this user may use.
     pub(super) fn open() -> io::Result<Self> {
-        let name = format!(
-            "toolfleet-{}-{}.sock",
-            std::process::id(),
-            &uuid::Uuid::new_v4().simple().to_string()[..8]
-        );
+        let random: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
+        let name = format!("toolfleet-{}-{random}.sock", std::process::id());
         // The path of a socket has a hundred characters at most, so it is not in the folder of the state.
         let path = std::env::temp_dir().join(name);
         let listener = UnixListener::bind(&path)?;

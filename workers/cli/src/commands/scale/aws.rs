@@ -17,6 +17,10 @@ fn number(value: &Value, name: &str) -> u64 {
     value.get(name).and_then(Value::as_u64).unwrap_or(0)
 }
 
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn not_there(what: &str, remedy: &str) -> CommandError {
     CommandError::usage(format!("there is no {what} in this account and region; {remedy}"))
 }
@@ -25,7 +29,7 @@ fn not_there(what: &str, remedy: &str) -> CommandError {
 pub(super) async fn ecs(cluster: &str, service: &str) -> Result<Figures, CommandError> {
     let services = aws(&["ecs", "describe-services", "--cluster", cluster, "--services", service]);
     let found = services.json().await?;
-    let found = found.pointer("/services/0").filter(|found| found["status"] == "ACTIVE").cloned();
+    let found = found.pointer("/services/0").filter(|found| text(found, "status") == "ACTIVE").cloned();
     let found = found.ok_or_else(|| {
         not_there(
             &format!("service {service} in the cluster {cluster}"),
@@ -70,11 +74,9 @@ pub(super) async fn ec2(group: &str) -> Result<Figures, CommandError> {
             "give the output GroupName of ec2.yaml, and check AWS_REGION",
         )
     })?;
-    let instances = found["Instances"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let instances = found.get("Instances").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let in_state = |state: &str| {
-        let count = instances
-            .iter()
-            .filter(|one| one["LifecycleState"].as_str().is_some_and(|s| s.starts_with(state)));
+        let count = instances.iter().filter(|one| text(one, "LifecycleState").starts_with(state));
         u64::try_from(count.count()).unwrap_or(u64::MAX)
     };
     Ok(Figures {

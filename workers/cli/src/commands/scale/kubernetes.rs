@@ -40,7 +40,7 @@ async fn scaled_object(namespace: &str, deployment: &str) -> Result<Option<Value
     };
     let is_ours =
         |one: &&Value| one.pointer("/spec/scaleTargetRef/name").is_some_and(|name| name == deployment);
-    Ok(all["items"].as_array().and_then(|items| items.iter().find(is_ours)).cloned())
+    Ok(all.get("items").and_then(Value::as_array).and_then(|items| items.iter().find(is_ours)).cloned())
 }
 
 /// Asks for so many pods.
