@@ -168,8 +168,10 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
         dispose(&context, &mut inbound, exit).await;
         drop((slot, place));
     };
-    let whole = std::pin::pin!(whole.instrument(lines).instrument(span));
-    counted_when_long(&context, whole).await;
+    {
+        let whole = std::pin::pin!(whole.instrument(lines).instrument(span));
+        counted_when_long(&context, whole).await;
+    }
     context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
