@@ -81,6 +81,7 @@ mod turn;
 mod wait;
 mod wait_for_turn;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,15 +169,17 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
         dispose(&context, &mut inbound, exit).await;
         drop((slot, place));
     };
-    counted_when_long(&context, whole.instrument(lines).instrument(span)).await;
+    {
+        let whole = std::pin::pin!(whole.instrument(lines).instrument(span));
+        counted_when_long(&context, whole).await;
+    }
     context.meters.processed(inbound.queue().name(), begun.elapsed());
 }
 
 /// Runs a delivery; one that takes long counts as such, where that protects the worker's task.
-async fn counted_when_long(context: &WorkerContext, delivery: impl Future<Output = ()>) {
+async fn counted_when_long(context: &WorkerContext, mut delivery: Pin<&mut impl Future<Output = ()>>) {
     let Some(after) = context.protect_after else { return delivery.await };
-    let mut delivery = std::pin::pin!(delivery);
-    if tokio::time::timeout(after, &mut delivery).await.is_err() {
+    if tokio::time::timeout(after, delivery.as_mut()).await.is_err() {
         let _long = context.activity.long_call();
         delivery.await;
     }

@@ -128,7 +128,7 @@ impl LocalFleet {
         fleet.console = Some(DevConsole::start(pages, client.clone())?);
         fleet.gateway = Some(DevGateway::start(listener, client, catalog.clone(), config).await?);
         if options.worker {
-            fleet.worker = Some(fleet.start_worker(catalog).await?);
+            fleet.worker = Some(Box::pin(fleet.start_worker(catalog)).await?);
         }
         Ok(fleet)
     }

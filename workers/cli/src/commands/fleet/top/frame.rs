@@ -70,7 +70,7 @@ fn pane(view: &FleetView, ui: &Ui, now: Timestamp, size: Size) -> Vec<Line> {
 
 /// The queues, and below them what an operator looks for; with empty lines between where there is room.
 fn overview_pane(view: &FleetView, now: Timestamp, Size { width, height }: Size) -> Vec<Line> {
-    const ROOMY: usize = 18;
+    const ROOMY: usize = 17;
     let queues = overview::queues(view, width);
     let gap = usize::from(height >= ROOMY);
     let room = height.saturating_sub(queues.len()).saturating_sub(2 * gap);
