@@ -112,7 +112,7 @@ impl LocalFleet {
         let (client, config) = (fleet.client().await, fleet.catalog.clone());
         fleet.gateway = Some(DevGateway::start(listener, client, catalog.clone(), config).await?);
         if options.worker {
-            fleet.worker = Some(fleet.start_worker(catalog, options.slots).await?);
+            fleet.worker = Some(Box::pin(fleet.start_worker(catalog, options.slots)).await?);
         }
         Ok(fleet)
     }
