@@ -56,7 +56,7 @@ async def python_client(check, url, mode):
         contents = (await client.read_resource(static)).contents[0]
         check(f"{name}: the answer has the address that was asked for", str(contents.uri) == static, [static, contents])
         templates = [one.uri_template for one in (await client.list_resource_templates()).resource_templates]
-        template = next((one for one in templates if "text" in one), "none")
+        template = next((one for one in templates if "every~" in one and "text" in one), "none")
         read = await client.read_resource(template.replace("{resourceId}", "1"))
         check(f"{name}: an address that a template gives is read", "every~" in str(read.contents[0].uri), [templates, read])
         completed = await client.complete(ResourceTemplateReference(type="ref/resource", uri=template), {"name": "resourceId", "value": "1"})

@@ -86,7 +86,7 @@ pub struct Failure {
     /// What a call waits for after it, where the call waits.
     pub held: HeldReason,
     /// The code of the JSON-RPC error that the server answered with, where it did.
-    pub rpc_code: Option<i64>,
+    pub rpc_code: Option<i32>,
 }
 
 impl Failure {

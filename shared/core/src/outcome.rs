@@ -236,7 +236,7 @@ pub struct CallError {
     pub may_have_run: MayHaveRun,
     /// The code of the JSON-RPC error by which the server refused the call, where it did so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rpc_code: Option<i64>,
+    pub rpc_code: Option<i32>,
 }
 
 /// How a call ended, with all a caller needs.

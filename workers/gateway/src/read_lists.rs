@@ -25,7 +25,8 @@ impl Gateway {
         let reading = reading.map(|server| async move {
             (server, reader.lists.of(reader.caller, server, kind, reader.until).await)
         });
-        let (mut entries, mut unlisted, mut cut) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut entries: BTreeMap<String, Box<RawValue>> = BTreeMap::new();
+        let (mut unlisted, mut cut) = (BTreeSet::new(), BTreeSet::new());
         for (server, listed) in futures::future::join_all(reading).await {
             let Ok(listed) = listed else {
                 unlisted.insert(server.id.as_str());
@@ -42,7 +43,7 @@ impl Gateway {
         }
         let begin = after.as_deref().map_or(Unbounded, Excluded);
         let rest = entries.range::<str, _>((begin, Unbounded));
-        let rest = rest.map(|(name, entry): (&String, &Box<RawValue>)| (name.as_str(), entry.as_ref()));
+        let rest = rest.map(|(name, entry)| (name.as_str(), entry.as_ref()));
         let (page, mut members) = page(request, rest, self.limits.page);
         members.insert(kind.member().to_owned(), raw(&page));
         Ok(self.finish_list(members, request, &unlisted, &cut))

@@ -266,7 +266,7 @@ fn members_with(outcome: &Outcome, member: &str) -> Option<Members> {
 }
 
 fn rpc_code(outcome: &Outcome) -> Option<i64> {
-    outcome.error.as_ref().filter(|error| error.code == Code::RpcError)?.rpc_code
+    outcome.error.as_ref().filter(|error| error.code == Code::RpcError)?.rpc_code.map(i64::from)
 }
 
 fn is_no_such_method(outcome: &Outcome) -> bool {

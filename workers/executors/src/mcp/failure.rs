@@ -20,10 +20,10 @@ pub fn failure_of(fault: &Fault) -> Failure {
     }
 }
 
-/// The code of the JSON-RPC error that the server answered with.
-const fn rpc_code(fault: &Fault) -> Option<i64> {
+/// The code of the JSON-RPC error that the server answered with; one beyond 32 bits is none that the protocol knows.
+fn rpc_code(fault: &Fault) -> Option<i32> {
     match fault {
-        Fault::Rpc { code, .. } | Fault::RpcAmbiguous { code, .. } => Some(*code),
+        Fault::Rpc { code, .. } | Fault::RpcAmbiguous { code, .. } => i32::try_from(*code).ok(),
         Fault::Connect { .. }
         | Fault::NotSent { .. }
         | Fault::RateLimited { .. }

@@ -54,7 +54,7 @@ fn furnish(mcp: &MockMcp) {
     mcp.method("completion/complete", |params| json!({"completion": {"values": [format!("{}-{}", params["argument"]["value"].as_str().unwrap(), params["ref"]["type"].as_str().unwrap())], "hasMore": false}}));
 }
 
-async fn all<'a>(http: &Http, method: &str, member: &str, key: &str) -> Vec<String> {
+async fn all(http: &Http, method: &str, member: &str, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut params = json!({});
     loop {

@@ -78,7 +78,7 @@ impl Rig {
     /// A worker more.
     pub(crate) async fn worker(&self) -> Worker {
         let catalog = Catalog::clone(&self.catalog.load());
-        start_worker(&self.local, self.aws.clone(), catalog).await
+        Box::pin(start_worker(&self.local, self.aws.clone(), catalog)).await
     }
 
     /// The same of a runtime of its own: ended, it dies as a killed process does.
@@ -191,7 +191,7 @@ impl Endpoints {
 }
 
 async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Worker {
-    start_worker_at(&local.queue_url("toolfleet-calls"), aws, catalog).await
+    Box::pin(start_worker_at(&local.queue_url("toolfleet-calls"), aws, catalog)).await
 }
 
 async fn start_worker_at(queue: &str, aws: Aws, catalog: Catalog) -> Worker {

@@ -44,7 +44,7 @@ impl Events {
                 }
             }
             let chunk = tokio::time::timeout(Duration::from_secs(40), self.response.chunk()).await;
-            let chunk = chunk.expect("an event in time").unwrap().expect("a stream that goes on");
+            let chunk = chunk.unwrap().unwrap().unwrap();
             self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }

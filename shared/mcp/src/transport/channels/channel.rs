@@ -536,6 +536,37 @@ mod tests {
         Channel::queued(Key { server, tenant: None, user: User::All(0), kind: Kind::Connection }, 1, endpoint)
     }
 
+    #[tokio::test]
+    async fn what_is_said_of_a_resource_goes_to_those_who_watch_it() {
+        let (channel, mut lines) = channel();
+        let say = |uri: &str| {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{{"uri":"{uri}"}}}}"#
+            );
+            channel.take_text(text.as_bytes());
+        };
+        let (first, mut of_first) = mpsc::channel(2);
+        let (second, mut of_second) = mpsc::channel(2);
+        let (other, mut of_other) = mpsc::channel(2);
+        let watching = channel.watch(1, "note:1", first);
+        let again = channel.watch(2, "note:1", second);
+        let _other = channel.watch(3, "note:2", other);
+        say("note:1");
+        assert!(of_first.try_recv().is_ok() && of_second.try_recv().is_ok() && of_other.try_recv().is_err());
+        drop(watching);
+        assert!(channel.is_watched("note:1"), "another one watches it");
+        say("note:1");
+        assert!(of_first.try_recv().is_err() && of_second.try_recv().is_ok());
+        drop(again);
+        assert!(!channel.is_watched("note:1"));
+        // Who does not read what was said loses what comes after, and is not waited for.
+        (0..5).for_each(|_| say("note:2"));
+        assert_eq!(std::iter::from_fn(|| of_other.try_recv().ok()).count(), 2);
+        channel.ask_aside(9, Bytes::from_static(b"{}"));
+        assert_eq!(lines.recv().await.unwrap().of, None);
+        assert!(channel.answer(9, Ok(RawValue::NULL.to_owned())), "its answer is no stray message");
+    }
+
     /// A bridge may send the answers of one client to all that are connected.
     #[tokio::test]
     async fn an_answer_before_its_question_has_left_is_of_another_client() {
