@@ -22,7 +22,10 @@ const LONGEST: Duration = Duration::from_secs(4);
 
 /// The last reading. Whoever holds the lock reads.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Cache(Arc<Mutex<Option<(Instant, Arc<Letters>)>>>);
+pub(crate) struct Cache(Arc<Mutex<Last>>);
+
+/// The last reading, and when it began to be shown.
+type Last = Option<(Instant, Arc<Letters>)>;
 
 /// What a reading found.
 #[derive(Debug, Default)]

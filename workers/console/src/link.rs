@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use toolfleet_core::fleet::OTHER_TOOLS;
 use url::form_urlencoded;
 
 /// An address with its parameters.
@@ -57,6 +58,11 @@ pub(crate) fn server(id: &str) -> String {
 /// The page of a tool.
 pub(crate) fn tool(name: &str) -> String {
     Link::to("/tool").with("name", name).text()
+}
+
+/// The name of a tool for people: what is beyond the busiest of a worker is counted under a sign.
+pub(crate) fn tool_name(name: &str) -> &str {
+    if name == OTHER_TOOLS { "other tools" } else { name }
 }
 
 /// The history of a tenant.

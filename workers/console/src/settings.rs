@@ -72,7 +72,7 @@ impl ConsoleArgs {
         if self.listen.ip().is_loopback() {
             return Ok(());
         }
-        if !self.tokens.as_ref().is_some_and(|place| !place.trim().is_empty()) {
+        if self.tokens.as_ref().is_none_or(|place| place.trim().is_empty()) {
             let text = "is not set, and other machines may reach the console; name a file or a secret of tokens, or listen on 127.0.0.1";
             return Err(ConfigError::new("TOOLFLEET_CONSOLE_TOKENS", text));
         }

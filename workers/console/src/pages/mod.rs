@@ -23,7 +23,7 @@ pub(crate) const PATHS: [&str; 9] =
 pub(crate) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     match visit.path {
         "/" if visit.scope().tenants().is_some() => own::page(visit).await,
-        "/" => now::page(visit).await,
+        "/" => Box::pin(now::page(visit)).await,
         "/servers" => servers::page(visit).await,
         "/server" => server::page(visit).await,
         "/tools" => tools::page(visit).await,

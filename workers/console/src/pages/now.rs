@@ -3,7 +3,7 @@
 use askama::Template;
 use toolfleet_client::fleet_words::{age, percent, seen_by, stop, word};
 use toolfleet_client::{FleetView, LimitShown, QueueDepth};
-use toolfleet_core::fleet::{BreakerState, FleetSummary, OTHER_TOOLS, ToolSeen, WorkerRow};
+use toolfleet_core::fleet::{BreakerState, FleetSummary, ToolSeen, WorkerRow};
 use toolfleet_core::time::{Timestamp, span};
 
 use crate::command::Command;
@@ -277,7 +277,7 @@ fn failures(summary: Option<&FleetSummary>) -> List<FailureLine> {
         summary.iter().flat_map(|summary| &summary.tools).filter(|(_, seen)| seen.failures > 0).collect();
     failing.sort_by_key(|(name, seen)| (std::cmp::Reverse((seen.failures, seen.calls)), *name));
     let line = |(tool, seen): (&String, &ToolSeen)| FailureLine {
-        tool: if tool == OTHER_TOOLS { "other tools".to_owned() } else { tool.clone() },
+        tool: link::tool_name(tool).to_owned(),
         href: link::tool(tool),
         failures: count(seen.failures),
         calls: count(seen.calls),

@@ -72,7 +72,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         view.entries.iter().filter(|entry| stops_tool(entry, name)).filter_map(|entry| stop(entry, now));
     let stops = stops.collect();
     let command = Command::new("stats").option("tool", name).option("last", period.as_str());
-    let title = format!("Tool {name}");
+    let title = format!("Tool {}", link::tool_name(name));
     let page = ToolPage {
         frame: Frame::of(visit, &title, problems, vec![command]),
         server: server.map(|id| (id.to_string(), link::server(id.as_str()))),

@@ -43,7 +43,8 @@ pub(super) struct ToolLine {
     pub(super) succeeded: String,
     pub(super) tool_errors: String,
     pub(super) failed: String,
-    pub(super) is_failing: bool,
+    pub(super) has_tool_errors: bool,
+    pub(super) has_failed: bool,
     pub(super) p50: String,
     pub(super) p95: String,
     pub(super) plot: OutcomePlot,
@@ -116,17 +117,19 @@ fn tool_line(tool: &CalledTool, series: &[Rollup], parts: Parts) -> ToolLine {
     let mut all = Rollup::default();
     series.iter().for_each(|rollup| all.merge(rollup));
     let (calls, of_tool) = (all.calls.total(), all.calls.of(OutcomeKind::ToolError));
+    let failed = all.calls.failures().saturating_sub(of_tool);
     let part = |number: u64| if calls == 0 { "–".to_owned() } else { percent(number, calls) };
     ToolLine {
-        name: tool.tool.clone(),
+        name: link::tool_name(&tool.tool).to_owned(),
         href: link::tool(&tool.tool),
         server: tool.server.as_ref().map(ToString::to_string).unwrap_or_default(),
         server_href: tool.server.as_ref().map(|id| link::server(id.as_str())).unwrap_or_default(),
         calls: count(calls),
         succeeded: part(all.calls.of(OutcomeKind::Succeeded)),
         tool_errors: part(of_tool),
-        failed: part(all.calls.failures().saturating_sub(of_tool)),
-        is_failing: all.calls.failures() > 0,
+        has_tool_errors: of_tool > 0,
+        failed: part(failed),
+        has_failed: failed > 0,
         p50: quantile(&all.duration, 50),
         p95: quantile(&all.duration, 95),
         plot: OutcomePlot::new(series, parts, false),

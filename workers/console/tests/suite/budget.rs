@@ -64,7 +64,7 @@ async fn remember(rig: &Rig, hours: usize, in_hour: usize) {
     let record = |hour: usize, number: usize| -> AuditRecord {
         let back = i64::try_from(hour * 3_600_000 + number * 1_000).unwrap();
         let at = Timestamp::from_ms(now.as_ms() - back);
-        let failed = number % 5 == 0;
+        let failed = number.is_multiple_of(5);
         serde_json::from_value(json!({
             "kind": "call", "tenant": "acme", "call_id": format!("h{hour}-{number}"), "at": at, "digest": "d", "attempts": 1, "fence": 1,
             "outcome": if failed { "failed" } else { "succeeded" }, "tool": format!("t-{:04}", number % 7), "session": "s-1",

@@ -266,7 +266,6 @@ impl Browser {
             if last.page.contains(part) {
                 return last;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
             last = self.page(path).await;
         }
         panic!("`{part}` never comes: {}", last.page);
