@@ -39,8 +39,10 @@ impl FleetView {
     /// A queue or the fleet table failed.
     pub async fn read(client: &Client) -> Result<Self, AwsError> {
         let controls = client.controls();
-        let (queues, entries, summary) =
-            futures::try_join!(client.depths(), controls.entries(), client.summary())?;
+        // Three requests at once are kilobytes of state.
+        let reads =
+            Box::pin(async { futures::try_join!(client.depths(), controls.entries(), client.summary()) });
+        let (queues, entries, summary) = reads.await?;
         Ok(Self { queues, entries, summary, read_at: (client.now)() })
     }
 
