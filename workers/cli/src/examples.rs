@@ -55,6 +55,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "toolfleet plan --rate 200/s --calls 60:300ms:1s --calls 40:2s:8s",
             "toolfleet plan --from-history 7d --peak 3 --wait 5s",
             "toolfleet plan --rate 20/s --calls 1:800ms --slots 32 --svg waits.svg --json",
+            "toolfleet plan --check plan.json --from-history 7d",
         ],
     ),
     (

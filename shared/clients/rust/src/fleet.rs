@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use toolfleet_aws::AwsError;
 use toolfleet_core::fleet::{FleetSummary, LostMinutes, Minute, Rollup, WorkerRow};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::time::Timestamp;
 
 use crate::client::Client;
+
+/// How many tools' counts are read at once.
+const READ_AT_ONCE: usize = 16;
 
 /// Which tools are counted. Without a part all fit.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,8 @@ pub struct Stats {
     pub to: Minute,
     /// The tools, those with most calls first.
     pub tools: Vec<ToolStats>,
+    /// How many calls ended in each hour.
+    pub calls_by_hour: BTreeMap<Minute, u64>,
     /// Minutes of which a worker that died could not write its counts.
     pub lost: Vec<LostMinutes>,
 }
@@ -81,10 +87,18 @@ impl Client {
             }
             day = day.next_day();
         }
-        let mut counted = Vec::new();
-        for (tool, server) in tools {
+        let hours = &hours;
+        let read = tools.into_iter().map(|(tool, server)| async move {
+            let parts = self.rollups(&tool, from, to, hours).await?;
+            Ok::<_, AwsError>((tool, server, parts))
+        });
+        let mut read = stream::iter(read).buffer_unordered(READ_AT_ONCE);
+        let (mut counted, mut calls_by_hour) = (Vec::new(), BTreeMap::<_, u64>::new());
+        while let Some((tool, server, parts)) = read.try_next().await? {
             let mut rollup = Rollup::default();
-            for (_, part) in self.rollups(&tool, from, to, &hours).await? {
+            for (minute, part) in parts {
+                let calls = calls_by_hour.entry(minute.hour()).or_default();
+                *calls = calls.saturating_add(part.calls.total());
                 rollup.merge(&part);
             }
             if !rollup.calls.is_empty() {
@@ -95,7 +109,7 @@ impl Client {
             b.rollup.calls.total().cmp(&a.rollup.calls.total()).then_with(|| a.tool.cmp(&b.tool))
         });
         let lost = self.fleet.lost_minutes(from, to).await?;
-        Ok(Stats { from, to, tools: counted, lost })
+        Ok(Stats { from, to, tools: counted, calls_by_hour, lost })
     }
 
     /// The rollups of one tool in a period; those of an hour that is added up come as one, at its first minute.

@@ -77,6 +77,19 @@ fn waits_are_drawn_as_a_picture() {
 }
 
 #[test]
+fn a_plan_is_checked_within_a_time() {
+    let path = directory("plan-check").join("plan.json").display().to_string();
+    let planned = toolfleet(&["plan", "--rate", "1000/s", "--calls", "1:1s", "--json"]).exits(0);
+    std::fs::write(&path, planned.json().to_string()).unwrap();
+    toolfleet(&["plan", "--rate", "1/s", "--calls", "1:1s", "--check", &path])
+        .exits(2)
+        .complains(&["--from-history"]);
+    let dev = Dev::start(&[]);
+    let ran = dev.toolfleet(&["plan", "--check", &path, "--from-history", "1h"]).exits(2);
+    ran.complains(&["no call is counted"]);
+}
+
+#[test]
 fn a_plan_from_history_counts_the_calls_of_the_fleet() {
     let dev = Dev::start(&[]);
     dev.toolfleet(&["plan", "--from-history", "1h"]).exits(2).complains(&["no call is counted"]);

@@ -204,7 +204,7 @@ async fn after_a_failed_batch_its_members_are_sent_together_again() {
 async fn a_leader_that_is_cancelled_while_the_batch_forms_leaves_it() {
     let rig = rig().await;
     // A third of the lease is the pause between heartbeats, in real time.
-    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let limits = Limits { lease: Duration::from_secs(2), ..limits() };
     let claimed = At::new(Step::Claimed);
     let context = rig.fleet_of(catalog(&rig, 3, 5_000), limits, Some(claimed.clone())).await;
     let leader = begin(&rig, &context, &[weather("c1", "Paris")]).await;

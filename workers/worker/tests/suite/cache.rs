@@ -255,7 +255,7 @@ async fn a_crash_at_any_step_of_a_cached_call_loses_and_doubles_nothing() {
 async fn calls_without_a_claim_lead_follow_and_are_answered() {
     let rig = Rig::new().await;
     // A third of the lease is the pause between heartbeats, in real time.
-    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let limits = Limits { lease: Duration::from_secs(2), ..limits() };
     let mut catalog = rig.catalog();
     catalog["tools"][0] = json!({
         "id": "safe", "server": "mock", "idempotent": true, "claimless": true, "cache": true, "timeout_ms": 60_000
@@ -332,7 +332,7 @@ async fn an_error_of_the_leader_is_its_own_and_the_next_one_leads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_follower_has_not_run_and_a_cancelled_leader_passes_on() {
     let rig = Rig::new().await;
-    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let limits = Limits { lease: Duration::from_secs(3), ..limits() };
     let mut catalog = rig.catalog();
     catalog["tools"][0]["cache"] = json!(true);
     catalog["tools"][0]["timeout_ms"] = json!(60_000);

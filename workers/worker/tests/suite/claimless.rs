@@ -109,7 +109,7 @@ async fn a_lost_answer_of_the_only_write_changes_nothing() {
 async fn the_first_heartbeat_claims_a_call_without_a_claim() {
     let rig = Rig::new().await;
     // A third of this is the pause between heartbeats, in real time.
-    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let limits = Limits { lease: Duration::from_secs(2), ..limits() };
     let mut catalog = rig.catalog();
     catalog["tools"][1]["timeout_ms"] = json!(60_000);
     let context = rig.fleet_of(catalog, limits, None).await;
@@ -136,7 +136,7 @@ async fn the_first_heartbeat_claims_a_call_without_a_claim() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_heartbeat_sees_a_cancellation() {
     let rig = Rig::new().await;
-    let limits = Limits { lease: Duration::from_millis(600), ..limits() };
+    let limits = Limits { lease: Duration::from_secs(2), ..limits() };
     let mut catalog = rig.catalog();
     catalog["tools"][1]["timeout_ms"] = json!(60_000);
     let context = rig.fleet_of(catalog, limits, None).await;

@@ -203,7 +203,7 @@ async fn a_heartbeat_keeps_a_long_call_from_every_other_worker() {
     let rig = Rig::new().await;
     rig.send(request("c1", "unsafe").to_string()).await;
     let limits =
-        toolfleet_worker::Limits { lease: std::time::Duration::from_millis(600), ..crate::rig::limits() };
+        toolfleet_worker::Limits { lease: std::time::Duration::from_secs(2), ..crate::rig::limits() };
     let context = rig.fleet_of(rig.catalog(), limits, None).await;
     let delivery = rig.receive(&context).await.unwrap();
     let hold = rig.mcp.hold();

@@ -54,6 +54,14 @@ impl FromStr for Part {
     }
 }
 
+/// What the fleet has counted.
+pub(super) struct Seen {
+    /// Calls a second on average, and in the highest hour.
+    pub(super) rate: f64,
+    pub(super) peak_rate: f64,
+    pub(super) parts: Vec<Part>,
+}
+
 /// How long the calls of all parts hold a slot.
 pub(super) fn service(parts: &[Part]) -> Service {
     let all: f64 = parts.iter().map(|part| part.share).sum();
