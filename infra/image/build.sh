@@ -3,7 +3,7 @@
 #
 #   infra/image/build.sh [--out DIR] [--program FILE] worker|toolfleet
 #
-# An image holds one static program, certificates and a user, and nothing else. The same program, certificates and buildah give the same digest.
+# An image holds one static program, the licences of what is in it, certificates and a user, and nothing else. The same program, certificates and buildah give the same digest.
 # Writes to DIR (target/image): NAME.oci.tar, NAME.cdx.json (the program's dependencies as CycloneDX), NAME.digest.
 #   --program FILE   this program, which must be static, instead of a release build
 # Needs cargo, a C compiler, python3 (3.11 or later) with venv, buildah, and the certificates of the system.
@@ -61,14 +61,15 @@ chmod 0555 "$root/rootfs/$package"
 venv=$HERE/.image/venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$HERE/requirements.txt"
-"$venv/bin/python" "$HERE/sbom.py" "$package" "$out/$name.cdx.json"
+"$venv/bin/python" "$HERE/sbom.py" "$package" "$out/$name.cdx.json" "$root/rootfs/NOTICE"
+chmod 0444 "$root/rootfs/NOTICE"
 
 version=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c \
     'import json, sys; print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == sys.argv[1]))' "$package")
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=${STORAGE_DRIVER:-vfs}
 rm -f "$out/$name.oci.tar"
 buildah bud --quiet --timestamp 0 --label "org.opencontainers.image.version=$version" \
-    --label org.opencontainers.image.title="$package" --label org.opencontainers.image.licenses=Apache-2.0 \
+    --label org.opencontainers.image.title="$package" \
     --file "$HERE/$name.Containerfile" --tag "localhost/$package:$version" "$root" >/dev/null
 buildah push --quiet --digestfile "$out/$name.digest" "localhost/$package:$version" "oci-archive:$out/$name.oci.tar:$version" >/dev/null
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "image"
 BUILDAH = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "vfs")}
 GIVE_UP_S = 60
-FILES = {"etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt"}
+FILES = {"NOTICE", "etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt"}
 
 
 def fail(what):

@@ -36,7 +36,10 @@ impl Setup {
         let expiry = expiry.map_err(|e| AwsError::of_sdk("DescribeTimeToLive", table, &e))?;
         let indexes = described.table.and_then(|table| table.global_secondary_indexes).unwrap_or_default();
         let index = |index: aws_sdk_dynamodb::types::GlobalSecondaryIndexDescription| {
-            Some((index.index_name?, index.index_status == Some(IndexStatus::Active)))
+            Some((
+                index.index_name?,
+                matches!(index.index_status, Some(IndexStatus::Active | IndexStatus::Updating)),
+            ))
         };
         let expiry = expiry.time_to_live_description.filter(|expiry| {
             expiry.time_to_live_status.as_ref().is_some_and(|status| status.as_str().starts_with("ENABL"))

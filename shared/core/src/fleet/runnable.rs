@@ -67,8 +67,11 @@ impl Runnable {
             (0, _) | (_, 0) => before.map_or(UNKNOWN_SLOT_MS, |before| before.slot_ms),
             (slot_ms, worked) => slot_ms.div_ceil(worked),
         };
+        let startable = part(visible, received.saturating_sub(parked), received).saturating_add(lacking_slot);
         let visible_ms = part(visible.saturating_mul(slot_ms), received.saturating_sub(parked), received);
         let waiting_ms = visible_ms.saturating_add(lacking_slot.saturating_mul(slot_ms));
+        // A message can use one slot, however long its call takes.
+        let more = waiting_ms.div_ceil(wait_ms.max(1)).min(startable);
         Self {
             messages: visible.saturating_add(lacking_slot),
             slot_ms,
@@ -76,7 +79,7 @@ impl Runnable {
             // call is on average as long as a call.
             running_ms: busy.saturating_mul(slot_ms),
             waiting_ms,
-            wanted_slots: busy.saturating_add(waiting_ms.div_ceil(wait_ms.max(1))),
+            wanted_slots: busy.saturating_add(more),
         }
     }
 
@@ -108,7 +111,7 @@ fn needs(reason: &str) -> Needs {
         Some(HeldReason::Share) => Needs::Slot,
         Some(HeldReason::AwsError | HeldReason::BackOff) => Needs::Work,
         None => match reason {
-            "group_timer" | "held_elsewhere" | "waits_for_other" => Needs::Parked,
+            "group_timer" | "held_elsewhere" | "server_silent" | "waits_for_other" => Needs::Parked,
             "draining" => Needs::Slot,
             _ => Needs::Work,
         },
@@ -174,7 +177,9 @@ mod tests {
 
     #[test]
     fn what_is_parked_again_at_once_is_no_work() {
-        for reason in ["paused", "rate_limit", "server_failing", "not_before", "waits_for_other"] {
+        for reason in
+            ["paused", "rate_limit", "server_failing", "server_silent", "not_before", "waits_for_other"]
+        {
             let parked = work((600, 0, 0), &[(reason, 600)], (50_000, 0), None);
             assert_eq!((parked.waiting_ms, parked.wanted_slots), (0, 0), "{reason}");
         }
@@ -188,6 +193,7 @@ mod tests {
         let before = Runnable { slot_ms: 600_000, ..Runnable::default() };
         let full = work((0, 80, 4_800_000), &[], (10, 0), Some(&before));
         assert_eq!((full.slot_ms, full.waiting_seconds()), (600_000, 6_000));
+        assert_eq!(full.wanted_slots, 90, "ten messages can use ten slots");
         assert_eq!(work((0, 0, 0), &[], (10, 0), None).slot_ms, UNKNOWN_SLOT_MS);
     }
 
@@ -198,6 +204,7 @@ mod tests {
             let slot_ms = (received - parked) * 1_000;
             let some = work((received, 0, slot_ms), &[("paused", parked)], (visible, 0), None);
             let none = work((received, 0, received * 1_000), &[], (visible, 0), None);
+            prop_assert!(some.wanted_slots <= visible && none.wanted_slots <= visible);
             prop_assert!(some.waiting_ms <= none.waiting_ms);
             prop_assert_eq!(some.slot_ms, 1_000, "parked messages do not make calls look short");
         }

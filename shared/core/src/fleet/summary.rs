@@ -77,10 +77,10 @@ pub struct WorkerCounts {
     /// Those that died and whose rows are still there.
     #[serde(default)]
     pub dead: u32,
-    /// Slots of those that live.
+    /// Slots of those that take calls.
     #[serde(default)]
     pub slots: u64,
-    /// Slots that are taken.
+    /// Those of them that are taken.
     #[serde(default)]
     pub busy: u64,
     /// Deliveries in their hands.
@@ -184,8 +184,10 @@ impl FleetSummary {
         let workers = &mut self.workers;
         workers.alive = workers.alive.saturating_add(1);
         workers.draining = workers.draining.saturating_add(u32::from(row.draining));
-        workers.slots = workers.slots.saturating_add(u64::from(row.slots));
-        workers.busy = workers.busy.saturating_add(u64::from(row.busy));
+        if !row.draining {
+            workers.slots = workers.slots.saturating_add(u64::from(row.slots));
+            workers.busy = workers.busy.saturating_add(u64::from(row.busy));
+        }
         workers.in_hand = workers.in_hand.saturating_add(u64::from(row.in_hand));
         add(&mut workers.lacking_slot, row.lacking_slot);
         let of_version = workers.versions.entry(row.version.clone()).or_default();
@@ -339,7 +341,7 @@ mod tests {
         draining.draining = true;
         let summary = FleetSummary::of(&[row(1, 0), draining, ended, row(4, 15_001)], now(), by());
         assert_eq!(summary.workers.alive, 2);
-        assert_eq!((summary.workers.draining, summary.workers.dead, summary.workers.slots), (1, 1, 16));
+        assert_eq!((summary.workers.draining, summary.workers.dead, summary.workers.slots), (1, 1, 8));
         assert!(!summary.is_stale(now().plus_ms(15_000)) && summary.is_stale(now().plus_ms(15_001)));
     }
 

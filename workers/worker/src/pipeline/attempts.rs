@@ -99,6 +99,9 @@ impl Attempts<'_> {
         if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {
             return Ok(Executed::Requeue { after_ms: 0, reason: RequeueReason::LeaseLost });
         }
+        // One that may need longer than a drain protects its task from its start.
+        let may_be_long = context.protect_after.is_some() && call.attempt_ms > drain_ms(context);
+        let _long = may_be_long.then(|| context.activity.long_call());
         let number = state.count_attempt();
         state.begin_request();
         passes.sent(&call.request.key, context.now());
@@ -243,4 +246,8 @@ impl Attempts<'_> {
             Err(outcome) => Executed::Finished(outcome),
         }
     }
+}
+
+fn drain_ms(context: &WorkerContext) -> u64 {
+    u64::try_from(context.limits.drain.as_millis()).unwrap_or(u64::MAX)
 }

@@ -111,7 +111,7 @@ impl Attempts<'_> {
         let was_sent = state.end_request();
         match given {
             Ok(Given::Ended(outcome)) => Ok(Executed::Finished(outcome)),
-            Ok(Given::Held { after_ms, held }) => Ok(self.wait(Wait { after_ms, held })),
+            Ok(Given::Held { after_ms, held }) => Ok(self.wait(Wait { after_ms, held, silent: false })),
             Ok(Given::Failed(failure)) => {
                 let (attempt, fault) = (state.attempts(), redaction::for_the_log(&failure, &call.request));
                 tracing::info!(call = %call.request.key, attempt, server = %call.server.id, fault, "an attempt in a batch failed");

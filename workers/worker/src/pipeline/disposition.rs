@@ -31,6 +31,8 @@ impl Disposition {
 pub(crate) enum RequeueReason {
     /// The call waits for something that its row names.
     Held(HeldReason),
+    /// As many calls as it may have wait for answers of its server or tool, which is silent.
+    ServerSilent,
     /// Another delivery holds the call's claim.
     HeldElsewhere,
     /// The row waits for an event that no delivery brings, such as an approval.
@@ -58,6 +60,7 @@ impl RequeueReason {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Held(reason) => reason.as_str(),
+            Self::ServerSilent => "server_silent",
             Self::HeldElsewhere => "held_elsewhere",
             Self::WaitsForOther => "waits_for_other",
             Self::ClaimTooSlow => "claim_too_slow",
@@ -75,6 +78,7 @@ impl RequeueReason {
     pub(crate) const fn parks_at_once(self) -> bool {
         match self {
             Self::Held(reason) => reason.parks_at_once(),
+            Self::ServerSilent => HeldReason::Share.parks_at_once(),
             Self::GroupTimer => true,
             Self::HeldElsewhere
             | Self::WaitsForOther
@@ -107,6 +111,7 @@ impl RequeueReason {
     pub(super) const fn sentence(self) -> &'static str {
         match self {
             Self::Held(reason) => reason.sentence(),
+            Self::ServerSilent => "its server or tool is silent",
             Self::HeldElsewhere => "another worker holds the call",
             Self::WaitsForOther => "the call waits for something else",
             Self::ClaimTooSlow => "the claim took longer than its lease",
@@ -125,7 +130,8 @@ impl RequeueReason {
 mod tests {
     use super::*;
 
-    const OWN: [RequeueReason; 10] = [
+    const OWN: [RequeueReason; 11] = [
+        RequeueReason::ServerSilent,
         RequeueReason::HeldElsewhere,
         RequeueReason::WaitsForOther,
         RequeueReason::ClaimTooSlow,
@@ -142,7 +148,7 @@ mod tests {
     fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
-        let expected = "held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
+        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
                         unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
                         concurrency_limit retry_budget not_before";
         assert_eq!(labels.join(" "), expected);

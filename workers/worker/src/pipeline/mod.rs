@@ -185,10 +185,10 @@ async fn counted_when_long(context: &WorkerContext, mut delivery: Pin<&mut impl 
     }
 }
 
-/// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
 /// A call that waited so long since it was offered as the newest of its key is offered again before it starts.
 const OFFERED_LATELY: Duration = Duration::from_millis(50);
 
+/// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
 const fn is_over(exit: &Exit) -> bool {
     match exit {
         Exit::Disposed(Disposition::TakenOver | Disposition::GroupHandled) => true,

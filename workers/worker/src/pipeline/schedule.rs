@@ -14,7 +14,7 @@ pub(super) const LATEST_FIFO_MS: u64 = 11 * 60 * 60 * 1000;
 /// The wait of a call that is to start at `not_before`; `None` once that has come.
 pub(super) fn wait_until(not_before: Option<Timestamp>, now: Timestamp, is_fifo: bool) -> Option<Wait> {
     let Hop { after_ms, held } = hop(not_before, now, is_fifo)?;
-    Some(Wait { after_ms, held: Box::new(held) })
+    Some(Wait { after_ms, held: Box::new(held), silent: false })
 }
 
 /// Refuses a `not_before` that lies further ahead than the fleet can keep a message.

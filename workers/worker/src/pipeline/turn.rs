@@ -438,7 +438,7 @@ impl<'a> Limits<'a> {
 
     pub(super) fn wait(&self, reason: HeldReason, after_ms: u64, detail: String) -> Wait {
         let held = Held::new(reason, Some(self.call.server.id.clone()), self.context.now(), after_ms);
-        Wait { after_ms, held: Box::new(held.with_detail(&detail)) }
+        Wait { after_ms, held: Box::new(held.with_detail(&detail)), silent: false }
     }
 
     /// For a retry, a call whose turn was missed, or a batch: everything anew, in its slot.

@@ -29,16 +29,22 @@ const LONGEST_WAIT_ALONE_MS: u64 = 3_000;
 pub(super) struct Wait {
     pub(super) after_ms: u64,
     pub(super) held: Box<Held>,
+    /// Its server or tool is silent.
+    pub(super) silent: bool,
 }
 
 impl Wait {
     /// That wait from `now` on.
     fn of(held: Held, now: Timestamp) -> Self {
-        Self { after_ms: held.next_try_at.ms_since(now), held: Box::new(held) }
+        Self { after_ms: held.next_try_at.ms_since(now), held: Box::new(held), silent: false }
     }
 
     fn new(reason: HeldReason, server: &ServerId, now: Timestamp, after_ms: u64) -> Self {
-        Self { after_ms, held: Box::new(Held::new(reason, Some(server.clone()), now, after_ms)) }
+        Self {
+            after_ms,
+            held: Box::new(Held::new(reason, Some(server.clone()), now, after_ms)),
+            silent: false,
+        }
     }
 
     /// A wait for a server after a failure.
@@ -95,7 +101,7 @@ impl Wait {
         let now = context.now();
         let after_ms = share_wait_ms(inbound.parks.saturating_add(2), fastrand::u64(0..250));
         let wait = Self::new(HeldReason::Share, server, now, after_ms.min(deadline.ms_since(now)));
-        Self { held: Box::new(wait.held.with_detail(silent)), ..wait }
+        Self { held: Box::new(wait.held.with_detail(silent)), silent: true, ..wait }
     }
 
     /// The wait of a retry that is not within its server's budget.
@@ -117,7 +123,7 @@ impl Wait {
 
     /// Why the message goes back to its queue.
     pub(super) const fn requeue_reason(&self) -> RequeueReason {
-        RequeueReason::Held(self.held.reason)
+        if self.silent { RequeueReason::ServerSilent } else { RequeueReason::Held(self.held.reason) }
     }
 
     /// Whether the row says what the call waits for: a short wait writes nothing, so that the usual call costs no write more.

@@ -121,7 +121,7 @@ const LABELS: [&str; 16] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 23] = [
     "aws_error",
     "aws_failed",
     "back_off",
@@ -139,6 +139,7 @@ const REASONS: [&str; 22] = [
     "retry_budget",
     "server_failing",
     "server_pause",
+    "server_silent",
     "server_unreachable",
     "share",
     "task_working",

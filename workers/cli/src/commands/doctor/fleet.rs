@@ -10,6 +10,8 @@ use toolfleet_core::time::{Timestamp, span};
 
 use super::finding::{Check, Finding};
 
+/// Fewer calls that a limit sent back within five minutes are no sign of too many calls.
+const MANY_BACK: u64 = 10;
 /// A clock that is further ahead makes waits and leases wrong by as much.
 const CLOCKS_WITHIN_MS: u64 = 2_000;
 
@@ -119,7 +121,9 @@ pub(super) async fn limits(client: &Client) -> Vec<Finding> {
 
 fn of_limits(limits: &BTreeMap<String, LimitSeen>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (name, seen) in limits.iter().filter(|(_, seen)| seen.requeued > seen.waited) {
+    for (name, seen) in
+        limits.iter().filter(|(_, seen)| seen.requeued >= MANY_BACK && seen.requeued > seen.waited)
+    {
         let value = seen.value.as_deref().map(|value| format!(" ({value})")).unwrap_or_default();
         let tenants: Vec<_> = seen.tenants.keys().map(ToString::to_string).collect();
         let whose =
@@ -212,7 +216,10 @@ mod tests {
             let limits = BTreeMap::from([("server:crm rate".to_owned(), seen)]);
             of_limits(&limits).iter().flat_map(Finding::lines).collect::<Vec<_>>().join("\n")
         };
-        assert!(told(seen(9, 9)).contains("ok      limits: 1 parts of limits"), "{}", told(seen(9, 9)));
+        for (waited, requeued) in [(10, 10), (0, 9)] {
+            let told = told(seen(waited, requeued));
+            assert!(told.contains("ok      limits: 1 parts of limits"), "{told}");
+        }
         let found = told(seen(9, 10));
         assert!(found.contains("look    limits: server:crm rate (20/s) sent 10 calls back"), "{found}");
         assert!(found.contains("toolfleet limit set server:crm --rate"), "{found}");

@@ -38,8 +38,12 @@ async fn scaled_object(namespace: &str, deployment: &str) -> Result<Option<Value
         Err(error) if error.message().contains("doesn't have a resource type") => return Ok(None),
         Err(error) => return Err(error),
     };
-    let is_ours =
-        |one: &&Value| one.pointer("/spec/scaleTargetRef/name").is_some_and(|name| name == deployment);
+    let is_ours = |one: &&Value| {
+        one.pointer("/spec/scaleTargetRef").is_some_and(|target| {
+            let is_deployment = target.get("kind").is_none_or(|kind| kind == "Deployment");
+            is_deployment && target.get("name").is_some_and(|name| name == deployment)
+        })
+    };
     Ok(all.get("items").and_then(Value::as_array).and_then(|items| items.iter().find(is_ours)).cloned())
 }
 

@@ -1,7 +1,7 @@
 //! `toolfleet scale`: how many workers run, and between which limits: on ECS and EC2 by the `aws` command, on Kubernetes by `kubectl`, and the
 //! processes of a `toolfleet dev`.
 //!
-//! A change is made first as the list of programs to run, which `--dry-run` prints. A worker that has to go drains: no call is cut.
+//! A change is made first as the list of programs to run, which `--dry-run` prints. A worker that has to go drains; calls that may take longer protect it.
 
 mod aws;
 mod dev;

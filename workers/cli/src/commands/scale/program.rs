@@ -86,7 +86,7 @@ fn remedy(program: &str, said: &str) -> &'static str {
         }
         "aws" if says(&["You must specify a region"]) => "; set AWS_REGION",
         "kubectl" if says(&["Forbidden", "forbidden"]) => {
-            "; the caller needs get and patch of deployments/scale and scaledobjects in that namespace"
+            "; the caller needs in that namespace: get of deployments, get and patch of deployments/scale, list and patch of scaledobjects.keda.sh"
         }
         "kubectl" if says(&["connection to the server", "current-context", "Unauthorized"]) => {
             "; set kubectl to the fleet's cluster (kubectl config use-context)"
