@@ -83,7 +83,8 @@ fn a_plan_is_checked_within_a_time() {
     std::fs::write(&path, planned.json().to_string()).unwrap();
     toolfleet(&["plan", "--rate", "1/s", "--calls", "1:1s", "--check", &path])
         .exits(2)
-        .complains(&["--from-history"]);
+        .complains(&["--check"]);
+    toolfleet(&["plan", "--check", &path]).exits(2).complains(&["--from-history"]);
     let dev = Dev::start(&[]);
     let ran = dev.toolfleet(&["plan", "--check", &path, "--from-history", "1h"]).exits(2);
     ran.complains(&["no call is counted"]);

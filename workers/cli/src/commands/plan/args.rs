@@ -22,7 +22,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with_all = ["rate", "parts"])]
     pub(super) from_history: Option<Duration>,
     /// Compare an earlier plan, as `plan --json` printed it to this file, with what has happened within the time of --from-history.
-    #[arg(long, value_name = "FILE", requires = "from_history")]
+    #[arg(long, value_name = "FILE", requires = "from_history", conflicts_with_all = ["rate", "parts"])]
     pub(super) check: Option<PathBuf>,
     /// How much higher the rate is when it is highest.
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = parse_positive)]
