@@ -1,5 +1,6 @@
 //! Decides where a call is, what it waits for, and when it goes on.
 
+use super::cancel_rules::cancelling;
 use super::evidence::{DeadLetterFound, DeadLetterSeen, Evidence, HolderSeen, QueueState, WorkersSeen};
 use super::explanation::{Explanation, Place, WaitsFor, WaitsForKind, when};
 use super::pauses::pauses;
@@ -41,6 +42,7 @@ pub fn explain(seen: &Evidence<'_>) -> Explanation {
     if explained.place != Place::Ended {
         add_deadline(seen, &mut explained);
         add_pauses(seen, &mut explained);
+        add_cancel_rules(seen, &mut explained);
         if !seen.row_only {
             add_not_known(seen, &mut explained);
             explained.queues = seen.queues.to_vec();
@@ -318,6 +320,24 @@ fn add_deadline(seen: &Evidence<'_>, explained: &mut Explanation) {
         None => {
             explained.not_known.push("its deadline: its message says it, and its row does not".to_owned())
         }
+    }
+}
+
+/// A rule that cancels the call ends it at its next delivery, or at the next heartbeat of its worker.
+fn add_cancel_rules(seen: &Evidence<'_>, explained: &mut Explanation) {
+    if matches!(explained.place, Place::DeadLetterQueue | Place::CancelledAhead) {
+        return;
+    }
+    for rule in cancelling(seen) {
+        let detail = rule.rule.detail();
+        if rule.certain {
+            explained.next = format!("it ends as cancelled, by an operator's {detail}");
+            explained.next_at = None;
+            return;
+        }
+        explained
+            .not_known
+            .push(format!("whether it ends as cancelled by an operator's {detail} ({})", rule.rule.filter));
     }
 }
 

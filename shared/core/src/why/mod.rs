@@ -3,6 +3,7 @@
 //! [`explain`] makes an [`Explanation`] of what is known of a call: its row, what operators have set, the workers, the queues and the
 //! dead-letter queue. What is not known is listed, never guessed.
 
+mod cancel_rules;
 mod evidence;
 mod explain;
 mod explanation;

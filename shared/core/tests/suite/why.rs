@@ -4,7 +4,7 @@ use serde_json::json;
 use toolfleet_core::call::{
     CallRow, Decision, DeliveryContext, Event, Finished, Held, HeldReason, State, decide,
 };
-use toolfleet_core::control::{Control, ControlEntry, Strike, Switch, SwitchTarget};
+use toolfleet_core::control::{CallFilter, CancelRule, Control, ControlEntry, Strike, Switch, SwitchTarget};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::fleet::{FleetSummary, WorkerRow};
 use toolfleet_core::ids::{CallId, CallKey, Nonce, ServerId, Tenant, WorkerId};
@@ -245,6 +245,36 @@ fn an_overdue_try_waits_for_a_worker() {
     }
     let task = by_row(Some(&row(State::WaitingTask, None)), at(45_001));
     assert!(task.next.contains("the poll is overdue"), "{}", task.next);
+}
+
+#[test]
+fn a_rule_that_cancels_the_call_is_named_and_one_that_may_too() {
+    let rule = |tenant: Option<&str>, tool: Option<&str>, sent_before: u64| {
+        let filter = CallFilter {
+            tenant: tenant.map(|tenant| Tenant::parse(tenant).unwrap()),
+            tool: tool.map(str::to_owned),
+            session: None,
+            sent_before: at(sent_before),
+        };
+        let (id, by, why) = ("r1".to_owned(), "ann".to_owned(), "the user left".to_owned());
+        ControlEntry::Cancel(CancelRule { id, filter, by, why, since: at(0), until: at(1_000_000) })
+    };
+    let row = row(State::Pending, Some(HeldReason::ServerUnreachable));
+    let told = |rule: ControlEntry, row: Option<&CallRow>| {
+        let (key, control) = (key(), Control::new(1, [rule], at(0)));
+        let explained = explain(&Evidence { control: Some(&control), ..Evidence::of_row(&key, row, at(10)) });
+        let certain = explained.next.contains("ends as cancelled, by an operator's rule r1 of ann");
+        (certain, explained.not_known.iter().any(|text| text.contains("rule r1 of ann")))
+    };
+    assert_eq!(told(rule(Some("acme"), None, 10), Some(&row)), (true, false));
+    assert_eq!(told(rule(Some("acme"), None, 10), None), (false, true), "it may be of later");
+    assert_eq!(
+        told(rule(Some("acme"), Some("crm.find"), 10), Some(&row)),
+        (false, true),
+        "no row knows its tool"
+    );
+    assert_eq!(told(rule(Some("acme"), None, 0), Some(&row)), (false, false), "it was sent later");
+    assert_eq!(told(rule(Some("globex"), None, 10), Some(&row)), (false, false));
 }
 
 #[test]
