@@ -191,7 +191,8 @@ def balancer(project):
         priorities.add(rule["Priority"])
         if (targets.get("TargetType"), targets.get("Protocol"), targets.get("Port")) != ("ip", "HTTP", PORT):
             yield f"front.yaml {kind}Targets: its targets are not addresses that speak HTTP on port {PORT}"
-        if targets.get("HealthCheckPath") != "/health" or targets.get("Matcher") != {"HttpCode": "200"}:
+        health = (targets.get("HealthCheckProtocol"), targets.get("HealthCheckPath"), targets.get("HealthCheckPort", "traffic-port"))
+        if health != ("HTTP", "/health", "traffic-port") or targets.get("Matcher") != {"HttpCode": "200"}:
             yield f"front.yaml {kind}Targets: its health check is not that /health answers 200"
         every, patience = targets.get("HealthCheckIntervalSeconds", 30), targets.get("HealthCheckTimeoutSeconds", 5)
         if not 5 <= every <= 30 or patience >= every or not every * targets.get("UnhealthyThresholdCount", 2) >= 20:
