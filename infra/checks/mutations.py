@@ -282,7 +282,7 @@ MUTATIONS = [
     M("a console's pod is started as a gateway", f"{CONSOLE}/deployment.yaml", "args: [console]", "args: [gateway]"),
     M("one console in the cluster", f"{CONSOLE}/deployment.yaml", "replicas: 2", "replicas: 1"),
     M("consoles without a bound of memory", f"{CONSOLE}/deployment.yaml", "            limits:\n              memory: 512Mi\n", ""),
-    M("everybody in the cluster reaches a console", f"{CONSOLE}/networkpolicy.yaml", "        - namespaceSelector:\n            matchLabels:\n              kubernetes.io/metadata.name: ingress-nginx\n", "        - namespaceSelector: {}\n"),
+    M("everybody in the cluster reaches a console", f"{CONSOLE}/networkpolicy.yaml", "        - namespaceSelector:\n            matchLabels:\n              toolfleet-ingress: allowed\n", "        - namespaceSelector: {}\n"),
     M("a gateway reaches the metadata of its node", f"{GATEWAY}/networkpolicy.yaml", "            except: [169.254.169.254/32]\n", ""),
     M("a console that is reached from outside the cluster", f"{CONSOLE}/service.yaml", "type: ClusterIP", "type: LoadBalancer"),
     M("a service of a gateway that leads to workers", f"{GATEWAY}/service.yaml", "    app.kubernetes.io/name: toolfleet-gateway\n", "    app.kubernetes.io/name: toolfleet-worker\n"),
