@@ -165,9 +165,9 @@ def balancer(project):
     attributes = _attributes(front, balancer, "LoadBalancerAttributes")
     if int(attributes.get("idle_timeout.timeout_seconds", 60)) < wait_s() + 30:
         yield f"front.yaml LoadBalancer: its idle time-out is not longer than the {wait_s():.0f} s that a call is waited for, and 30"
-    if attributes.get("routing.http.drop_invalid_header_fields.enabled") != "true":
-        yield "front.yaml LoadBalancer: passes invalid headers on"
-    if attributes.get("routing.http.desync_mitigation_mode") != "strictest":
+    if attributes.get("routing.http.drop_invalid_header_fields.enabled") != "false":
+        yield "front.yaml LoadBalancer: drops headers with an underscore, such as Mcp-Param-user_id, so that calls of such a tool are refused"
+    if attributes.get("routing.http.desync_mitigation_mode") not in ("defensive", "strictest"):
         yield "front.yaml LoadBalancer: passes ambiguous requests on"
     if balancer.get("Scheme") != "internal" or balancer.get("Type") != "application":
         yield "front.yaml LoadBalancer: is not an internal one of the type application"
