@@ -12,7 +12,7 @@ ALL = [
     network.security_groups, network.endpoints,
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
-    wiring.resources, wiring.names, wiring.versions, wiring.unique,
+    wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,
     kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
 ]
 

@@ -39,6 +39,8 @@ def services(project):
             yield f"{at}: does not wait for {kind}Route; a target group that no listener uses takes no service"
         if "LaunchType" in service or [p["CapacityProvider"] for p in service.get("CapacityProviderStrategy", [])] != ["FARGATE"]:
             yield f"{at}: does not run on FARGATE alone; Spot may end all tasks at once"
+        if front.value(service.get("ServiceName")) != f"toolfleet-{KINDS[kind]}":
+            yield f"{at}: is not PREFIX-{KINDS[kind]}, which the runbook names"
         deployment = service.get("DeploymentConfiguration", {})
         if deployment.get("DeploymentCircuitBreaker") != {"Enable": True, "Rollback": True}:
             yield f"{at}: the circuit breaker does not roll a broken version back"
@@ -64,7 +66,10 @@ def services(project):
         yield "front.yaml GatewayService: DesiredCount would reset what scaling has set at every update"
     if _resource(front, "ConsoleService").get("DesiredCount") != {"Ref": "ConsoleTasks"} or front.default("ConsoleTasks") < 2:
         yield "front.yaml ConsoleService: DesiredCount is not ConsoleTasks, or that is less than two"
-    if {"Name": "containerInsights", "Value": "enabled"} not in _resource(front, "Cluster").get("ClusterSettings", []):
+    cluster = _resource(front, "Cluster")
+    if cluster.get("CapacityProviders") != ["FARGATE"] or front.value(cluster.get("ClusterName")) != "toolfleet-front":
+        yield "front.yaml Cluster: is not PREFIX-front, which the runbook names, or has other capacity than FARGATE"
+    if {"Name": "containerInsights", "Value": "enabled"} not in cluster.get("ClusterSettings", []):
         yield "front.yaml Cluster: scaling needs the number of running tasks from Container Insights"
 
 
@@ -118,7 +123,7 @@ NEEDED = {
     },
     "console": {
         "TOOLFLEET_QUEUE_URL", "TOOLFLEET_TABLE_PREFIX", "TOOLFLEET_CONSOLE_LISTEN", "TOOLFLEET_CONSOLE_PUBLIC_URL", "TOOLFLEET_CONSOLE_TOKENS",
-        "TOOLFLEET_CONSOLE_KEY", "TOOLFLEET_HISTORY_SHARDS",
+        "TOOLFLEET_CONSOLE_KEY", "TOOLFLEET_HISTORY_SHARDS", "TOOLFLEET_PAYLOAD_BUCKET",
     },
 }
 # Optional in the template, and asked for by a parameter.
@@ -169,6 +174,12 @@ def balancer(project):
         yield "front.yaml LoadBalancer: drops headers with an underscore, such as Mcp-Param-user_id, so that calls of such a tool are refused"
     if attributes.get("routing.http.desync_mitigation_mode") not in ("defensive", "strictest"):
         yield "front.yaml LoadBalancer: passes ambiguous requests on"
+    logged = (attributes.get("access_logs.s3.enabled"), attributes.get("access_logs.s3.bucket"))
+    if logged != ("true", {"Ref": "AccessLogBucket"}) or listener.get("LoadBalancerArn") != {"Ref": "LoadBalancer"}:
+        yield "front.yaml LoadBalancer: AccessLogBucket has no effect, or Listener is not its own"
+    algorithm = _attributes(front, _resource(front, "GatewayTargets"), "TargetGroupAttributes").get("load_balancing.algorithm.type")
+    if algorithm != "least_outstanding_requests":
+        yield "front.yaml GatewayTargets: a gateway with many requests that wait gets as many new ones as the others"
     if balancer.get("Scheme") != "internal" or balancer.get("Type") != "application":
         yield "front.yaml LoadBalancer: is not an internal one of the type application"
     if [front.value(g) for g in balancer.get("SecurityGroups", [])] != ["<LoadBalancerSecurityGroup.GroupId>"]:
@@ -186,6 +197,8 @@ def balancer(project):
     for kind in KINDS:
         rule, targets = _resource(front, f"{kind}Route"), _resource(front, f"{kind}Targets")
         hosts = [c["HostHeaderConfig"]["Values"] for c in front.each(rule["Conditions"]) if c["Field"] == "host-header"]
+        if rule.get("ListenerArn") != {"Ref": "Listener"} or targets.get("VpcId") != {"Ref": "VpcId"}:
+            yield f"front.yaml {kind}Route: is not of Listener, or its targets are in another network"
         if hosts != [[{"Ref": f"{kind}Host"}]] or rule["Actions"] != [{"Type": "forward", "TargetGroupArn": {"Ref": f"{kind}Targets"}}]:
             yield f"front.yaml {kind}Route: does not lead from {kind}Host to {kind}Targets"
         priorities.add(rule["Priority"])
@@ -194,12 +207,14 @@ def balancer(project):
         health = (targets.get("HealthCheckProtocol"), targets.get("HealthCheckPath"), targets.get("HealthCheckPort", "traffic-port"))
         if health != ("HTTP", "/health", "traffic-port") or targets.get("Matcher") != {"HttpCode": "200"}:
             yield f"front.yaml {kind}Targets: its health check is not that /health answers 200"
-        every, patience = targets.get("HealthCheckIntervalSeconds", 30), targets.get("HealthCheckTimeoutSeconds", 5)
-        if not 5 <= every <= 30 or patience >= every or not every * targets.get("UnhealthyThresholdCount", 2) >= 20:
+        every, patience = targets.get("HealthCheckIntervalSeconds", 0), targets.get("HealthCheckTimeoutSeconds", 0)
+        failures, successes = targets.get("UnhealthyThresholdCount", 0), targets.get("HealthyThresholdCount", 0)
+        if not 5 <= every <= 15 or not 2 <= patience < every or not 20 <= every * failures <= 60 or not 2 <= successes <= 3:
             yield f"front.yaml {kind}Targets: looks at the health too rarely, or gives up at once"
         own = _attributes(front, targets, "TargetGroupAttributes")
-        if int(own.get("deregistration_delay.timeout_seconds", 300)) < max(waits[kind], drain_s(KINDS[kind])):
-            yield f"front.yaml {kind}Targets: its deregistration delay is less than {waits[kind]:.0f} s, for which a request may wait"
+        delay = int(own.get("deregistration_delay.timeout_seconds", 300))
+        if not max(waits[kind], drain_s(KINDS[kind])) <= delay < 300:
+            yield f"front.yaml {kind}Targets: its deregistration delay is less than {waits[kind]:.0f} s, for which a request may wait, or five minutes"
     if len(priorities) != len(KINDS):
         yield "front.yaml: two routes have one priority"
     paths = [c["PathPatternConfig"]["Values"] for c in front.each(_resource(front, "GatewayRoute")["Conditions"]) if c["Field"] == "path-pattern"]
@@ -261,8 +276,8 @@ def scaling(project):
         tracking = policy["TargetTrackingScalingPolicyConfiguration"]
         if policy.get("ScalingTargetId") != {"Ref": "GatewayCapacity"} or policy["PolicyType"] != "TargetTrackingScaling":
             yield f"front.yaml {name}: does not track a target for GatewayCapacity"
-        if tracking.get("ScaleInCooldown", 300) < 180 or tracking.get("DisableScaleIn"):
-            yield f"front.yaml {name}: scales in at once, or never"
+        if tracking.get("ScaleInCooldown", 0) < 180 or tracking.get("DisableScaleIn") or not 0 < tracking.get("ScaleOutCooldown", 0) <= 120:
+            yield f"front.yaml {name}: scales in at once, or never, or scales out late"
     cpu = policies["FollowCpu"]["TargetTrackingScalingPolicyConfiguration"]
     if cpu["PredefinedMetricSpecification"] != {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"} or not 30 <= cpu["TargetValue"] <= 80:
         yield "front.yaml FollowCpu: does not keep the CPU between 30 and 80 percent"

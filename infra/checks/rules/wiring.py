@@ -246,6 +246,25 @@ def _documents(value):
             yield from _documents(inner)
 
 
+def values(project):
+    """Nothing of a resource is empty: a name without a value deploys, and has no effect."""
+    for template in project.templates.values():
+        for name, resource in template.resources.items():
+            for path in _empty(resource.get("Properties", {}), ""):
+                yield f"{template.name} {name}: {path} has no value"
+
+
+def _empty(value, path):
+    if value in (None, {}, []):
+        yield path.removeprefix(".")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _empty(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _empty(inner, f"{path}.{place}")
+
+
 QUEUES = {"<CallsQueue.Arn>", "<HighCallsQueue.Arn>", "<LowCallsQueue.Arn>"}
 SECRET = "arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:toolfleet/"
 HISTORY = {"<HistoryTable.Arn>", "<HistoryTable.Arn>/index/*"}
