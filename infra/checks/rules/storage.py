@@ -197,3 +197,10 @@ def again(project):
             named = any(key.endswith("Name") for key in resource.get("Properties", {}))
             if named and str(resource.get("DeletionPolicy")).startswith("Retain"):
                 yield f"{template.name} {name}: stays when the stack is deleted, and its fixed name stops the next deployment"
+
+
+def sizes(project):
+    """CloudFormation takes a template of at most 51,200 bytes; a larger one has to be in a bucket first."""
+    for name, text in project.texts.items():
+        if name.startswith("infra/cloudformation/") and len(text.encode()) > 51_200:
+            yield f"{name}: has {len(text.encode())} bytes; `aws cloudformation deploy` takes 51,200 without a bucket"
