@@ -217,6 +217,7 @@ MUTATIONS = [
     M("a console may set switches", DATA, "Action: [dynamodb:GetItem, dynamodb:Query]\n            Resource: {\"Fn::GetAtt\": [FleetTable, Arn]}", "Action: [dynamodb:GetItem, dynamodb:PutItem, dynamodb:Query]\n            Resource: {\"Fn::GetAtt\": [FleetTable, Arn]}", "\n  ConsolePolicy:\n"),
     M("a console does not read indexes of the history", DATA, '              - Fn::Sub: "${HistoryTable.Arn}/index/*"\n', "", "\n  ConsolePolicy:\n"),
     M("a console without its tokens", DATA, "${Prefix}/console-tokens-??????", "${Prefix}/console-token-??????", "\n  ConsolePolicy:\n"),
+    M("a template that needs a bucket to be deployed", DATA, "\nParameters:\n", "\n" + "# A comment of a hundred bytes, which says what everybody can see in the lines that are below of it.\n" * 20 + "Parameters:\n"),
     M("the console has the gateway's policy", FRONT, "${DataStack}-ConsolePolicyArn", "${DataStack}-GatewayPolicyArn"),
     M("the gateway has the workers' policy besides", FRONT, '            Fn::Sub: "${DataStack}-GatewayPolicyArn"\n', '            Fn::Sub: "${DataStack}-GatewayPolicyArn"\n        - Fn::ImportValue:\n            Fn::Sub: "${DataStack}-WorkerPolicyArn"\n'),
     M("the console has the gateway's role", FRONT, "Fn::GetAtt: [ConsoleRole, Arn]", "Fn::GetAtt: [GatewayRole, Arn]"),
