@@ -61,7 +61,7 @@ def checkov(folder, framework):
 
 def main():
     project = Project()
-    overlays = {f"{KUBERNETES}/{name}": rendered(name) for name in ("base", "keda")}
+    overlays = {f"{KUBERNETES}/{name}": rendered(name) for name in ("base", "console", "gateway", "keda")}
     stages = {
         f"{len(ALL)} own rules": lambda: problems(project),
         "cfn-lint": lambda: lint({name: text for name, text in project.texts.items() if name.startswith(CLOUDFORMATION)}),
@@ -69,7 +69,8 @@ def main():
         "checkov on the templates": lambda: checkov(ROOT / CLOUDFORMATION, "cloudformation"),
     }
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "keda.yaml").write_text(overlays[f"{KUBERNETES}/keda"])
+        for name in ("console", "gateway", "keda"):
+            (Path(folder) / f"{name}.yaml").write_text(overlays[f"{KUBERNETES}/{name}"])
         stages["checkov on the manifests"] = lambda: checkov(folder, "kubernetes")
         failed = 0
         for name, look in stages.items():

@@ -1,5 +1,6 @@
 """Reads the templates and manifests, and answers questions about them: parameters by their defaults, both branches of Fn::If."""
 
+import functools
 import json
 import pathlib
 import re
@@ -123,15 +124,16 @@ class Project:
             for name, text in self.texts.items() if name.startswith(KUBERNETES) and name.endswith(".yaml")
         }
 
-    def manifest(self, kind):
+    def manifest(self, kind, part=""):
+        """The first manifest of that kind, of the folder `part` if one is named."""
         for name, documents in self.manifests.items():
-            for document in documents:
+            for document in documents if name.startswith(f"{KUBERNETES}/{part}") else []:
                 if document.get("kind") == kind:
                     return name, document
         return None, {}
 
-    def env(self):
-        lines = self.texts.get(f"{KUBERNETES}/base/worker.env", "").splitlines()
+    def env(self, file="base/worker.env"):
+        lines = self.texts.get(f"{KUBERNETES}/{file}", "").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
@@ -139,6 +141,20 @@ def settings():
     """The variables that a worker reads."""
     text = (ROOT / "docs/reference/settings.md").read_text()
     return set(re.findall(r"^\| `([A-Z_]+)`", text, re.M))
+
+
+@functools.cache
+def command_settings(command):
+    """The variables that `toolfleet gateway` or `toolfleet console` reads, from its source."""
+    files = ["workers/cli/src/connect.rs", f"workers/cli/src/commands/{command}.rs", f"workers/{command}/src/settings.rs", "shared/config/src/egress.rs"]
+    return {name for file in files for name in re.findall(r"env = \"([A-Z_]+)\"", (ROOT / file).read_text())}
+
+
+@functools.cache
+def drain_s(command):
+    """How long `toolfleet gateway` or `toolfleet console` takes to end, in seconds."""
+    text = (ROOT / f"workers/{command}/src/serve.rs").read_text()
+    return int(re.search(r"^const DRAIN: Duration = Duration::from_secs\((\d+)\);", text, re.M).group(1))
 
 
 def metric_names():

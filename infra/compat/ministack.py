@@ -56,6 +56,7 @@ def run(running, folder, check):
     check("data.yaml is deployed by `aws cloudformation deploy`", outputs["CallsTableName"] == f"{PREFIX}-calls", outputs)
     options(env, endpoint, check)
     variables = compute(env, endpoint, folder, outputs, check)
+    front(env, endpoint, folder, outputs, check)
     check("time to live is set as the template says", set_time_to_live(env) == 4)
 
     start_mcp_server(running, mcp_port)
@@ -122,7 +123,8 @@ def options(env, endpoint, check):
 
 
 # What ministack does not know. The checks of infra/checks look at these.
-UNKNOWN = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::IAM::RolePolicy")
+UNKNOWN = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::IAM::RolePolicy",
+           "AWS::EC2::SecurityGroupIngress")
 
 
 def compute(env, endpoint, folder, outputs, check):
@@ -154,6 +156,43 @@ def compute(env, endpoint, folder, outputs, check):
     body = json.loads(client(env, "cloudwatch").get_dashboard(DashboardName=PREFIX)["DashboardBody"])
     check("the dashboard is JSON with its metrics", len(body["widgets"]) > 8 and "${" not in json.dumps(body), body)
     return variables
+
+
+def front(env, endpoint, folder, outputs, check):
+    """front.yaml: gateways and consoles get the outputs of the data stack, and roles with the policies of the data stack."""
+    template = yaml.safe_load((TEMPLATE.parent / "front.yaml").read_text())
+    resources = template["Resources"]
+    for name, resource in list(resources.items()):
+        if resource["Type"] in UNKNOWN or "Metrics" in resource["Properties"]:
+            del resources[name]
+        elif resource["Type"] == "AWS::CloudWatch::Alarm":
+            resource["Properties"].pop("AlarmActions")
+    # It takes the text of a parameter for a number there.
+    resources["ConsoleService"]["Properties"].pop("DesiredCount")
+    (folder / "front.yaml").write_text(yaml.safe_dump(template))
+    parameters = [
+        "Gateway=true", "Console=true", "Image=registry/toolfleet:1", "VpcId=vpc-1", "SubnetIds=subnet-1,subnet-2", f"DataStack={STACK}",
+        "CertificateArn=arn:aws:acm:us-east-1:000000000000:certificate/1", "ClientCidr=10.0.0.0/8", "GatewayHost=tools.example.com",
+        "ConsoleHost=console.example.com", "OauthIssuer=https://login.example.com/", "OauthTenantClaim=tenant",
+    ]
+    deployed = deploy(env, endpoint, folder / "front.yaml", "front", *parameters)
+    check("front.yaml is deployed", {"GatewayRoleId", "LoadBalancerDnsName", "ConsoleAddress"} <= deployed.keys(), deployed)
+    ecs, iam = client(env, "ecs"), client(env, "iam")
+    shared = {
+        "TOOLFLEET_QUEUE_URL": outputs["CallsQueueUrl"], "TOOLFLEET_PAYLOAD_BUCKET": outputs["PayloadsBucketName"], "TOOLFLEET_TABLE_PREFIX": PREFIX,
+    }
+    own = {
+        "gateway": {"TOOLFLEET_CATALOG": f"secret://{PREFIX}/catalog", "TOOLFLEET_GATEWAY_KEY": f"secret://{PREFIX}/gateway-key"},
+        "console": {"TOOLFLEET_CONSOLE_TOKENS": f"secret://{PREFIX}/console-tokens", "TOOLFLEET_CONSOLE_KEY": f"secret://{PREFIX}/console-key"},
+    }
+    for kind in ("gateway", "console"):
+        (task,) = ecs.list_task_definitions(familyPrefix=f"{PREFIX}-{kind}")["taskDefinitionArns"]
+        definition = ecs.describe_task_definition(taskDefinition=task)["taskDefinition"]
+        variables = {v["name"]: v["value"] for v in definition["containerDefinitions"][0]["environment"]}
+        check(f"a {kind} gets the outputs of the data stack", (shared | own[kind]).items() <= variables.items(), variables)
+        role = definition["taskRoleArn"].rsplit("/")[-1]
+        attached = [p["PolicyArn"] for p in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]]
+        check(f"the role of a {kind} has its policy and no other", attached == [outputs[f"{kind.capitalize()}PolicyArn"]], attached)
 
 
 def client(env, service):

@@ -1,18 +1,19 @@
 """Our own rules: what cfn-lint and checkov do not see. Each yields a text that names the place and the remedy."""
 
-from . import compute, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
+from . import compute, front, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
 
 ALL = [
-    storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again,
-    iam.wildcards, iam.trust, iam.history, iam.operations, iam.leading_keys,
+    storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
+    iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.leading_keys,
     metrics.expressions, metrics.alarms, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
     scaling.steps, scaling.targets, scaling.ages, scaling.fast,
     compute.services, compute.containers, compute.environment, compute.imports,
+    front.services, front.containers, front.environment, front.balancer, front.network, front.scaling,
     network.security_groups, network.endpoints,
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
-    wiring.resources, wiring.names, wiring.versions, wiring.unique,
-    kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity,
+    wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,
+    kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
 ]
 
 

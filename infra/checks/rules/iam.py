@@ -176,7 +176,7 @@ def operations(project):
             yield f"operations.toml {name}: the source does not call {call} any more"
         uses = listed.get(name, {})
         if "resource" in uses:
-            given = {a for who in ("worker", "operator", "nobody") for a in uses.get(who, [])}
+            given = {a for who in ("worker", "operator", "gateway", "console", "nobody") for a in uses.get(who, [])}
             needed = {a for call in known for a in ACTIONS.get(call, ["".join(w.capitalize() for w in call.split("_"))])}
             if given != needed:
                 yield f"operations.toml {name}: {sorted(given ^ needed)} are rights without a call, or calls that nobody makes"
@@ -184,6 +184,32 @@ def operations(project):
         yield f"operations.toml: {crate} is used, and its requests are not looked for; teach this rule its calls, and add it to sdk_crates"
     yield from _compare(project, "WorkerPolicy", "worker")
     yield from _compare(project, "OperatorRole", "operator")
+    yield from _compare(project, "GatewayPolicy", "gateway")
+    yield from _compare(project, "ConsolePolicy", "console")
+
+
+CLIENT_CALL = re.compile(r"\b(?:client|controls|dead)(?:\(\))?\s*\.\s*([a-z_]+)\(")
+STORE_CALL = re.compile(r"\bstores\.([a-z_]+)\(|\b(Texts)::read\(")
+
+
+def clients(project):
+    """Gateways and consoles have the rights of the methods of the client that their source calls, and no others."""
+    table = _table()
+    for who, folder in (("gateway", "workers/gateway/src"), ("console", "workers/console/src")):
+        texts = [path.read_text().split("#[cfg(test)]")[0] for path in sorted((ROOT / folder).rglob("*.rs"))]
+        texts.append((ROOT / f"workers/cli/src/commands/{who}.rs").read_text())
+        text = re.sub(r"^\s*//.*$", "", "\n".join(texts), flags=re.M)
+        methods = set(CLIENT_CALL.findall(text)) | {one or two for one, two in STORE_CALL.findall(text)}
+        needed = {}
+        for method in sorted(methods - set(table["local"]["methods"])):
+            if method not in table["methods"]:
+                yield f"operations.toml methods: {folder} calls {method}; say which requests it makes"
+            for name, actions in table["methods"].get(method, {}).items():
+                needed.setdefault(name, set()).update(actions)
+        for name in sorted(needed.keys() | {name for name, uses in table["calls"].items() if uses.get(who)}):
+            listed = set(table["calls"].get(name, {}).get(who, []))
+            for action in sorted(listed ^ needed.get(name, set())):
+                yield f"operations.toml {name}: {action} of the {who} is listed and not called, or called and not listed"
 
 
 def _compare(project, name, who):

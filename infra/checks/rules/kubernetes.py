@@ -2,7 +2,7 @@
 
 import re
 
-from model import ROOT
+from model import ROOT, drain_s
 
 
 def _deployment(project):
@@ -168,3 +168,86 @@ def identity(project):
         yield "infra/kubernetes Namespace: does not enforce the restricted pod security standard"
     if template.default("Namespace") != space.get("metadata", {}).get("name"):
         yield "kubernetes.yaml Namespace: is not that of infra/kubernetes"
+
+
+FRONT = ("gateway", "console")
+
+
+def front(project):
+    """Gateways and consoles: locked down as workers are, at least two, and each ends within its grace period."""
+    for part in FRONT:
+        at = f"infra/kubernetes/{part} Deployment"
+        found = project.manifest("Deployment", f"{part}/")[1]
+        pod = found["spec"]["template"]["spec"]
+        container, security = pod["containers"][0], pod.get("securityContext", {})
+        own, labels = container.get("securityContext", {}), found["spec"]["selector"]["matchLabels"]
+        sleeps = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        if sleeps < 5 or pod.get("terminationGracePeriodSeconds", 30) < sleeps + drain_s(part) + 10:
+            yield f"{at}: ends before proxies know of it, or terminationGracePeriodSeconds is less than that, {drain_s(part)} s to end, and 10 s"
+        if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) == 0 or security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+            yield f"{at}: may run as root, or has no seccomp profile"
+        if own.get("readOnlyRootFilesystem") is not True or own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            yield f"{at}: its root file system can be written, or it can gain rights"
+        if own.get("capabilities") != {"drop": ["ALL"]} or any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+            yield f"{at}: does not drop all capabilities, or shares the node's namespaces"
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            check = container.get(probe, {})
+            if check.get("httpGet") != {"path": "/health", "port": "http"}:
+                yield f"{at}: {probe} does not ask /health"
+            if check.get("periodSeconds", 10) * check.get("failureThreshold", 3) < 30 or check.get("timeoutSeconds", 1) > check.get("periodSeconds", 10):
+                yield f"{at}: {probe} gives up in less than half a minute, or waits for longer than its period"
+        if container.get("args") != [part] or "command" in container:
+            yield f"{at}: does not run `toolfleet {part}`"
+        if "memory" not in container["resources"].get("limits", {}) or not {"cpu", "memory"} <= set(container["resources"].get("requests", {})):
+            yield f"{at}: needs requests, and a limit of memory"
+        if found["spec"]["strategy"].get("rollingUpdate", {}).get("maxUnavailable") != 0:
+            yield f"{at}: an update ends old pods before new ones run"
+        if labels.items() - found["spec"]["template"]["metadata"]["labels"].items():
+            yield f"{at}: the selector does not find its own pods"
+        if not any(s.get("topologyKey") == "topology.kubernetes.io/zone" for s in pod.get("topologySpreadConstraints", [])):
+            yield f"{at}: its pods are not spread over zones"
+        scaled = project.manifest("HorizontalPodAutoscaler", f"{part}/")[1]
+        least = scaled["spec"]["minReplicas"] if scaled else found["spec"].get("replicas", 1)
+        if least < 2 or (scaled and "replicas" in found["spec"]):
+            yield f"{at}: fewer than two replicas, or an applied number that resets the autoscaler's"
+        if scaled and scaled["spec"]["scaleTargetRef"].get("name") != found["metadata"]["name"]:
+            yield f"infra/kubernetes/{part} HorizontalPodAutoscaler: scales another deployment"
+        budget = project.manifest("PodDisruptionBudget", f"{part}/")[1].get("spec", {})
+        if budget.get("maxUnavailable") in (None, 0, "0%") or budget.get("selector", {}).get("matchLabels") != labels:
+            yield f"infra/kubernetes/{part} PodDisruptionBudget: nodes could never be drained, or it does not select the pods"
+        account = project.manifest("ServiceAccount", f"{part}/")[1]
+        template = project.templates["kubernetes"]
+        bound = template.value(template.of_type("AWS::EKS::PodIdentityAssociation")[f"{part.capitalize()}Identity"]["ServiceAccount"])
+        if {pod.get("serviceAccountName"), account["metadata"]["name"], bound} != {f"toolfleet-{part}"}:
+            yield f"infra/kubernetes/{part}: pods, ServiceAccount and PodIdentityAssociation name different accounts"
+        if pod.get("automountServiceAccountToken") is not False or account.get("automountServiceAccountToken") is not False:
+            yield f"infra/kubernetes/{part}: pods have a token of the Kubernetes API, which they do not use"
+
+
+def front_reached(project):
+    """An ingress controller reaches gateways and consoles through their service, and nobody else does."""
+    for part in FRONT:
+        labels = project.manifest("Deployment", f"{part}/")[1]["spec"]["selector"]["matchLabels"]
+        container = project.manifest("Deployment", f"{part}/")[1]["spec"]["template"]["spec"]["containers"][0]
+        port = int(project.env(f"{part}/{part}.env")[f"TOOLFLEET_{part.upper()}_LISTEN"].rsplit(":")[-1])
+        service, policy = (project.manifest(kind, f"{part}/")[1]["spec"] for kind in ("Service", "NetworkPolicy"))
+        if [(p["name"], p["containerPort"]) for p in container["ports"]] != [("http", port)]:
+            yield f"infra/kubernetes/{part} Deployment: the port is not that on which it listens"
+        if service["selector"] != labels or service.get("type") != "ClusterIP" or [p["targetPort"] for p in service["ports"]] != ["http"]:
+            yield f"infra/kubernetes/{part} Service: does not lead to port http of its pods alone, or leads there from outside the cluster"
+        at = f"infra/kubernetes/{part} NetworkPolicy"
+        if policy["podSelector"].get("matchLabels") != labels or set(policy.get("policyTypes", [])) != {"Ingress", "Egress"}:
+            yield f"{at}: does not select the pods, or policyTypes are not Ingress and Egress"
+        for rule in policy["ingress"]:
+            if not rule.get("from") or any("namespaceSelector" not in peer or not peer["namespaceSelector"] for peer in rule["from"]):
+                yield f"{at}: ingress from everywhere"
+            if [p["port"] for p in rule.get("ports", [])] != [port]:
+                yield f"{at}: ingress not on port {port} alone"
+        for rule in policy["egress"]:
+            if not rule.get("to") or not rule.get("ports"):
+                yield f"{at}: egress to everywhere"
+            for block in (peer["ipBlock"] for peer in rule.get("to", []) if "ipBlock" in peer):
+                if block["cidr"] == "0.0.0.0/0" and "169.254.169.254/32" not in block.get("except", []):
+                    yield f"{at}: pods reach the metadata of their node, and so its role"
+                if block["cidr"] == "0.0.0.0/0" and [p["port"] for p in rule["ports"]] != [443]:
+                    yield f"{at}: egress to everywhere on more than port 443"

@@ -16,11 +16,18 @@ KNOWN = {
     "AWS/ECS": {"CPUUtilization", "MemoryUtilization"},
     "ECS/ContainerInsights": {"RunningTaskCount", "DesiredTaskCount", "PendingTaskCount"},
     "AWS/AutoScaling": {"GroupInServiceInstances", "GroupDesiredCapacity"},
+    "AWS/ApplicationELB": {
+        "ActiveConnectionCount", "HealthyHostCount", "HTTPCode_ELB_5XX_Count", "HTTPCode_Target_5XX_Count", "RequestCount",
+    },
 }
 DIMENSIONS = {
     "AWS/SQS": {"QueueName"}, "AWS/DynamoDB": {"TableName"}, "AWS/ECS": {"ClusterName", "ServiceName"},
     "ECS/ContainerInsights": {"ClusterName", "ServiceName"}, "AWS/AutoScaling": {"AutoScalingGroupName"},
+    "AWS/ApplicationELB": {"LoadBalancer", "TargetGroup"},
 }
+# What the load balancer counts before it has chosen a target.
+OF_LOAD_BALANCER = {"ActiveConnectionCount", "HTTPCode_ELB_5XX_Count"}
+LEASTS = ("MinTasks", "MinInstances", "MinGateways", "ConsoleTasks")
 
 
 def _queues_and_tables(project):
@@ -45,8 +52,9 @@ def _check_metric(project, at, namespace, name, dimensions):
     if namespace not in KNOWN or name not in KNOWN[namespace]:
         yield f"{at}: {namespace} {name} is no metric that is known to exist"
         return
-    if set(dimensions) != DIMENSIONS[namespace]:
-        yield f"{at}: {name} has the dimensions {sorted(DIMENSIONS[namespace])}, not {sorted(dimensions)}"
+    wanted = {"LoadBalancer"} if name in OF_LOAD_BALANCER else DIMENSIONS[namespace]
+    if set(dimensions) != wanted:
+        yield f"{at}: {name} has the dimensions {sorted(wanted)}, not {sorted(dimensions)}"
     for value in (v for k, v in dimensions.items() if k in ("QueueName", "TableName")):
         suffix = str(value).replace("toolfleet", "", 1)
         if not str(value).startswith("<") and suffix not in _queues_and_tables(project):
@@ -63,7 +71,7 @@ def expressions(project):
         for kind in ("AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::AutoScaling::ScalingPolicy"):
             for name, policy in template.of_type(kind).items():
                 tracking = policy.get("TargetTrackingScalingPolicyConfiguration") or policy.get("TargetTrackingConfiguration")
-                if tracking:
+                if tracking and "CustomizedMetricSpecification" in tracking:
                     lists.append((name, tracking["CustomizedMetricSpecification"]["Metrics"]))
         for name, metrics in lists:
             yield from _expression(project, template, f"{template.name} {name}", list(template.each(metrics)))
@@ -113,9 +121,9 @@ def alarms(project):
                 yield f"{at}: the runbook has no section #{anchor.group(1)}"
             if alarm.get("TreatMissingData") not in ("breaching", "notBreaching"):
                 yield f"{at}: TreatMissingData must say what no data means"
-            runs = "MinTasks" in str(alarm.get("Threshold")) or "MinInstances" in str(alarm.get("Threshold"))
+            runs = any(least in str(alarm.get("Threshold")) for least in LEASTS)
             if runs != (alarm.get("TreatMissingData") == "breaching"):
-                yield f"{at}: no data means that nothing waits, and for the number of workers that none runs"
+                yield f"{at}: no data means that nothing waits, and for the number of what runs that none runs"
             if runs != (alarm.get("ComparisonOperator", "").startswith("LessThan")):
                 yield f"{at}: ComparisonOperator {alarm.get('ComparisonOperator')} looks in the wrong direction"
             if alarm.get("DatapointsToAlarm", 1) > alarm["EvaluationPeriods"]:

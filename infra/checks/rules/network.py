@@ -23,7 +23,8 @@ def security_groups(project):
                 if str(rule.get("IpProtocol")) == "-1" or (open_to_all and (rule.get("FromPort"), rule.get("ToPort")) != (443, 443)):
                     yield f"{template.name} {name}: egress to everywhere on more than port 443"
         for name, rule in ingress:
-            if "SourceSecurityGroupId" not in rule:
+            named = name == "LoadBalancerSecurityGroup" and rule.get("CidrIp") == {"Ref": "ClientCidr"}
+            if "SourceSecurityGroupId" not in rule and not named:
                 yield f"{template.name} {name}: ingress that does not name a security group as its source"
 
 

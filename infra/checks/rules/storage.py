@@ -191,9 +191,16 @@ def kept(project):
 
 def again(project):
     """What stays when its stack is deleted has no fixed name in a stack that is created again: the name would be taken."""
-    for stem in ("compute", "ec2", "kubernetes"):
+    for stem in ("compute", "ec2", "front", "kubernetes"):
         template = project.templates[stem]
         for name, resource in template.resources.items():
             named = any(key.endswith("Name") for key in resource.get("Properties", {}))
             if named and str(resource.get("DeletionPolicy")).startswith("Retain"):
                 yield f"{template.name} {name}: stays when the stack is deleted, and its fixed name stops the next deployment"
+
+
+def sizes(project):
+    """CloudFormation takes a template of at most 51,200 bytes; a larger one has to be in a bucket first."""
+    for name, text in project.texts.items():
+        if name.startswith("infra/cloudformation/") and len(text.encode()) > 51_200:
+            yield f"{name}: has {len(text.encode())} bytes; `aws cloudformation deploy` takes 51,200 without a bucket"

@@ -4,7 +4,12 @@ from model import ROOT
 
 KMS_ACTIONS = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
 KMS_SERVICES = ["dynamodb", "s3", "secretsmanager", "sns", "sqs"]
-WORKER_ROLES = {"compute": "TaskRole", "ec2": "InstanceRole", "kubernetes": "WorkerRole"}
+# The policies of data.yaml that roles of other templates have: all that they have, beside a policy of the operator's own.
+ATTACHED = {
+    ("compute", "TaskRole"): "WorkerPolicyArn", ("ec2", "InstanceRole"): "WorkerPolicyArn", ("kubernetes", "WorkerRole"): "WorkerPolicyArn",
+    ("front", "GatewayRole"): "GatewayPolicyArn", ("kubernetes", "GatewayRole"): "GatewayPolicyArn",
+    ("front", "ConsoleRole"): "ConsolePolicyArn", ("kubernetes", "ConsoleRole"): "ConsolePolicyArn",
+}
 ROLE_ACTIONS = {
     ("compute", "ExecutionRole"): {
         "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
@@ -21,6 +26,14 @@ ROLE_ACTIONS = {
         "logs:DescribeLogStreams", "logs:PutLogEvents",
     },
     ("ec2", "ScalePolicy"): {"autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup"},
+    ("front", "ExecutionRole"): {
+        "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
+        "ecr:GetAuthorizationToken",
+    },
+    ("front", "GatewayRole"): set(),
+    ("front", "ConsoleRole"): set(),
+    ("kubernetes", "GatewayRole"): set(),
+    ("kubernetes", "ConsoleRole"): set(),
     ("kubernetes", "WorkerRole"): set(),
     ("kubernetes", "ScalerRole"): {"sqs:GetQueueAttributes"},
     ("data", "ReplyPipeRole"): {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sns:Publish"},
@@ -38,7 +51,7 @@ ROLE_ACTIONS = {
 
 
 def roles(project):
-    """Each role has the rights that are listed here, and those of workers the workers' policy besides."""
+    """Each role has the rights that are listed here, and those of workers, gateways and consoles their policy besides."""
     for (stem, name), wanted in ROLE_ACTIONS.items():
         template = project.templates[stem]
         given = set()
@@ -47,11 +60,11 @@ def roles(project):
                 given |= set(statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
         if given != wanted:
             yield f"{template.name} {name}: has not exactly its rights: {sorted(given ^ wanted)}"
-    for stem, name in WORKER_ROLES.items():
+    for (stem, name), policy in ATTACHED.items():
         template = project.templates[stem]
         attached = [str(template.value(arn)) for arn in template.each(template.resources[name]["Properties"].get("ManagedPolicyArns"))]
-        if not any(arn.endswith("-WorkerPolicyArn>") for arn in attached):
-            yield f"{template.name} {name}: the workers' policy is not attached"
+        if [arn.rsplit("-")[-1] for arn in attached if arn.startswith("<import")] != [f"{policy}>"]:
+            yield f"{template.name} {name}: {policy} is not attached, or is not the only one of the data stack"
     for template in project.templates.values():
         for name, role in template.of_type("AWS::IAM::Role").items():
             statements = role["AssumeRolePolicyDocument"]["Statement"]
@@ -233,7 +246,27 @@ def _documents(value):
             yield from _documents(inner)
 
 
+def values(project):
+    """Nothing of a resource is empty: a name without a value deploys, and has no effect."""
+    for template in project.templates.values():
+        for name, resource in template.resources.items():
+            for path in _empty(resource.get("Properties", {}), ""):
+                yield f"{template.name} {name}: {path} has no value"
+
+
+def _empty(value, path):
+    if value in (None, {}, []):
+        yield path.removeprefix(".")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _empty(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from _empty(inner, f"{path}.{place}")
+
+
 QUEUES = {"<CallsQueue.Arn>", "<HighCallsQueue.Arn>", "<LowCallsQueue.Arn>"}
+SECRET = "arn:<AWS::Partition>:secretsmanager:<AWS::Region>:<AWS::AccountId>:secret:toolfleet/"
 HISTORY = {"<HistoryTable.Arn>", "<HistoryTable.Arn>/index/*"}
 EXACTLY = {
     ("WorkerPolicy", "Queues"): QUEUES | {"<CallsDeadLetterQueue.Arn>"},
@@ -245,8 +278,18 @@ EXACTLY = {
     ("OperatorRole", "DeadLetters"): {"<CallsDeadLetterQueue.Arn>"},
     ("OperatorRole", "History"): HISTORY,
     ("AuditorRole", "History"): HISTORY,
+    ("GatewayPolicy", "Queues"): QUEUES,
+    ("GatewayPolicy", "Arguments"): {"<PayloadsBucket.Arn>/*/in/*"},
+    ("GatewayPolicy", "Secrets"): {"<CatalogSecret>", f"{SECRET}gateway-key-??????"},
+    ("ConsolePolicy", "Queues"): QUEUES,
+    ("ConsolePolicy", "DeadLetters"): {"<CallsDeadLetterQueue.Arn>"},
+    ("ConsolePolicy", "History"): HISTORY,
+    ("ConsolePolicy", "Secrets"): {f"{SECRET}console-tokens-??????", f"{SECRET}console-key-??????"},
 }
-NEEDS = {("WorkerPolicy", "Queues"): 5, ("WorkerPolicy", "Notices"): 1, ("OperatorRole", "Queues"): 3, ("OperatorRole", "DeadLetters"): 8}
+NEEDS = {
+    ("WorkerPolicy", "Queues"): 5, ("WorkerPolicy", "Notices"): 1, ("OperatorRole", "Queues"): 3, ("OperatorRole", "DeadLetters"): 8,
+    ("GatewayPolicy", "Queues"): 1, ("ConsolePolicy", "Queues"): 1, ("ConsolePolicy", "DeadLetters"): 4,
+}
 
 
 def resources(project):
