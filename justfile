@@ -90,6 +90,14 @@ compat:
 infra:
     bash infra/checks/run.sh
 
+# The images, built twice and run; the programs must be static (export RUSTC_WRAPPER=$PWD/infra/image/static-rustc before the build).
+image:
+    bash infra/image/run.sh
+
+# A day of an operator.
+operate:
+    bash infra/interop/operate.sh
+
 # The official MCP conformance suite.
 conformance:
     bash infra/interop/conformance.sh

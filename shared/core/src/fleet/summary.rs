@@ -173,6 +173,12 @@ impl FleetSummary {
         ratio(used_ms, self.total_slot_ms())
     }
 
+    /// Whether no worker has received a message within its last minute, and none has a call in hand or sent one back for the lack of a slot.
+    pub fn receives_nothing(&self) -> bool {
+        let WorkerCounts { busy, in_hand, lacking_slot, .. } = &self.workers;
+        self.received_a_minute == 0 && *busy + *in_hand + *lacking_slot == 0
+    }
+
     /// The tenants with the most slot time first, with the time in milliseconds a minute.
     pub fn noisiest_tenants(&self) -> Vec<(&Tenant, u64)> {
         let mut tenants: Vec<_> = self.slot_ms_a_minute.iter().map(|(tenant, ms)| (tenant, *ms)).collect();

@@ -29,6 +29,8 @@ const GONE_KEPT_MS: u64 = 10 * 60 * 1000;
 const COMPACT_AFTER_MINUTES: i64 = 75;
 /// How long the queues may take to tell how many messages they hold.
 const DEPTH_TIME_OUT: Duration = Duration::from_secs(2);
+/// How often the queues of a fleet that receives nothing are looked at: its workers wait for messages, and receive the first that comes.
+const IDLE_LOOK_MS: u64 = 60_000;
 /// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
 const COMPACT_HOURS: i64 = 48;
 
@@ -45,6 +47,8 @@ struct State {
     failing: bool,
     /// What was written of the dead processes.
     flagged: BTreeMap<Nonce, LostMinutes>,
+    /// How many messages were visible when the queues were last looked at.
+    seen_visible: Option<(Timestamp, u64)>,
     /// The hour up to which it was checked that rollups are added up.
     compacted: Option<Minute>,
 }
@@ -98,7 +102,7 @@ impl Aggregator {
         let rows = context.fleet.worker_rows().await?;
         let mut summary = FleetSummary::of(&rows, now, context.worker.clone());
         let control = context.gate.control().current();
-        summary.runnable = self.runnable(&summary, control.as_deref(), now).await;
+        summary.runnable = self.runnable(state, &summary, control.as_deref(), now).await;
         summary.configured(configured_limits(&context.catalog.current(), control.as_deref()));
         state.leads = context.fleet.put_summary(&summary, &context.activity.boot, until).await?;
         if state.leads {
@@ -112,18 +116,24 @@ impl Aggregator {
     /// The work that runs or could run; none where a queue does not answer. The summary and its lease do not wait for that.
     async fn runnable(
         &self,
+        state: &mut State,
         summary: &FleetSummary,
         control: Option<&Control>,
         now: Timestamp,
     ) -> Option<Runnable> {
         let context = &self.context;
+        let before = context.fleet_view.last().and_then(|summary| summary.runnable);
+        let wait_ms = u64::try_from(context.limits.scale_wait.as_millis()).unwrap_or(u64::MAX);
+        let lately = state.seen_visible.filter(|(at, _)| now.ms_since(*at) < IDLE_LOOK_MS);
+        if let Some((_, visible)) = lately.filter(|_| summary.receives_nothing()) {
+            return Some(summary.work(visible, before.as_ref(), wait_ms));
+        }
         let is_paused = |priority| control.is_some_and(|control| is_queue_paused(control, priority, now));
         let counted = context.queues.all().filter(|(priority, _)| !is_paused(*priority));
         let depths = try_join_all(counted.map(|(_, queue)| queue.depth()));
         let depths = tokio::time::timeout(DEPTH_TIME_OUT, depths).await.ok()?.ok()?;
         let visible = depths.iter().fold(0_u64, |sum, depth| sum.saturating_add(depth.visible));
-        let before = context.fleet_view.last().and_then(|summary| summary.runnable);
-        let wait_ms = u64::try_from(context.limits.scale_wait.as_millis()).unwrap_or(u64::MAX);
+        state.seen_visible = Some((now, visible));
         Some(summary.work(visible, before.as_ref(), wait_ms))
     }
 
