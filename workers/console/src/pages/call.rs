@@ -46,6 +46,7 @@ struct CallPage {
     error: Option<ErrorShown>,
     result: Option<ResultShown>,
     records: Vec<RecordLine>,
+    has_records: bool,
 }
 
 struct Fact {
@@ -104,7 +105,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let row = why.row.as_ref();
     let spans = row.map(spans).unwrap_or_default();
     let records = problems.take("The records of the call", client.records_within(&key, &spans).await);
-    let records = records.unwrap_or_default();
+    let (has_records, records) = (records.is_some(), records.unwrap_or_default());
     let tool = records.iter().find_map(|record| record.tool.clone());
     let error =
         row.and_then(|row| row.finished.as_ref()).and_then(|finished| finished.outcome.error.as_ref());
@@ -128,6 +129,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         events: row.map_or_else(Vec::new, |row| events(row, now)),
         error: error.map(shown),
         result,
+        has_records,
         records: records.iter().map(|record| line(record, now)).collect(),
         frame: Frame::of(visit, &format!("Call {}", key.call_id), problems, commands(&key, has_ended)),
     };
