@@ -19,6 +19,7 @@ use crate::frame::Frame;
 use crate::link::{self, Link};
 use crate::numbers::{When, count, short_ms};
 use crate::reading::{Problems, problem};
+use crate::tokens::Scope;
 
 /// A longer result is cut.
 const SHOWN_CHARS: usize = 20_000;
@@ -92,7 +93,14 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let key = CallKey { tenant, call_id };
     let (mut problems, client) = (Problems::of(visit.scope()), &visit.console.client);
     let looks = visit.query.is_set("look");
-    let read = if looks { client.why(&key).await } else { client.why_without_dead_letters(&key).await };
+    // Two readings of the dead-letter queue at once would hide its messages from each other.
+    let alone = if looks { Some(visit.console.dead_letters.alone().await) } else { None };
+    let read = match (visit.scope(), looks) {
+        (Scope::Tenants(_), looks) => client.why_of_tenant(&key, looks).await,
+        (Scope::All, true) => client.why(&key).await,
+        (Scope::All, false) => client.why_without_dead_letters(&key).await,
+    };
+    drop(alone);
     let mut why = read.map_err(|error| Failure::unread(problem("The call", &error, visit.scope())))?;
     for (what, error) in std::mem::take(&mut why.failures) {
         problems.add(problem(what, &error, visit.scope()));
