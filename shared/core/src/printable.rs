@@ -1,8 +1,10 @@
-//! Text of servers, tools and callers for people: without the characters that show nothing and change how others are shown.
+//! Text of servers, tools and callers for people: without the characters that show nothing.
 
-/// Whether a character shows nothing and changes how others are shown: control characters, line separators and directions of text.
+/// Whether a character shows nothing: control characters, line separators, directions of text, characters without a width, and tags.
 pub fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}')
+        || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The text without such characters; lines and tabulators stay.
@@ -36,6 +38,14 @@ mod tests {
     fn control_characters_are_removed() {
         assert_eq!(printable("a\u{1b}[2Jb\n\tc\u{9b}d\u{202e}e\u{2066}\u{200f}"), "a[2Jb\n\tcde");
         assert_eq!(one_line("a\u{2028}b\r\n"), "a b  ");
+    }
+
+    #[test]
+    fn characters_without_a_width_are_removed() {
+        let hidden =
+            "\u{ad}\u{61c}\u{200b}\u{200c}\u{200d}\u{2060}\u{2064}\u{feff}\u{e0000}\u{e0041}\u{e007f}";
+        assert_eq!(printable(&format!("a{hidden}b")), "ab");
+        assert_eq!(printable("naïve – 世界 🙂"), "naïve – 世界 🙂");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::tokens::{Scope, Token};
 /// How many pages are made at once.
 const MOST_PAGES: usize = 32;
 
+/// How many login forms are read at once.
+const MOST_LOGINS: usize = 16;
+
 /// What a console is made of.
 pub struct Parts {
     /// The fleet.
@@ -38,7 +41,10 @@ pub struct Console {
     pub(crate) dead_letters: Cache,
     pub(crate) hosts: Hosts,
     cookie: String,
+    /// Pages of known visitors.
     pub(crate) slots: Semaphore,
+    /// Login forms, which anybody may send.
+    pub(crate) logins: Semaphore,
 }
 
 impl Console {
@@ -50,8 +56,9 @@ impl Console {
         } else {
             format!("toolfleet-console-{port}")
         };
-        let (slots, dead_letters) = (Semaphore::new(MOST_PAGES), Cache::default());
-        Self { client, access, now, dead_letters, hosts, cookie, slots }
+        let (slots, logins) = (Semaphore::new(MOST_PAGES), Semaphore::new(MOST_LOGINS));
+        let dead_letters = Cache::default();
+        Self { client, access, now, dead_letters, hosts, cookie, slots, logins }
     }
 
     /// The name of the session's cookie.

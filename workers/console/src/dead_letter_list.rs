@@ -80,6 +80,11 @@ impl Cache {
         reading.await.map_err(|_| AwsError::passing("the reading was interrupted"))?
     }
 
+    /// While it is held, nobody else of this console reads the queue.
+    pub(crate) async fn alone(&self) -> impl Drop + use<> {
+        Arc::clone(&self.0).lock_owned().await
+    }
+
     async fn read(&self, client: &Client, now: Timestamp) -> Result<Arc<Letters>, AwsError> {
         let mut last = self.0.lock().await;
         if let Some((_, letters)) = last.as_ref().filter(|(at, _)| at.elapsed() < SHOWN_FOR) {

@@ -1,5 +1,5 @@
-//! The one door: every request comes through here. It checks the host, bounds how many pages are made at once and how long each may take, knows
-//! the visitor by their session, and puts the same security headers on every response.
+//! The one door: every request comes through here. It checks the host, knows the visitor by their session, bounds how many pages are made at once
+//! for known visitors and how long each may take, and puts the same security headers on every response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +51,6 @@ async fn answer(console: &Console, request: Request) -> Response {
     if let Err(why) = console.hosts.check(&without_null_origin(&head.headers)) {
         return failed(console, &Failure::foreign(why));
     }
-    let Ok(_slot) = console.slots.try_acquire() else {
-        let busy = failed(console, &Failure::busy());
-        return with(busy, header::RETRY_AFTER, "1");
-    };
     match tokio::time::timeout(LONGEST, respond(console, &head, body)).await {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => failed(console, &failure),
@@ -99,20 +95,26 @@ async fn respond(console: &Console, head: &Head, body: Body) -> Result<Response,
         && let Some(token) = console.access.tokens.find(token)
     {
         // The token leaves the address at once.
-        let rest = query.without(&["token"]);
-        let place = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
-        return Ok(login::with_session(console, token, see_other(&place)));
+        return Ok(login::with_session(console, token, see_other(&without_token(path, &query))));
     }
     let Some(token) = console.visitor(&head.headers) else {
-        let wanted = head.uri.path_and_query().map_or("/", |wanted| wanted.as_str());
-        return Ok(see_other(&Link::to("/login").with("next", login::own_address(wanted)).text()));
+        let next = Link::to("/login").with("next", login::own_address(&without_token(path, &query)));
+        return Ok(see_other(&next.text()));
     };
+    // Whoever is not known takes no slot: strangers must not keep visitors out.
+    let _slot = console.slots.try_acquire().map_err(|_| Failure::busy())?;
     let visit = Visit { console, token, query, path, now: (console.now)() };
     // Futures of pages hold what they read.
     match Box::pin(pages::page(&visit)).await {
         Ok(page) => Ok(html(StatusCode::OK, page)),
         Err(failure) => Ok(failed_in(Frame::of_failure(&visit, title(&failure)), &failure)),
     }
+}
+
+/// The address of a page without a token: addresses are written down by browsers and proxies.
+fn without_token(path: &str, query: &Query) -> String {
+    let rest = query.without(&["token"]);
+    if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") }
 }
 
 #[derive(Template)]
@@ -128,7 +130,11 @@ fn title(failure: &Failure) -> &'static str {
 }
 
 fn failed(console: &Console, failure: &Failure) -> Response {
-    failed_in(Frame::bare(title(failure), (console.now)()), failure)
+    let response = failed_in(Frame::bare(title(failure), (console.now)()), failure);
+    match failure.status {
+        StatusCode::SERVICE_UNAVAILABLE => with(response, header::RETRY_AFTER, "1"),
+        _ => response,
+    }
 }
 
 fn failed_in(frame: Frame, failure: &Failure) -> Response {

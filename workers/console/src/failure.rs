@@ -77,6 +77,12 @@ impl Failure {
         )
     }
 
+    /// A form did not arrive in time.
+    pub(crate) fn slow_form() -> Self {
+        let what = "The login form did not arrive in time.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, what, "Go back and send it again.")
+    }
+
     /// The method is none of this page.
     pub(crate) fn method() -> Self {
         let what = "This address does not take this method: the console changes nothing.";

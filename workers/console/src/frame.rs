@@ -81,7 +81,7 @@ impl Frame {
         let looks = visit.query.is_set("look");
         let refresh = visit.query.get("refresh").filter(|seconds| *seconds == REFRESH_S && !looks);
         let refresh = refresh.map(|_| REFRESH_S);
-        let rest = visit.query.without(&["refresh", "look"]);
+        let rest = visit.query.without(&["refresh", "look", "token"]);
         let rest = if refresh.is_some() { rest } else { format!("refresh={REFRESH_S}&{rest}") };
         let rest = rest.trim_end_matches('&');
         let question = if rest.is_empty() { "" } else { "?" };

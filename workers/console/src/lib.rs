@@ -2,7 +2,7 @@
 //! same reads, and name the command at their end.
 //!
 //! ```text
-//! door      one request: hosts, slots, visitor                 -> a page, or the way to one
+//! door      one request: hosts, visitor, slots                 -> a page, or the way to one
 //! pages     read the fleet, and make a page of it              -> templates/*.html, through escape
 //! login     a token becomes a session: a signed cookie
 //! ```

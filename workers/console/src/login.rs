@@ -1,5 +1,7 @@
 //! Login and logout: a form takes a token and gives a session. The two requests that are no reading.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -14,6 +16,8 @@ use crate::tokens::Token;
 
 /// The largest form.
 const MAX_FORM_BYTES: usize = 8_192;
+/// How long a form may take to arrive: whoever sends it is not known yet.
+const LONGEST_FORM: Duration = Duration::from_secs(2);
 /// A longer address is not gone back to.
 const MAX_NEXT_CHARS: usize = 4_096;
 
@@ -41,7 +45,10 @@ fn page(console: &Console, next: &str, is_wrong: bool) -> Result<Response, Failu
 /// Takes the form.
 pub(crate) async fn log_in(console: &Console, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     is_of_own_page(headers)?;
-    let body = to_bytes(body, MAX_FORM_BYTES).await.map_err(|_| Failure::wrong("token", "is too long"))?;
+    let slot = console.logins.try_acquire().map_err(|_| Failure::busy())?;
+    let body = tokio::time::timeout(LONGEST_FORM, to_bytes(body, MAX_FORM_BYTES)).await;
+    drop(slot);
+    let body = body.map_err(|_| Failure::slow_form())?.map_err(|_| Failure::wrong("token", "is too long"))?;
     let form = Query::parse(&String::from_utf8_lossy(&body));
     let next = form.get("next").unwrap_or("/");
     match form.get("token").and_then(|token| console.access.tokens.find(token)) {
@@ -76,7 +83,8 @@ pub(crate) fn with_session(console: &Console, token: &Token, response: Response)
 fn with_cookie(console: &Console, value: &str, seconds: u64, mut response: Response) -> Response {
     let secure = if console.access.secure { "; Secure" } else { "" };
     let name = console.cookie();
-    let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+    // `Lax`, so that a link from elsewhere opens its page: reading changes nothing, and forms of other sites are refused.
+    let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

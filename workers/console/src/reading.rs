@@ -70,17 +70,29 @@ pub(crate) fn problem(what: &str, error: &AwsError, scope: &Scope) -> String {
     }
 }
 
-/// The fleet, as far as it can be read.
-pub(crate) async fn fleet(console: &Console, now: Timestamp, problems: &mut Problems<'_>) -> FleetView {
-    let controls = console.client.controls();
-    let (queues, entries, summary) =
-        futures::join!(console.client.depths(), controls.entries(), console.client.summary());
-    FleetView {
-        queues: problems.take("The queues", queues).unwrap_or_default(),
-        entries: problems.take("What operators have set", entries).unwrap_or_default(),
-        summary: problems.take("The summary of the workers", summary).flatten(),
-        read_at: now,
+/// The fleet as far as it was read. What was not read is empty in the view, and says nothing of the fleet.
+pub(crate) struct Fleet {
+    pub(crate) view: FleetView,
+    pub(crate) has_queues: bool,
+    pub(crate) has_entries: bool,
+    pub(crate) has_summary: bool,
+}
+
+impl Fleet {
+    /// Whether the limits are known: the workers report them, and operators set them.
+    pub(crate) const fn has_limits(&self) -> bool {
+        self.has_entries && self.has_summary
     }
+}
+
+/// The fleet, as far as it can be read.
+pub(crate) async fn fleet(console: &Console, now: Timestamp, problems: &mut Problems<'_>) -> Fleet {
+    let (queues, mut fleet) =
+        futures::join!(console.client.depths(), fleet_without_queues(console, now, problems));
+    let queues = problems.take("The queues", queues);
+    fleet.has_queues = queues.is_some();
+    fleet.view.queues = queues.unwrap_or_default();
+    fleet
 }
 
 /// The same without the queues.
@@ -88,13 +100,20 @@ pub(crate) async fn fleet_without_queues(
     console: &Console,
     now: Timestamp,
     problems: &mut Problems<'_>,
-) -> FleetView {
+) -> Fleet {
     let controls = console.client.controls();
     let (entries, summary) = futures::join!(controls.entries(), console.client.summary());
-    FleetView {
-        queues: Vec::new(),
-        entries: problems.take("What operators have set", entries).unwrap_or_default(),
-        summary: problems.take("The summary of the workers", summary).flatten(),
-        read_at: now,
+    let entries = problems.take("What operators have set", entries);
+    let summary = problems.take("The summary of the workers", summary);
+    Fleet {
+        has_queues: false,
+        has_entries: entries.is_some(),
+        has_summary: summary.is_some(),
+        view: FleetView {
+            queues: Vec::new(),
+            entries: entries.unwrap_or_default(),
+            summary: summary.flatten(),
+            read_at: now,
+        },
     }
 }

@@ -41,7 +41,7 @@ impl Client {
     /// The row could not be read. What else cannot be read is said in the explanation.
     pub async fn why(&self, key: &CallKey) -> Result<Why, AwsError> {
         // Four requests at once are kilobytes of state.
-        Box::pin(self.read_why(key, true)).await
+        Box::pin(self.read_why(key, true, true)).await
     }
 
     /// The same without a look into the dead-letter queue, which takes seconds and hides its messages for a moment.
@@ -49,10 +49,18 @@ impl Client {
     /// # Errors
     /// The row could not be read.
     pub async fn why_without_dead_letters(&self, key: &CallKey) -> Result<Why, AwsError> {
-        Box::pin(self.read_why(key, false)).await
+        Box::pin(self.read_why(key, false, true)).await
     }
 
-    async fn read_why(&self, key: &CallKey, dead_letters: bool) -> Result<Why, AwsError> {
+    /// The same for eyes that see this tenant alone: without the queues and the workers, which tell of all tenants.
+    ///
+    /// # Errors
+    /// The row could not be read.
+    pub async fn why_of_tenant(&self, key: &CallKey, dead_letters: bool) -> Result<Why, AwsError> {
+        Box::pin(self.read_why(key, dead_letters, false)).await
+    }
+
+    async fn read_why(&self, key: &CallKey, dead_letters: bool, fleet: bool) -> Result<Why, AwsError> {
         let row = self.calls.read(key).await?;
         let now = (self.now)();
         let mut failures = Vec::new();
@@ -63,8 +71,8 @@ impl Client {
         }
         let (control, workers, queues, dead_letter) = tokio::join!(
             self.fleet.control(now),
-            self.workers_seen(key, row.as_ref(), now),
-            self.depths(),
+            async { if fleet { self.workers_seen(key, row.as_ref(), now).await } else { Ok(None) } },
+            async { if fleet { self.depths().await } else { Ok(Vec::new()) } },
             async { if dead_letters { self.dead_letter_of(key).await } else { Ok(DeadLetterSeen::NotRead) } },
         );
         let control = noted(control, "the fleet table", &mut failures);

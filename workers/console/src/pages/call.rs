@@ -19,6 +19,7 @@ use crate::frame::Frame;
 use crate::link::{self, Link};
 use crate::numbers::{When, count, short_ms};
 use crate::reading::{Problems, problem};
+use crate::tokens::Scope;
 
 /// A longer result is cut.
 const SHOWN_CHARS: usize = 20_000;
@@ -46,6 +47,7 @@ struct CallPage {
     error: Option<ErrorShown>,
     result: Option<ResultShown>,
     records: Vec<RecordLine>,
+    has_records: bool,
 }
 
 struct Fact {
@@ -91,7 +93,14 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let key = CallKey { tenant, call_id };
     let (mut problems, client) = (Problems::of(visit.scope()), &visit.console.client);
     let looks = visit.query.is_set("look");
-    let read = if looks { client.why(&key).await } else { client.why_without_dead_letters(&key).await };
+    // Two readings of the dead-letter queue at once would hide its messages from each other.
+    let alone = if looks { Some(visit.console.dead_letters.alone().await) } else { None };
+    let read = match (visit.scope(), looks) {
+        (Scope::Tenants(_), looks) => client.why_of_tenant(&key, looks).await,
+        (Scope::All, true) => client.why(&key).await,
+        (Scope::All, false) => client.why_without_dead_letters(&key).await,
+    };
+    drop(alone);
     let mut why = read.map_err(|error| Failure::unread(problem("The call", &error, visit.scope())))?;
     for (what, error) in std::mem::take(&mut why.failures) {
         problems.add(problem(what, &error, visit.scope()));
@@ -104,7 +113,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let row = why.row.as_ref();
     let spans = row.map(spans).unwrap_or_default();
     let records = problems.take("The records of the call", client.records_within(&key, &spans).await);
-    let records = records.unwrap_or_default();
+    let (has_records, records) = (records.is_some(), records.unwrap_or_default());
     let tool = records.iter().find_map(|record| record.tool.clone());
     let error =
         row.and_then(|row| row.finished.as_ref()).and_then(|finished| finished.outcome.error.as_ref());
@@ -128,6 +137,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         events: row.map_or_else(Vec::new, |row| events(row, now)),
         error: error.map(shown),
         result,
+        has_records,
         records: records.iter().map(|record| line(record, now)).collect(),
         frame: Frame::of(visit, &format!("Call {}", key.call_id), problems, commands(&key, has_ended)),
     };

@@ -39,6 +39,7 @@ struct HistoryPage {
     until: String,
     periods: Vec<(&'static str, bool)>,
     records: Vec<RecordLine>,
+    was_read: bool,
     /// That nothing was asked for yet.
     is_blank: bool,
     is_first: bool,
@@ -121,6 +122,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         since,
         until: asked.as_ref().map_or_else(String::new, |asked| asked.until.clone()),
         records: found.iter().flat_map(|page| &page.records).map(|record| line(record, now)).collect(),
+        was_read: found.is_some(),
         is_blank: asked.is_none(),
         is_first: visit.query.get("after").is_none(),
         newest: address.map(Link::text).unwrap_or_default(),

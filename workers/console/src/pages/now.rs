@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::link;
 use crate::numbers::{When, bar, count};
-use crate::reading::{self, Problems};
+use crate::reading::{self, Fleet, Problems};
 
 /// The most lines of a list; what is beyond is counted.
 const MOST: usize = 12;
@@ -23,6 +23,10 @@ struct NowPage {
     frame: Frame,
     /// Why the numbers are old, or that there are none.
     stale: Option<String>,
+    has_summary: bool,
+    has_limits: bool,
+    has_entries: bool,
+    has_workers: bool,
     tiles: Vec<Tile>,
     queues: Vec<QueueLine>,
     held: Vec<BarLine>,
@@ -117,28 +121,35 @@ impl<T> List<T> {
 pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let (mut problems, now) = (Problems::of(visit.scope()), visit.now);
     let fleet = reading::fleet(visit.console, now, &mut problems);
-    let (view, workers) = futures::join!(fleet, visit.console.client.workers());
-    let workers = problems.take("The rows of the workers", workers).unwrap_or_default();
+    let (fleet, workers) = futures::join!(fleet, visit.console.client.workers());
+    let workers = problems.take("The rows of the workers", workers);
+    let view = &fleet.view;
     let commands = ["status", "workers", "switches"].map(Command::new).into();
     let page = NowPage {
         frame: Frame::of(visit, "Now", problems, commands),
-        stale: stale(view.summary.as_ref(), now),
-        tiles: tiles(&view),
-        queues: queues(&view),
+        stale: stale(&fleet, now),
+        has_summary: fleet.has_summary,
+        has_limits: fleet.has_limits(),
+        has_entries: fleet.has_entries,
+        has_workers: workers.is_some(),
+        tiles: tiles(&fleet),
+        queues: queues(view),
         held: held(view.summary.as_ref()),
-        breakers: List::of(breakers(&view, now), MOST),
-        limits: List::of(limits(&view), MOST),
+        breakers: List::of(breakers(view, now), MOST),
+        limits: List::of(limits(view), MOST),
         stops: List::of(view.entries.iter().filter_map(|entry| stop(entry, now)).collect(), MOST),
         tenants: tenants(view.summary.as_ref()),
         failures: failures(view.summary.as_ref()),
-        workers: workers_of(workers, now),
+        workers: workers_of(workers.unwrap_or_default(), now),
     };
     page.render().map_err(Failure::defect)
 }
 
 /// Why the numbers of the workers are old, or that there are none.
-pub(super) fn stale(summary: Option<&FleetSummary>, now: Timestamp) -> Option<String> {
-    match summary {
+pub(super) fn stale(fleet: &Fleet, now: Timestamp) -> Option<String> {
+    match &fleet.view.summary {
+        // Why it was not read is among the problems.
+        None if !fleet.has_summary => None,
         None => Some("No worker has ever reported. Start one: toolfleet-worker".to_owned()),
         Some(summary) if summary.is_stale(now) => {
             Some(format!("No worker has reported for {}. What follows is older.", age(summary.at, now)))
@@ -147,7 +158,9 @@ pub(super) fn stale(summary: Option<&FleetSummary>, now: Timestamp) -> Option<St
     }
 }
 
-fn tiles(view: &FleetView) -> Vec<Tile> {
+fn tiles(fleet: &Fleet) -> Vec<Tile> {
+    let view = &fleet.view;
+    let of_queues = |number: u64| if fleet.has_queues { count(number) } else { "not read".to_owned() };
     let calls = || view.queues.iter().filter(|queue| !queue.dead_letter);
     let dead: u64 =
         view.queues.iter().filter(|queue| queue.dead_letter).map(|queue| queue.depth.visible).sum();
@@ -155,7 +168,8 @@ fn tiles(view: &FleetView) -> Vec<Tile> {
     let delayed: u64 = calls().map(|queue| queue.depth.delayed).sum();
     let oldest = calls().filter_map(|queue| view.seen_of(queue)?.oldest_ms).max();
     let tile = |label, value, more, is_bad| Tile { label, value, more, is_bad };
-    let mut tiles = vec![tile("Backlog", count(visible), format!("{} delayed", count(delayed)), false)];
+    let mut tiles =
+        vec![tile("Backlog", of_queues(visible), format!("{} delayed", of_queues(delayed)), false)];
     let oldest = oldest.map_or_else(|| "–".to_owned(), span);
     tiles.push(tile("Longest wait", oldest, "of those received last".to_owned(), false));
     if let Some(summary) = &view.summary {
@@ -176,7 +190,7 @@ fn tiles(view: &FleetView) -> Vec<Tile> {
         let is_bad = workers.dead > 0 || workers.alive == 0;
         tiles.push(tile("Workers", workers.alive.to_string(), others, is_bad));
     }
-    tiles.push(tile("Dead letters", count(dead), "wait for a decision".to_owned(), dead > 0));
+    tiles.push(tile("Dead letters", of_queues(dead), "wait for a decision".to_owned(), dead > 0));
     tiles
 }
 

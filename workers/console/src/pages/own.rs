@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::link;
 use crate::numbers::count;
-use crate::reading::{self, Problems};
+use crate::reading::{self, Fleet, Problems};
 
 /// Tenants of which the page reads failures.
 const MOST_TENANTS: usize = 5;
@@ -33,6 +33,7 @@ struct OwnPage {
     /// Tenants beyond those.
     more: usize,
     stops: Vec<String>,
+    has_entries: bool,
 }
 
 struct OwnTenant {
@@ -41,7 +42,9 @@ struct OwnTenant {
     share: String,
     /// What makes its calls wait now.
     waits: Vec<String>,
-    failures: Vec<RecordLine>,
+    knows_waits: bool,
+    /// None where they could not be read.
+    failures: Option<Vec<RecordLine>>,
 }
 
 pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
@@ -49,7 +52,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let Some(own) = visit.scope().tenants() else { return Err(Failure::whole_fleet()) };
     let client = &visit.console.client;
     // The depths of the queues are those of all tenants.
-    let view = reading::fleet_without_queues(visit.console, now, &mut problems).await;
+    let fleet = reading::fleet_without_queues(visit.console, now, &mut problems).await;
+    let view = &fleet.view;
     let mut tenants = Vec::new();
     for tenant in own.iter().take(MOST_TENANTS) {
         let search = RecordSearch {
@@ -64,10 +68,10 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         tenants.push(OwnTenant {
             name: tenant.to_string(),
             history: link::history(tenant.as_str()).text(),
-            share: share(&view, tenant),
-            waits: waits(&view, tenant, now),
-            failures: failures
-                .map_or_else(Vec::new, |page| page.records.iter().map(|one| line(one, now)).collect()),
+            share: share(&fleet, tenant),
+            waits: waits(view, tenant, now),
+            knows_waits: fleet.has_limits(),
+            failures: failures.map(|page| page.records.iter().map(|one| line(one, now)).collect()),
         });
     }
     let commands = own.iter().take(MOST_TENANTS).map(|tenant| {
@@ -80,6 +84,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     });
     let stops = view.entries.iter().filter(|entry| concerns::entry(entry, own));
     let page = OwnPage {
+        has_entries: fleet.has_entries,
         stops: stops.filter_map(|entry| stop(entry, now)).collect(),
         frame: Frame::of(visit, "Now", problems, commands.collect()),
         tenants,
@@ -89,8 +94,11 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
 }
 
 /// The tenant's part of the fleet's slot time.
-fn share(view: &FleetView, tenant: &Tenant) -> String {
-    view.summary.as_ref().map_or_else(
+fn share(fleet: &Fleet, tenant: &Tenant) -> String {
+    if !fleet.has_summary {
+        return "not read".to_owned();
+    }
+    fleet.view.summary.as_ref().map_or_else(
         || "not known: no worker has reported".to_owned(),
         |summary| {
             let own = summary.slot_ms_a_minute.get(tenant).copied().unwrap_or(0);

@@ -2,14 +2,14 @@
 
 use askama::Template;
 use toolfleet_client::LimitShown;
-use toolfleet_client::fleet_words::{paused, stop, word};
+use toolfleet_client::fleet_words::{stop, word};
 use toolfleet_core::control::{Control, ControlEntry, SwitchTarget};
 use toolfleet_core::fleet::{BreakerState, LimitPart, Minute, ServerSummary};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::time::{Timestamp, span};
 
 use super::now::stale;
-use super::servers::{ServerLine, server_line};
+use super::servers::{ServerLine, paused_of, server_line};
 use super::tools::{ToolLine, lines, named};
 use crate::command::Command;
 use crate::console::Visit;
@@ -36,6 +36,10 @@ struct ServerPage {
     period: Period,
     periods: Vec<(&'static str, String, bool)>,
     tools: PageOf<ToolLine>,
+    has_tools: bool,
+    has_summary: bool,
+    has_limits: bool,
+    has_entries: bool,
 }
 
 struct TenantLine {
@@ -63,11 +67,13 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let (mut problems, now, period) = (Problems::of(visit.scope()), visit.now, Period::of(&visit.query));
     let client = &visit.console.client;
     let parts = period.coarse(Minute::of(now));
-    let (view, called) = futures::join!(
+    let (fleet, called) = futures::join!(
         reading::fleet_without_queues(visit.console, now, &mut problems),
         client.called_tools(parts.from, parts.to())
     );
-    let called = problems.take("The tools of the server", called).unwrap_or_default();
+    let called = problems.take("The tools of the server", called);
+    let (has_tools, called) = (called.is_some(), called.unwrap_or_default());
+    let view = &fleet.view;
     let own: Vec<_> = called.into_iter().filter(|tool| tool.server.as_ref() == Some(&id)).collect();
     let address = Link::to("/server").with("id", id.as_str()).with("last", period.as_str());
     let shown = PageOf::of(named(own, view.summary.as_ref(), ""), &visit.query, SIZE, &address);
@@ -83,14 +89,23 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let title = format!("Server {id}");
     let page = ServerPage {
         frame: Frame::of(visit, &title, problems, commands),
-        stale: stale(summary, now),
-        server: server_line(&id, server, &limits, &paused(&id, &control, now)),
+        stale: stale(&fleet, now),
+        server: server_line(
+            &id,
+            fleet.has_summary.then_some(server),
+            &limits,
+            &paused_of(&fleet, &id, &control, now),
+        ),
         tenants: tenants(server, now),
         limits: limits_of(&limits, |key| key == format!("server:{id}")),
         stops: stops(&view.entries, &id, now),
         period,
         periods: period.offered(&Link::to("/server").with("id", id.as_str())),
         tools,
+        has_tools,
+        has_summary: fleet.has_summary,
+        has_limits: fleet.has_limits(),
+        has_entries: fleet.has_entries,
     };
     page.render().map_err(Failure::defect)
 }

@@ -8,6 +8,7 @@ use toolfleet_client::fleet_words::{paused, percent, seen_by, word};
 use toolfleet_core::control::Control;
 use toolfleet_core::fleet::{BreakerState, LimitPart, Minute, ServerSummary};
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::time::Timestamp;
 
 use super::now::stale;
 use crate::command::Command;
@@ -17,7 +18,7 @@ use crate::frame::Frame;
 use crate::link::{self, Link};
 use crate::numbers::{count, quantile};
 use crate::page_of::PageOf;
-use crate::reading::{self, Problems};
+use crate::reading::{self, Fleet, Problems};
 
 /// Servers of a page.
 const SIZE: usize = 50;
@@ -31,9 +32,14 @@ struct ServersPage {
     stale: Option<String>,
     search: String,
     servers: PageOf<ServerLine>,
+    was_read: bool,
 }
 
+/// What stands where a read failed.
+const NOT_READ: &str = "not read";
+
 /// One server as a line.
+#[derive(Default)]
 pub(super) struct ServerLine {
     pub(super) id: String,
     pub(super) href: String,
@@ -56,13 +62,14 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let (mut problems, now) = (Problems::of(visit.scope()), visit.now);
     let client = &visit.console.client;
     let to = Minute::of(now);
-    let (view, tools) = futures::join!(
+    let (fleet, tools) = futures::join!(
         reading::fleet_without_queues(visit.console, now, &mut problems),
         client.called_tools(to.plus(-LISTED_MINUTES), to)
     );
-    let tools = problems.take("The tools of the last two days", tools).unwrap_or_default();
+    let tools = problems.take("The tools of the last two days", tools);
+    let (view, was_read, has_tools) = (&fleet.view, fleet.has_summary && tools.is_some(), tools.is_some());
     let mut of_server: BTreeMap<ServerId, u64> = BTreeMap::new();
-    for server in tools.into_iter().filter_map(|tool| tool.server) {
+    for server in tools.into_iter().flatten().filter_map(|tool| tool.server) {
         let number = of_server.entry(server).or_default();
         *number = number.saturating_add(1);
     }
@@ -81,26 +88,54 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let address = Link::to("/servers").with_some("q", visit.query.get("q"));
     let none = ServerSummary::default();
     let servers = PageOf::of(found, &visit.query, SIZE, &address).map(|id| {
-        let server = seen.get(id).copied().unwrap_or(&none);
+        let server = fleet.has_summary.then(|| seen.get(id).copied().unwrap_or(&none));
         let tools = of_server.get(id).copied().unwrap_or(0);
-        ServerLine { tools: count(tools), ..server_line(id, server, &limits, &paused(id, &control, now)) }
+        let tools = if has_tools { count(tools) } else { NOT_READ.to_owned() };
+        let paused = paused_of(&fleet, id, &control, now);
+        ServerLine { tools, ..server_line(id, server, &limits, &paused) }
     });
     let page = ServersPage {
         frame: Frame::of(visit, "Servers", problems, vec![Command::new("servers")]),
-        stale: stale(summary, now),
+        stale: stale(&fleet, now),
         search: visit.query.get("q").unwrap_or_default().to_owned(),
         servers,
+        was_read,
     };
     page.render().map_err(Failure::defect)
+}
+
+/// Whether a server is paused, as far as that was read.
+pub(super) fn paused_of(fleet: &Fleet, id: &ServerId, control: &Control, now: Timestamp) -> String {
+    if fleet.has_entries { paused(id, control, now) } else { NOT_READ.to_owned() }
 }
 
 /// A server with what the workers saw of it in the last five minutes.
 pub(super) fn server_line(
     id: &ServerId,
-    server: &ServerSummary,
+    server: Option<&ServerSummary>,
     limits: &[LimitShown],
     paused: &str,
 ) -> ServerLine {
+    let line = ServerLine {
+        id: id.to_string(),
+        href: link::server(id.as_str()),
+        paused: paused.to_owned(),
+        ..ServerLine::default()
+    };
+    let Some(server) = server else {
+        let unread = || NOT_READ.to_owned();
+        return ServerLine {
+            state: NOT_READ,
+            breaker: unread(),
+            limits: unread(),
+            in_flight: unread(),
+            attempts: unread(),
+            failed: unread(),
+            p50: unread(),
+            p95: unread(),
+            ..line
+        };
+    };
     let seen = &server.seen;
     let key = format!("server:{id}");
     let own = |limit: &&LimitShown| {
@@ -108,14 +143,11 @@ pub(super) fn server_line(
     };
     let limits: Vec<_> = limits.iter().filter(own).map(LimitShown::value).collect();
     ServerLine {
-        id: id.to_string(),
-        href: link::server(id.as_str()),
         state: word(seen.breaker),
         breaker: match seen.breaker {
             BreakerState::Closed => "closed".to_owned(),
             state @ (BreakerState::HalfOpen | BreakerState::Open) => seen_by(state, server.open_in),
         },
-        paused: paused.to_owned(),
         limits: limits.join(", "),
         in_flight: count(seen.in_flight),
         attempts: count(seen.attempts),
@@ -124,6 +156,6 @@ pub(super) fn server_line(
         p50: quantile(&seen.latency, 50),
         p95: quantile(&seen.latency, 95),
         last_failure: seen.last_failure.clone().unwrap_or_default(),
-        tools: String::new(),
+        ..line
     }
 }

@@ -35,6 +35,9 @@ struct ToolPage {
     limits: Vec<LimitLine>,
     stops: Vec<String>,
     is_empty: bool,
+    has_counts: bool,
+    has_limits: bool,
+    has_entries: bool,
 }
 
 struct OutcomeLine {
@@ -57,12 +60,14 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let client = &visit.console.client;
     let parts = period.fine(Minute::of(now));
     let hours = problems.take("The sums of hours", client.summed_hours(parts).await).unwrap_or_default();
-    let (view, series, called) = futures::join!(
+    let (fleet, series, called) = futures::join!(
         reading::fleet_without_queues(visit.console, now, &mut problems),
         client.tool_series(name, parts, &hours),
         client.called_tools(parts.to().plus(-60), parts.to())
     );
-    let series = problems.take("The counts of the tool", series).unwrap_or_default();
+    let series = problems.take("The counts of the tool", series);
+    let (has_counts, series) = (series.is_some(), series.unwrap_or_default());
+    let view = &fleet.view;
     let called = problems.take("The server of the tool", called).unwrap_or_default();
     let server: Option<ServerId> =
         called.into_iter().find(|tool| tool.tool == name).and_then(|tool| tool.server);
@@ -85,6 +90,9 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         times: times(parts),
         limits: limits_of(&view.limits(), |key| key == format!("tool:{name}")),
         stops,
+        has_counts,
+        has_limits: fleet.has_limits(),
+        has_entries: fleet.has_entries,
         is_empty: all.calls.is_empty(),
     };
     page.render().map_err(Failure::defect)

@@ -31,6 +31,7 @@ struct ToolsPage {
     period: Period,
     periods: Vec<(&'static str, String, bool)>,
     tools: PageOf<ToolLine>,
+    has_tools: bool,
 }
 
 /// One tool as a line.
@@ -56,7 +57,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let client = &visit.console.client;
     let parts = period.coarse(Minute::of(visit.now));
     let (called, summary) = futures::join!(client.called_tools(parts.from, parts.to()), client.summary());
-    let called = problems.take("The tools of the period", called).unwrap_or_default();
+    let called = problems.take("The tools of the period", called);
+    let (has_tools, called) = (called.is_some(), called.unwrap_or_default());
     let summary = problems.take("The summary of the workers", summary).flatten();
     let search = visit.query.get("q").unwrap_or_default();
     let address = Link::to("/tools").with_some("q", visit.query.get("q"));
@@ -70,6 +72,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         period,
         periods: period.offered(&address),
         tools,
+        has_tools,
     };
     page.render().map_err(Failure::defect)
 }
@@ -98,6 +101,7 @@ pub(super) async fn lines(
     problems: &mut Problems<'_>,
 ) -> PageOf<ToolLine> {
     let client = &visit.console.client;
+    // Without them the counts of each minute are read.
     let hours = problems.take("The sums of hours", client.summed_hours(parts).await).unwrap_or_default();
     let mut reads = Vec::new();
     for tool in &page.items {
@@ -108,12 +112,13 @@ pub(super) async fn lines(
     page.map(|tool| {
         let read = series.next().unwrap_or_else(|| Ok(Vec::new()));
         let what = format!("The counts of {}", tool.tool);
-        let series = problems.take(&what, read).unwrap_or_default();
-        tool_line(&tool, &series, parts)
+        let series = problems.take(&what, read);
+        tool_line(&tool, series.as_deref(), parts)
     })
 }
 
-fn tool_line(tool: &CalledTool, series: &[Rollup], parts: Parts) -> ToolLine {
+fn tool_line(tool: &CalledTool, series: Option<&[Rollup]>, parts: Parts) -> ToolLine {
+    let (was_read, series) = (series.is_some(), series.unwrap_or_default());
     let mut all = Rollup::default();
     series.iter().for_each(|rollup| all.merge(rollup));
     let (calls, of_tool) = (all.calls.total(), all.calls.of(OutcomeKind::ToolError));
@@ -124,7 +129,7 @@ fn tool_line(tool: &CalledTool, series: &[Rollup], parts: Parts) -> ToolLine {
         href: link::tool(&tool.tool),
         server: tool.server.as_ref().map(ToString::to_string).unwrap_or_default(),
         server_href: tool.server.as_ref().map(|id| link::server(id.as_str())).unwrap_or_default(),
-        calls: count(calls),
+        calls: if was_read { count(calls) } else { "not read".to_owned() },
         succeeded: part(all.calls.of(OutcomeKind::Succeeded)),
         tool_errors: part(of_tool),
         has_tool_errors: of_tool > 0,

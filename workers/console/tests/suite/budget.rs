@@ -199,6 +199,34 @@ async fn times_of_a_large_fleet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strangers_keep_no_visitor_out() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let rig = Rig::without_worker().await;
+    let console = rig.console().await;
+    let browser = Browser::logged_in(&console, ALL).await;
+    let host = console.url.trim_start_matches("http://");
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+        // The answer to `Expect` says that the form is waited for.
+        let head = format!(
+            "POST /login HTTP/1.1\r\nhost: {host}\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await.unwrap();
+        slow.push((String::from_utf8(begin.to_vec()).unwrap(), stream));
+    }
+    assert!(slow[..16].iter().all(|(begin, _)| begin == "HTTP/1.1 100"), "{slow:?}");
+    assert!(slow[16..].iter().any(|(begin, _)| begin == "HTTP/1.1 503"), "{slow:?}");
+    browser.page("/").await;
+    assert_eq!(Browser::new(&console).get("/login").await.status, 200);
+    let mut rest = Vec::new();
+    slow[0].1.read_to_end(&mut rest).await.unwrap();
+    assert!(String::from_utf8_lossy(&rest).contains(" 408 "), "a form that does not come is not waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_pages_at_once_are_refused_and_not_queued() {
     let rig = Rig::without_worker().await;
     // A table that answers nothing: pages wait until their time is over.

@@ -44,7 +44,7 @@ async fn a_visitor_without_a_session_is_led_to_the_login_and_back() {
     let answered = browser.post("/login", &[("token", ALL), ("next", "/history?tenant=acme")]).await;
     assert_eq!((answered.status, answered.header("location")), (303, "/history?tenant=acme"));
     let cookie = answered.header("set-cookie");
-    for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=3600"] {
+    for part in ["HttpOnly", "SameSite=Lax", "Path=/", "Max-Age=3600"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     assert!(!cookie.contains("Secure") && !cookie.contains(ALL));
@@ -64,8 +64,12 @@ async fn a_wrong_token_opens_nothing_and_is_not_repeated() {
     }
     let long = "x".repeat(100_000);
     assert_eq!(browser.post("/login", &[("token", &long)]).await.status, 400);
-    // A token in the address logs in where the console is told to take it, and nowhere else.
-    assert_eq!(browser.get(&format!("/?token={ALL}")).await.header("set-cookie"), "");
+    // A token in the address logs in where the console is told to take it, and nowhere else; it leaves the address anyhow.
+    let unknown = browser.get(&format!("/history?token={ALL}&since=1d")).await;
+    assert_eq!(unknown.header("set-cookie"), "");
+    assert_eq!(unknown.header("location"), "/login?next=%2Fhistory%3Fsince%3D1d");
+    let known = Browser::logged_in(&console, ALL).await;
+    known.page(&format!("/?token={ALL}")).await.shows(&["href=\"/?refresh=10\""]).hides(&[ALL]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -222,6 +222,27 @@ async fn dead_letters_are_listed_and_stay_visible() {
     );
 }
 
+/// What pages say of a fleet that was read and has nothing. It is false of one that was not.
+const EMPTY: [&str; 17] = [
+    "No such record",
+    "These are all",
+    "has ever reported",
+    "worker has reported",
+    "All closed",
+    "is closed",
+    ">closed<",
+    "No limit",
+    ">None.<",
+    "No call",
+    "No message",
+    "Nothing is paused",
+    "No such server",
+    "None yet",
+    "nothing that the workers report",
+    "No fresh report",
+    "Start one",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_said_and_the_rest_is_shown() {
     let rig = Rig::without_worker().await;
@@ -238,6 +259,16 @@ async fn what_cannot_be_read_is_said_and_the_rest_is_shown() {
         "toolfleet-calls-dlq",
         "toolfleet status",
     ]);
+    for path in ["/", "/servers", "/server?id=main", "/tools", "/tool?name=echo", "/history?tenant=acme"] {
+        let page = browser.page(path).await;
+        page.shows(&["ot read.", "could not be read"]).hides(&EMPTY);
+        if path != "/" {
+            // The first page has the queues, which can be read.
+            page.hides(&[">0<"]);
+        }
+    }
+    let own = Browser::logged_in(&console, crate::rig::ACME).await;
+    own.page("/").await.shows(&["<dd>not read</dd>", "last day: not read"]).hides(&EMPTY);
     let call = browser.get("/call?tenant=acme&call=c-1").await;
     assert_eq!(call.status, 502);
     call.shows(&["The call could not be read", "toolfleet doctor"]);

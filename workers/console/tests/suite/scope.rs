@@ -60,6 +60,12 @@ async fn what_is_of_another_tenant_does_not_exist() {
         refused.hides(&["secret of", "turn-1<", "dead-globex"]);
         assert_eq!(ann.get(path).await.status, 200, "{path}");
     }
+    // What a call waits for is told without the numbers of the fleet, which are those of all tenants.
+    let fleet = ["toolfleet-calls", " slots", " visible"];
+    for path in ["/call?tenant=acme&call=none", "/call?tenant=acme&call=none&look=1"] {
+        bob.page(path).await.shows(&["a worker that receives it"]).hides(&fleet);
+        ann.page(path).await.shows(&["toolfleet-calls"]);
+    }
     for path in ["/servers", "/server?id=main", "/tools", "/tool?name=echo"] {
         assert_eq!(bob.get(path).await.status, 403, "{path}");
     }
