@@ -193,9 +193,10 @@ proptest! {
         let catalog = catalog(&json!({"resources": {"files": true, "mail": true}})).unwrap();
         let published = uri(&catalog, "mail", &address).unwrap();
         prop_assert_eq!(found(&catalog, &published), Some(("mail".to_owned(), address.clone())), "{}", published);
-        // What parsers change at the server's own address is no address that it lists.
+        // Of addresses that are URIs, and that parsers leave as they are at the server.
+        let is_uri = address.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c));
         let parsed = |text: &str| Url::parse(text).is_ok_and(|url| url.as_str() == text);
-        if parsed(&address) {
+        if is_uri && parsed(&address) {
             prop_assert!(parsed(&published), "{} is {:?}", published, Url::parse(&published));
         }
     }
