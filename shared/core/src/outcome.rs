@@ -139,6 +139,8 @@ codes! {
     PayloadAltered = "payload_altered",
     /// The session does not exist, has ended, or does not grant this tool.
     SessionInvalid = "session_invalid",
+    /// The tenant has as many subscriptions at the server as the worker takes.
+    SubscriptionsFull = "subscriptions_full",
     /// The request asks for something this fleet does not do.
     Unsupported = "unsupported",
     /// The catalog names the tool or server, but what it says of it cannot be called.

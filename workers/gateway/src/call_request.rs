@@ -178,7 +178,7 @@ mod tests {
 
     fn caller(tenant: &str, user: &str) -> Caller {
         let user = User { id: user.to_owned(), ..User::default() };
-        Caller { tenant: Tenant::parse(tenant).unwrap(), user: Some(user), session: None }
+        Caller { tenant: Tenant::parse(tenant).unwrap(), user: Some(user), session: None, expires: None }
     }
 
     #[test]

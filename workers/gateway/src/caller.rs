@@ -2,6 +2,7 @@
 
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::request::User;
+use toolfleet_core::time::Timestamp;
 
 /// The caller of a request. Nothing of it comes from a tool's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Caller {
     pub user: Option<User>,
     /// The conversation, where the configuration says where it stands.
     pub session: Option<SessionId>,
+    /// When the token is no longer accepted: a stream that lasts ends then.
+    pub expires: Option<Timestamp>,
 }
 
 impl Caller {

@@ -25,6 +25,7 @@ use crate::in_flight::{InFlight, RequestName};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::server_lists::{ListKind, ServerLists};
 use crate::session_streams::SessionStreams;
+use crate::subscribers::Subscribers;
 
 /// The versions with sessions that clients may use. 2024-11-05 has another transport.
 const LEGACY: [ProtocolVersion; 3] =
@@ -97,6 +98,7 @@ pub struct Gateway {
     pub(crate) draining: CancellationToken,
     lists: Arc<ServerLists>,
     pub(crate) streams: SessionStreams,
+    pub(crate) subscribers: Subscribers,
     now: Now,
 }
 
@@ -122,6 +124,7 @@ impl Gateway {
             in_flight: InFlight::new(client.clone(), draining.clone()),
             lists: Arc::new(ServerLists::new(client.clone(), limits.tools_ttl)),
             streams: SessionStreams::default(),
+            subscribers: Subscribers::default(),
             client,
             catalog,
             authenticator,

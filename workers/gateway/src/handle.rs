@@ -216,7 +216,7 @@ mod tests {
 
     fn caller(tenant: &str, user: &str) -> Caller {
         let user = (!user.is_empty()).then(|| User { id: user.to_owned(), ..User::default() });
-        Caller { tenant: Tenant::parse(tenant).unwrap(), user, session: None }
+        Caller { tenant: Tenant::parse(tenant).unwrap(), user, session: None, expires: None }
     }
 
     fn handle() -> Handle {

@@ -40,6 +40,7 @@ mod session_streams;
 mod settings;
 mod slots;
 mod streams;
+mod subscribers;
 mod subscription;
 mod tasks;
 mod uris;

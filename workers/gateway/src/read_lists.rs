@@ -37,7 +37,8 @@ impl Gateway {
             }
             for (own, entry) in &listed.by_name {
                 if let Some((name, entry)) = renamed(published, kind, server, own, entry) {
-                    entries.insert(name, entry);
+                    // Published addresses of several servers differ.
+                    entries.entry(name).or_insert(entry);
                 }
             }
         }

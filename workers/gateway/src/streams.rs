@@ -36,6 +36,9 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(15);
 /// How long `resources/subscribe` waits for the stream of its session.
 const STREAM_WITHIN: Duration = Duration::from_secs(3);
 
+/// The key of the resources that are not subscribed to, and why, in `_meta` of what is acknowledged.
+const REFUSED: &str = "toolfleet/refused";
+
 #[derive(Deserialize)]
 struct ListenParams {
     notifications: Filter,
@@ -80,7 +83,7 @@ fn updated(uri: &str, subscription: Option<&Value>) -> String {
 }
 
 impl Gateway {
-    /// Answers `subscriptions/listen`: the answer comes when the gateway stops, the notifications before it.
+    /// Answers `subscriptions/listen`: the answer comes when the token expires or the gateway stops, the notifications before it.
     pub(crate) async fn listen(&self, request: &Request, out: &UnboundedSender<String>) -> Answer {
         let mut uris = request.inbound.params::<ListenParams>()?.notifications.resource_subscriptions;
         uris.sort_unstable();
@@ -105,6 +108,8 @@ impl Gateway {
         }
         let mut waited = following.len();
         let mut accepted: Vec<String> = Vec::new();
+        let mut refused: BTreeMap<String, String> = BTreeMap::new();
+        let expires = self.ends_for(&request.caller);
         let until = Instant::now() + ACCEPTED_WITHIN;
         while waited > 0 {
             tokio::select! {
@@ -112,9 +117,10 @@ impl Gateway {
                 Some((uri, what)) = said.next() => match what {
                     Said::Accepted => { accepted.push(uri); waited -= 1; }
                     Said::Updated => {}
-                    Said::Refused(_) => waited -= 1,
+                    Said::Refused(why) => { refused.insert(uri, why); waited -= 1; }
                 },
                 () = sleep_until(until) => break,
+                () = at(expires) => break,
                 () = self.draining.cancelled() => break,
             }
         }
@@ -123,7 +129,10 @@ impl Gateway {
                 handle.abort();
             }
         }
-        let meta = json!({ meta_key::SUBSCRIPTION_ID: id });
+        let mut meta = json!({ meta_key::SUBSCRIPTION_ID: id });
+        if let (Some(members), false) = (meta.as_object_mut(), refused.is_empty()) {
+            members.insert(REFUSED.to_owned(), json!(refused));
+        }
         let params = json!({"notifications": {"resourceSubscriptions": accepted}, "_meta": meta});
         let acknowledged =
             Notification::notification("notifications/subscriptions/acknowledged", Some(params));
@@ -136,6 +145,7 @@ impl Gateway {
                         let _gone = out.unbounded_send(updated(&uri, id.as_ref()));
                     }
                 }
+                () = at(expires) => break,
                 () = self.draining.cancelled() => break,
             }
         }
@@ -177,7 +187,8 @@ impl Gateway {
         }
     }
 
-    /// The stream of a session: tells of what it subscribes to, until it is dropped or the gateway stops.
+    /// The stream of a session: tells of what it subscribes to, until it is dropped, a newer one has its place, the token expires or the gateway
+    /// stops.
     pub(crate) async fn session_stream(
         self: &Arc<Self>,
         caller: &Caller,
@@ -187,14 +198,31 @@ impl Gateway {
     ) {
         let (commands, asked) = mpsc::unbounded();
         let name = (caller.binding(), session.to_owned());
-        let _open = self.streams.open(name, commands);
+        let open = self.streams.open(name, commands);
         let held = last_event.and_then(|id| self.sealer.open_as::<Held>(Purpose::Stream, caller, id));
         let uris = held.filter(|held| held.session == session).map(|held| held.uris).unwrap_or_default();
         let stream = SessionStream { gateway: self, caller, session, out };
         tokio::select! {
             () = stream.run(asked, uris) => {}
+            () = open.replaced.cancelled() => {}
+            () = at(self.ends_for(caller)) => {}
             () = self.draining.cancelled() => {}
         }
+    }
+}
+
+impl Gateway {
+    /// When a stream of the caller ends, because its token is no longer accepted.
+    fn ends_for(&self, caller: &Caller) -> Option<Instant> {
+        let left = caller.expires?.ms_since(self.now());
+        Instant::now().checked_add(Duration::from_millis(left))
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

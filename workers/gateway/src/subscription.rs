@@ -23,12 +23,15 @@ use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::in_flight::InFlight;
 use crate::message::raw;
+use crate::subscribers::MOST_OF_CALLER;
 
 /// How long one call of a subscription lasts: the next one follows it.
 const CALL_LASTS: Duration = Duration::from_secs(600);
 /// How long a call may wait for a worker beyond that.
 const GRACE: Duration = Duration::from_secs(30);
-/// The pause after a call that failed, and the longest one.
+/// A call that ended well before that has not lasted as it should.
+const SHORT: Duration = Duration::from_secs(5);
+/// The pause after a call that failed or was short, and the longest one.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -110,8 +113,14 @@ impl Gateway {
     pub(crate) async fn follow(&self, of: &Subscription, tell: &Tell) {
         // Where nobody listens, this is dropped soon.
         let tell = |said| drop(tell.unbounded_send((of.uri.clone(), said)));
+        let Some(_counted) = self.subscribers.count(&of.caller) else {
+            let text = format!(
+                "A caller has at most {MOST_OF_CALLER} subscriptions at a gateway, in all its streams; end another one first."
+            );
+            return tell(Said::Refused(text));
+        };
         let mut seen = Seen { is_known: of.is_resumed, ..Seen::default() };
-        let mut pause = PAUSE;
+        let mut pauses = Pauses::default();
         loop {
             let Some((server, own)) = self.subscribable(&of.caller, &of.uri) else {
                 return tell(Said::Refused("Unknown resource, or one without subscriptions.".to_owned()));
@@ -139,28 +148,52 @@ impl Gateway {
                 Ok(Err(error)) => Err(fleet_failed(&error, &call.key.call_id)),
                 Err(_) => Err("the queue does not answer"),
             };
-            match ended {
+            let has_succeeded = match ended {
                 Ok(result) => {
                     cancel.key = None;
                     let outcome = result.outcome;
-                    if outcome.kind == OutcomeKind::Succeeded {
-                        pause = PAUSE;
-                        continue;
-                    }
                     if !seen.is_known && is_final(&outcome) {
                         let why = outcome.error.map_or_else(String::new, |error| error.message);
                         return tell(Said::Refused(why));
                     }
+                    outcome.kind == OutcomeKind::Succeeded
                 }
-                Err(why) => tracing::debug!(uri_bytes = of.uri.len(), why, "a subscription begins anew"),
-            }
+                Err(why) => {
+                    tracing::debug!(uri_bytes = of.uri.len(), why, "a subscription begins anew");
+                    false
+                }
+            };
             drop(cancel);
             // The next call is another subscription: whatever it begins with, something may have been missed.
             seen.tag = None;
-            pause = if begun.elapsed() > LONGEST_PAUSE { PAUSE } else { pause };
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            if let Some(pause) = pauses.after(has_succeeded, begun.elapsed()) {
+                sleep(pause).await;
+            }
         }
+    }
+}
+
+/// The pauses between the calls of a subscription.
+struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: PAUSE }
+    }
+}
+
+impl Pauses {
+    /// The pause after a call; none after one that has lasted as it should.
+    fn after(&mut self, has_succeeded: bool, lasted: Duration) -> Option<Duration> {
+        if has_succeeded && lasted >= SHORT {
+            *self = Self::default();
+            return None;
+        }
+        let pause = if lasted > LONGEST_PAUSE { PAUSE } else { self.next };
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        Some(pause)
     }
 }
 
@@ -175,5 +208,26 @@ fn is_final(outcome: &Outcome) -> bool {
         | OutcomeKind::TimedOut
         | OutcomeKind::Cancelled
         | OutcomeKind::OutcomeUnknown => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_ended_early_is_followed_after_a_pause_that_grows() {
+        let mut pauses = Pauses::default();
+        let seconds = Duration::from_secs;
+        for has_succeeded in [true, false] {
+            assert_eq!(pauses.after(true, seconds(600)), None);
+            let short: Vec<_> = (0..8)
+                .filter_map(|_| pauses.after(has_succeeded, seconds(1)))
+                .map(|one| one.as_secs())
+                .collect();
+            assert_eq!(short, [1, 2, 4, 8, 16, 32, 60, 60]);
+        }
+        assert_eq!(pauses.after(false, seconds(61)), Some(PAUSE), "it had lasted");
+        assert_eq!(pauses.after(false, seconds(1)), Some(seconds(2)));
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use toolfleet_catalog::{Catalog, PublishedName, Server};
+use toolfleet_catalog::{Catalog, PublishedName, PublishedResources, Server};
 
 use crate::message::{Members, raw};
 
@@ -32,9 +32,22 @@ impl<'a> PublishedUris<'a> {
 
     /// The address under which it is published; none where it stays as it is.
     fn changed(&self, uri: &RawValue) -> Option<Box<RawValue>> {
+        self.changed_by(uri, PublishedResources::uri_of)
+    }
+
+    /// The same of a link.
+    fn changed_link(&self, uri: &RawValue) -> Option<Box<RawValue>> {
+        self.changed_by(uri, PublishedResources::link_of)
+    }
+
+    fn changed_by(
+        &self,
+        uri: &RawValue,
+        publish: impl for<'u> Fn(&PublishedResources, &Server, &'u str) -> Option<Cow<'u, str>>,
+    ) -> Option<Box<RawValue>> {
         let (catalog, server) = self.0.as_ref()?;
         let uri: String = serde_json::from_str(uri.get()).ok()?;
-        match catalog.published().resources().uri_of(server, &uri)? {
+        match publish(catalog.published().resources(), server, &uri)? {
             Cow::Borrowed(_) => None,
             Cow::Owned(published) => Some(raw(&published)),
         }
@@ -75,8 +88,8 @@ impl<'a> PublishedUris<'a> {
         let members: Members = serde_json::from_str(block.get()).ok()?;
         let kind: String = serde_json::from_str(members.get("type")?.get()).ok()?;
         match kind.as_str() {
-            "resource_link" => within(block, "uri", &|uri| self.changed(uri)),
-            "resource" => within(block, "resource", &|one| within(one, "uri", &|uri| self.changed(uri))),
+            "resource_link" => within(block, "uri", &|uri| self.changed_link(uri)),
+            "resource" => within(block, "resource", &|one| within(one, "uri", &|uri| self.changed_link(uri))),
             _ => None,
         }
     }
@@ -143,7 +156,7 @@ mod tests {
         let changed = published(&catalog, result);
         for part in [
             r#""text":"file:///x""#,
-            r#"{"n":1.50,"type":"resource_link","uri":"file://files~//x"}"#,
+            r#"{"n":1.50,"type":"resource_link","uri":"file://files~/~/x"}"#,
             r#"{"blob":"AA==","uri":"ui://files~/app"}"#,
             r#""uri":"https://example.com""#,
             ",7]",

@@ -190,7 +190,10 @@ impl WorkerContext {
             Box::new(move |server: &Arc<Server>, tenant: &Tenant| credentials.endpoint(server, Some(tenant)));
         let schema_cache_bytes = usize::try_from(limits.schema_cache_bytes).unwrap_or(usize::MAX);
         let schemas = CompiledSchemas::new(schema_cache_bytes);
-        let executor = McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone());
+        // The slots are of one tenant at one server: the rest of them are left to its other calls.
+        let subscriptions = usize::try_from(limits.slots / 4).unwrap_or(usize::MAX).max(1);
+        let executor =
+            McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone(), subscriptions);
         let attributes = SessionAttributes { sessions: aws.sessions(&tables), clock: clock.clone() };
         let invoker = Arc::new(Invoker(aws.lambda()));
         let lambda = LambdaExecutor::new(invoker, Arc::new(attributes), limits.max_answer_bytes);

@@ -1,8 +1,8 @@
 //! The resources that the gateway offers, and their addresses there.
 //!
 //! Where several servers publish resources, the prefix of its server stands in each address, behind the scheme: `ui://app/view` of the
-//! server `crm` is `ui://crm~/app/view`, and `note:1` is `note:crm~/1`. The scheme stays, because clients choose by it what they do with a
-//! resource. Addresses with `http` and `https` stay as they are: clients fetch them by themselves. No list is needed to know whose an address
+//! server `crm` is `ui://crm~/app/view`, `note:1` is `note:crm~/1`, and `file:///x` is `file://crm~/~/x`. The scheme stays, because clients choose
+//! by it what they do with a resource. Links with `http` and `https` stay as they are: clients fetch them by themselves. No list is needed to know whose an address
 //! is, so a server cannot take over another one's addresses by listing them.
 
 use std::borrow::Cow;
@@ -16,11 +16,17 @@ use crate::server::Server;
 
 /// Behind the prefix in an address. It is allowed in a host name, and no host name ends so.
 const MARK: &str = "~/";
+/// Stands before what begins with no letter and no digit, such as an empty authority.
+const KEPT: &str = "~";
+/// Stands before what follows its scheme without slashes, where parsers would write some.
+const NO_SLASHES: &str = ":";
+/// The scheme of what has none at the server, such as the template `{+uri}`.
+const NO_SCHEME: &str = "toolfleet:";
 
 /// The servers whose resources are published.
 ///
-/// **Invariant:** an address leads to one server, and the published address of what a server names leads back to it, or is fetched by clients
-/// themselves.
+/// **Invariant:** an address leads to one server, and the published address of what a server names leads back to it. A link leads there too, or is
+/// fetched by clients themselves.
 #[derive(Debug, Clone, Default)]
 pub struct PublishedResources {
     pub(super) servers: Prefixes,
@@ -49,8 +55,8 @@ impl PublishedResources {
         self.servers.servers()
     }
 
-    /// The published address of what a server names so, or the published template of its template; none where the server publishes no
-    /// resources, or the address leads to another server.
+    /// The published address of what a server names so, or the published template of its template: it leads back to it. None where the server
+    /// publishes no resources, or the address leads to another server.
     pub fn uri_of<'a>(&self, server: &Server, uri: &'a str) -> Option<Cow<'a, str>> {
         let prefix = self.servers.of(server)?;
         if prefix.is_empty() {
@@ -59,11 +65,17 @@ impl PublishedResources {
                 .is_some_and(|(found, _)| found.id == server.id)
                 .then_some(Cow::Borrowed(uri));
         }
-        if is_fetched(uri) {
-            return Some(Cow::Borrowed(uri));
+        Some(Cow::Owned(published(prefix, uri)))
+    }
+
+    /// The same for a link in an answer: one that clients fetch by themselves stays as it is.
+    pub fn link_of<'a>(&self, server: &Server, uri: &'a str) -> Option<Cow<'a, str>> {
+        self.servers.of(server)?;
+        if !is_fetched(uri) {
+            return self.uri_of(server, uri);
         }
-        let (head, rest) = split(uri);
-        Some(Cow::Owned(format!("{head}{prefix}{MARK}{rest}")))
+        let leads_elsewhere = self.find(uri).is_some_and(|(found, _)| found.id != server.id);
+        (!leads_elsewhere).then_some(Cow::Borrowed(uri))
     }
 
     /// The server of a published address, and the address there.
@@ -71,16 +83,56 @@ impl PublishedResources {
         let (head, rest) = split(uri);
         let prefixed = rest.split_once(MARK).and_then(|(prefix, rest)| {
             let server = self.servers.server(prefix).filter(|_| !prefix.is_empty())?;
-            Some((server, Cow::Owned(format!("{head}{rest}"))))
+            Some((server, Cow::Owned(own(head, rest))))
         });
         prefixed.or_else(|| self.servers.plain().map(|server| (server, Cow::Borrowed(uri))))
     }
 }
 
+/// The address with the prefix of its server. URL parsers, through which clients send addresses, leave it as it is.
+fn published(prefix: &str, uri: &str) -> String {
+    let (head, rest) = split(uri);
+    if head.is_empty() || is_of(head, NO_SCHEME) {
+        return format!("{NO_SCHEME}{prefix}{MARK}{uri}");
+    }
+    if head.ends_with("//") {
+        // Parsers drop an empty segment of a path, and one of dots.
+        let kept = if rest.starts_with(|first: char| first.is_ascii_alphanumeric()) { "" } else { KEPT };
+        return format!("{head}{prefix}{MARK}{kept}{rest}");
+    }
+    if has_authority(head) {
+        return format!("{head}//{prefix}{MARK}{NO_SLASHES}{rest}");
+    }
+    format!("{head}{prefix}{MARK}{rest}")
+}
+
+/// The address at the server: of the scheme of a published one, and what stands behind the prefix.
+fn own(head: &str, rest: &str) -> String {
+    if head.eq_ignore_ascii_case(NO_SCHEME) {
+        return rest.to_owned();
+    }
+    let Some(scheme) = head.strip_suffix("//") else { return format!("{head}{rest}") };
+    match (rest.strip_prefix(KEPT), rest.strip_prefix(NO_SLASHES)) {
+        (Some(rest), _) => format!("{head}{rest}"),
+        (None, Some(rest)) if has_authority(scheme) => format!("{scheme}{rest}"),
+        (None, _) => format!("{head}{rest}"),
+    }
+}
+
+/// Whether the head is of that scheme, with or without slashes.
+fn is_of(head: &str, scheme: &str) -> bool {
+    head.trim_end_matches('/').eq_ignore_ascii_case(scheme)
+}
+
+/// Whether URL parsers write `//` behind the scheme.
+fn has_authority(head: &str) -> bool {
+    ["file:", "http:", "https:", "ws:", "wss:", "ftp:"].into_iter().any(|scheme| is_of(head, scheme))
+}
+
 /// Whether clients fetch such an address by themselves.
 fn is_fetched(uri: &str) -> bool {
     let (head, _) = split(uri);
-    head.eq_ignore_ascii_case("http://") || head.eq_ignore_ascii_case("https://")
+    head.ends_with("//") && (is_of(head, "http:") || is_of(head, "https:"))
 }
 
 /// The scheme with what ends it, and the rest. What begins with no scheme, such as `{+uri}`, is rest.

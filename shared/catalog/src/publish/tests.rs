@@ -1,7 +1,9 @@
 //! What is published, and under which names.
 
+use proptest::prelude::*;
 use serde_json::json;
 use toolfleet_core::ids::ServerId;
+use url::Url;
 
 use super::PublishedName;
 use crate::Catalog;
@@ -100,7 +102,15 @@ fn found(catalog: &Catalog, uri: &str) -> Option<(String, String)> {
     Some((server.id.to_string(), uri.into_owned()))
 }
 
-const URIS: [&str; 14] = [
+const URIS: [&str; 22] = [
+    "https://example.com/x",
+    "http:x",
+    "file://host/x",
+    "file://",
+    "a://~/x",
+    "a://:80/x",
+    "a://../x",
+    "toolfleet:files~/x",
     "file:///etc/hosts",
     "file:/etc/hosts",
     "file:///{+path}",
@@ -138,13 +148,57 @@ fn an_address_leads_back_to_its_server() {
     }
     let published = |one| uri(&catalog, "mail", one).unwrap();
     assert_eq!(published("ui://app/view.html"), "ui://Post.box~/app/view.html");
-    assert_eq!(published("file:///x"), "file://Post.box~//x");
+    assert_eq!(published("file:///x"), "file://Post.box~/~/x");
+    assert_eq!(published("file:/x"), "file://Post.box~/:/x");
+    assert_eq!(published("{+uri}"), "toolfleet:Post.box~/{+uri}");
     assert_eq!(published("note:1"), "note:Post.box~/1");
     // What normalises an address may have written its host in lower case.
     assert_eq!(found(&catalog, "file://post.box~//x"), Some(("mail".to_owned(), "file:///x".to_owned())));
-    assert_eq!(published("https://example.com/x"), "https://example.com/x");
+    assert_eq!(found(&catalog, "file://post.box~/~/x"), Some(("mail".to_owned(), "file:///x".to_owned())));
+    // What a client makes of the template.
+    let expanded = found(&catalog, "toolfleet:Post.box~/file:///x");
+    assert_eq!(expanded, Some(("mail".to_owned(), "file:///x".to_owned())));
     for nobody in ["https://example.com/x", "note:1", "ui://other~/app", "ui://~/x", ""] {
         assert_eq!(found(&catalog, nobody), None, "{nobody}");
+    }
+}
+
+#[test]
+fn a_link_that_clients_fetch_stays_and_leads_to_no_other_server() {
+    let link = |catalog: &Catalog, server: &str, uri: &str| {
+        let server = catalog.server(&ServerId::parse(server).unwrap()).unwrap();
+        catalog.published().resources().link_of(server, uri).map(std::borrow::Cow::into_owned)
+    };
+    let both = catalog(&json!({"resources": {"files": true, "mail": true}})).unwrap();
+    assert_eq!(link(&both, "files", "https://example.com/x").as_deref(), Some("https://example.com/x"));
+    assert_eq!(link(&both, "files", "note:1").as_deref(), Some("note:files~/1"));
+    assert_eq!(link(&both, "files", "https://mail~/example.com/x"), None);
+    assert_eq!(link(&both, "crm", "https://example.com/x"), None);
+    let plain = catalog(&json!({"resources": {"files": "", "mail": true}})).unwrap();
+    assert_eq!(link(&plain, "files", "https://example.com/x").as_deref(), Some("https://example.com/x"));
+    assert_eq!(link(&plain, "mail", "https://example.com/x"), None, "it leads to `files`");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn a_published_address_leads_back_and_url_parsers_leave_it(
+        address in prop_oneof![
+            "(file|FILE|https|ws|ui|note|toolfleet):(//|/)?[a-c~:./?#%2e{}@\\[\\]_-]{0,10}",
+            "(file|https|ui)://[a-c~:.]{0,3}(/[a-c~:.]{0,3}){0,4}",
+            ".{0,12}",
+        ],
+    ) {
+        let catalog = catalog(&json!({"resources": {"files": true, "mail": true}})).unwrap();
+        let published = uri(&catalog, "mail", &address).unwrap();
+        prop_assert_eq!(found(&catalog, &published), Some(("mail".to_owned(), address.clone())), "{}", published);
+        // Of addresses that are URIs, and that parsers leave as they are at the server.
+        let is_uri = address.chars().all(|c| c.is_ascii_alphanumeric() || "-._~:/?#[]@!$&'()*+,;=%".contains(c));
+        let parsed = |text: &str| Url::parse(text).is_ok_and(|url| url.as_str() == text);
+        if is_uri && parsed(&address) {
+            prop_assert!(parsed(&published), "{} is {:?}", published, Url::parse(&published));
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::client::call::{answered, out_of_time};
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Negotiated, Shared};
 use crate::fault::{Fault, invalid};
-use crate::protocol::wire::{ACKNOWLEDGED, UPDATED, uri_in};
+use crate::protocol::wire::{ACKNOWLEDGED, UPDATED};
 use crate::tool_call::ToolCall;
 use crate::transport::channels::channel::{Lease, Watching};
 use crate::transport::connection::Connection;
@@ -63,9 +63,10 @@ impl<'a> Reports<'a> {
         self.tell(self.updates.fetch_add(1, Ordering::Relaxed) + 1);
     }
 
-    /// Takes a notification; one of another resource says nothing.
-    fn take(&self, method: &str, params: Option<&RawValue>) {
-        if method == UPDATED && params.and_then(uri_in).as_deref() == Some(self.call.name) {
+    /// Takes a notification of a stream that is of this subscription alone: its server may name a part of the resource, or write the address
+    /// in another way.
+    fn take(&self, method: &str) {
+        if method == UPDATED {
             self.missed();
         }
     }
@@ -158,7 +159,7 @@ impl Shared {
                     accept();
                 }
             }
-            _ => reports.take(method, params),
+            _ => reports.take(method),
         };
         self.exchange.listen(call, connection, &hear).await?;
         Err(Fault::AnswerLost { detail: "the server has ended the subscription".to_owned() }.into())
@@ -178,7 +179,7 @@ impl Shared {
             while let Some(notice) = words.recv().await {
                 match notice.method.as_str() {
                     ACKNOWLEDGED if acknowledges(Some(&notice.params), call.name) => accept(),
-                    method => reports.take(method, Some(&notice.params)),
+                    method => reports.take(method),
                 }
             }
         };
@@ -216,7 +217,7 @@ impl Shared {
         let connection = Connection::Legacy(open);
         self.exchange.subscription(call, connection, Operation::ResourcesSubscribe.as_str()).await?;
         accept();
-        let hear = |method: &str, params: Option<&RawValue>| reports.take(method, params);
+        let hear = |method: &str, _params: Option<&RawValue>| reports.take(method);
         let mut short = 0;
         loop {
             let begun = Instant::now();

@@ -18,6 +18,7 @@ use url::Url;
 use super::failure::failure_of;
 use super::list_pages::{self, Place};
 use super::outcome::answer_of;
+use super::subscriptions::Subscriptions;
 use super::tool_list::ToolLists;
 use super::{readiness, task};
 use crate::compiled_schemas::CompiledSchemas;
@@ -36,6 +37,7 @@ pub struct McpExecutor<G> {
     endpoints: Arc<EndpointSource>,
     lists: ToolLists<G>,
     schemas: CompiledSchemas,
+    subscriptions: Subscriptions,
 }
 
 impl<G> fmt::Debug for McpExecutor<G> {
@@ -46,10 +48,16 @@ impl<G> fmt::Debug for McpExecutor<G> {
 
 impl<G: RequestGate> McpExecutor<G> {
     /// An executor that calls these endpoints by `client`. Its requests for lists of tools pass the gate; the schemas that servers list
-    /// are compiled into `schemas`.
-    pub fn new(client: McpClient, endpoints: EndpointSource, gate: Arc<G>, schemas: CompiledSchemas) -> Self {
+    /// are compiled into `schemas`. Of one tenant at one server, `most_subscriptions` run at once.
+    pub fn new(
+        client: McpClient,
+        endpoints: EndpointSource,
+        gate: Arc<G>,
+        schemas: CompiledSchemas,
+        most_subscriptions: usize,
+    ) -> Self {
         let (lists, endpoints) = (ToolLists::new(client.clone(), gate), Arc::new(endpoints));
-        Self { client, endpoints, lists, schemas }
+        Self { client, endpoints, lists, schemas, subscriptions: Subscriptions::new(most_subscriptions) }
     }
 
     /// The MCP client.
@@ -137,6 +145,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
                 self.client.list(request, place.theirs()).await
             }
             OperationParams::Subscription { .. } => {
+                let _running = self.subscriptions.begin(&call.server.id, call.tenant())?;
                 // It lasts as long as its call, which is to end before its time is over.
                 let ends = attempt.deadline.checked_sub(SUBSCRIPTION_ENDS_BEFORE).unwrap_or(attempt.deadline);
                 let accepted_by = until.min(ends);

@@ -7,5 +7,6 @@ mod listing;
 pub(crate) mod outcome;
 pub(crate) mod questions;
 pub(crate) mod readiness;
+mod subscriptions;
 mod task;
 mod tool_list;

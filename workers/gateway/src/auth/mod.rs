@@ -6,11 +6,14 @@
 mod claims;
 mod jwks;
 
+use std::time::Duration;
+
 use axum::http::{HeaderMap, header};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value, json};
 use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
 use url::Url;
 
 pub use claims::{ClaimName, ClaimRules, SessionSource};
@@ -81,7 +84,7 @@ impl Authenticator {
         match self {
             Self::Open { tenant, session } => {
                 let session = session.read(headers, &Map::new()).map_err(forbidden)?;
-                Ok(Caller { tenant: tenant.clone(), user: None, session })
+                Ok(Caller { tenant: tenant.clone(), user: None, session, expires: None })
             }
             Self::Tokens(rules) => rules.caller(headers).await,
         }
@@ -136,6 +139,13 @@ fn reason(kind: &ErrorKind) -> &'static str {
     }
 }
 
+/// Until when requests with such a token are accepted.
+fn expiry_of(claims: &Map<String, Value>) -> Option<Timestamp> {
+    let since = Duration::try_from_secs_f64(claims.get("exp")?.as_f64()?).ok()?;
+    let ms = u64::try_from(since.as_millis()).ok()?;
+    Some(Timestamp::from_ms(0).plus_ms(ms).plus_ms(LEEWAY_S * 1_000))
+}
+
 impl TokenRules {
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let Some(token) = bearer(headers) else {
@@ -149,7 +159,7 @@ impl TokenRules {
         }
         let (tenant, user) = self.claims.read(&claims).map_err(forbidden)?;
         let session: Option<SessionId> = self.claims.session.read(headers, &claims).map_err(forbidden)?;
-        Ok(Caller { tenant, user, session })
+        Ok(Caller { tenant, user, session, expires: expiry_of(&claims) })
     }
 
     /// The claims of a token, if its signature, issuer, audience and times are right.

@@ -108,7 +108,10 @@ async fn the_claims_are_the_caller() {
     let (one, published) = (key("k1"), Published::default());
     published.0.lock().unwrap().push(one.public.clone());
     let rules = rules(&published);
-    let caller = ask(&rules, &signed(&one, Some("k1"), &claims())).await.unwrap();
+    let token = claims();
+    let caller = ask(&rules, &signed(&one, Some("k1"), &token)).await.unwrap();
+    let accepted_until = (token["exp"].as_i64().unwrap() + 30) * 1_000;
+    assert_eq!(caller.expires.unwrap().as_ms(), accepted_until);
     let user = caller.user.unwrap();
     assert_eq!((caller.tenant.as_str(), user.id.as_str()), ("acme", "ann"));
     assert_eq!((user.kind.as_deref(), user.roles), (Some("internal"), vec!["reader".to_owned()]));

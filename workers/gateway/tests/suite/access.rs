@@ -19,15 +19,15 @@ impl KeySource for Fixed {
     }
 }
 
-struct Issuer(EncodingKey);
+pub(crate) struct Issuer(EncodingKey);
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         Self(EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap())
     }
 
-    fn authenticator(&self) -> Authenticator {
+    pub(crate) fn authenticator(&self) -> Authenticator {
         let mut key = Jwk::from_encoding_key(&self.0, Algorithm::ES256).unwrap();
         key.common.key_id = Some("k1".to_owned());
         Authenticator::Tokens(Box::new(TokenRules {
@@ -48,10 +48,16 @@ impl Issuer {
     }
 
     fn token(&self, tenant: &str, user: &str, roles: &Value) -> String {
+        self.token_for(60, tenant, user, roles)
+    }
+
+    /// A token that expires in so many seconds.
+    pub(crate) fn token_for(&self, seconds: i64, tenant: &str, user: &str, roles: &Value) -> String {
         #[expect(clippy::disallowed_methods, reason = "a token is checked by the machine's clock")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let expires = i64::try_from(now).unwrap() + seconds;
         let claims = json!({
-            "iss": "https://issuer.example.com", "aud": "https://tools.example.com/mcp", "exp": now + 60, "scope": "tools other",
+            "iss": "https://issuer.example.com", "aud": "https://tools.example.com/mcp", "exp": expires, "scope": "tools other",
             "tenant": tenant, "sub": user, "realm_access": {"roles": roles},
         });
         let header = Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::ES256) };

@@ -351,8 +351,8 @@ async fn a_name_and_an_address_lead_to_their_server_alone() {
         assert_eq!(
             listed,
             [
-                "file://g~//notes/a b.txt",
-                "file://main~//notes/a b.txt",
+                "file://g~/~/notes/a b.txt",
+                "file://main~/~/notes/a b.txt",
                 "img:g~/1",
                 "img:main~/1",
                 "ui://g~/app/view.html",
@@ -360,7 +360,7 @@ async fn a_name_and_an_address_lead_to_their_server_alone() {
             ]
         );
         let templates = all(&http, "resources/templates/list", "resourceTemplates", "uriTemplate").await;
-        assert_eq!(templates, ["file://g~//notes/{+path}", "file://main~//notes/{+path}"]);
+        assert_eq!(templates, ["file://g~/~/notes/{+path}", "file://main~/~/notes/{+path}"]);
         assert_eq!(
             all(&http, "prompts/list", "prompts", "name").await,
             ["g__greet", "g__write a letter", "main__greet", "main__write a letter"]
@@ -388,7 +388,7 @@ async fn a_name_and_an_address_lead_to_their_server_alone() {
             let read = http.result("resources/read", json!({"uri": uri})).await;
             assert_eq!(read["contents"][0]["uri"], *uri, "and the answer has the same address");
         }
-        let params = json!({"ref": {"type": "ref/resource", "uri": "file://g~//notes/{+path}"}, "argument": {"name": "path", "value": "x"}});
+        let params = json!({"ref": {"type": "ref/resource", "uri": "file://g~/~/notes/{+path}"}, "argument": {"name": "path", "value": "x"}});
         assert_eq!(
             http.result("completion/complete", params).await["completion"]["values"],
             json!(["x-ref/resource"])
@@ -426,12 +426,12 @@ async fn nobody_reads_what_access_rules_close() {
     let http = Http::modern(&served);
     assert_eq!(
         all(&http, "resources/list", "resources", "uri").await,
-        ["file://main~//notes/a b.txt", "img:main~/1", "ui://main~/app/view.html"]
+        ["file://main~/~/notes/a b.txt", "img:main~/1", "ui://main~/app/view.html"]
     );
     assert_eq!(all(&http, "prompts/list", "prompts", "name").await, ["main__greet", "main__write a letter"]);
     // Closed and not there are one answer, whatever is written.
     let unknown = refused(&http, "resources/read", json!({"uri": "img:none~/1"})).await["message"].clone();
-    for uri in ["img:g~/1", "img:G~/1", "ui://g~/app/view.html", "file://g~//notes/x"] {
+    for uri in ["img:g~/1", "img:G~/1", "ui://g~/app/view.html", "file://g~/~/notes/x"] {
         assert_eq!(refused(&http, "resources/read", json!({"uri": uri})).await["message"], unknown);
     }
     // The other server is asked for what begins as an address of the first.

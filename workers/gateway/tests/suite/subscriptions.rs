@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_gateway::Limits;
 
+use crate::access::Issuer;
 use crate::rig::{Http, Rig, Served, gateway_of, open};
 use crate::updating::{Updating, WATCHED};
 
@@ -47,6 +48,12 @@ impl Events {
             let chunk = chunk.unwrap().unwrap().unwrap();
             self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
+    }
+
+    /// Waits until the stream has ended.
+    async fn end(&mut self) {
+        let mut ends = async || while self.response.chunk().await.unwrap().is_some() {};
+        tokio::time::timeout(Duration::from_secs(40), ends()).await.unwrap();
     }
 
     async fn is_told_of(&mut self, uri: &str) -> Value {
@@ -100,9 +107,9 @@ async fn a_listening_client_is_told_of_updates_of_servers_of_both_generations() 
             "the other one is refused"
         );
         assert_eq!(first["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
-        for _ in 0..2 {
-            server.update("note:unasked");
-            server.update(WATCHED);
+        // A server may name a part of the resource, or write its address in another way: the stream is of this subscription alone.
+        for named in [WATCHED, "note:watched/part", "NOTE:watched"] {
+            server.update(named);
             let told = events.is_told_of(WATCHED).await;
             assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
         }
@@ -219,6 +226,72 @@ async fn nobody_subscribes_to_what_is_closed_or_not_published_so() {
         assert_eq!(wrong.body["error"]["code"], -32602, "{wrong:?}");
     }
     assert_eq!(server.seen("subscriptions/listen"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_stream_of_a_session_ends_the_older_one_with_its_subscriptions() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = of_session(&served, "s1");
+    let mut older = stream_of(&served, "s1", None).await;
+    http.result("resources/subscribe", json!({"uri": WATCHED})).await;
+    let mut newer = stream_of(&served, "s1", None).await;
+    older.end().await;
+    server.saw("end of a stream", 1).await;
+    http.result("resources/subscribe", json!({"uri": WATCHED})).await;
+    server.update(WATCHED);
+    newer.is_told_of(WATCHED).await;
+    http.result("resources/unsubscribe", json!({"uri": WATCHED})).await;
+    server.saw("end of a stream", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_their_token_is_no_longer_accepted() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let issuer = Issuer::new();
+    let served = rig.gateway_for(Limits::default(), issuer.authenticator()).await;
+    // It is accepted for ten seconds more: clocks may differ by 30.
+    let token = format!("Bearer {}", issuer.token_for(-20, "acme", "ann", &json!([])));
+    let get = reqwest::Client::new().get(&served.url).header("accept", "text/event-stream");
+    let mut of_session = Events::of(get.header("mcp-session-id", "s1").header("authorization", &token)).await;
+    let http = Http::modern(&served).with("authorization", &token);
+    let params = json!({"notifications": {"resourceSubscriptions": [WATCHED]}});
+    let mut listening = Events::of(http.post(&http.message("subscriptions/listen", params))).await;
+    let first = listening.next().await;
+    assert_eq!(first["params"]["notifications"]["resourceSubscriptions"], json!([WATCHED]));
+    let last = listening.next().await;
+    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(7), &json!("complete")), "{last}");
+    listening.end().await;
+    of_session.end().await;
+    server.saw("end of a stream", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_leave_slots_to_other_calls_of_their_tenant() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let served = rig.gateway(Limits::default()).await;
+    // A quarter of the slots.
+    let listening = futures::future::join_all((0..16).map(|_| listen(&served, json!([WATCHED])))).await;
+    let mut held = Vec::new();
+    for mut events in listening {
+        let first = events.next().await;
+        assert_eq!(first["params"]["notifications"]["resourceSubscriptions"], json!([WATCHED]), "{first}");
+        held.push(events);
+    }
+    let mut refused = listen(&served, json!([WATCHED])).await;
+    let params = refused.next().await["params"].clone();
+    assert_eq!(params["notifications"]["resourceSubscriptions"], json!([]));
+    let why = params["_meta"]["toolfleet/refused"][WATCHED].as_str().unwrap();
+    assert!(why.contains("are 16"), "{why}");
+    let _events = stream_of(&served, "s1", None).await;
+    let wrong = of_session(&served, "s1").ask("resources/subscribe", json!({"uri": WATCHED})).await;
+    let error = &wrong.body["error"];
+    assert!(error["code"] == -32602 && error["message"].as_str().unwrap().contains("are 16"), "{error}");
+    Http::modern(&served).result("resources/read", json!({"uri": WATCHED})).await;
+    assert_eq!(held.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]

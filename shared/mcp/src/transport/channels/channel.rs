@@ -334,10 +334,14 @@ impl Channel {
         Watching { channel: self, id }
     }
 
-    /// Tells those who watch the resource; without one, all.
+    /// Tells those who watch the resource, or what it is a part of. All are told where there is no address, or one that nobody watches: the
+    /// server may write an address in another way than it was asked for, and to read once too often is cheap.
     pub(crate) fn tell_watchers(&self, uri: Option<&str>, notice: &Notice) {
-        for (watched, words) in self.table().watchers.values() {
-            if uri.is_none_or(|uri| uri == watched) {
+        let table = self.table();
+        let concerns = |watched: &str| uri.is_some_and(|uri| is_within(uri, watched));
+        let goes_to_all = !table.watchers.values().any(|(watched, _)| concerns(watched));
+        for (watched, words) in table.watchers.values() {
+            if goes_to_all || concerns(watched) {
                 // Who cannot follow has a notification of it that waits.
                 let _followed = words.try_send(notice.clone());
             }
@@ -484,6 +488,12 @@ impl Drop for Asking<'_> {
     }
 }
 
+/// Whether an address is that of the resource, or of a part of it.
+fn is_within(uri: &str, resource: &str) -> bool {
+    let part = uri.strip_prefix(resource.trim_end_matches('/'));
+    part.is_some_and(|part| part.is_empty() || part.starts_with(['/', '?', '#']))
+}
+
 /// Somebody who watches a resource.
 pub(crate) struct Watching<'a> {
     channel: &'a Channel,
@@ -565,6 +575,35 @@ mod tests {
         channel.ask_aside(9, Bytes::from_static(b"{}"));
         assert_eq!(lines.recv().await.unwrap().of, None);
         assert!(channel.answer(9, Ok(RawValue::NULL.to_owned())), "its answer is no stray message");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_a_part_or_in_another_spelling_reaches_those_who_watch() {
+        let (channel, _lines) = channel();
+        let say = |params: &str| {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{params}}}"#
+            );
+            channel.take_text(text.as_bytes());
+        };
+        let (notes, mut of_notes) = mpsc::channel(9);
+        let (other, mut of_other) = mpsc::channel(9);
+        let _notes = channel.watch(1, "file:///notes/", notes);
+        let _other = channel.watch(2, "file:///notes2", other);
+        let mut told = move || (of_notes.try_recv().is_ok(), of_other.try_recv().is_ok());
+        for (params, expected) in [
+            (r#"{"uri":"file:///notes/"}"#, (true, false)),
+            (r#"{"uri":"file:///notes"}"#, (true, false)),
+            (r#"{"uri":"file:///notes/a"}"#, (true, false)),
+            (r#"{"uri":"file:///notes2#a"}"#, (false, true)),
+            // What matches no watch may be meant for any of them.
+            (r#"{"uri":"file:///n%6Ftes/"}"#, (true, true)),
+            (r#"{"uri":"file:///notes20"}"#, (true, true)),
+            ("{}", (true, true)),
+        ] {
+            say(params);
+            assert_eq!(told(), expected, "{params}");
+        }
     }
 
     /// A bridge may send the answers of one client to all that are connected.

@@ -95,7 +95,7 @@ impl Channel {
             Heard::Request { id, method } => self.tell(reply(id, &method)),
             Heard::Notification { method, params: Some(params) } => {
                 let about_resources = match method.as_ref() {
-                    UPDATED => uri_in(params).map(Some),
+                    UPDATED => Some(uri_in(params)),
                     ACKNOWLEDGED => Some(None),
                     _ => None,
                 };
