@@ -71,10 +71,8 @@ impl RedriveClass {
             return Self::Unreadable;
         };
         let Some(row) = facts.row else {
-            return match of_new(facts, request, facts.first_sent) {
-                Self::NotRun if facts.may_be_claimless => Self::Safe,
-                class => class,
-            };
+            let class = of_new(facts, request, facts.first_sent);
+            return if class == Self::NotRun && facts.may_be_claimless { Self::Safe } else { class };
         };
         if row.digest.as_ref().is_some_and(|digest| !request.is_of(digest, row.caller.as_deref())) {
             return Self::OtherQuestion;

@@ -1,9 +1,10 @@
 //! Limits of open requests: permits that outlive their worker and pass to calls that wait and to tasks, and the limit that each worker adapts.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use toolfleet_core::call::State;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::OutcomeKind;
@@ -88,20 +89,20 @@ async fn a_call_that_waits_for_its_tenants_permit_holds_no_place_at_the_tool() {
     let context = rig.fleet_of(catalog, Limits { slots: 2, ..limits() }, None).await;
     let of_acme: LimitKey = "tenant:acme".parse().unwrap();
     let hold = rig.mcp.hold();
-    let run = async |id: &str, tenant: &str| {
+    let begin = async |id: &str, tenant: &str| {
         let mut request = request(id, "unsafe");
         request["tenant"] = json!(tenant);
         rig.send(request.to_string()).await;
-        let delivery = rig.receive(&context).await.unwrap();
-        tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()))
+        rig.receive(&context).await.unwrap()
     };
-    let runs = run("c0", "acme").await;
+    let run = |delivery| tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    let runs = run(begin("c0", "acme").await);
     rig.mcp.arrived("tools/call", 1).await;
-    let (begun, waits) = (Instant::now(), run("c1", "acme").await);
+    let (begun, waits) = (Instant::now(), run(begin("c1", "acme").await));
     while context.limiter.waiting(&of_acme) == 0 {
         tokio::task::yield_now().await;
     }
-    let other = run("c2", "globex").await;
+    let other = run(begin("c2", "globex").await);
     rig.mcp.arrived("tools/call", 2).await;
     // After three seconds it waits in the queue.
     let too_slow = begun.elapsed() >= Duration::from_secs(3);

@@ -78,9 +78,10 @@ fn of_bucket(bucket: &str, days: Result<Option<i32>, AwsError>) -> Finding {
 
 /// A request that was refused or not answered. That the resource answers at all is a check of its own.
 fn unknown(check: Check, subject: &str, error: &AwsError) -> Finding {
-    let remedy = match error.kind() {
-        AwsErrorKind::Permission => "aws sts get-caller-identity   # OperatorRole of data.yaml has the right",
-        _ => "toolfleet context show",
+    let remedy = if error.kind() == AwsErrorKind::Permission {
+        "aws sts get-caller-identity   # OperatorRole of data.yaml has the right"
+    } else {
+        "toolfleet context show"
     };
     Finding::warning(check, subject, format!("not known: {error}"), remedy)
 }
