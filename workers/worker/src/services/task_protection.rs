@@ -1,7 +1,7 @@
 //! Keeps the worker's ECS task from scale-in and deployments while it has calls that take long: ECS stops a task within two minutes, and a call
 //! that needs more would be cut. The task's agent is asked; the protection ends by itself if the worker dies.
 //!
-//! **Invariant:** a task is protected only while such a call runs, or for [`MINUTES`] after its worker was lost.
+//! **Invariant:** a task is protected only while such a call runs, or for a quarter of an hour after its worker was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
