@@ -152,7 +152,7 @@ MUTATIONS = [
     M("nobody writes what scaling looks at", COMPUTE, "            - Name: TOOLFLEET_METRIC_LINES\n", "            - Name: TOOLFLEET_WORKER_ID\n"),
     M("scaling looks at another fleet", COMPUTE, "                        Ref: Prefix\n", "                        Ref: DataStack\n", "\n  FollowLoad:\n"),
     M("EC2 scales by another fleet", EC2, "                    Ref: Prefix\n", "                    Ref: DataStack\n", "\n  LoadAlarm:\n"),
-    M("a queue that is paused adds workers", COMPUTE, "IF(FILL(wanted,1)>=FILL(slots,1),IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0),0)", "IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0)+0*FILL(wanted,1)*FILL(slots,1)"),
+    M("a queue that is paused adds workers", COMPUTE, "IF(FILL(wanted,1)>FILL(slots,0),IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0),0)", "IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0)+0*FILL(wanted,1)*FILL(slots,1)"),
     M("the agent listens elsewhere", EC2, "udp://127.0.0.1:25888", "udp://127.0.0.1:25889"),
     M("the agent may not write metrics", EC2, "                  - logs:PutLogEvents\n", "", "Sid: Metrics"),
     M("the agent writes to another log group", EC2, "/toolfleet/${Prefix}/agent-metrics", "/toolfleet/${Prefix}/agent"),

@@ -96,7 +96,7 @@ def ages(project):
         for expression in (e for m in metrics for e in template.each(m.get("Expression"))):
             if "IF(FILL(visible,0)>=FILL(running,1),FILL(age,0),0)" not in expression:
                 yield f"{at}: {expression} counts a call that a worker holds"
-            if not expression.startswith("IF(FILL(wanted,1)>=FILL(slots,1),") or not expression.endswith(",0)"):
+            if not expression.startswith("IF(FILL(wanted,1)>FILL(slots,0),") or not expression.endswith(",0)"):
                 yield f"{at}: {expression} adds workers for a queue that is paused"
         stats = {m["Id"]: m["MetricStat"]["Metric"] for m in metrics if "MetricStat" in m}
         for name, queue in (("age", "-calls"), ("visible", "-calls"), ("agehigh", "-calls-high"), ("visiblehigh", "-calls-high")):
