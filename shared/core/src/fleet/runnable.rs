@@ -1,8 +1,8 @@
 //! The work of a fleet that runs, or would run if a slot were free. It is what a fleet is scaled by.
 //!
 //! Work that is paused, limited or otherwise parked is left out: more workers would not do it sooner. What is parked already is delayed, so
-//! no queue counts it as visible; delayed messages that only lacked a slot are counted by the worker that delayed them. What is visible and would be parked as soon as it is received is left out by the part of the messages that
-//! were parked so within the last minute. A queue that an operator has paused is not counted at all.
+//! no queue counts it as visible; delayed messages that only lacked a slot are counted by the worker that delayed them. What is visible and would
+//! be parked as soon as it is received is left out by the part of the messages that were parked so within the last minute. A queue that an operator has paused is not counted at all.
 //!
 //! **Invariant:** a fleet in which every received message was parked has no work that waits.
 

@@ -165,6 +165,29 @@ async fn rolled_up(rig: &Rig, from: Minute, to: Minute) -> [BTreeMap<String, Rol
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lost_minutes_of_a_worker_that_goes_on_are_taken_back() {
+    let rig = Rig::new().await;
+    let (frozen, leader) = (rig.context(None).await, rig.context(None).await);
+    let (reporter, aggregator) = (Reporter::new(frozen.clone()), Aggregator::new(leader));
+    run_calls(&rig, &frozen, &[("c1", "safe")]).await;
+    reporter.beat().await;
+    let lost = async || {
+        let minute = Minute::of(now(&rig));
+        fleet(&rig).lost_minutes(minute.plus(-5), minute).await.unwrap().len()
+    };
+    rig.clock.advance_ms(16_000);
+    aggregator.beat().await;
+    assert_eq!(lost().await, 1);
+    reporter.beat().await;
+    rig.clock.advance_ms(1);
+    aggregator.beat().await;
+    assert_eq!(lost().await, 0);
+    rig.clock.advance_ms(16_000);
+    aggregator.beat().await;
+    assert_eq!(lost().await, 1, "it died after all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_counts_of_rollups_equal_those_of_the_history() {
     let rig = Rig::new().await;
     let (first, second) = (rig.context(None).await, rig.context(None).await);
