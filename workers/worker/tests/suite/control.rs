@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use serde_json::json;
 use toolfleet_aws::Tables;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::audit::AuditKind;
@@ -18,6 +19,7 @@ use toolfleet_worker::services::control::ControlReader;
 use toolfleet_worker::telemetry::Meters;
 use toolfleet_worker::{Limits, pipeline};
 
+use crate::limits::{limited, server, worker};
 use crate::rig::{Rig, limits, request, run_service};
 use crate::waiting::cancel;
 
@@ -237,6 +239,32 @@ async fn a_call_that_waits_ends_by_its_cancellation_before_its_message_returns()
         ended.len() == 1 && ended[0].contains("cancelled_by_caller") && ended[0].ends_with(" 1"),
         "{ended:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_cancels_a_call_that_waits_in_hand_before_it_is_sent() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    let begin = async |id: &str| {
+        rig.send(request(id, "unsafe").to_string()).await;
+        rig.receive(&context).await.unwrap()
+    };
+    let run = |delivery| tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    let hold = rig.mcp.hold();
+    let first = run(begin("c0").await);
+    rig.mcp.arrived("tools/call", 1).await;
+    let second = run(begin("c1").await);
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.clock.advance_ms(1);
+    set(&rig, &context, &rule(&rig, Some("unsafe"))).await;
+    drop(hold);
+    first.await.unwrap();
+    second.await.unwrap();
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.may_have_run), (OutcomeKind::Cancelled, Some(MayHaveRun::No)));
+    assert_eq!(rig.mcp.executions_of("c1"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
