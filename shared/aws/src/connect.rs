@@ -7,6 +7,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 
 use crate::batch::RunQueue;
+use crate::direct::{Clients, Direct};
 use crate::dynamodb::calls::Calls;
 use crate::dynamodb::catalogs::Catalogs;
 use crate::dynamodb::fleet::Fleet;
@@ -24,6 +25,11 @@ use crate::setup::Setup;
 use crate::sqs::queue::{Queue, url_of};
 use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
 use crate::usage::Usage;
+
+/// How often a request is sent before it fails.
+const ATTEMPTS: u32 = 3;
+/// The operations of SQS that are sent without the SDK, beside ReceiveMessage.
+const HOT_SQS: [&str; 3] = ["DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch"];
 
 /// Region, endpoints and credentials. What is `None` comes from the SDK's own chain: environment, profile, role.
 #[derive(Clone, Default)]
@@ -95,9 +101,9 @@ impl Tables {
 /// The connection. Its clones share clients and batches.
 #[derive(Debug, Clone)]
 pub struct Aws {
-    sqs: aws_sdk_sqs::Client,
+    sqs: Clients<aws_sdk_sqs::Client>,
     /// The same, with the time-out of a receive.
-    receiving: aws_sdk_sqs::Client,
+    receiving: Clients<aws_sdk_sqs::Client>,
     dynamodb: aws_sdk_dynamodb::Client,
     secrets: Secrets,
     objects: Objects,
@@ -136,15 +142,23 @@ impl Aws {
         if options.secrets_endpoint.is_some() {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }
+        let direct = Direct::new("DynamoDB", ATTEMPT, &["BatchExecuteStatement"], usage.clone());
+        let dynamodb = dynamodb.interceptor(direct.learner());
+        let repeating = dynamodb.clone().retry_config(attempts(ATTEMPTS - 1));
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let repeating = aws_sdk_dynamodb::Client::from_conf(repeating.build());
+        let writing = Clients::new(dynamodb.clone(), repeating, direct);
         let objects = Objects::new(config.clone(), options.s3_endpoint, usage.clone());
         let run_queue = RunQueue::default();
         let receiving = sqs.clone().timeout_config(time_outs(RECEIVE_ATTEMPT));
+        let sqs_of = |sqs, attempt, operations: &[_]| {
+            sqs_clients(sqs, Direct::new("SQS", attempt, operations, usage.clone()))
+        };
         Self {
-            receiving: aws_sdk_sqs::Client::from_conf(receiving.build()),
-            sqs: aws_sdk_sqs::Client::from_conf(sqs.build()),
+            receiving: sqs_of(receiving, RECEIVE_ATTEMPT, &["ReceiveMessage"]),
+            sqs: sqs_of(sqs, ATTEMPT, &HOT_SQS),
             counter: MemberCounter::new(dynamodb.clone(), run_queue.clone()),
-            writer: BatchWriter::new(dynamodb.clone(), run_queue.clone()),
+            writer: BatchWriter::new(writing, run_queue.clone()),
             run_queue,
             identity,
             sts,
@@ -164,7 +178,7 @@ impl Aws {
 
     /// The URL of the queue of that name.
     pub async fn queue_url(&self, name: &str) -> Result<String, AwsError> {
-        url_of(&self.sqs, name).await
+        url_of(self.sqs.first(), name).await
     }
 
     /// The calls table.
@@ -270,10 +284,21 @@ impl Aws {
     }
 }
 
+fn attempts(count: u32) -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(count)
+}
+
+fn sqs_clients(sqs: aws_sdk_sqs::config::Builder, direct: Direct) -> Clients<aws_sdk_sqs::Client> {
+    let sqs = sqs.interceptor(direct.learner());
+    let repeating = sqs.clone().retry_config(attempts(ATTEMPTS - 1));
+    let [first, repeating] = [sqs, repeating].map(|sqs| aws_sdk_sqs::Client::from_conf(sqs.build()));
+    Clients::new(first, repeating, direct)
+}
+
 async fn load(options: &AwsOptions) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(time_outs(ATTEMPT))
-        .retry_config(RetryConfig::standard().with_max_attempts(3))
+        .retry_config(attempts(ATTEMPTS))
         // Bodies are small and read completely within the time-outs above.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     if let Some(region) = &options.region {

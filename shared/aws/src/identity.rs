@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
 use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::identity::Identity as SdkIdentity;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
@@ -118,14 +119,18 @@ fn error_of(error: &CredentialsError) -> AwsError {
 
 /// The headers that sign a request: names and values.
 pub fn signature(keys: &Keys, request: &ToSign<'_>) -> Result<Vec<(String, String)>, AwsError> {
+    let Keys { access_key_id, secret_access_key, session_token } = keys.clone();
+    let identity = Credentials::new(access_key_id, secret_access_key, session_token, None, "toolfleet");
+    sign(&identity.into(), request)
+}
+
+/// The same with keys of the SDK.
+pub(crate) fn sign(identity: &SdkIdentity, request: &ToSign<'_>) -> Result<Vec<(String, String)>, AwsError> {
     let broken =
         |why: &dyn fmt::Display| AwsError::configuration(format!("the request cannot be signed: {why}"));
-    let Keys { access_key_id, secret_access_key, session_token } = keys.clone();
-    let identity =
-        Credentials::new(access_key_id, secret_access_key, session_token, None, "toolfleet").into();
     let since = Duration::from_millis(u64::try_from(request.at.as_ms()).unwrap_or_default());
     let params = v4::SigningParams::builder()
-        .identity(&identity)
+        .identity(identity)
         .region(request.region)
         .name(request.service)
         .time(SystemTime::UNIX_EPOCH + since)
@@ -134,9 +139,10 @@ pub fn signature(keys: &Keys, request: &ToSign<'_>) -> Result<Vec<(String, Strin
         .map_err(|error| broken(&error))?
         .into();
     let body = SignableBody::Bytes(request.body);
-    let signable = SignableRequest::new(request.method, request.url, request.headers.iter().copied(), body);
+    let headers = request.headers.iter().copied();
+    let signable = SignableRequest::new(request.method, request.url, headers, body);
     let signable = signable.map_err(|error| broken(&error))?;
-    let signed = sign(signable, &params).map_err(|error| broken(&error))?;
+    let signed = http_request::sign(signable, &params).map_err(|error| broken(&error))?;
     let (headers, _) = signed.into_parts().0.into_parts();
     Ok(headers.into_iter().map(|header| (header.name().to_owned(), header.value().to_owned())).collect())
 }

@@ -10,6 +10,7 @@ mod blocking;
 mod clock;
 mod compare_and_swap;
 mod connect;
+mod direct;
 mod dynamodb;
 mod error;
 mod gzip;

@@ -83,11 +83,11 @@ impl Usage {
         Counter { usage: self.clone(), service }
     }
 
-    fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.0.on.load(Ordering::Relaxed)
     }
 
-    fn sent(&self, service: &'static str, operation: &str) {
+    pub(crate) fn sent(&self, service: &'static str, operation: &str) {
         let mut requests = lock(&self.0.requests);
         // A key of the map needs a text of its own; after the first request of an operation it is found without one.
         if let Some((_, count)) =
@@ -104,7 +104,7 @@ impl Usage {
         clippy::cast_sign_loss,
         reason = "units are small and not negative"
     )]
-    fn used(&self, kind: Units, capacity: &ConsumedCapacity) {
+    pub(crate) fn used(&self, kind: Units, capacity: &ConsumedCapacity) {
         if let (Some(table), Some(units)) = (&capacity.table_name, capacity.capacity_units) {
             let mut all = lock(&self.0.half_units);
             let count = all.entry((table.clone(), kind)).or_default();

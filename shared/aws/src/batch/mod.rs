@@ -260,19 +260,21 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     }
 }
 
+/// What sends some items in one request.
+pub(crate) trait SendPart<I, R>: Sync {
+    /// One result for each item, or the error of the whole request.
+    fn send(&self, part: &[I]) -> impl Future<Output = Result<Vec<Result<R, AwsError>>, AwsError>> + Send;
+}
+
 /// Sends a batch by `request`. If the service rejects it as a whole, each item is sent alone, so that only the rejected one fails.
-/// The future of `request` borrows nothing of the items.
-pub(crate) async fn send_or_split<I, R, F>(
+pub(crate) async fn send_or_split<I, R>(
     batch: &[I],
-    request: impl Fn(&[I]) -> F,
-) -> Vec<Result<R, AwsError>>
-where
-    F: Future<Output = Result<Vec<Result<R, AwsError>>, AwsError>>,
-{
-    match request(batch).await {
+    request: &impl SendPart<I, R>,
+) -> Vec<Result<R, AwsError>> {
+    match request.send(batch).await {
         Ok(results) => results,
         Err(error) if error.is_rejection() && batch.len() > 1 => {
-            let alone = join_all(batch.chunks(1).map(request)).await;
+            let alone = join_all(batch.chunks(1).map(|one| request.send(one))).await;
             alone.into_iter().flat_map(|results| results.unwrap_or_else(|own| vec![Err(own)])).collect()
         }
         Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),

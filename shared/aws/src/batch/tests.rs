@@ -321,16 +321,29 @@ async fn an_item_whose_caller_was_dropped_before_is_not_sent() {
     assert_eq!(sent.lock().unwrap().concat(), ["2"]);
 }
 
+/// Refuses a request with a 2, or fails every one.
+struct Scripted {
+    is_down: bool,
+    requests: Mutex<u32>,
+}
+
+impl SendPart<u32, u32> for Scripted {
+    async fn send(&self, part: &[u32]) -> Result<Vec<Result<u32, AwsError>>, AwsError> {
+        *self.requests.lock().unwrap() += 1;
+        if self.is_down {
+            Err(AwsError::passing("down"))
+        } else if part.contains(&2) {
+            Err(AwsError::of_code("Op", "t", "ValidationException", "no"))
+        } else {
+            Ok(part.iter().map(|n| Ok(n * 10)).collect())
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_item_that_the_service_rejects_fails_alone() {
-    let request = |batch: &[u32]| {
-        let refused = batch.contains(&2);
-        let answers: Vec<_> = batch.iter().map(|n| Ok(n * 10)).collect();
-        async move {
-            if refused { Err(AwsError::of_code("Op", "t", "ValidationException", "no")) } else { Ok(answers) }
-        }
-    };
-    let answers = send_or_split(&[1, 2, 3], request).await;
+    let service = Scripted { is_down: false, requests: Mutex::new(0) };
+    let answers = send_or_split(&[1, 2, 3], &service).await;
     assert_eq!(answers[0], Ok(10));
     assert!(answers[1].as_ref().is_err_and(AwsError::is_permanent));
     assert_eq!(answers[2], Ok(30));
@@ -338,12 +351,8 @@ async fn an_item_that_the_service_rejects_fails_alone() {
 
 #[tokio::test]
 async fn a_passing_error_does_not_send_each_item_alone() {
-    let requests = Mutex::new(0);
-    let answers = send_or_split(&[1, 2, 3], |_: &[u32]| {
-        *requests.lock().unwrap() += 1;
-        async { Err::<Vec<Result<u32, AwsError>>, _>(AwsError::passing("down")) }
-    })
-    .await;
+    let service = Scripted { is_down: true, requests: Mutex::new(0) };
+    let answers = send_or_split(&[1, 2, 3], &service).await;
     assert!(answers.iter().all(Result::is_err));
-    assert_eq!((answers.len(), *requests.lock().unwrap()), (3, 1));
+    assert_eq!((answers.len(), *service.requests.lock().unwrap()), (3, 1));
 }

@@ -4,21 +4,20 @@
 //! A statement's error is inside an HTTP 200, so the SDK does not retry it. A throttled statement is sent again by its own caller:
 //! the other callers of its batch have their results and do not wait for it.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    BatchStatementErrorCodeEnum as Code, BatchStatementRequest, BatchStatementResponse,
-    ReturnValuesOnConditionCheckFailure,
-};
+use aws_sdk_dynamodb::types::BatchStatementErrorCodeEnum as Code;
 
 use super::statement::{Statement, Written};
-use crate::batch::{Batcher, Rules, RunQueue, send_or_split};
+use super::wire::{self, Answer, Response};
+use crate::batch::{Batcher, Rules, RunQueue, SendPart, send_or_split};
+use crate::direct::Clients;
 use crate::error::AwsError;
 use crate::retry_pause::retry_pause;
+use crate::usage::Units;
 
 /// The service's limits of one request, and how long a statement waits for others while the runtime lags.
 const RULES: Rules = Rules {
@@ -69,11 +68,10 @@ pub(crate) struct BatchWriter {
 }
 
 impl BatchWriter {
-    pub(crate) fn new(client: Client, run_queue: RunQueue) -> Self {
+    pub(crate) fn new(clients: Clients<Client>, run_queue: RunQueue) -> Self {
         let counts = Arc::<Counts>::default();
-        let counted = counts.clone();
-        let batcher =
-            Batcher::new(RULES, run_queue, move |batch| send(client.clone(), counted.clone(), batch));
+        let requests = Arc::new(Requests { clients, counts: counts.clone() });
+        let batcher = Batcher::new(RULES, run_queue, move |batch| send(requests.clone(), batch));
         Self { batcher, counts }
     }
 
@@ -112,8 +110,14 @@ impl BatchWriter {
     }
 }
 
-async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec<Sent> {
-    let replies = send_or_split(&batch, |part| request(&client, &counts, part)).await;
+/// The requests of all writers of a process.
+struct Requests {
+    clients: Clients<Client>,
+    counts: Arc<Counts>,
+}
+
+async fn send(requests: Arc<Requests>, batch: Vec<Statement>) -> Vec<Sent> {
+    let replies = send_or_split(&batch, &*requests).await;
     let give = |(statement, reply): (Statement, Result<Reply, AwsError>)| match reply {
         Ok(Reply::Written(written)) => Sent::Result(Ok(written)),
         Ok(Reply::Retry(why)) => Sent::Retry(Box::new(statement), why),
@@ -122,45 +126,56 @@ async fn send(client: Client, counts: Arc<Counts>, batch: Vec<Statement>) -> Vec
     batch.into_iter().zip(replies).map(give).collect()
 }
 
-/// Sends the statements in one request; one reply for each, or the error of the whole request.
-fn request(
-    client: &Client,
-    counts: &Counts,
-    batch: &[Statement],
-) -> impl Future<Output = Result<Vec<Result<Reply, AwsError>>, AwsError>> + Send + use<> {
-    counts.requests.fetch_add(1, Ordering::Relaxed);
-    counts.statements.fetch_add(batch.len() as u64, Ordering::Relaxed);
-    let build = |statement: &Statement| {
-        BatchStatementRequest::builder()
-            .statement(&statement.text)
-            .set_parameters(Some(statement.parameters.clone()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .build()
-    };
-    let statements = batch.iter().map(build).collect::<Result<Vec<_>, _>>();
-    let tables: Vec<String> = batch.iter().map(|statement| statement.table.clone()).collect();
-    let request = client.batch_execute_statement();
-    async move {
-        let statements = statements
-            .map_err(|error| AwsError::configuration(format!("a statement cannot be built: {error}")))?;
-        let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
-            AwsError::of_sdk("BatchExecuteStatement", tables.first().map_or("the tables", |t| t), &error)
-        })?;
-        let responses = output.responses.unwrap_or_default().into_iter().map(Some);
+impl SendPart<Statement, Reply> for Requests {
+    async fn send(&self, batch: &[Statement]) -> Result<Vec<Result<Reply, AwsError>>, AwsError> {
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        self.counts.statements.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let responses = self.responses(batch).await?.into_iter().map(Some);
         let responses = responses.chain(std::iter::repeat_with(|| None));
-        Ok(tables.iter().zip(responses).map(|(table, response)| read(table, response)).collect())
+        Ok(batch
+            .iter()
+            .zip(responses)
+            .map(|(statement, response)| read(&statement.table, response))
+            .collect())
     }
 }
 
-fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, AwsError> {
+impl Requests {
+    async fn responses(&self, batch: &[Statement]) -> Result<Vec<Response>, AwsError> {
+        const OPERATION: &str = "BatchExecuteStatement";
+        let direct = self.clients.direct();
+        let counts_units = direct.usage().is_on();
+        match direct.post::<Answer>(OPERATION, || wire::request(batch, counts_units)).await {
+            Ok(answer) => {
+                for capacity in answer.consumed_capacity.into_iter().flatten() {
+                    direct.usage().used(Units::Write, &capacity.sdk());
+                }
+                Ok(answer.responses.unwrap_or_default())
+            }
+            Err(why) => {
+                let statements = batch.iter().map(wire::sdk_statement).collect::<Result<Vec<_>, _>>();
+                let statements = statements.map_err(|error| {
+                    AwsError::configuration(format!("a statement cannot be built: {error}"))
+                })?;
+                let request = self.clients.sdk(why).batch_execute_statement();
+                let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
+                    let table = batch.first().map_or("the tables", |statement| &statement.table);
+                    AwsError::of_sdk(OPERATION, table, &error)
+                })?;
+                Ok(output.responses.unwrap_or_default().into_iter().map(Response::of_sdk).collect())
+            }
+        }
+    }
+}
+
+fn read(table: &str, response: Option<Response>) -> Result<Reply, AwsError> {
     let Some(response) = response else {
         return Ok(Reply::Retry("no reply to a statement".into()));
     };
     let Some(error) = response.error else {
         return Ok(Reply::Written(Written::Done));
     };
-    let message = error.message().unwrap_or_default().to_owned();
-    let Some(code) = error.code else {
+    let Some(code) = error.code.as_deref().map(Code::from) else {
         return Ok(Reply::Retry("an error without a code".into()));
     };
     if code == Code::DuplicateItem {
@@ -179,5 +194,10 @@ fn read(table: &str, response: Option<BatchStatementResponse>) -> Result<Reply, 
     if passes.contains(&code) {
         return Ok(Reply::Retry(code.as_str().to_owned()));
     }
-    Err(AwsError::of_code("BatchExecuteStatement", table, code.as_str(), &message))
+    Err(AwsError::of_code(
+        "BatchExecuteStatement",
+        table,
+        code.as_str(),
+        error.message.as_deref().unwrap_or_default(),
+    ))
 }

@@ -18,6 +18,7 @@ mod record_item;
 mod session_attributes;
 pub mod sessions;
 mod statement;
+mod wire;
 
 pub(crate) use batch_write::BatchWriter;
 pub use batch_write::Batching;

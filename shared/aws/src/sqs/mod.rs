@@ -3,3 +3,4 @@
 mod batches;
 mod messages;
 pub mod queue;
+mod wire;

@@ -5,13 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{Message, MessageSystemAttributeName as System, QueueAttributeName};
+use aws_sdk_sqs::types::{MessageSystemAttributeName as System, QueueAttributeName};
 use toolfleet_core::time::Timestamp;
 
-use super::batches::{Deletion, RULES, Visibility, change_batch, delete_batch, send_batch};
+use super::batches::{Deletion, RULES, Requests, Visibility};
 use super::messages::ATTRIBUTE_BYTES;
 pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
-use crate::batch::{Batcher, RunQueue};
+use super::wire::{Receive, Received, ReceivedMessage};
+use crate::batch::{BatchItem, Batcher, RunQueue, SendPart, send_or_split};
+use crate::direct::Clients;
 use crate::error::AwsError;
 
 /// The settings of a queue.
@@ -28,9 +30,8 @@ pub struct QueueSettings {
 pub struct Queue(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    receiving: Client,
-    url: String,
+    requests: Arc<Requests>,
+    receiving: Clients<Client>,
     run_queue: RunQueue,
     deletes: Batcher<Deletion, Result<(), AwsError>>,
     visibilities: Batcher<Visibility, Result<(), AwsError>>,
@@ -77,36 +78,41 @@ pub struct Depth {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Queue({})", self.0.url)
+        write!(f, "Queue({})", self.url())
     }
 }
 
 impl Queue {
-    pub(crate) fn new(client: Client, receiving: Client, url: String, run_queue: RunQueue) -> Self {
-        let bind = || (client.clone(), url.clone());
-        let r = || run_queue.clone();
-        let (c, u) = bind();
-        let deletes = Batcher::new(RULES, r(), move |batch| delete_batch(c.clone(), u.clone(), batch));
-        let (c, u) = bind();
-        let visibilities = Batcher::new(RULES, r(), move |batch| change_batch(c.clone(), u.clone(), batch));
-        let (c, u) = bind();
-        let sends = Batcher::new(RULES, r(), move |batch| send_batch(c.clone(), u.clone(), batch));
-        Self(Arc::new(Inner { client, receiving, url, deletes, visibilities, sends, run_queue }))
+    pub(crate) fn new(
+        clients: Clients<Client>,
+        receiving: Clients<Client>,
+        url: String,
+        run_queue: RunQueue,
+    ) -> Self {
+        let requests = Arc::new(Requests { clients, url });
+        Self(Arc::new(Inner {
+            deletes: batcher(&requests, &run_queue),
+            visibilities: batcher(&requests, &run_queue),
+            sends: batcher(&requests, &run_queue),
+            requests,
+            receiving,
+            run_queue,
+        }))
     }
 
     /// Its name: the last part of its URL.
     pub fn name(&self) -> &str {
-        self.0.url.rsplit('/').next().unwrap_or(&self.0.url)
+        self.url().rsplit('/').next().unwrap_or(self.url())
     }
 
     /// Its URL.
     pub fn url(&self) -> &str {
-        &self.0.url
+        &self.0.requests.url
     }
 
     /// Whether it keeps the order of the messages of a group. Such a queue takes no delay for a single message.
     pub fn is_fifo(&self) -> bool {
-        self.0.url.ends_with(".fifo")
+        self.url().ends_with(".fifo")
     }
 
     /// Its settings.
@@ -129,21 +135,33 @@ impl Queue {
 
     /// Receives up to `max` (1 to 10) messages, waiting up to `wait_s` seconds for one, and hides them for `visibility_s`.
     pub async fn receive(&self, max: u32, wait_s: u32, visibility_s: u32) -> Result<Vec<Delivery>, AwsError> {
+        const OPERATION: &str = "ReceiveMessage";
         let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let got = self
-            .0
-            .receiving
-            .receive_message()
-            .queue_url(&self.0.url)
-            .max_number_of_messages(number(max.clamp(1, 10)))
-            .wait_time_seconds(number(wait_s))
-            .visibility_timeout(number(visibility_s))
-            .message_system_attribute_names(System::All)
-            .message_attribute_names("All")
-            .send()
-            .await
-            .map_err(|e| AwsError::of_sdk("ReceiveMessage", &self.0.url, &e))?;
-        Ok(got.messages.unwrap_or_default().into_iter().map(|message| delivery(self, message)).collect())
+        let request = Receive {
+            queue_url: self.url(),
+            max_number_of_messages: number(max.clamp(1, 10)),
+            wait_time_seconds: number(wait_s),
+            visibility_timeout: number(visibility_s),
+            message_system_attribute_names: ["All"],
+            message_attribute_names: ["All"],
+        };
+        let direct = self.0.receiving.direct().post(OPERATION, || serde_json::to_vec(&request));
+        let received: Received = match direct.await {
+            Ok(received) => received,
+            Err(why) => {
+                let got = self.0.receiving.sdk(why).receive_message().queue_url(request.queue_url);
+                let got = got
+                    .max_number_of_messages(request.max_number_of_messages)
+                    .wait_time_seconds(request.wait_time_seconds)
+                    .visibility_timeout(request.visibility_timeout)
+                    .message_system_attribute_names(System::All)
+                    .message_attribute_names("All")
+                    .send()
+                    .await;
+                Received::of_sdk(got.map_err(|e| AwsError::of_sdk(OPERATION, self.url(), &e))?.messages)
+            }
+        };
+        Ok(received.messages.unwrap_or_default().into_iter().map(|message| delivery(self, message)).collect())
     }
 
     /// Deletes the message of a delivery. In a standard queue it may wait a moment for others to be deleted with it.
@@ -195,8 +213,13 @@ impl Queue {
 
     /// The queue of that name in the same account and region.
     pub async fn sibling(&self, name: &str) -> Result<Self, AwsError> {
-        let url = url_of(&self.0.client, name).await?;
-        Ok(Self::new(self.0.client.clone(), self.0.receiving.clone(), url, self.0.run_queue.clone()))
+        let url = url_of(self.client(), name).await?;
+        Ok(Self::new(
+            self.0.requests.clients.clone(),
+            self.0.receiving.clone(),
+            url,
+            self.0.run_queue.clone(),
+        ))
     }
 
     /// Its dead-letter queue, if it has one.
@@ -213,22 +236,21 @@ impl Queue {
         let attributes = self.attributes().await?;
         let arn = attributes.get(QueueAttributeName::QueueArn.as_str()).cloned();
         let rate = per_second.map(|rate| i32::try_from(rate.clamp(1, 500)).unwrap_or(500));
-        let started = self.0.client.start_message_move_task().set_source_arn(arn);
+        let started = self.client().start_message_move_task().set_source_arn(arn);
         let started = started.set_max_number_of_messages_per_second(rate).send().await;
-        let started = started.map_err(|e| AwsError::of_sdk("StartMessageMoveTask", &self.0.url, &e))?;
+        let started = started.map_err(|e| AwsError::of_sdk("StartMessageMoveTask", self.url(), &e))?;
         Ok(started.task_handle.unwrap_or_default())
     }
 
     async fn attributes(&self) -> Result<BTreeMap<String, String>, AwsError> {
         let got = self
-            .0
-            .client
+            .client()
             .get_queue_attributes()
-            .queue_url(&self.0.url)
+            .queue_url(self.url())
             .attribute_names(QueueAttributeName::All)
             .send()
             .await
-            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", &self.0.url, &e))?;
+            .map_err(|e| AwsError::of_sdk("GetQueueAttributes", self.url(), &e))?;
         Ok(got
             .attributes
             .into_iter()
@@ -237,33 +259,50 @@ impl Queue {
             .collect())
     }
 
+    fn client(&self) -> &Client {
+        self.0.requests.clients.first()
+    }
+
     fn batch_failed(&self, operation: &str) -> AwsError {
         AwsError::passing(format!(
             "{operation} on {} failed: the task that sent its batch panicked",
-            self.0.url
+            self.url()
         ))
     }
 }
 
-fn delivery(queue: &Queue, message: Message) -> Delivery {
+/// A batcher of those items; what the service rejects as a whole is sent one by one.
+fn batcher<I, R>(requests: &Arc<Requests>, run_queue: &RunQueue) -> Batcher<I, Result<R, AwsError>>
+where
+    I: BatchItem + Sync,
+    R: Send + 'static,
+    Requests: SendPart<I, R>,
+{
+    let requests = requests.clone();
+    Batcher::new(RULES, run_queue.clone(), move |batch| {
+        let requests = requests.clone();
+        async move { send_or_split(&batch, &*requests).await }
+    })
+}
+
+fn delivery(queue: &Queue, message: ReceivedMessage) -> Delivery {
     let system = message.attributes.unwrap_or_default();
-    let read = |name: System| system.get(&name).cloned();
-    let number = |name: System| read(name).and_then(|n| n.parse::<i64>().ok());
+    let number = |text: Option<String>| text.and_then(|n| n.parse::<i64>().ok());
     let texts = message.message_attributes.into_iter().flatten();
     Delivery {
         queue: queue.clone(),
         body: message.body.unwrap_or_default(),
         message_id: message.message_id.unwrap_or_default(),
         receipt: Receipt(message.receipt_handle.unwrap_or_default()),
-        sent_at: Timestamp::from_ms(number(System::SentTimestamp).unwrap_or(0)),
-        receive_count: number(System::ApproximateReceiveCount)
+        sent_at: Timestamp::from_ms(number(system.sent_timestamp).unwrap_or(0)),
+        receive_count: number(system.approximate_receive_count)
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(1),
-        sender: read(System::SenderId),
+        sender: system.sender_id,
         attributes: texts.filter_map(|(name, value)| Some((name, value.string_value?))).collect(),
-        trace_header: read(System::AwsTraceHeader),
-        group: read(System::MessageGroupId),
-        given_up_by: read(System::DeadLetterQueueSourceArn).and_then(|arn| name_of_arn(&arn)),
+        trace_header: system.trace_header,
+        group: system.message_group_id,
+        given_up_by: system.dead_letter_queue_source_arn.and_then(|arn| name_of_arn(&arn)),
     }
 }
 

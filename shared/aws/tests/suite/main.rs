@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod direct;
 mod error;
 mod fleet;
 mod groups;

@@ -1,5 +1,6 @@
 //! A scripted AWS endpoint for what no emulator does: throttles, refusals of a whole request, rows left out.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -9,10 +10,19 @@ use toolfleet_aws::{Aws, AwsOptions};
 
 type Script = dyn Fn(usize, &Value) -> (u16, Value) + Send + Sync;
 
+/// One request, its headers in small letters.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) raw: Vec<u8>,
+}
+
 /// The endpoint and what it was asked.
 pub(crate) struct Stub {
     pub(crate) aws: Aws,
-    asked: Arc<Mutex<Vec<Value>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Stub {
@@ -22,7 +32,7 @@ impl Stub {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (seen, script): (_, Arc<Script>) = (asked.clone(), Arc::new(script));
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -42,16 +52,21 @@ impl Stub {
         Self { aws, asked }
     }
 
-    /// What it was asked so far.
+    /// The bodies of the requests so far.
     pub(crate) fn asked(&self) -> Vec<Value> {
+        self.requests().into_iter().map(|asked| asked.body).collect()
+    }
+
+    /// The requests so far.
+    pub(crate) fn requests(&self) -> Vec<Asked> {
         self.asked.lock().expect("no test panics while it holds this").clone()
     }
 }
 
-async fn serve(socket: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<Value>>>) -> std::io::Result<()> {
+async fn serve(socket: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<Asked>>>) -> std::io::Result<()> {
     let mut socket = BufReader::new(socket);
     loop {
-        let mut length = 0;
+        let mut headers = BTreeMap::new();
         loop {
             let mut line = String::new();
             if socket.read_line(&mut line).await? == 0 {
@@ -60,16 +75,17 @@ async fn serve(socket: TcpStream, script: Arc<Script>, asked: Arc<Mutex<Vec<Valu
             if line.trim().is_empty() {
                 break;
             }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
+            if let Some((name, value)) = line.split_once(':') {
+                headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
             }
         }
-        let mut body = vec![0; length];
-        socket.read_exact(&mut body).await?;
-        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let length = headers.get("content-length").and_then(|length| length.parse().ok());
+        let mut raw = vec![0; length.unwrap_or(0)];
+        socket.read_exact(&mut raw).await?;
+        let body: Value = serde_json::from_slice(&raw).unwrap_or_default();
         let number = {
             let mut asked = asked.lock().expect("no test panics while it holds this");
-            asked.push(body.clone());
+            asked.push(Asked { headers, body: body.clone(), raw });
             asked.len() - 1
         };
         let (status, answer) = script(number, &body);

@@ -1,0 +1,56 @@
+//! How long no request is sent without the SDK after one failed. Pure.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The failures since the last success, and until when no request is sent.
+#[derive(Debug, Default)]
+pub(super) struct Rest(Option<(Duration, Instant)>);
+
+impl Rest {
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.0.is_some_and(|(_, until)| now < until)
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.0 = None;
+    }
+
+    /// Each failure after a rest doubles it. Those within one are of requests that were sent before.
+    pub(super) fn failed(&mut self, now: Instant) {
+        let length = match self.0 {
+            None => FIRST,
+            Some((_, until)) if now < until => return,
+            Some((length, _)) => length.saturating_mul(2).min(LONGEST),
+        };
+        self.0 = Some((length, now + length));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_double_up_to_a_minute_and_end_with_a_success() {
+        let (mut rest, start) = (Rest::default(), Instant::now());
+        assert!(!rest.rests(start));
+        let mut now = start;
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            rest.failed(now);
+            // Requests that were under way when the first one failed.
+            rest.failed(now);
+            let end = now + Duration::from_secs(seconds);
+            assert!(rest.rests(end.checked_sub(Duration::from_millis(1)).unwrap()) && !rest.rests(end));
+            now = end;
+        }
+        rest.succeeded();
+        assert!(!rest.rests(now));
+        rest.failed(now);
+        assert!(!rest.rests(now + FIRST));
+    }
+}

@@ -1,0 +1,201 @@
+//! What the SDK made of its last request of an operation: the next ones are made after it.
+//!
+//! Address, headers, region, credentials, HTTP client and time-outs are the SDK's own, so there is no second configuration. So is its correction of
+//! a wrong clock: the date of its request less the time at which it was made.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_sqs::config::http::HttpRequest;
+use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sqs::error::BoxError;
+use aws_smithy_runtime_api::client::auth::AuthSchemeId;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::identity::{
+    ResolveCachedIdentity as _, SharedIdentityCache, SharedIdentityResolver,
+};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::runtime_components::GetIdentityResolver as _;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::timeout::TimeoutConfig;
+use bytes::Bytes;
+use tokio::time::Instant;
+use toolfleet_core::time::Timestamp;
+
+use super::Direct;
+use crate::identity::{ToSign, sign};
+
+const SIGNED_BY_KEYS: AuthSchemeId = AuthSchemeId::new("sigv4");
+/// Headers of a single request.
+const NOT_COPIED: [&str; 7] = [
+    "authorization",
+    "x-amz-date",
+    "x-amz-security-token",
+    "content-length",
+    "amz-sdk-invocation-id",
+    "amz-sdk-request",
+    "x-amzn-trace-id",
+];
+
+/// A request of the SDK without its body, date and signature, and what is needed to send one like it.
+#[derive(Debug)]
+pub(super) struct Template {
+    request: HttpRequest,
+    region: String,
+    service: String,
+    /// The SDK's clock less this machine's, in milliseconds.
+    ahead_ms: i64,
+    connector: SharedHttpConnector,
+    identities: SharedIdentityCache,
+    resolver: SharedIdentityResolver,
+    components: RuntimeComponents,
+    made_at: Instant,
+}
+
+impl Template {
+    fn of(request: &HttpRequest, components: &RuntimeComponents, settings: &ConfigBag) -> Option<Self> {
+        let scope = Scope::of(request.headers().get("authorization")?)?;
+        let now = wall_ms(components)?;
+        let date = date_of(request.headers().get("x-amz-date")?)?;
+        let time_outs = settings.load::<TimeoutConfig>()?;
+        let mut connector = HttpConnectorSettings::builder();
+        connector.set_connect_timeout(time_outs.connect_timeout());
+        connector.set_read_timeout(time_outs.read_timeout());
+        let connector = components.http_client()?.http_connector(&connector.build(), components);
+        let mut copy = HttpRequest::new(SdkBody::empty());
+        copy.set_method(request.method()).ok()?;
+        copy.set_uri(request.uri()).ok()?;
+        for (name, value) in request.headers().iter().filter(|(name, _)| !NOT_COPIED.contains(name)) {
+            copy.headers_mut().try_insert(name.to_owned(), value.to_owned()).ok()?;
+        }
+        Some(Self {
+            request: copy,
+            region: scope.region,
+            service: scope.service,
+            ahead_ms: correction_ms(date, now),
+            connector,
+            identities: components.identity_cache(),
+            resolver: components.identity_resolver(SIGNED_BY_KEYS)?,
+            components: components.clone(),
+            made_at: Instant::now(),
+        })
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.made_at)
+    }
+
+    /// Status and body of the answer; `None` if there is none.
+    pub(super) async fn send(&self, body: Vec<u8>) -> Option<(u16, Bytes)> {
+        let no_settings = ConfigBag::base();
+        let identity =
+            self.identities.resolve_cached_identity(self.resolver.clone(), &self.components, &no_settings);
+        let identity = identity.await.ok()?;
+        let mut request = self.request.try_clone()?;
+        let signed = sign(
+            &identity,
+            &ToSign {
+                method: request.method(),
+                url: request.uri(),
+                headers: request.headers().iter().collect(),
+                body: &body,
+                service: &self.service,
+                region: &self.region,
+                at: Timestamp::from_ms(wall_ms(&self.components)?.saturating_add(self.ahead_ms)),
+            },
+        );
+        for (name, value) in signed.ok()? {
+            request.headers_mut().try_insert(name, value).ok()?;
+        }
+        *request.body_mut() = SdkBody::from(body);
+        let answer = self.connector.call(request).await.ok()?;
+        let status = answer.status().as_u16();
+        let body = ByteStream::new(answer.into_body()).collect().await.ok()?;
+        Some((status, body.into_bytes()))
+    }
+}
+
+/// For what a signature holds.
+struct Scope {
+    region: String,
+    service: String,
+}
+
+impl Scope {
+    /// Of an `Authorization` header of Signature Version 4; others have no scope of one region.
+    fn of(authorization: &str) -> Option<Self> {
+        let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 Credential=")?;
+        let mut parts = rest.split(',').next()?.rsplit('/').skip(1).map(str::to_owned);
+        let service = parts.next()?;
+        Some(Self { region: parts.next()?, service })
+    }
+}
+
+fn wall_ms(components: &RuntimeComponents) -> Option<i64> {
+    let since = components.time_source()?.now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
+/// The milliseconds of a date such as `20261130T083000Z`.
+fn date_of(text: &str) -> Option<i64> {
+    let part = |from: usize, to: usize| text.get(from..to);
+    let (date, time) = (
+        [part(0, 4)?, part(4, 6)?, part(6, 8)?].join("-"),
+        [part(9, 11)?, part(11, 13)?, part(13, 15)?].join(":"),
+    );
+    Timestamp::parse(&format!("{date}T{time}Z")).ok().map(Timestamp::as_ms)
+}
+
+/// A date has whole seconds: less than two are no correction.
+const fn correction_ms(date: i64, now: i64) -> i64 {
+    let ahead = date.saturating_sub(now);
+    if ahead.abs() < 2_000 { 0 } else { ahead }
+}
+
+/// Keeps each request of the SDK as the template of its operation.
+#[derive(Debug, Clone)]
+pub(crate) struct Learner(pub(super) Direct);
+
+impl Intercept for Learner {
+    fn name(&self) -> &'static str {
+        "toolfleet template"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        settings: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = settings.load::<Metadata>().map(Metadata::name);
+        if let Some(slot) = operation.and_then(|operation| self.0.slot(operation)) {
+            slot.store(Template::of(context.request(), components, settings).map(Into::into));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scope_is_that_of_the_sdks_signature() {
+        let header = "AWS4-HMAC-SHA256 Credential=AKID/20261130/eu-west-1/sqs/aws4_request, SignedHeaders=host, Signature=0";
+        let scope = Scope::of(header).unwrap();
+        assert_eq!((scope.region.as_str(), scope.service.as_str()), ("eu-west-1", "sqs"));
+        assert!(Scope::of("Bearer x").is_none());
+        assert!(Scope::of("AWS4-ECDSA-P256-SHA256 Credential=AKID/20261130/sqs/aws4_request").is_none());
+    }
+
+    #[test]
+    fn a_corrected_clock_is_taken_over() {
+        let at = Timestamp::parse("2026-11-30T08:30:00Z").unwrap().as_ms();
+        assert_eq!(date_of("20261130T083000Z"), Some(at));
+        assert_eq!(date_of("today"), None);
+        assert_eq!((correction_ms(at, at + 999), correction_ms(at, at + 3_600_000)), (0, -3_600_000));
+    }
+}
