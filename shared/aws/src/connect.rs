@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider, StalledStreamProtectionConfig};
 
 use crate::batch::RunQueue;
@@ -23,11 +23,11 @@ use crate::s3::payloads::{ObjectReader, Payloads};
 use crate::secrets::Secrets;
 use crate::setup::Setup;
 use crate::sqs::queue::{Queue, url_of};
-use crate::time_outs::{ATTEMPT, RECEIVE_ATTEMPT, time_outs};
+use crate::time_outs::{ATTEMPT, ATTEMPTS, RECEIVE_ATTEMPT, attempts, time_outs};
 use crate::usage::Usage;
 
-/// How often a request is sent before it fails.
-const ATTEMPTS: u32 = 3;
+/// A retry costs 5 tokens, one after a time-out 10, of 500.
+const RETRY_TOKENS_A_SECOND: f32 = 5.0;
 /// The operations of SQS that are sent without the SDK, beside ReceiveMessage.
 const HOT_SQS: [&str; 3] = ["DeleteMessageBatch", "ChangeMessageVisibilityBatch", "SendMessageBatch"];
 
@@ -129,7 +129,9 @@ impl Aws {
         };
         let sts = aws_sdk_sts::Client::new(&sts_config);
         let lambda = Lambda::new(config.clone(), sts_config, options.lambda_endpoint, usage.clone());
-        let mut sqs = aws_sdk_sqs::config::Builder::from(&config).interceptor(usage.of("SQS"));
+        let mut sqs = aws_sdk_sqs::config::Builder::from(&config)
+            .interceptor(usage.of("SQS"))
+            .retry_partition(retries_of("toolfleet-sqs"));
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
         }
@@ -143,11 +145,10 @@ impl Aws {
             secrets.set_endpoint_url(options.secrets_endpoint);
         }
         let direct = Direct::new("DynamoDB", ATTEMPT, &["BatchExecuteStatement"], usage.clone());
-        let dynamodb = dynamodb.interceptor(direct.learner());
-        let repeating = dynamodb.clone().retry_config(attempts(ATTEMPTS - 1));
+        let dynamodb =
+            dynamodb.interceptor(direct.learner()).retry_partition(retries_of("toolfleet-dynamodb"));
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
-        let repeating = aws_sdk_dynamodb::Client::from_conf(repeating.build());
-        let writing = Clients::new(dynamodb.clone(), repeating, direct);
+        let writing = Clients { sdk: dynamodb.clone(), direct };
         let objects = Objects::new(config.clone(), options.s3_endpoint, usage.clone());
         let run_queue = RunQueue::default();
         let receiving = sqs.clone().timeout_config(time_outs(RECEIVE_ATTEMPT));
@@ -178,7 +179,7 @@ impl Aws {
 
     /// The URL of the queue of that name.
     pub async fn queue_url(&self, name: &str) -> Result<String, AwsError> {
-        url_of(self.sqs.first(), name).await
+        url_of(&self.sqs.sdk, name).await
     }
 
     /// The calls table.
@@ -284,15 +285,15 @@ impl Aws {
     }
 }
 
-fn attempts(count: u32) -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(count)
-}
-
 fn sqs_clients(sqs: aws_sdk_sqs::config::Builder, direct: Direct) -> Clients<aws_sdk_sqs::Client> {
     let sqs = sqs.interceptor(direct.learner());
-    let repeating = sqs.clone().retry_config(attempts(ATTEMPTS - 1));
-    let [first, repeating] = [sqs, repeating].map(|sqs| aws_sdk_sqs::Client::from_conf(sqs.build()));
-    Clients::new(first, repeating, direct)
+    Clients { sdk: aws_sdk_sqs::Client::from_conf(sqs.build()), direct }
+}
+
+/// What retries of a service may cost. The SDK refills it by its own successes, and most of them are not its own: so by time, too.
+fn retries_of(service: &'static str) -> RetryPartition {
+    let bucket = TokenBucket::builder().refill_rate(RETRY_TOKENS_A_SECOND).build();
+    RetryPartition::custom(service).token_bucket(bucket).build()
 }
 
 async fn load(options: &AwsOptions) -> SdkConfig {

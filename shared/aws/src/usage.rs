@@ -88,6 +88,9 @@ impl Usage {
     }
 
     pub(crate) fn sent(&self, service: &'static str, operation: &str) {
+        if !self.is_on() {
+            return;
+        }
         let mut requests = lock(&self.0.requests);
         // A key of the map needs a text of its own; after the first request of an operation it is found without one.
         if let Some((_, count)) =
@@ -198,11 +201,9 @@ impl Intercept for Counter {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if self.usage.is_on() {
-            let request = context.request();
-            let target = request.headers().get("x-amz-target");
-            self.usage.sent(self.service, operation(self.service, target, request.method()));
-        }
+        let request = context.request();
+        let target = request.headers().get("x-amz-target");
+        self.usage.sent(self.service, operation(self.service, target, request.method()));
         Ok(())
     }
 

@@ -3,38 +3,62 @@
 //! The few operations that every call needs are sent here first. The SDK shows how: an interceptor keeps the address, headers and credentials of
 //! its last request of the operation ([`template`]), and the next requests are made after it. Whatever is not a plain success (no template yet,
 //! an error, a time-out, an answer that cannot be read) is the SDK's work again: the caller repeats the request there, where retries, errors and
-//! corrections of the clock are. After a failure no request is sent here for a while ([`rest`]).
+//! corrections of the clock are. After a failure no request of the operation is sent here for a while ([`rest`]).
 //!
-//! **Invariant:** an answer of this module is one of status 200 that was read whole. A request that was sent counts as the first attempt of its
-//! caller.
+//! **Invariant:** an answer of this module is one of status 200 that was read whole. A caller repeats a request as the SDK does: each of the
+//! operations may be executed twice.
 
 mod rest;
 mod template;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use aws_smithy_types::retry::RetryConfig;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
+use tracing::debug;
 
 pub(crate) use self::template::Learner;
 
 use self::rest::Rest;
-use self::template::Template;
-use crate::retry_pause::retry_pause;
+use self::template::{Template, Unanswered};
+use crate::time_outs::{ATTEMPTS, attempts};
 use crate::usage::Usage;
 
 /// After this time a request goes through the SDK, so that a changed address or setting is seen.
 const MAX_AGE: Duration = Duration::from_secs(300);
+/// The longest pause before a request that failed is repeated, as in the SDK.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     /// Nothing was sent.
     NotSent,
-    /// The request may have been executed.
+    /// There was an answer that is not one of this module, or no connection.
     Failed,
+    /// It took the time of an attempt.
+    TimedOut,
+}
+
+impl NoAnswer {
+    /// How the SDK repeats the request: in all, requests that time out are sent [`ATTEMPTS`] times.
+    pub(crate) fn retry_config(self) -> RetryConfig {
+        match self {
+            Self::NotSent | Self::Failed => attempts(ATTEMPTS),
+            Self::TimedOut => attempts(ATTEMPTS - 1),
+        }
+    }
+}
+
+/// An SDK client of a service, and what is sent without it.
+#[derive(Debug, Clone)]
+pub(crate) struct Clients<C> {
+    /// The SDK's client, which has the learner of `direct`.
+    pub(crate) sdk: C,
+    pub(crate) direct: Direct,
 }
 
 /// What the requests of one SDK client share.
@@ -46,43 +70,15 @@ struct Inner {
     service: &'static str,
     /// The time-out of an attempt.
     attempt: Duration,
-    templates: Vec<(&'static str, ArcSwapOption<Template>)>,
-    rest: Mutex<Rest>,
+    operations: Vec<Operation>,
     usage: Usage,
 }
 
-/// The SDK clients of a service, and what is sent without them.
-#[derive(Debug, Clone)]
-pub(crate) struct Clients<C> {
-    first: C,
-    /// The same with an attempt less.
-    repeat: C,
-    direct: Direct,
-}
-
-impl<C> Clients<C> {
-    /// `repeat` makes an attempt less than `first`; both have the learner of `direct`.
-    pub(crate) const fn new(first: C, repeat: C, direct: Direct) -> Self {
-        Self { first, repeat, direct }
-    }
-
-    /// The SDK's client.
-    pub(crate) const fn first(&self) -> &C {
-        &self.first
-    }
-
-    /// What sends without the SDK.
-    pub(crate) const fn direct(&self) -> &Direct {
-        &self.direct
-    }
-
-    /// The SDK's client for a request that has no answer yet.
-    pub(crate) const fn sdk(&self, why: NoAnswer) -> &C {
-        match why {
-            NoAnswer::NotSent => &self.first,
-            NoAnswer::Failed => &self.repeat,
-        }
-    }
+#[derive(Debug)]
+struct Operation {
+    name: &'static str,
+    template: ArcSwapOption<Template>,
+    rest: Mutex<Rest>,
 }
 
 impl Direct {
@@ -93,13 +89,23 @@ impl Direct {
         operations: &[&'static str],
         usage: Usage,
     ) -> Self {
-        let templates = operations.iter().map(|name| (*name, ArcSwapOption::empty())).collect();
-        Self(Arc::new(Inner { service, attempt, templates, rest: Mutex::default(), usage }))
+        let operation = |name: &&'static str| Operation {
+            name,
+            template: ArcSwapOption::empty(),
+            rest: Mutex::default(),
+        };
+        let operations = operations.iter().map(operation).collect();
+        Self(Arc::new(Inner { service, attempt, operations, usage }))
     }
 
     /// The interceptor that the SDK client needs.
     pub(crate) fn learner(&self) -> Learner {
-        Learner(self.clone())
+        Learner(Arc::downgrade(&self.0))
+    }
+
+    /// What the process uses; a body asks for its units where they are counted.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.0.usage
     }
 
     /// The answer to a request with that body, which is only made if it is sent.
@@ -108,41 +114,65 @@ impl Direct {
         operation: &str,
         body: impl FnOnce() -> Result<Vec<u8>, serde_json::Error> + Send,
     ) -> Result<T, NoAnswer> {
-        let template = self.template(operation).ok_or(NoAnswer::NotSent)?;
+        let operation = self.0.operation(operation).ok_or(NoAnswer::NotSent)?;
+        let template = operation.template().ok_or(NoAnswer::NotSent)?;
         let body = body().map_err(|_| NoAnswer::NotSent)?;
-        if self.0.usage.is_on() {
-            self.0.usage.sent(self.0.service, operation);
-        }
-        let answer = match timeout(self.0.attempt, template.send(body)).await {
-            Ok(Some((200, body))) => serde_json::from_slice(&body).ok(),
-            Ok(Some((_, _))) => {
-                tokio::time::sleep(retry_pause(0)).await;
-                None
+        let count = || self.0.usage.sent(self.0.service, operation.name);
+        match timeout(self.0.attempt, template.send(body, count)).await {
+            Ok(Ok((200, body))) => return operation.read(&body),
+            Ok(Ok((status, _))) => {
+                debug!(operation.name, status, "repeated through the SDK");
+                // The service rejects the request as it is. So will it through the SDK, which tells why.
+                if status == 400 {
+                    return Err(NoAnswer::Failed);
+                }
             }
-            Ok(None) | Err(_) => None,
-        };
-        let mut rest = self.0.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        match &answer {
-            Some(_) => rest.succeeded(),
-            None => rest.failed(Instant::now()),
+            Ok(Err(Unanswered::Unsigned)) => return Err(NoAnswer::NotSent),
+            Ok(Err(Unanswered::Broken(error))) => {
+                debug!(operation.name, error, "repeated through the SDK");
+            }
+            Err(_) => {
+                debug!(operation.name, "timed out, repeated through the SDK");
+                operation.rest().failed(Instant::now());
+                return Err(NoAnswer::TimedOut);
+            }
         }
-        answer.ok_or(NoAnswer::Failed)
+        operation.rest().failed(Instant::now());
+        tokio::time::sleep(MAX_PAUSE.mul_f64(fastrand::f64())).await;
+        Err(NoAnswer::Failed)
+    }
+}
+
+impl Inner {
+    fn operation(&self, name: &str) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.name == name)
+    }
+}
+
+impl Operation {
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether units are asked for.
-    pub(crate) fn usage(&self) -> &Usage {
-        &self.0.usage
-    }
-
-    fn slot(&self, operation: &str) -> Option<&ArcSwapOption<Template>> {
-        self.0.templates.iter().find(|(name, _)| *name == operation).map(|(_, slot)| slot)
-    }
-
-    fn template(&self, operation: &str) -> Option<Arc<Template>> {
+    fn template(&self) -> Option<Arc<Template>> {
         let now = Instant::now();
-        let template = self.slot(operation)?.load_full()?;
-        let is_usable = template.age(now) < MAX_AGE
-            && !self.0.rest.lock().unwrap_or_else(PoisonError::into_inner).rests(now);
-        is_usable.then_some(template)
+        let template = self.template.load_full()?;
+        (template.age(now) < MAX_AGE && !self.rest().rests(now)).then_some(template)
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, NoAnswer> {
+        // The SDK takes no body for an empty object.
+        let body = if body.is_empty() { b"{}" } else { body };
+        match serde_json::from_slice(body) {
+            Ok(answer) => {
+                self.rest().succeeded(Instant::now());
+                Ok(answer)
+            }
+            Err(_) => {
+                debug!(self.name, "an answer that cannot be read, repeated through the SDK");
+                self.rest().unreadable(Instant::now());
+                Err(NoAnswer::Failed)
+            }
+        }
     }
 }

@@ -16,8 +16,11 @@ impl Rest {
         self.0.is_some_and(|(_, until)| now < until)
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.0 = None;
+    /// A success within a rest is that of a request that was sent before, and ends nothing.
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        if !self.rests(now) {
+            self.0 = None;
+        }
     }
 
     /// Each failure after a rest doubles it. Those within one are of requests that were sent before.
@@ -28,6 +31,11 @@ impl Rest {
             Some((length, _)) => length.saturating_mul(2).min(LONGEST),
         };
         self.0 = Some((length, now + length));
+    }
+
+    /// Answers cannot be read: nothing says that the next ones can.
+    pub(super) fn unreadable(&mut self, now: Instant) {
+        self.0 = Some((LONGEST, now + LONGEST));
     }
 }
 
@@ -48,9 +56,9 @@ mod tests {
             assert!(rest.rests(end.checked_sub(Duration::from_millis(1)).unwrap()) && !rest.rests(end));
             now = end;
         }
-        rest.succeeded();
-        assert!(!rest.rests(now));
+        rest.succeeded(now);
         rest.failed(now);
-        assert!(!rest.rests(now + FIRST));
+        rest.succeeded(now);
+        assert!(rest.rests(now) && !rest.rests(now + FIRST), "a success within a rest does not end it");
     }
 }

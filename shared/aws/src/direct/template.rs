@@ -3,12 +3,10 @@
 //! Address, headers, region, credentials, HTTP client and time-outs are the SDK's own, so there is no second configuration. So is its correction of
 //! a wrong clock: the date of its request less the time at which it was made.
 
+use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_sqs::config::http::HttpRequest;
-use aws_sdk_sqs::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_sqs::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_sqs::error::BoxError;
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::{
     HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpConnector,
@@ -16,16 +14,20 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::identity::{
     ResolveCachedIdentity as _, SharedIdentityCache, SharedIdentityResolver,
 };
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
-use aws_smithy_runtime_api::client::runtime_components::GetIdentityResolver as _;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, Metadata};
+use aws_smithy_runtime_api::client::runtime_components::{GetIdentityResolver as _, RuntimeComponents};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
 
-use super::Direct;
+use super::Inner;
+use crate::error::chain;
 use crate::identity::{ToSign, sign};
 
 const SIGNED_BY_KEYS: AuthSchemeId = AuthSchemeId::new("sigv4");
@@ -69,7 +71,7 @@ impl Template {
         copy.set_method(request.method()).ok()?;
         copy.set_uri(request.uri()).ok()?;
         for (name, value) in request.headers().iter().filter(|(name, _)| !NOT_COPIED.contains(name)) {
-            copy.headers_mut().try_insert(name.to_owned(), value.to_owned()).ok()?;
+            copy.headers_mut().try_append(name.to_owned(), value.to_owned()).ok()?;
         }
         Some(Self {
             request: copy,
@@ -88,37 +90,54 @@ impl Template {
         now.saturating_duration_since(self.made_at)
     }
 
-    /// Status and body of the answer; `None` if there is none.
-    pub(super) async fn send(&self, body: Vec<u8>) -> Option<(u16, Bytes)> {
+    /// Status and body of the answer. `count` is called if something is sent.
+    pub(super) async fn send(&self, body: Vec<u8>, count: impl FnOnce()) -> Result<(u16, Bytes), Unanswered> {
+        let request = self.signed(body).await.ok_or(Unanswered::Unsigned)?;
+        count();
+        let answer = self.connector.call(request).await.map_err(|error| Unanswered::broken(&error))?;
+        let status = answer.status().as_u16();
+        let body = ByteStream::new(answer.into_body()).collect().await;
+        Ok((status, body.map_err(|error| Unanswered::broken(&error))?.into_bytes()))
+    }
+
+    async fn signed(&self, body: Vec<u8>) -> Option<HttpRequest> {
         let no_settings = ConfigBag::base();
-        let identity =
-            self.identities.resolve_cached_identity(self.resolver.clone(), &self.components, &no_settings);
+        let resolver = self.resolver.clone();
+        let identity = self.identities.resolve_cached_identity(resolver, &self.components, &no_settings);
         let identity = identity.await.ok()?;
         let mut request = self.request.try_clone()?;
-        let signed = sign(
-            &identity,
-            &ToSign {
-                method: request.method(),
-                url: request.uri(),
-                headers: request.headers().iter().collect(),
-                body: &body,
-                service: &self.service,
-                region: &self.region,
-                at: Timestamp::from_ms(wall_ms(&self.components)?.saturating_add(self.ahead_ms)),
-            },
-        );
-        for (name, value) in signed.ok()? {
+        let to_sign = ToSign {
+            method: request.method(),
+            url: request.uri(),
+            headers: request.headers().iter().collect(),
+            body: &body,
+            service: &self.service,
+            region: &self.region,
+            at: Timestamp::from_ms(wall_ms(&self.components)?.saturating_add(self.ahead_ms)),
+        };
+        for (name, value) in sign(&identity, &to_sign).ok()? {
             request.headers_mut().try_insert(name, value).ok()?;
         }
         *request.body_mut() = SdkBody::from(body);
-        let answer = self.connector.call(request).await.ok()?;
-        let status = answer.status().as_u16();
-        let body = ByteStream::new(answer.into_body()).collect().await.ok()?;
-        Some((status, body.into_bytes()))
+        Some(request)
     }
 }
 
-/// For what a signature holds.
+/// Why a request has no answer.
+pub(super) enum Unanswered {
+    /// Nothing was sent: there are no credentials.
+    Unsigned,
+    /// No connection, or one that broke.
+    Broken(String),
+}
+
+impl Unanswered {
+    fn broken(error: &dyn std::error::Error) -> Self {
+        Self::Broken(chain(error))
+    }
+}
+
+/// Region and service of a signature.
 struct Scope {
     region: String,
     service: String,
@@ -155,10 +174,12 @@ const fn correction_ms(date: i64, now: i64) -> i64 {
     if ahead.abs() < 2_000 { 0 } else { ahead }
 }
 
-/// Keeps each request of the SDK as the template of its operation.
+/// Keeps each request of the SDK as the template of its operation. A template has the interceptors, so an interceptor does not own the
+/// templates.
 #[derive(Debug, Clone)]
-pub(crate) struct Learner(pub(super) Direct);
+pub(crate) struct Learner(pub(super) Weak<Inner>);
 
+#[dyn_dispatch_hint]
 impl Intercept for Learner {
     fn name(&self) -> &'static str {
         "toolfleet template"
@@ -171,8 +192,10 @@ impl Intercept for Learner {
         settings: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let operation = settings.load::<Metadata>().map(Metadata::name);
-        if let Some(slot) = operation.and_then(|operation| self.0.slot(operation)) {
-            slot.store(Template::of(context.request(), components, settings).map(Into::into));
+        if let (Some(templates), Some(operation)) = (self.0.upgrade(), operation)
+            && let Some(operation) = templates.operation(operation)
+        {
+            operation.template.store(Template::of(context.request(), components, settings).map(Into::into));
         }
         Ok(())
     }

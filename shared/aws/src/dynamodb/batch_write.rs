@@ -143,7 +143,7 @@ impl SendPart<Statement, Reply> for Requests {
 impl Requests {
     async fn responses(&self, batch: &[Statement]) -> Result<Vec<Response>, AwsError> {
         const OPERATION: &str = "BatchExecuteStatement";
-        let direct = self.clients.direct();
+        let direct = &self.clients.direct;
         let counts_units = direct.usage().is_on();
         match direct.post::<Answer>(OPERATION, || wire::request(batch, counts_units)).await {
             Ok(answer) => {
@@ -157,8 +157,10 @@ impl Requests {
                 let statements = statements.map_err(|error| {
                     AwsError::configuration(format!("a statement cannot be built: {error}"))
                 })?;
-                let request = self.clients.sdk(why).batch_execute_statement();
-                let output = request.set_statements(Some(statements)).send().await.map_err(|error| {
+                let repeating = aws_sdk_dynamodb::Config::builder().retry_config(why.retry_config());
+                let request = self.clients.sdk.batch_execute_statement().set_statements(Some(statements));
+                let request = request.customize().config_override(repeating);
+                let output = request.send().await.map_err(|error| {
                     let table = batch.first().map_or("the tables", |statement| &statement.table);
                     AwsError::of_sdk(OPERATION, table, &error)
                 })?;

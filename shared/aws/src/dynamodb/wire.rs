@@ -119,6 +119,7 @@ fn item<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Item>, D::Error> 
 struct Written<'a>(&'a AttributeValue);
 
 impl Serialize for Written<'_> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the SDK may get to know more types")]
     fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
         let mut map = writer.serialize_map(Some(1))?;
         match self.0 {
@@ -136,7 +137,6 @@ impl Serialize for Written<'_> {
                 map.serialize_entry("L", &values.iter().map(Written).collect::<Vec<_>>())
             }
             AttributeValue::M(values) => map.serialize_entry("M", &Members(values)),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the SDK may get to know more types")]
             _ => Err(ser::Error::custom("an attribute of an unknown type")),
         }?;
         map.end()

@@ -8,7 +8,7 @@ use aws_sdk_sqs::error::BuildError;
 use super::messages::{Outgoing, Receipt};
 use super::wire::{BatchAnswer, OfDelivery, Sending, batch};
 use crate::batch::{BatchItem, Rules, SendPart};
-use crate::direct::Clients;
+use crate::direct::{Clients, NoAnswer};
 use crate::error::AwsError;
 
 /// The service's limits of one batch: ten entries, 1 MiB. While the runtime lags, a request waits two milliseconds at most.
@@ -77,13 +77,14 @@ impl SendPart<Deletion, ()> for Requests {
     async fn send(&self, part: &[Deletion]) -> Results<()> {
         const OPERATION: &str = "DeleteMessageBatch";
         let entries = OfDelivery::deletions(part);
-        let direct = self.clients.direct().post(OPERATION, || batch(&self.url, &entries));
+        let direct = self.clients.direct.post(OPERATION, || batch(&self.url, &entries));
         let answer = match direct.await {
             Ok(answer) => answer,
             Err(why) => {
                 let entries = built(entries.iter().map(OfDelivery::sdk_deletion))?;
-                let request = self.clients.sdk(why).delete_message_batch().queue_url(&self.url);
-                let output = request.set_entries(Some(entries)).send().await;
+                let request = self.clients.sdk.delete_message_batch().queue_url(&self.url);
+                let request = request.set_entries(Some(entries)).customize().config_override(repeating(why));
+                let output = request.send().await;
                 let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &self.url, &e))?;
                 BatchAnswer::of_failures(output.failed)
             }
@@ -96,13 +97,14 @@ impl SendPart<Visibility, ()> for Requests {
     async fn send(&self, part: &[Visibility]) -> Results<()> {
         const OPERATION: &str = "ChangeMessageVisibilityBatch";
         let entries = OfDelivery::visibilities(part);
-        let direct = self.clients.direct().post(OPERATION, || batch(&self.url, &entries));
+        let direct = self.clients.direct.post(OPERATION, || batch(&self.url, &entries));
         let answer = match direct.await {
             Ok(answer) => answer,
             Err(why) => {
                 let entries = built(entries.iter().map(OfDelivery::sdk_visibility))?;
-                let request = self.clients.sdk(why).change_message_visibility_batch().queue_url(&self.url);
-                let output = request.set_entries(Some(entries)).send().await;
+                let request = self.clients.sdk.change_message_visibility_batch().queue_url(&self.url);
+                let request = request.set_entries(Some(entries)).customize().config_override(repeating(why));
+                let output = request.send().await;
                 let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &self.url, &e))?;
                 BatchAnswer::of_failures(output.failed)
             }
@@ -115,19 +117,25 @@ impl SendPart<Outgoing, String> for Requests {
     async fn send(&self, part: &[Outgoing]) -> Results<String> {
         const OPERATION: &str = "SendMessageBatch";
         let entries = Sending::messages(part, self.url.ends_with(".fifo"));
-        let direct = self.clients.direct().post(OPERATION, || batch(&self.url, &entries));
+        let direct = self.clients.direct.post(OPERATION, || batch(&self.url, &entries));
         let answer = match direct.await {
             Ok(answer) => answer,
             Err(why) => {
                 let entries = built(entries.iter().map(Sending::sdk))?;
-                let request = self.clients.sdk(why).send_message_batch().queue_url(&self.url);
-                let output = request.set_entries(Some(entries)).send().await;
+                let request = self.clients.sdk.send_message_batch().queue_url(&self.url);
+                let request = request.set_entries(Some(entries)).customize().config_override(repeating(why));
+                let output = request.send().await;
                 let output = output.map_err(|e| AwsError::of_sdk(OPERATION, &self.url, &e))?;
                 BatchAnswer::of_sdk(output.successful, output.failed)
             }
         };
         Ok(self.results(OPERATION, part.len(), answer, |sent| sent))
     }
+}
+
+/// How the SDK repeats what has no answer.
+pub(super) fn repeating(why: NoAnswer) -> aws_sdk_sqs::config::Builder {
+    aws_sdk_sqs::Config::builder().retry_config(why.retry_config())
 }
 
 fn built<E>(entries: impl Iterator<Item = Result<E, BuildError>>) -> Result<Vec<E>, AwsError> {
@@ -151,8 +159,8 @@ impl Requests {
                 let message = entry.message.as_deref().unwrap_or_default();
                 return Err(AwsError::of_code(operation, &self.url, &entry.code, message));
             }
-            let message_id = successful.iter_mut().find(|entry| entry.id == id);
-            done(message_id.and_then(|entry| entry.message_id.take())).ok_or_else(|| {
+            let success = successful.iter_mut().find(|entry| entry.id == id);
+            done(success.map(|entry| std::mem::take(&mut entry.message_id))).ok_or_else(|| {
                 AwsError::passing(format!("{operation} on {}: no result for an entry", self.url))
             })
         };

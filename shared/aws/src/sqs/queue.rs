@@ -8,7 +8,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{MessageSystemAttributeName as System, QueueAttributeName};
 use toolfleet_core::time::Timestamp;
 
-use super::batches::{Deletion, RULES, Requests, Visibility};
+use super::batches::{Deletion, RULES, Requests, Visibility, repeating};
 use super::messages::ATTRIBUTE_BYTES;
 pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
 use super::wire::{Receive, Received, ReceivedMessage};
@@ -145,17 +145,19 @@ impl Queue {
             message_system_attribute_names: ["All"],
             message_attribute_names: ["All"],
         };
-        let direct = self.0.receiving.direct().post(OPERATION, || serde_json::to_vec(&request));
+        let direct = self.0.receiving.direct.post(OPERATION, || serde_json::to_vec(&request));
         let received: Received = match direct.await {
             Ok(received) => received,
             Err(why) => {
-                let got = self.0.receiving.sdk(why).receive_message().queue_url(request.queue_url);
+                let got = self.0.receiving.sdk.receive_message().queue_url(request.queue_url);
                 let got = got
                     .max_number_of_messages(request.max_number_of_messages)
                     .wait_time_seconds(request.wait_time_seconds)
                     .visibility_timeout(request.visibility_timeout)
                     .message_system_attribute_names(System::All)
                     .message_attribute_names("All")
+                    .customize()
+                    .config_override(repeating(why))
                     .send()
                     .await;
                 Received::of_sdk(got.map_err(|e| AwsError::of_sdk(OPERATION, self.url(), &e))?.messages)
@@ -260,7 +262,7 @@ impl Queue {
     }
 
     fn client(&self) -> &Client {
-        self.0.requests.clients.first()
+        &self.0.requests.clients.sdk
     }
 
     fn batch_failed(&self, operation: &str) -> AwsError {

@@ -146,19 +146,18 @@ pub(super) struct BatchAnswer {
     pub(super) failed: Option<Vec<Failure>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct Success {
     pub(super) id: String,
     /// Of a message that was sent.
-    pub(super) message_id: Option<String>,
+    pub(super) message_id: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub(super) struct Failure {
     pub(super) id: String,
-    #[serde(default)]
     pub(super) code: String,
     pub(super) message: Option<String>,
 }
@@ -174,7 +173,7 @@ impl BatchAnswer {
         failed: Vec<BatchResultErrorEntry>,
     ) -> Self {
         let success =
-            |entry: SendMessageBatchResultEntry| Success { id: entry.id, message_id: Some(entry.message_id) };
+            |entry: SendMessageBatchResultEntry| Success { id: entry.id, message_id: entry.message_id };
         let failure =
             |entry: BatchResultErrorEntry| Failure { id: entry.id, code: entry.code, message: entry.message };
         Self {

@@ -37,6 +37,13 @@ fn is_of_the_sdk(asked: &Asked) -> bool {
     asked.headers.contains_key("amz-sdk-invocation-id")
 }
 
+/// The headers but those of a single request, or of the SDK's attempts.
+fn of_every_request(asked: &Asked) -> BTreeMap<&str, &str> {
+    let single = ["authorization", "x-amz-date", "amz-sdk-invocation-id", "amz-sdk-request"];
+    let headers = asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    headers.filter(|(name, _)| !single.contains(name)).collect()
+}
+
 fn message() -> Outgoing {
     Outgoing {
         body: "{\"tool\":\"\u{1f600}\"}".into(),
@@ -84,9 +91,8 @@ async fn requests_after_the_first_are_those_of_the_sdk_but_not_sent_by_it() {
     for (sdk, direct) in first.iter().zip(second) {
         assert_eq!(direct.body, sdk.body);
         assert!(!is_of_the_sdk(direct), "{direct:?}");
-        for name in ["content-type", "x-amz-target", "host", "user-agent", "x-amzn-query-mode"] {
-            assert_eq!(direct.headers.get(name), sdk.headers.get(name), "{name}");
-        }
+        assert_eq!(of_every_request(direct), of_every_request(sdk));
+        assert_is_signed(sdk);
         assert_is_signed(direct);
     }
     // One of each operation was needed to see how it is sent.
@@ -163,7 +169,7 @@ async fn an_answer_that_cannot_be_read_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_three_times_in_all() {
+async fn a_request_that_goes_on_failing_has_the_attempts_of_the_sdk_beside_its_own() {
     let stub = Stub::start(|n, body| match n {
         0 => (200, success(body)),
         _ => (503, json!({"__type": "ServiceUnavailable"})),
@@ -173,7 +179,29 @@ async fn a_request_is_sent_three_times_in_all() {
     queue.send(message()).await.unwrap();
     let error = queue.send(message()).await.unwrap_err();
     assert!(!error.is_permanent() && error.to_string().contains("SendMessageBatch"), "{error}");
-    assert_eq!(stub.requests().len(), 4);
+    assert_eq!(stub.requests().len(), 1 + 1 + 3);
+}
+
+#[tokio::test]
+async fn a_rejected_request_is_explained_by_the_sdk_and_stops_no_other() {
+    let stub = Stub::start(|n, body| match n {
+        1 | 2 => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no"})),
+        _ => (200, success(body)),
+    })
+    .await;
+    let queue = stub.aws.queue("http://localhost/1/q");
+    queue.send(message()).await.unwrap();
+    let error = queue.send(message()).await.unwrap_err();
+    assert!(error.to_string().contains("TOOLFLEET_QUEUE_URL"), "{error}");
+    queue.send(message()).await.unwrap();
+    assert_eq!(stub.requests().iter().map(is_of_the_sdk).collect::<Vec<_>>(), [true, false, true, false]);
+}
+
+#[tokio::test]
+async fn what_is_dropped_closes_its_connections() {
+    let stub = Stub::start(|_, body| (200, success(body))).await;
+    each(&stub).await;
+    stub.all_closed().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -50,6 +51,20 @@ impl Stub {
         })
         .await;
         Self { aws, asked }
+    }
+
+    /// Drops the connection to AWS and waits until no socket is left.
+    pub(crate) async fn all_closed(self) {
+        let Self { aws, asked } = self;
+        // The listener has one, each socket another.
+        assert!(Arc::strong_count(&asked) > 2, "nothing was open");
+        drop(aws);
+        let closed = async {
+            while Arc::strong_count(&asked) > 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the sockets are closed");
     }
 
     /// The bodies of the requests so far.
