@@ -1,46 +1,64 @@
 """Real clients at the gateway, with real servers behind it: prompts, resources, templates, completions and tools.
 
-The clients are those of the Python SDK (2026-07-28, and 2025-11-25 with its handshake) and of the TypeScript SDK v2. The gateway publishes
-server-everything (with sessions, and as a program) and FastMCP; each request goes through SQS and a worker. Both clients are told of the updates
-that the program simulates.
+The clients are those of the Python SDK (2026-07-28, and 2025-11-25 with its handshake) and of the TypeScript SDK v2, the command line of the MCP
+inspector, and those of the Python and TypeScript SDKs v1, which have the tasks of 2025-11-25. The gateway publishes
+server-everything (with sessions, and as a program) and FastMCP; each request goes through SQS and a worker. The Python client is told of the
+updates that the program simulates, and of a catalog that is exchanged.
 """
 
 import asyncio
 import json
 import subprocess
 
+from gateway_inspector import NODE, inspector
 from processes import BIN, GIVE_UP_S, HERE, free_port, until
 
 PUBLISHED = {"everything": "every", "fastmcp": True}
 # Its updates are simulated for the connection on which a tool is called.
 PROGRAM = "every-program"
+# The Python SDK v1.
+PYTHON_1 = HERE / ".interop/bridges/bin/python"
 
 
 def gateway_clients(processes, check, folder, env, catalog, program):
     """Starts a gateway in front of the fleet of that environment, and connects the clients to it."""
     parts = {part: PUBLISHED | {program: PROGRAM} for part in ["servers", "prompts", "resources"]}
-    published = json.loads(catalog.read_text()) | {"publish": {**parts, "subscriptions": [program, "everything"]}}
     of_gateway = folder / "gateway.json"
-    of_gateway.write_text(json.dumps(published))
+
+    def publish(description):
+        """One more tool, of which only the gateway knows."""
+        tool = {"id": "changing", "server": "fastmcp", "name": "executions", "description": description}
+        more = {"tools": [tool], "publish": {**parts, "tools": {"changing": True}, "subscriptions": [program, "everything"]}}
+        written = folder / "gateway.json.new"
+        written.write_text(json.dumps(json.loads(catalog.read_text()) | more))
+        written.rename(of_gateway)
+
+    publish("At first.")
     listen = f"127.0.0.1:{free_port()}"
     command = [BIN / "toolfleet", "gateway", "--json", "--listen", listen, "--tenant", "acme"]
-    gateway = processes.start("gateway", command, {**env, "TOOLFLEET_CATALOG": str(of_gateway)}, port=int(listen.rsplit(":", 1)[1]))
+    gateway = processes.start("gateway", command, {**env, "TOOLFLEET_CATALOG": str(of_gateway), "TOOLFLEET_CATALOG_REFRESH_MS": "1000"}, port=int(listen.rsplit(":", 1)[1]))
     for mode in ["auto", "legacy"]:
-        asyncio.run(python_client(check, f"http://{listen}/mcp", mode))
-    typescript_client(check, f"http://{listen}/mcp")
+        asyncio.run(python_client(check, f"http://{listen}/mcp", mode, publish))
+    lines_of(check, "TypeScript SDK v2", ["node", HERE / "gateway_client.mjs", f"http://{listen}/mcp"])
+    inspector(check, f"http://{listen}/mcp", folder)
+    lines_of(check, "TypeScript SDK v1", [NODE, HERE / "gateway_tasks.mjs", f"http://{listen}/mcp"])
+    lines_of(check, "Python SDK v1", [PYTHON_1, HERE / "gateway_tasks.py", f"http://{listen}/mcp"])
     until("the gateway", lambda: processes.alive(gateway))
     processes.end(gateway)
 
 
-async def python_client(check, url, mode):
+async def python_client(check, url, mode, publish):
     from mcp import Client
     from mcp.types import PromptReference, ResourceTemplateReference
 
-    told = asyncio.Queue()
+    told, lists = asyncio.Queue(), asyncio.Queue()
 
     async def hear(message):
-        if getattr(message, "method", None) == "notifications/resources/updated":
-            told.put_nowait(str(message.params.uri))
+        match getattr(message, "method", None):
+            case "notifications/resources/updated":
+                told.put_nowait(str(message.params.uri))
+            case "notifications/tools/list_changed":
+                lists.put_nowait(message)
 
     async with Client(url, mode=mode, message_handler=hear) as client:
         name = f"Python SDK, {client.protocol_version}"
@@ -85,11 +103,22 @@ async def python_client(check, url, mode):
                 seen = await asyncio.wait_for(anext(aiter(subscription)), 30)
         await toggle()
         check(f"{name}: it is told of an update of a resource", watched in str(seen), seen)
+        if mode == "legacy":
+            publish("As an older client sees it.")
+            heard = await asyncio.wait_for(lists.get(), 30)
+        else:
+            async with client.listen(tools_list_changed=True) as subscription:
+                publish("As a client of 2026-07-28 sees it.")
+                heard = await asyncio.wait_for(anext(aiter(subscription)), 30)
+        tools = {tool.name: tool.description for tool in (await client.list_tools()).tools}
+        check(f"{name}: it is told of another list of tools, and finds it", tools.get("changing", "").endswith("sees it."), [heard, tools.get("changing")])
 
 
-def typescript_client(check, url):
-    done = subprocess.run(["node", HERE / "gateway_client.mjs", url], capture_output=True, text=True, timeout=GIVE_UP_S, check=False, stdin=subprocess.DEVNULL)
-    check("TypeScript SDK v2: the client ends well", done.returncode == 0, done.stdout + done.stderr)
+def lines_of(check, name, command):
+    """Runs a client that prints what it sees."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=GIVE_UP_S, check=False, stdin=subprocess.DEVNULL)
+    check(f"{name}: the client ends well", done.returncode == 0, done.stdout + done.stderr)
     for line in done.stdout.splitlines():
         found = json.loads(line)
-        check(f"TypeScript SDK v2, {found['mode']}: {found['what']}", found["holds"], found)
+        of = f"{name}, {found['mode']}" if "mode" in found else name
+        check(f"{of}: {found['what']}", found["holds"], found)

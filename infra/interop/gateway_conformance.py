@@ -59,6 +59,8 @@ def gateway(stack, folder):
     fleet = json.loads(dev.stdout.readline())
     listen = f"127.0.0.1:{free_port()}"
     command = [TOOLFLEET, "gateway", "--json", "--listen", listen, "--tenant", "conformance", "--task-after-ms", "600"]
+    # A scenario changes a list at its server, and wants to be told within 1.5 s.
+    command += ["--tools-ttl-ms", "200"]
     served = start(stack, command, stdout=subprocess.PIPE, env={**quiet, **fleet["env"]})
     return json.loads(served.stdout.readline())["url"]
 

@@ -137,6 +137,20 @@ CONFIRM = form("Please confirm", ok="boolean")
 NO_ARGUMENTS = {"type": "object", "properties": {}}
 
 
+# How often each list was changed.
+CHANGES = {"tools": 0, "prompts": 0}
+
+
+def changes(what):
+    """A tool that makes its server list something else: the description of one entry."""
+
+    def run(_params, _report):
+        CHANGES[what] += 1
+        return text(f"The list of {what} is another one.")
+
+    return run
+
+
 def fixed(result):
     return lambda _params, _report: result
 
@@ -172,6 +186,8 @@ TOOLS = {
     "test_input_required_result_multi_round": multi_round,
     "test_streaming_elicitation": asks_once("user_name", HELLO, lambda params: "done"),
     "test_logging_tool": fixed(text("Nothing is logged.")),
+    "test_trigger_tool_change": changes("tools"),
+    "test_trigger_prompt_change": changes("prompts"),
     "greet": lambda params, _report: text(f"Hello, {params['arguments'].get('name')}!"),
     "slow_compute": slow_compute,
     "failing_job": failing_job,
@@ -245,7 +261,7 @@ def listed_prompts():
     """The entries of prompts/list."""
     described = lambda name: {"name": name, "description": f"The argument {name}.", "required": True}
     return [
-        {"name": name, "description": f"The prompt {name} of the conformance suite.", "arguments": [described(one) for one in arguments]}
+        {"name": name, "description": f"The prompt {name} of the conformance suite, {CHANGES['prompts']}.", "arguments": [described(one) for one in arguments]}
         for name, (arguments, _) in PROMPTS.items()
     ]
 
@@ -274,7 +290,7 @@ READS = {
 
 def listed():
     """The entries of tools/list."""
-    return [{"name": name, "description": f"The tool {name} of the conformance suite.", "inputSchema": SCHEMAS.get(name, NO_ARGUMENTS)} for name in TOOLS]
+    return [{"name": name, "description": f"The tool {name} of the conformance suite, {CHANGES['tools']}.", "inputSchema": SCHEMAS.get(name, NO_ARGUMENTS)} for name in TOOLS]
 
 
 def catalog(url):

@@ -45,6 +45,17 @@ mod tests {
         assert_eq!(methods, ["initialize", "server/discover", "ping", "tools/list", "tools/call"]);
         let tasks = [method::TASKS_GET, method::TASKS_UPDATE, method::TASKS_CANCEL];
         assert_eq!(tasks, ["tasks/get", "tasks/update", "tasks/cancel"]);
+        assert_eq!([method::TASKS_RESULT, method::TASKS_LIST], ["tasks/result", "tasks/list"]);
+        let changed =
+            [method::TOOLS_LIST_CHANGED, method::PROMPTS_LIST_CHANGED, method::RESOURCES_LIST_CHANGED];
+        assert_eq!(
+            changed,
+            [
+                "notifications/tools/list_changed",
+                "notifications/prompts/list_changed",
+                "notifications/resources/list_changed"
+            ]
+        );
         let notifications = [method::INITIALIZED, method::CANCELLED, method::PROGRESS, method::LOG_MESSAGE];
         assert_eq!(
             notifications.map(|name| name.strip_prefix("notifications/").unwrap()),
@@ -57,10 +68,21 @@ mod tests {
             meta_key::LOG_LEVEL,
             meta_key::SERVER_INFO,
             meta_key::TASKS_EXTENSION,
+            meta_key::SUBSCRIPTION_ID,
+            meta_key::RELATED_TASK,
         ];
         assert_eq!(
             keys.map(|key| key.strip_prefix("io.modelcontextprotocol/").unwrap()),
-            ["protocolVersion", "clientInfo", "clientCapabilities", "logLevel", "serverInfo", "tasks"]
+            [
+                "protocolVersion",
+                "clientInfo",
+                "clientCapabilities",
+                "logLevel",
+                "serverInfo",
+                "tasks",
+                "subscriptionId",
+                "related-task"
+            ]
         );
         assert_eq!(meta_key::PROGRESS_TOKEN, "progressToken");
         let types = [result_type::COMPLETE, result_type::INPUT_REQUIRED, result_type::TASK];

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
-use toolfleet_mcp_protocol::{Request as Notification, method};
+use toolfleet_mcp_protocol::{Request as Notification, error_code, meta_key, method};
 
 use crate::answer::{ended_row, error_result, fleet_failed, result_of, text_result, unknown_result};
 use crate::call_request::{CallName, check_key, tool_call};
@@ -31,6 +32,8 @@ use crate::uris::PublishedUris;
 const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
 /// The same for a call with headers that repeat arguments, which are compared by it: nothing is routed by one value and run with another.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// The longest progress token that the id of a task holds, in bytes.
+const MAX_HELD_TOKEN: usize = 256;
 /// The longest arguments that the id of a task holds, so that the task can go on with them.
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 
@@ -44,6 +47,9 @@ struct Params {
     request_state: Option<String>,
     #[serde(default)]
     input_responses: Option<Box<RawValue>>,
+    /// Asks for a task (2025-11-25).
+    #[serde(default)]
+    task: Option<Box<RawValue>>,
 }
 
 /// What is known of a call after waiting for it.
@@ -62,6 +68,8 @@ struct Prepared {
     has_output_schema: bool,
     /// Whether no other request can lead to the same call.
     is_new: bool,
+    /// Whether the client asks for a task at once.
+    as_task: bool,
 }
 
 impl Gateway {
@@ -72,7 +80,12 @@ impl Gateway {
         if !arguments.get().starts_with('{') {
             return Err(RpcError::invalid_params("`arguments` is no object"));
         }
+        let as_task = asks_for_task(request, params.task.as_deref())?;
         match params.name.as_str() {
+            "get_result" | "search_tools" if as_task => {
+                let text = format!("`{}` does not run as a task; call it without `task`", params.name);
+                return Err(RpcError::new(StatusCode::OK, error_code::METHOD_NOT_FOUND, text));
+            }
             "get_result" => return self.get_result(request, &arguments, notifications).await,
             "search_tools" => return self.search_tools(request, &arguments).await,
             _ => {}
@@ -112,6 +125,7 @@ impl Gateway {
         };
         let prepared =
             prepared(request, &target, &arguments, name, resume.as_ref(), &params.name, definition.as_ref())?;
+        let prepared = Prepared { as_task, ..prepared };
         self.run(request, prepared, notifications).await
     }
 
@@ -123,9 +137,17 @@ impl Gateway {
             Ok(message_id) => message_id,
             Err(error) => {
                 entry.ended();
-                return Ok(self.not_sent(request, &prepared, &error));
+                return self.not_sent(request, &prepared, &error);
             }
         };
+        if prepared.as_task {
+            entry.ended();
+            let mut handle =
+                Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
+            let token = request.meta.progress_token.as_deref().map(RawValue::get);
+            handle.progress_token = token.filter(|token| token.len() <= MAX_HELD_TOKEN).map(str::to_owned);
+            return self.requested_task(request, &handle);
+        }
         let bound = if request.takes_tasks() { self.limits.task_after } else { self.limits.wait };
         let left = (request.at + bound).saturating_duration_since(Instant::now());
         let mut progress = ProgressReporter::new(request, notifications);
@@ -157,7 +179,11 @@ impl Gateway {
             return self.ask(request, &Earlier::of(handle.clone(), &result.outcome)?);
         }
         let catalog = self.catalog();
-        Ok(result_of(&result.outcome, request, &PublishedUris::of_tool(&catalog, &handle.tool)))
+        Ok(result_of(
+            &result.outcome,
+            request,
+            &PublishedUris::of_tool(&catalog, &request.caller, &handle.tool),
+        ))
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.
@@ -189,7 +215,7 @@ impl Gateway {
     }
 
     /// A call of which it is not known whether it was sent. Its handle tells.
-    fn not_sent(&self, request: &Request, prepared: &Prepared, error: &AwsError) -> Box<RawValue> {
+    fn not_sent(&self, request: &Request, prepared: &Prepared, error: &AwsError) -> Answer {
         tracing::warn!(%error, call_id = %prepared.request.key.call_id, code = "gateway_send_failed", "a call cannot be sent");
         // Only of a new call is it sure that no earlier request has sent it.
         if error.is_permanent() && prepared.is_new {
@@ -205,11 +231,14 @@ impl Gateway {
                 | AwsErrorKind::Configuration => "The call cannot be sent: the fleet is not set up for it.",
             };
             let outcome = json!({"outcome": "refused", "mayHaveRun": "no", "retryable": false});
-            return error_result(&format!("{why} The tool did not run."), outcome, request);
+            let result = error_result(&format!("{why} The tool did not run."), outcome, request);
+            return if prepared.as_task { Err(as_error(&result)) } else { Ok(result) };
         }
         let handle = Handle::new(&prepared.request, None, &prepared.tool, self.now());
         let text = "The fleet did not answer, so it is not known whether the call was sent.";
-        self.with_handle(request, &handle, text, true)
+        let result = self.with_handle(request, &handle, text, true);
+        // There is no task of a call that may not exist.
+        if prepared.as_task { Err(as_error(&result)) } else { Ok(result) }
     }
 }
 
@@ -222,6 +251,24 @@ pub(crate) fn unreadable_result(error: &PayloadError, handle: &Handle, request: 
 /// Whether a worker has received the call. A row without a digest was made by a cancellation alone.
 pub(crate) fn is_received(row: &CallRow) -> bool {
     row.digest.is_some() || row.finished.is_some()
+}
+
+/// Whether the client asks for a task, in a version that has such requests. Others pass the member over, as that version wants it.
+fn asks_for_task(request: &Request, task: Option<&RawValue>) -> Result<bool, RpcError> {
+    let Some(task) = task.filter(|_| request.has_task_requests()) else { return Ok(false) };
+    let members = serde_json::from_str::<serde_json::Map<String, Value>>(task.get()).ok();
+    // A task is kept as long as its call's row, whatever is asked for.
+    match members.is_some_and(|members| members.get("ttl").is_none_or(Value::is_number)) {
+        true => Ok(true),
+        false => Err(RpcError::invalid_params("`task` is no object whose `ttl` is a number")),
+    }
+}
+
+/// The text of a result, as an error.
+fn as_error(result: &RawValue) -> RpcError {
+    let result: Value = serde_json::from_str(result.get()).unwrap_or_default();
+    let text = result.pointer("/content/0/text").and_then(Value::as_str).unwrap_or_default();
+    RpcError { data: result.get("_meta").cloned(), ..RpcError::internal(text) }
 }
 
 /// How the client names the call.
@@ -245,7 +292,7 @@ fn prepared(
     let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
     let has_output_schema = definition.is_some_and(Definition::has_output_schema);
     let is_new = matches!(name, CallName::New);
-    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new })
+    Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new, as_task: false })
 }
 
 impl Gateway {
@@ -286,14 +333,13 @@ impl Gateway {
         request: &Request,
         handle: &Handle,
         within: Duration,
-        notifications: &Notifications,
+        mut progress: ProgressReporter<'_>,
     ) -> Result<Waited, WaitError> {
-        let mut progress = ProgressReporter::new(request, notifications);
         let until = request.at + within;
         let mut pause = Duration::from_millis(20);
         let mut waited = Waited::NotReceived;
         loop {
-            let reading = timeout_at(request.at + self.limits.wait, self.row_of(handle, request));
+            let reading = timeout_at(until.max(request.at + self.limits.wait), self.row_of(handle, request));
             let late = |_| Err(AwsError::passing("no answer within the bound").into());
             if let Some(row) = reading.await.unwrap_or_else(late)? {
                 progress.see(&row);
@@ -337,20 +383,32 @@ impl Gateway {
 }
 
 /// Sends what a server reports of a call, where the client asked for it.
-struct ProgressReporter<'a> {
-    token: Option<&'a RawValue>,
+pub(crate) struct ProgressReporter<'a> {
+    token: Option<Value>,
+    /// The id of the task that it is of.
+    task: Option<&'a str>,
     notifications: &'a Notifications,
     /// The greatest progress so far: it has to grow.
     last: Option<f64>,
 }
 
 impl<'a> ProgressReporter<'a> {
-    fn new(request: &'a Request, notifications: &'a Notifications) -> Self {
-        Self { token: request.meta.progress_token.as_deref(), notifications, last: None }
+    pub(crate) fn new(request: &'a Request, notifications: &'a Notifications) -> Self {
+        Self::under(request.meta.progress_token.as_deref().map(RawValue::get), None, notifications)
+    }
+
+    /// That of a task, under the token of the request that made it.
+    pub(crate) fn of_task(id: &'a str, handle: &Handle, notifications: &'a Notifications) -> Self {
+        Self::under(handle.progress_token.as_deref(), Some(id), notifications)
+    }
+
+    fn under(token: Option<&str>, task: Option<&'a str>, notifications: &'a Notifications) -> Self {
+        let token = token.and_then(|token| serde_json::from_str(token).ok());
+        Self { token, task, notifications, last: None }
     }
 
     fn see(&mut self, row: &CallRow) {
-        let (Some(token), Some(notifications)) = (self.token, self.notifications) else { return };
+        let (Some(token), Some(notifications)) = (&self.token, self.notifications) else { return };
         let Some(CallProgress { progress: Some(progress), .. }) = row.notes.as_deref() else { return };
         let amount = progress.progress.get();
         if self.last.is_some_and(|last| amount <= last) {
@@ -359,7 +417,10 @@ impl<'a> ProgressReporter<'a> {
         self.last = Some(amount);
         let mut params = serde_json::to_value(progress).unwrap_or_default();
         if let Some(params) = params.as_object_mut() {
-            params.insert("progressToken".to_owned(), serde_json::from_str(token.get()).unwrap_or_default());
+            params.insert("progressToken".to_owned(), token.clone());
+            if let Some(id) = self.task {
+                params.insert("_meta".to_owned(), json!({ meta_key::RELATED_TASK: {"taskId": id} }));
+            }
         }
         let notification = Notification::notification(method::PROGRESS, Some(params));
         // Nobody listens any more: the request is dropped soon.

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool};
 
 use crate::caller::Caller;
-use crate::message::{Members, raw};
+use crate::lacking::Lacking;
+use crate::may_read::{is_open, may_list};
+use crate::message::{Members, Request, raw, shown};
 use crate::search::Searched;
 use crate::server_lists::{Entries, ListKind, Listed, ServerLists};
 use crate::uris::PublishedUris;
@@ -25,6 +27,8 @@ pub(crate) struct Definition {
     pub(crate) name: String,
     /// Its entry of `tools/list`.
     pub(crate) entry: Box<RawValue>,
+    /// Whether a client may call it as a task (2025-11-25): what the gateway answers itself is not a call of the fleet.
+    pub(crate) takes_tasks: bool,
 }
 
 /// What a caller may use.
@@ -36,6 +40,8 @@ pub(crate) struct Definitions {
     pub(crate) unknown: BTreeMap<String, String>,
     /// Servers that have more than was read.
     pub(crate) cut: BTreeSet<String>,
+    /// What servers list under names that clients cannot write.
+    pub(crate) left_out: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Reads the definitions of a caller's tools.
@@ -73,6 +79,9 @@ impl DefinitionReader<'_> {
             match lists.get(&server.id) {
                 Some(Ok(entries)) => {
                     for (name, entry) in &entries.by_name {
+                        if self.is_left_out(prefix, server, name) {
+                            found.left_out.entry(prefix.to_owned()).or_default().insert(shown(name));
+                        }
                         found.add(self.of_listed(prefix, server, name, entry));
                     }
                     if entries.is_cut {
@@ -110,18 +119,21 @@ impl DefinitionReader<'_> {
     }
 
     fn is_open(&self, tool: &Tool) -> bool {
-        tool.is_open_to(self.caller.user.as_ref()) && !tool.paused
+        is_open(self.caller, tool)
     }
 
     /// Whether the caller may ask the server for its list.
     pub(crate) fn may_list(&self, server: &Server) -> bool {
-        if !server.lists_tools() {
-            return false;
-        }
-        match self.catalog.tool_of_all(&server.id) {
-            Some(tool) => self.is_open(tool),
-            None => server.discover,
-        }
+        may_list(self.catalog, self.caller, server)
+    }
+
+    /// Whether what the server lists so has no name here, and is published under no other one.
+    fn is_left_out(&self, prefix: &str, server: &Server, listed: &str) -> bool {
+        let published = self.catalog.published();
+        let mut tools = published.tools();
+        published.name_of(prefix, server, listed).is_none()
+            && !tools.any(|(_, one)| one.tool.server.id == server.id && one.function == listed)
+            && self.catalog.tool_on(&server.id, listed).is_none_or(|tool| self.is_open(tool))
     }
 
     async fn listed(&self, server: &Arc<Server>) -> Listed {
@@ -161,7 +173,7 @@ impl DefinitionReader<'_> {
         {
             members.insert("inputSchema".to_owned(), raw(&schema.value()));
         }
-        PublishedUris::of_server(self.catalog, &tool.server).publish_in_definition(&mut members);
+        PublishedUris::of_server(self.catalog, self.caller, &tool.server).publish_in_definition(&mut members);
         Some(named(name, members))
     }
 
@@ -181,7 +193,7 @@ impl DefinitionReader<'_> {
             return None;
         }
         let mut members = members_of(Some(entry));
-        PublishedUris::of_server(self.catalog, server).publish_in_definition(&mut members);
+        PublishedUris::of_server(self.catalog, self.caller, server).publish_in_definition(&mut members);
         Some(named(&name, members))
     }
 }
@@ -193,9 +205,10 @@ impl Definitions {
         }
     }
 
-    /// The names of the servers whose tools are missing.
-    pub(crate) fn missing(&self) -> BTreeSet<&str> {
-        self.unknown.keys().map(String::as_str).collect()
+    /// What the list of them lacks.
+    pub(crate) fn lacking(&self) -> Lacking {
+        let unlisted = self.unknown.keys().cloned().collect();
+        Lacking { unlisted, cut: self.cut.clone(), left_out: self.left_out.clone() }
     }
 }
 
@@ -215,7 +228,7 @@ fn named(name: &str, mut members: Members) -> Definition {
     if !is_object {
         members.insert("inputSchema".to_owned(), raw(&json!({"type": "object"})));
     }
-    Definition { name: name.to_owned(), entry: raw(&members) }
+    Definition { name: name.to_owned(), entry: raw(&members), takes_tasks: true }
 }
 
 impl Definition {
@@ -226,6 +239,16 @@ impl Definition {
     /// The schema of its arguments.
     pub(crate) fn input_schema(&self) -> Value {
         self.value().get_mut("inputSchema").map(Value::take).unwrap_or_default()
+    }
+
+    /// Its entry as a client of that request reads it.
+    pub(crate) fn entry_for(&self, request: &Request) -> Box<RawValue> {
+        if !(self.takes_tasks && request.has_task_requests()) {
+            return self.entry.clone();
+        }
+        let mut members = members_of(Some(&self.entry));
+        members.insert("execution".to_owned(), raw(&json!({"taskSupport": "optional"})));
+        raw(&members)
     }
 
     /// Whether clients check its results against a schema.

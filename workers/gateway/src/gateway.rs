@@ -19,6 +19,7 @@ use toolfleet_mcp_protocol::{
 
 use crate::auth::Authenticator;
 use crate::caller::Caller;
+use crate::client_lists::ClientList;
 use crate::definitions::DefinitionReader;
 use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
@@ -96,7 +97,7 @@ pub struct Gateway {
     pub(crate) in_flight: InFlight,
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
-    lists: Arc<ServerLists>,
+    pub(crate) lists: Arc<ServerLists>,
     pub(crate) streams: SessionStreams,
     pub(crate) subscribers: Subscribers,
     now: Now,
@@ -173,13 +174,20 @@ impl Gateway {
             (ProtocolRevision::Modern, method::TASKS_GET) => self.get_task(request).await,
             (ProtocolRevision::Modern, method::TASKS_UPDATE) => Box::pin(self.update_task(request)).await,
             (ProtocolRevision::Modern, method::TASKS_CANCEL) => self.cancel_task(request).await,
-            (ProtocolRevision::Modern, method::SUBSCRIPTIONS_LISTEN) if offered.subscriptions => {
-                match notifications {
-                    Some(out) => Box::pin(self.listen(request, out)).await,
-                    None => Err(RpcError::invalid_params(
-                        "`Accept` lacks text/event-stream, which notifications need",
-                    )),
-                }
+            (ProtocolRevision::Modern, method::SUBSCRIPTIONS_LISTEN) => match notifications {
+                Some(out) => Box::pin(self.listen(request, out)).await,
+                None => Err(RpcError::invalid_params(
+                    "`Accept` lacks text/event-stream, which notifications need",
+                )),
+            },
+            (ProtocolRevision::Legacy, method::TASKS_GET) if request.has_task_requests() => {
+                self.get_requested_task(request).await
+            }
+            (ProtocolRevision::Legacy, method::TASKS_RESULT) if request.has_task_requests() => {
+                Box::pin(self.requested_result(request, notifications)).await
+            }
+            (ProtocolRevision::Legacy, method::TASKS_CANCEL) if request.has_task_requests() => {
+                self.cancel_requested_task(request).await
             }
             (ProtocolRevision::Legacy, method::RESOURCES_SUBSCRIBE) if offered.subscriptions => {
                 self.subscribe(request, true).await
@@ -216,7 +224,7 @@ impl Gateway {
 
 /// What is offered beside tools: what the catalog publishes.
 #[derive(Debug, Clone, Copy)]
-struct Offered {
+pub(crate) struct Offered {
     prompts: bool,
     resources: bool,
     subscriptions: bool,
@@ -253,20 +261,46 @@ impl Offered {
         }
     }
 
-    fn capabilities(self, request: &Request) -> Value {
+    /// Whether clients of that version can be told that a list has changed: they have streams for it.
+    fn tells_of_lists(self, version: ProtocolVersion) -> bool {
+        match version.revision() {
+            ProtocolRevision::Modern => true,
+            ProtocolRevision::Legacy => self.subscriptions,
+        }
+    }
+
+    /// The lists that clients are told of.
+    pub(crate) fn lists(self) -> Vec<ClientList> {
+        let prompts = self.prompts.then_some(ClientList::Prompts);
+        let resources = self.resources.then_some(ClientList::Resources);
+        [Some(ClientList::Tools), prompts, resources].into_iter().flatten().collect()
+    }
+
+    fn capabilities(self, version: ProtocolVersion) -> Value {
         let mut members = serde_json::Map::new();
         let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
-        add("tools", json!({}));
+        let list = match self.tells_of_lists(version) {
+            true => json!({"listChanged": true}),
+            false => json!({}),
+        };
+        add("tools", list.clone());
         if self.prompts {
-            add("prompts", json!({}));
+            add("prompts", list.clone());
         }
         if self.resources {
-            add("resources", if self.subscriptions { json!({"subscribe": true}) } else { json!({}) });
+            let mut resources = list;
+            if let Some(members) = resources.as_object_mut().filter(|_| self.subscriptions) {
+                members.insert("subscribe".to_owned(), json!(true));
+            }
+            add("resources", resources);
         }
         if self.prompts || self.resources {
             add("completions", json!({}));
         }
-        if request.is_modern() {
+        if version == ProtocolVersion::V2025_11_25 {
+            add("tasks", json!({"cancel": {}, "requests": {"tools": {"call": {}}}}));
+        }
+        if version.revision() == ProtocolRevision::Modern {
             add("extensions", json!({meta_key::TASKS_EXTENSION: {}}));
         }
         Value::Object(members)
@@ -279,20 +313,25 @@ fn without(name: &str) -> &'static str {
         method::RESOURCES_SUBSCRIBE | method::RESOURCES_UNSUBSCRIBE | method::SUBSCRIPTIONS_LISTEN => {
             ". This server sends no notifications of changes; list and read again."
         }
+        method::TASKS_LIST => ". Tasks are not listed: keep their ids.",
         _ => "",
     }
 }
 
 impl Gateway {
-    /// Whether clients are told of updates of resources.
-    pub(crate) fn has_subscriptions(&self) -> bool {
-        Offered::of(&self.catalog()).subscriptions
+    /// Whether sessions have event streams: where clients are told of updates of resources.
+    pub(crate) fn has_session_streams(&self) -> bool {
+        self.offered().subscriptions
+    }
+
+    pub(crate) fn offered(&self) -> Offered {
+        Offered::of(&self.catalog())
     }
 
     fn discover(&self, request: &Request) -> Box<RawValue> {
         let mut members = Members::new();
         members.insert("supportedVersions".to_owned(), raw(&supported()));
-        members.insert("capabilities".to_owned(), raw(&Offered::of(&self.catalog()).capabilities(request)));
+        members.insert("capabilities".to_owned(), raw(&self.offered().capabilities(request.version)));
         members.insert("instructions".to_owned(), raw(&INSTRUCTIONS));
         members.insert("ttlMs".to_owned(), raw(&DISCOVER_TTL_MS));
         members.insert("cacheScope".to_owned(), raw(&cache_scope::PUBLIC));
@@ -304,7 +343,7 @@ impl Gateway {
         let version = legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY);
         Ok(raw(&json!({
             "protocolVersion": version.as_str(),
-            "capabilities": Offered::of(&self.catalog()).capabilities(request),
+            "capabilities": self.offered().capabilities(version),
             "serverInfo": server_info(),
             "instructions": INSTRUCTIONS,
         })))

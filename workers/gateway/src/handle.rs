@@ -71,6 +71,9 @@ pub(crate) struct Handle {
     /// The arguments, where a task may need them to go on and they are short.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub(crate) arguments: Option<String>,
+    /// The token under which the client of a task of 2025-11-25 wants its progress, as JSON.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) progress_token: Option<String>,
 }
 
 impl Handle {
@@ -82,6 +85,7 @@ impl Handle {
             given_ms: now.as_ms(),
             tool: tool.to_owned(),
             arguments: None,
+            progress_token: None,
         }
     }
 

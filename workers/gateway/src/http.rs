@@ -140,7 +140,8 @@ async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -
         text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
     let has_events = match request.inbound.method.as_str() {
         method::TOOLS_CALL => request.meta.progress_token.is_some(),
-        method::SUBSCRIPTIONS_LISTEN => request.is_modern() && gateway.has_subscriptions(),
+        method::TASKS_RESULT => request.has_task_requests(),
+        method::SUBSCRIPTIONS_LISTEN => request.is_modern(),
         _ => false,
     };
     if takes_events && has_events {
@@ -197,7 +198,7 @@ async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest
     let has_sessions = text(headers, mcp_header::PROTOCOL_VERSION).is_none_or(|text| legacy(text).is_some());
     let session = text(headers, mcp_header::SESSION_ID).map(str::to_owned);
     let Some(session) =
-        session.filter(|_| takes_events && has_sessions && endpoint.gateway.has_subscriptions())
+        session.filter(|_| takes_events && has_sessions && endpoint.gateway.has_session_streams())
     else {
         let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
         return with_header(response, header::ALLOW, HeaderValue::from_static("POST"));

@@ -7,6 +7,7 @@
 //! call       call_request -> SQS -> wait for the row -> answer, task or handle
 //! reads      call_request -> SQS -> wait for the row -> answer or error
 //! streams    subscription: call_request -> SQS -> watch the row -> notifications
+//!            list_changes: the lists as their caller sees them     -> notifications
 //! ```
 //!
 //! **Invariant:** a gateway keeps nothing that another one needs: calls are rows, handles are encrypted, sessions mean nothing, and what a stream
@@ -20,19 +21,24 @@ mod call;
 mod call_request;
 mod caller;
 mod catalog_source;
+mod client_lists;
 mod definitions;
 mod gateway;
 mod handle;
 mod http;
 mod in_flight;
 mod input;
+mod lacking;
 mod list;
+mod list_changes;
+mod may_read;
 mod message;
 mod own_tools;
 mod pages;
 mod param_headers;
 mod read_lists;
 mod reads;
+mod requested_tasks;
 mod search;
 mod serve;
 mod server_lists;

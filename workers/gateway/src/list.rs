@@ -1,21 +1,26 @@
 //! `tools/list`: the gateway's own tools, then the published ones by name, a page at a time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_mcp_protocol::{cache_scope, result_type};
 
 use crate::gateway::Gateway;
+use crate::lacking::Lacking;
 use crate::message::{Answer, Members, Request, finish_result, raw};
 use crate::own_tools::{get_result_tool, search_tool};
 use crate::pages::{after, page};
 use crate::server_lists::LISTS_WITHIN;
 
-/// The keys of the servers that lists lack because their own lists cannot be read, and of those that have more than is read, in
-/// `result._meta`.
+/// The keys of what a list lacks, in `result._meta`: servers whose own lists cannot be read, servers that have more than is read, and names
+/// that lead nowhere here.
 const UNLISTED: &str = "toolfleet/unlistedServers";
 const CUT: &str = "toolfleet/cutServers";
+const LEFT_OUT: &str = "toolfleet/leftOut";
+/// How many names of a server are told that are left out.
+const MOST_LEFT_OUT: usize = 20;
 
 impl Gateway {
     /// Answers `tools/list`.
@@ -32,11 +37,11 @@ impl Gateway {
         };
         let begin = after.as_deref().map_or(Unbounded, Excluded);
         let rest = definitions.tools.range::<str, _>((begin, Unbounded));
-        let rest = rest.map(|(name, one)| (name.as_str(), one.entry.as_ref()));
+        let rest = rest.map(|(name, one)| (name.as_str(), one.entry_for(request)));
         let (page, mut members) = page(request, rest, self.limits.page);
-        let tools: Vec<_> = own.iter().map(|one| one.entry.as_ref()).chain(page).collect();
+        let tools: Vec<_> = own.iter().map(|one| one.entry_for(request)).chain(page).collect();
         members.insert("tools".to_owned(), raw(&tools));
-        Ok(self.finish_list(members, request, &definitions.missing(), &definitions.cut))
+        Ok(self.finish_list(members, request, &definitions.lacking()))
     }
 
     /// The result of a listing, with what it lacks.
@@ -44,9 +49,9 @@ impl Gateway {
         &self,
         mut members: Members,
         request: &Request,
-        unlisted: &BTreeSet<&str>,
-        cut: &BTreeSet<String>,
-    ) -> Box<serde_json::value::RawValue> {
+        lacking: &Lacking,
+    ) -> Box<RawValue> {
+        let Lacking { unlisted, cut, left_out } = lacking;
         if request.is_modern() {
             // A list that lacks what a server has is soon another one.
             let ttl = if unlisted.is_empty() { self.limits.tools_ttl.as_millis() } else { 0 };
@@ -59,6 +64,12 @@ impl Gateway {
         }
         if !cut.is_empty() {
             more.push((CUT, json!(cut)));
+        }
+        if !left_out.is_empty() {
+            let some = left_out
+                .iter()
+                .map(|(server, names)| (server, names.iter().take(MOST_LEFT_OUT).collect::<Vec<_>>()));
+            more.push((LEFT_OUT, json!(some.collect::<BTreeMap<_, _>>())));
         }
         finish_result(members, result_type::COMPLETE, request, &more)
     }

@@ -119,6 +119,11 @@ impl Request {
         self.is_modern() && self.declares("/extensions/io.modelcontextprotocol~1tasks")
     }
 
+    /// Whether its version has tasks that clients ask for in a request: 2025-11-25 alone.
+    pub(crate) fn has_task_requests(&self) -> bool {
+        self.version == ProtocolVersion::V2025_11_25
+    }
+
     /// How the client names the call, so that a repeated request finds it.
     pub(crate) fn request_key(&self) -> Option<&str> {
         self.meta.request_key.as_deref().or(self.key_header.as_deref())

@@ -9,7 +9,7 @@ use toolfleet_client::WaitError;
 use toolfleet_core::outcome::OutcomeKind;
 
 use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, text_result, unknown_result};
-use crate::call::{Waited, unreadable_result};
+use crate::call::{ProgressReporter, Waited, unreadable_result};
 use crate::definitions::{Definition, Definitions};
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
@@ -39,7 +39,7 @@ pub(crate) fn get_result_tool() -> Definition {
         },
         "annotations": {"readOnlyHint": true, "openWorldHint": false}
     });
-    Definition { name: "get_result".to_owned(), entry: raw(&entry) }
+    Definition { name: "get_result".to_owned(), entry: raw(&entry), takes_tasks: false }
 }
 
 /// The definition of `search_tools`.
@@ -59,7 +59,7 @@ pub(crate) fn search_tool() -> Definition {
         },
         "annotations": {"readOnlyHint": true, "openWorldHint": false}
     });
-    Definition { name: "search_tools".to_owned(), entry: raw(&entry) }
+    Definition { name: "search_tools".to_owned(), entry: raw(&entry), takes_tasks: false }
 }
 
 #[derive(Deserialize)]
@@ -98,7 +98,7 @@ impl Gateway {
             return Ok(error_result(text, Value::Null, request));
         };
         let within = wait_seconds.map_or(self.limits.wait, Duration::from_secs).min(self.limits.wait);
-        match self.wait_for(request, &handle, within, notifications).await {
+        match self.wait_for(request, &handle, within, ProgressReporter::new(request, notifications)).await {
             // The answers belong to a call of that tool, with its arguments.
             Ok(Waited::Ended(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
                 let text = format!(
@@ -158,7 +158,8 @@ impl Gateway {
                 request,
             ));
         }
-        let text = format!("[{}]", found.iter().map(|one| one.entry.get()).collect::<Vec<_>>().join(","));
+        let entries: Vec<_> = found.iter().map(|one| one.entry_for(request)).collect();
+        let text = raw(&entries).get().to_owned();
         let mut members = Members::new();
         members.insert("content".to_owned(), raw(&json!([{"type": "text", "text": text}])));
         Ok(finish_result(members, toolfleet_mcp_protocol::result_type::COMPLETE, request, &[]))

@@ -33,10 +33,10 @@ pub(crate) fn after(request: &Request) -> Result<Option<String>, RpcError> {
 /// The page of these entries, which are in the order of their names and behind the page before; with the cursor of the next one.
 pub(crate) fn page<'a>(
     request: &Request,
-    rest: impl Iterator<Item = (&'a str, &'a RawValue)>,
+    rest: impl Iterator<Item = (&'a str, Box<RawValue>)>,
     most: usize,
-) -> (Vec<&'a RawValue>, Members) {
-    let mut page: Vec<(&str, &RawValue)> = Vec::new();
+) -> (Vec<Box<RawValue>>, Members) {
+    let mut page: Vec<(&str, Box<RawValue>)> = Vec::new();
     let (mut bytes, mut members) = (0, Members::new());
     for (name, entry) in rest {
         bytes += entry.get().len();

@@ -2,52 +2,80 @@
 //!
 //! **Invariant:** a caller is listed what its own reading is allowed, and nothing under a name that leads elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use toolfleet_catalog::{Published, Server};
+use tokio::time::Instant;
+use toolfleet_catalog::{Catalog, Published, Server};
 
+use crate::caller::Caller;
 use crate::gateway::Gateway;
-use crate::message::{Answer, Members, Request, raw};
+use crate::lacking::Lacking;
+use crate::message::{Answer, Members, Request, raw, shown};
 use crate::pages::{after, page};
 use crate::server_lists::{LISTS_WITHIN, ListKind};
+
+/// What a caller may read, by published name or address.
+#[derive(Default)]
+pub(crate) struct Readable {
+    pub(crate) entries: BTreeMap<String, Box<RawValue>>,
+    lacking: Lacking,
+}
 
 impl Gateway {
     /// Answers such a listing.
     pub(crate) async fn list_readable(&self, request: &Request, kind: ListKind) -> Answer {
         let after = after(request)?;
         let catalog = self.catalog();
+        let until = request.at + LISTS_WITHIN;
+        let Readable { entries, lacking } = self.readable(&catalog, &request.caller, kind, until).await;
+        let begin = after.as_deref().map_or(Unbounded, Excluded);
+        let rest = entries.range::<str, _>((begin, Unbounded));
+        let rest = rest.map(|(name, entry)| (name.as_str(), entry.clone()));
+        let (page, mut members) = page(request, rest, self.limits.page);
+        members.insert(kind.member().to_owned(), raw(&page));
+        Ok(self.finish_list(members, request, &lacking))
+    }
+
+    /// All that the caller may read of that kind; a server's list is waited for until then.
+    pub(crate) async fn readable(
+        &self,
+        catalog: &Catalog,
+        caller: &Caller,
+        kind: ListKind,
+        until: Instant,
+    ) -> Readable {
         let published = catalog.published();
-        let reader = &self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN);
+        let reader = &self.reader(catalog, caller, until);
         let reading = servers(published, kind).into_iter().filter(|server| reader.may_list(server));
         let reading = reading.map(|server| async move {
             (server, reader.lists.of(reader.caller, server, kind, reader.until).await)
         });
-        let mut entries: BTreeMap<String, Box<RawValue>> = BTreeMap::new();
-        let (mut unlisted, mut cut) = (BTreeSet::new(), BTreeSet::new());
+        let mut found = Readable::default();
         for (server, listed) in futures::future::join_all(reading).await {
             let Ok(listed) = listed else {
-                unlisted.insert(server.id.as_str());
+                found.lacking.unlisted.insert(server.id.to_string());
                 continue;
             };
             if listed.is_cut {
-                cut.insert(server.id.to_string());
+                found.lacking.cut.insert(server.id.to_string());
             }
             for (own, entry) in &listed.by_name {
-                if let Some((name, entry)) = renamed(published, kind, server, own, entry) {
+                match renamed(published, kind, server, own, entry) {
                     // Published addresses of several servers differ.
-                    entries.entry(name).or_insert(entry);
+                    Some((name, entry)) => {
+                        found.entries.entry(name).or_insert(entry);
+                    }
+                    None => {
+                        let left_out = found.lacking.left_out.entry(server.id.to_string()).or_default();
+                        left_out.insert(shown(own));
+                    }
                 }
             }
         }
-        let begin = after.as_deref().map_or(Unbounded, Excluded);
-        let rest = entries.range::<str, _>((begin, Unbounded));
-        let rest = rest.map(|(name, entry)| (name.as_str(), entry.as_ref()));
-        let (page, mut members) = page(request, rest, self.limits.page);
-        members.insert(kind.member().to_owned(), raw(&page));
-        Ok(self.finish_list(members, request, &unlisted, &cut))
+        found
     }
 }
 

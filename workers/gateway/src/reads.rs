@@ -105,7 +105,7 @@ impl Gateway {
             None if refuses_name(&outcome) => return Err(no_resource(request, &uri, &sentence(&outcome))),
             None => return Err(failed(&outcome)),
         };
-        PublishedUris::of_server(&catalog, server).publish_in(&mut members);
+        PublishedUris::of_server(&catalog, &request.caller, server).publish_in(&mut members);
         let ttl = members.remove("ttlMs").filter(|_| request.is_modern());
         members.remove("cacheScope");
         if request.is_modern() {
@@ -141,7 +141,7 @@ impl Gateway {
                 false => failed(&outcome),
             });
         };
-        PublishedUris::of_server(&catalog, server).publish_in(&mut members);
+        PublishedUris::of_server(&catalog, &request.caller, server).publish_in(&mut members);
         Ok(finish_result(members, result_type::COMPLETE, request, &[]))
     }
 

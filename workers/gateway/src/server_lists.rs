@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -86,6 +87,14 @@ pub(crate) struct Entries {
     pub(crate) is_cut: bool,
 }
 
+impl Entries {
+    fn is_same(&self, other: &Self) -> bool {
+        let mut listed = self.by_name.iter().map(|(name, entry)| (name, entry.get()));
+        self.by_name.len() == other.by_name.len()
+            && listed.all(|(name, entry)| other.by_name.get(name).is_some_and(|one| one.get() == entry))
+    }
+}
+
 /// A list, or why it is not known.
 pub(crate) type Listed = Result<Arc<Entries>, String>;
 
@@ -96,6 +105,8 @@ pub(crate) struct ServerLists {
     client: Client,
     ttl: Duration,
     cells: Mutex<HashMap<Key, Arc<Cell>>>,
+    /// Grows whenever a list was read that is another one than before.
+    changes: AtomicU64,
 }
 
 struct Cell {
@@ -142,7 +153,12 @@ fn name_of(caller: &Caller) -> String {
 
 impl ServerLists {
     pub(crate) fn new(client: Client, ttl: Duration) -> Self {
-        Self { client, ttl, cells: Mutex::default() }
+        Self { client, ttl, cells: Mutex::default(), changes: AtomicU64::default() }
+    }
+
+    /// A number that is another one after a list was read that differs from before.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// What the server lists for the caller's tenant, if it is known by `until`. One caller asks, the others wait for the same answer.
@@ -178,6 +194,9 @@ impl ServerLists {
     ) -> Listed {
         match self.read(caller, server, kind).await {
             Ok(entries) => {
+                if state.entries.as_ref().is_none_or(|before| !before.is_same(&entries)) {
+                    self.changes.fetch_add(1, Ordering::Relaxed);
+                }
                 let until = Some(Instant::now() + self.ttl);
                 *state = State { entries: Some(Arc::new(entries)), until, ..State::default() };
             }

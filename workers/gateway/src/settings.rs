@@ -96,7 +96,7 @@ pub struct GatewayArgs {
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_SEARCH_ABOVE", hide_env_values = true, value_name = "N", default_value = "30", value_parser = number(0_usize, 100_000))]
     search_above: usize,
     /// How long a list of a server (tools, prompts, resources) is used before it is read again, in milliseconds.
-    #[arg(long = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "MS", default_value = "300000", value_parser = milliseconds(1_000, 86_400_000))]
+    #[arg(long = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "MS", default_value = "300000", value_parser = milliseconds(100, 86_400_000))]
     tools_ttl: Duration,
     /// The largest request in bytes.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_BODY_BYTES", hide_env_values = true, value_name = "BYTES", default_value = "4194304", value_parser = number(1_024_usize, 67_108_864))]

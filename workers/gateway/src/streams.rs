@@ -7,6 +7,7 @@
 //! **Invariant:** what a stream has subscribed to ends with the stream.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use toolfleet_mcp_protocol::{Request as Notification, meta_key, result_type};
 
 use crate::caller::Caller;
+use crate::client_lists::{ClientList, SeenLists};
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
+use crate::list_changes::ListNews;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
 use crate::session_streams::Command;
 use crate::subscription::{Said, Subscription, Tell};
@@ -48,7 +51,25 @@ struct ListenParams {
 #[serde(rename_all = "camelCase")]
 struct Filter {
     #[serde(default)]
+    tools_list_changed: bool,
+    #[serde(default)]
+    prompts_list_changed: bool,
+    #[serde(default)]
+    resources_list_changed: bool,
+    #[serde(default)]
     resource_subscriptions: Vec<String>,
+}
+
+impl Filter {
+    /// The lists that it asks for, of those that are offered.
+    fn lists(&self, offered: Vec<ClientList>) -> Vec<ClientList> {
+        let is_wanted = |list: &ClientList| match list {
+            ClientList::Tools => self.tools_list_changed,
+            ClientList::Prompts => self.prompts_list_changed,
+            ClientList::Resources => self.resources_list_changed,
+        };
+        offered.into_iter().filter(is_wanted).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -71,6 +92,9 @@ struct Held {
     session: String,
     #[serde(rename = "u")]
     uris: Vec<String>,
+    /// The lists as the session was told of them.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    lists: Option<SeenLists>,
 }
 
 fn updated(uri: &str, subscription: Option<&Value>) -> String {
@@ -85,7 +109,9 @@ fn updated(uri: &str, subscription: Option<&Value>) -> String {
 impl Gateway {
     /// Answers `subscriptions/listen`: the answer comes when the token expires or the gateway stops, the notifications before it.
     pub(crate) async fn listen(&self, request: &Request, out: &UnboundedSender<String>) -> Answer {
-        let mut uris = request.inbound.params::<ListenParams>()?.notifications.resource_subscriptions;
+        let filter = request.inbound.params::<ListenParams>()?.notifications;
+        let lists = filter.lists(self.offered().lists());
+        let mut uris = filter.resource_subscriptions;
         uris.sort_unstable();
         uris.dedup();
         if uris.len() > MOST_RESOURCES {
@@ -106,14 +132,19 @@ impl Gateway {
             let tell = tell.clone();
             running.push(Abortable::new(async move { self.follow(&of, &tell).await }, abortable));
         }
+        let (tell_lists, mut list_news) = mpsc::unbounded();
+        let mut watching = pin!(self.follow_lists(&request.caller, &lists, None, &tell_lists));
+        let mut is_list_known = lists.is_empty();
         let mut waited = following.len();
         let mut accepted: Vec<String> = Vec::new();
         let mut refused: BTreeMap<String, String> = BTreeMap::new();
         let expires = self.ends_for(&request.caller);
         let until = Instant::now() + ACCEPTED_WITHIN;
-        while waited > 0 {
+        while waited > 0 || !is_list_known {
             tokio::select! {
                 Some(_ended) = running.next() => {}
+                never = &mut watching => match never {},
+                Some(_first) = list_news.next() => is_list_known = true,
                 Some((uri, what)) = said.next() => match what {
                     Said::Accepted => { accepted.push(uri); waited -= 1; }
                     Said::Updated => {}
@@ -133,13 +164,22 @@ impl Gateway {
         if let (Some(members), false) = (meta.as_object_mut(), refused.is_empty()) {
             members.insert(REFUSED.to_owned(), json!(refused));
         }
-        let params = json!({"notifications": {"resourceSubscriptions": accepted}, "_meta": meta});
+        let mut notifications = serde_json::Map::new();
+        notifications.insert("resourceSubscriptions".to_owned(), json!(accepted));
+        notifications.extend(lists.iter().map(|list| (list.filter().to_owned(), json!(true))));
+        let params = json!({"notifications": notifications, "_meta": meta});
         let acknowledged =
             Notification::notification("notifications/subscriptions/acknowledged", Some(params));
         let _gone = out.unbounded_send(serde_json::to_string(&acknowledged).unwrap_or_default());
         loop {
             tokio::select! {
                 Some(_ended) = running.next() => {}
+                never = &mut watching => match never {},
+                Some(news) = list_news.next() => {
+                    for list in news.changed {
+                        let _gone = out.unbounded_send(list.changed(id.as_ref()));
+                    }
+                }
                 Some((uri, what)) = said.next() => {
                     if what == Said::Updated && accepted.contains(&uri) {
                         let _gone = out.unbounded_send(updated(&uri, id.as_ref()));
@@ -200,10 +240,11 @@ impl Gateway {
         let name = (caller.binding(), session.to_owned());
         let open = self.streams.open(name, commands);
         let held = last_event.and_then(|id| self.sealer.open_as::<Held>(Purpose::Stream, caller, id));
-        let uris = held.filter(|held| held.session == session).map(|held| held.uris).unwrap_or_default();
+        let held = held.filter(|held| held.session == session);
+        let (uris, lists) = held.map(|held| (held.uris, held.lists)).unwrap_or_default();
         let stream = SessionStream { gateway: self, caller, session, out };
         tokio::select! {
-            () = stream.run(asked, uris) => {}
+            () = stream.run(asked, uris, lists) => {}
             () = open.replaced.cancelled() => {}
             () = at(self.ends_for(caller)) => {}
             () = self.draining.cancelled() => {}
@@ -213,7 +254,7 @@ impl Gateway {
 
 impl Gateway {
     /// When a stream of the caller ends, because its token is no longer accepted.
-    fn ends_for(&self, caller: &Caller) -> Option<Instant> {
+    pub(crate) fn ends_for(&self, caller: &Caller) -> Option<Instant> {
         let left = caller.expires?.ms_since(self.now());
         Instant::now().checked_add(Duration::from_millis(left))
     }
@@ -231,6 +272,13 @@ struct SessionStream<'a> {
     caller: &'a Caller,
     session: &'a str,
     out: &'a UnboundedSender<StreamEvent>,
+}
+
+/// What a session is told of.
+struct Told {
+    following: BTreeMap<String, Following>,
+    /// The lists as it was told of them; none until they were read first.
+    lists: Option<SeenLists>,
 }
 
 /// A resource that a session has subscribed to.
@@ -257,24 +305,38 @@ fn is_full(following: &BTreeMap<String, Following>, more: &str) -> bool {
 }
 
 impl SessionStream<'_> {
-    async fn run(&self, mut asked: UnboundedReceiver<Command>, uris: Vec<String>) {
+    async fn run(&self, mut asked: UnboundedReceiver<Command>, uris: Vec<String>, lists: Option<SeenLists>) {
         let (tell, mut said) = mpsc::unbounded();
         let mut running = FuturesUnordered::new();
-        let mut following: BTreeMap<String, Following> = BTreeMap::new();
+        let mut told = Told { following: BTreeMap::new(), lists: lists.clone() };
         for uri in uris.into_iter().take(MOST_RESOURCES) {
             let (future, handle) = self.start(&uri, true, &tell);
             running.push(future);
-            following.insert(uri, Following { handle, done: Vec::new(), is_accepted: true });
+            told.following.insert(uri, Following { handle, done: Vec::new(), is_accepted: true });
         }
-        self.say(&following, String::new());
+        let (tell_lists, mut list_news) = mpsc::unbounded();
+        let offered = self.gateway.offered().lists();
+        let mut watching = pin!(self.gateway.follow_lists(self.caller, &offered, lists, &tell_lists));
+        self.say(&told, String::new());
         loop {
             tokio::select! {
                 Some(_ended) = running.next() => {}
+                never = &mut watching => match never {},
+                Some(ListNews { seen, changed }) = list_news.next() => {
+                    // The id of each event holds what was told so far.
+                    for list in changed {
+                        told.lists.get_or_insert_default().take(list, &seen);
+                        self.say(&told, list.changed(None));
+                    }
+                    if told.lists.replace(seen).is_none() {
+                        self.say(&told, String::new());
+                    }
+                }
                 Some(command) = asked.next() => match command {
                     Command::Subscribe { uri, done } => {
-                        if let Some(known) = following.get_mut(&uri) {
+                        if let Some(known) = told.following.get_mut(&uri) {
                             known.wait(done);
-                        } else if is_full(&following, &uri) {
+                        } else if is_full(&told.following, &uri) {
                             let text = format!(
                                 "A session subscribes to at most {MOST_RESOURCES} resources, with addresses of {MOST_BYTES} bytes together; end \
                                  another subscription first."
@@ -283,39 +345,39 @@ impl SessionStream<'_> {
                         } else {
                             let (future, handle) = self.start(&uri, false, &tell);
                             running.push(future);
-                            following.insert(uri, Following { handle, done: vec![done], is_accepted: false });
+                            told.following.insert(uri, Following { handle, done: vec![done], is_accepted: false });
                         }
                     }
                     Command::Unsubscribe { uri, done } => {
-                        if let Some(ended) = following.remove(&uri) {
+                        if let Some(ended) = told.following.remove(&uri) {
                             ended.handle.abort();
-                            self.say(&following, String::new());
+                            self.say(&told, String::new());
                         }
                         drop(done.send(Ok(())));
                     }
                 },
-                Some((uri, what)) = said.next() => self.take(&mut following, &uri, what),
+                Some((uri, what)) = said.next() => self.take(&mut told, &uri, what),
             }
         }
     }
 
-    fn take(&self, following: &mut BTreeMap<String, Following>, uri: &str, what: Said) {
+    fn take(&self, told: &mut Told, uri: &str, what: Said) {
         match what {
             Said::Accepted => {
-                let Some(one) = following.get_mut(uri) else { return };
+                let Some(one) = told.following.get_mut(uri) else { return };
                 one.is_accepted = true;
                 let done = std::mem::take(&mut one.done);
                 // The id of this event holds the subscription before its request is answered.
-                self.say(following, String::new());
+                self.say(told, String::new());
                 done.into_iter().for_each(|done| drop(done.send(Ok(()))));
             }
-            Said::Updated if following.contains_key(uri) => self.say(following, updated(uri, None)),
+            Said::Updated if told.following.contains_key(uri) => self.say(told, updated(uri, None)),
             Said::Updated => {}
             Said::Refused(why) => {
-                let Some(one) = following.remove(uri) else { return };
+                let Some(one) = told.following.remove(uri) else { return };
                 if one.is_accepted {
                     // Whoever reads it again learns why.
-                    self.say(following, updated(uri, None));
+                    self.say(told, updated(uri, None));
                 }
                 one.done.into_iter().for_each(|done| drop(done.send(Err(why.clone()))));
             }
@@ -335,10 +397,11 @@ impl SessionStream<'_> {
         (Abortable::new(Box::pin(following), registration), handle)
     }
 
-    /// Sends an event, whose id holds what is subscribed to.
-    fn say(&self, following: &BTreeMap<String, Following>, data: String) {
-        let uris = following.iter().filter(|(_, one)| one.is_accepted).map(|(uri, _)| uri.clone()).collect();
-        let held = Held { session: self.session.to_owned(), uris };
+    /// Sends an event, whose id holds what is subscribed to, and how the lists are.
+    fn say(&self, told: &Told, data: String) {
+        let accepted = told.following.iter().filter(|(_, one)| one.is_accepted);
+        let uris = accepted.map(|(uri, _)| uri.clone()).collect();
+        let held = Held { session: self.session.to_owned(), uris, lists: told.lists.clone() };
         let id = self.gateway.sealer.seal_as(Purpose::Stream, self.caller, &held);
         let _gone = self.out.unbounded_send(StreamEvent { id, data });
     }

@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use toolfleet_client::Cancelled;
 use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
@@ -24,7 +25,7 @@ use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
 use crate::uris::PublishedUris;
 
 /// How often a client may ask, in milliseconds.
-const POLL_INTERVAL_MS: u64 = 1_000;
+pub(crate) const POLL_INTERVAL_MS: u64 = 1_000;
 /// How often a task may ask for input.
 const MAX_ROUNDS: usize = 50;
 
@@ -37,11 +38,11 @@ struct Params {
 }
 
 /// A task: its handle, and the row of the call by which it goes on at the moment.
-struct Task {
-    id: String,
-    handle: Handle,
-    key: CallKey,
-    row: Option<CallRow>,
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) handle: Handle,
+    pub(crate) key: CallKey,
+    pub(crate) row: Option<CallRow>,
 }
 
 impl Gateway {
@@ -55,7 +56,7 @@ impl Gateway {
 
     /// Answers `tasks/get`.
     pub(crate) async fn get_task(&self, request: &Request) -> Answer {
-        let task = self.task(request).await?;
+        let task = self.task_of_extension(request).await?;
         let Task { id, handle, key, row } = task;
         let given = handle.given_at();
         let told = |status: &str, at: Timestamp, text: &str| members_of(&id, status, given, at, text);
@@ -111,7 +112,7 @@ impl Gateway {
             | OutcomeKind::OutcomeUnknown => {
                 let mut members = told("completed", at, "");
                 let catalog = self.catalog();
-                let uris = PublishedUris::of_tool(&catalog, &handle.tool);
+                let uris = PublishedUris::of_tool(&catalog, &request.caller, &handle.tool);
                 members.insert("result".to_owned(), result_of(&result.outcome, request, &uris));
                 members
             }
@@ -123,7 +124,7 @@ impl Gateway {
     pub(crate) async fn update_task(&self, request: &Request) -> Answer {
         let params: Params = request.inbound.params()?;
         let given = params.input_responses.unwrap_or_else(|| raw(&json!({})));
-        let task = self.task(request).await?;
+        let task = self.task_of_extension(request).await?;
         if let Some(result) = task.row.and_then(ended_row)
             && result.outcome.kind == OutcomeKind::InputRequired
         {
@@ -144,15 +145,23 @@ impl Gateway {
 
     /// Answers `tasks/cancel`. A call that has ended stays as it is.
     pub(crate) async fn cancel_task(&self, request: &Request) -> Answer {
-        let task = self.task(request).await?;
-        if let Some(key) = self.cancelled_by(request, &task).await? {
-            let cancelled = self.client.cancel(&key).await;
-            cancelled.map_err(|error| {
-                let why = fleet_failed(&error, &key.call_id);
-                RpcError::internal(format!("the cancellation is not stored: {why}; send it again"))
-            })?;
-        }
+        let task = self.task_of_extension(request).await?;
+        self.cancel_call_of(request, &task).await?;
         Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]))
+    }
+
+    /// Cancels the call of a task, and says what that has changed; none where the task had ended.
+    pub(crate) async fn cancel_call_of(
+        &self,
+        request: &Request,
+        task: &Task,
+    ) -> Result<Option<Cancelled>, RpcError> {
+        let Some(key) = self.cancelled_by(request, task).await? else { return Ok(None) };
+        let cancelled = self.client.cancel(&key).await;
+        cancelled.map(Some).map_err(|error| {
+            let why = fleet_failed(&error, &key.call_id);
+            RpcError::internal(format!("the cancellation is not stored: {why}; send it again"))
+        })
     }
 
     /// The call that a cancellation of the task ends; none where it has ended.
@@ -170,12 +179,17 @@ impl Gateway {
         }
     }
 
-    /// The task that the request names, as far as it has come.
-    async fn task(&self, request: &Request) -> Result<Task, RpcError> {
+    /// The same for a client that has to declare the extension.
+    async fn task_of_extension(&self, request: &Request) -> Result<Task, RpcError> {
         if !request.takes_tasks() {
             let extension = json!({"extensions": {meta_key::TASKS_EXTENSION: {}}});
             return Err(RpcError::missing_capability(extension));
         }
+        self.task(request).await
+    }
+
+    /// The task that the request names, as far as it has come.
+    pub(crate) async fn task(&self, request: &Request) -> Result<Task, RpcError> {
         let id = request.inbound.params::<Params>()?.task_id;
         let handle = self.sealer.open(Purpose::Task, &request.caller, &id);
         let handle = handle.ok_or_else(|| {
@@ -215,7 +229,7 @@ fn asks(row: &CallRow) -> bool {
     row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::InputRequired)
 }
 
-fn unreadable(error: &dyn std::fmt::Display, key: &CallKey) -> RpcError {
+pub(crate) fn unreadable(error: &dyn std::fmt::Display, key: &CallKey) -> RpcError {
     RpcError::internal(format!("the task cannot be read now: {}", fleet_failed(error, &key.call_id)))
 }
 
@@ -237,7 +251,7 @@ fn members_of(id: &str, status: &str, given: Timestamp, updated: Timestamp, text
 }
 
 /// Where a call is, in a sentence.
-fn state_of(row: &CallRow) -> String {
+pub(crate) fn state_of(row: &CallRow) -> String {
     let said = row
         .notes
         .as_ref()

@@ -68,25 +68,42 @@ impl PublishedResources {
         Some(Cow::Owned(published(prefix, uri)))
     }
 
-    /// The same for a link in an answer: one that clients fetch by themselves stays as it is.
-    pub fn link_of<'a>(&self, server: &Server, uri: &'a str) -> Option<Cow<'a, str>> {
-        self.servers.of(server)?;
+    /// Where a link leads in an answer of the server: to its published address, or, where clients fetch it by themselves, as it is. None where
+    /// it cannot be read, or would lead to another server. Without a server, which stands for one whose resources the caller may not read, only
+    /// the latter remain.
+    pub fn link_of<'a>(&self, server: Option<&Server>, uri: &'a str) -> Option<Cow<'a, str>> {
         if !is_fetched(uri) {
-            return self.uri_of(server, uri);
+            return self.uri_of(server?, uri);
         }
-        let leads_elsewhere = self.find(uri).is_some_and(|(found, _)| found.id != server.id);
+        let is_own = |found: &Arc<Server>| server.is_some_and(|server| server.id == found.id);
+        let leads_elsewhere = self.prefixed(uri).is_some_and(|(found, _)| !is_own(found));
         (!leads_elsewhere).then_some(Cow::Borrowed(uri))
+    }
+
+    /// An address in place of one that would lead to another server than that which named it: it leads to none.
+    pub fn nowhere(uri: &str) -> String {
+        format!("{NO_SCHEME}{MARK}{uri}")
     }
 
     /// The server of a published address, and the address there.
     pub fn find<'a>(&self, uri: &'a str) -> Option<(&Arc<Server>, Cow<'a, str>)> {
-        let (head, rest) = split(uri);
-        let prefixed = rest.split_once(MARK).and_then(|(prefix, rest)| {
-            let server = self.servers.server(prefix).filter(|_| !prefix.is_empty())?;
-            Some((server, Cow::Owned(own(head, rest))))
-        });
-        prefixed.or_else(|| self.servers.plain().map(|server| (server, Cow::Borrowed(uri))))
+        let plain = || self.servers.plain().map(|server| (server, Cow::Borrowed(uri)));
+        self.prefixed(uri).or_else(|| plain().filter(|_| !is_nowhere(uri)))
     }
+
+    /// The same by the prefix in the address alone.
+    fn prefixed<'a>(&self, uri: &'a str) -> Option<(&Arc<Server>, Cow<'a, str>)> {
+        let (head, rest) = split(uri);
+        let (prefix, rest) = rest.split_once(MARK)?;
+        let server = self.servers.server(prefix).filter(|_| !prefix.is_empty())?;
+        Some((server, Cow::Owned(own(head, rest))))
+    }
+}
+
+/// Whether it is an address that leads nowhere.
+fn is_nowhere(uri: &str) -> bool {
+    let (head, rest) = split(uri);
+    head.eq_ignore_ascii_case(NO_SCHEME) && rest.starts_with(MARK)
 }
 
 /// The address with the prefix of its server. URL parsers, through which clients send addresses, leave it as it is.

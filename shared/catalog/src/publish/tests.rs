@@ -5,7 +5,7 @@ use serde_json::json;
 use toolfleet_core::ids::ServerId;
 use url::Url;
 
-use super::PublishedName;
+use super::{PublishedName, PublishedResources};
 use crate::Catalog;
 
 fn catalog(publish: &serde_json::Value) -> Result<Catalog, String> {
@@ -166,17 +166,36 @@ fn an_address_leads_back_to_its_server() {
 #[test]
 fn a_link_that_clients_fetch_stays_and_leads_to_no_other_server() {
     let link = |catalog: &Catalog, server: &str, uri: &str| {
-        let server = catalog.server(&ServerId::parse(server).unwrap()).unwrap();
+        let server = catalog.server(&ServerId::parse(server).unwrap()).map(AsRef::as_ref);
         catalog.published().resources().link_of(server, uri).map(std::borrow::Cow::into_owned)
     };
     let both = catalog(&json!({"resources": {"files": true, "mail": true}})).unwrap();
     assert_eq!(link(&both, "files", "https://example.com/x").as_deref(), Some("https://example.com/x"));
     assert_eq!(link(&both, "files", "note:1").as_deref(), Some("note:files~/1"));
     assert_eq!(link(&both, "files", "https://mail~/example.com/x"), None);
-    assert_eq!(link(&both, "crm", "https://example.com/x"), None);
     let plain = catalog(&json!({"resources": {"files": "", "mail": true}})).unwrap();
-    assert_eq!(link(&plain, "files", "https://example.com/x").as_deref(), Some("https://example.com/x"));
-    assert_eq!(link(&plain, "mail", "https://example.com/x"), None, "it leads to `files`");
+    for (catalog, server) in [(&both, "crm"), (&plain, "files"), (&plain, "mail"), (&plain, "nobody")] {
+        let fetched = "https://example.com/x";
+        assert_eq!(link(catalog, server, fetched).as_deref(), Some(fetched), "{server}");
+    }
+    for nobodys in ["note:1", "https://mail~/example.com/x", "ui://mail~/app"] {
+        assert_eq!(link(&both, "crm", nobodys), None, "its resources are not published");
+        assert_eq!(link(&plain, "nobody", nobodys), None);
+    }
+    assert_eq!(link(&plain, "files", "ui://mail~/app"), None, "it leads to `mail`");
+}
+
+#[test]
+fn an_address_can_lead_nowhere() {
+    for resources in
+        [json!({"files": true}), json!({"files": "", "mail": true}), json!({"files": true, "mail": true})]
+    {
+        let catalog = catalog(&json!({"resources": resources})).unwrap();
+        for one in URIS {
+            let nowhere = PublishedResources::nowhere(one);
+            assert_eq!(found(&catalog, &nowhere), None, "{nowhere}");
+        }
+    }
 }
 
 proptest! {

@@ -171,7 +171,7 @@ async fn write_parts(
     }
 }
 
-fn event(to: &mpsc::UnboundedSender<StreamPart>, text: &str) {
+pub(super) fn event(to: &mpsc::UnboundedSender<StreamPart>, text: &str) {
     send(to, format!("event: message\ndata: {text}\n\n"));
 }
 

@@ -41,7 +41,7 @@ pub use answer::ToolAnswer;
 pub use recorded::Recorded;
 use rounds::Round;
 pub use script::{HELD, MockFault, ProtocolRevision, SessionLoss};
-use state::{Script, State, Tool};
+use state::{Script, State, StreamPart, Tool};
 
 use crate::tls::TlsSide;
 
@@ -130,6 +130,24 @@ impl MockMcp {
     /// How many of its WebSocket pings were answered. It sends one before each message that it answers.
     pub fn pongs(&self) -> u64 {
         self.state.lock().pongs
+    }
+
+    /// Sends a message of its own on every WebSocket and every event stream of 2024-11-05 that is open.
+    pub fn push(&self, message: &Value) {
+        let inner = self.state.lock();
+        for socket in inner.sockets.values() {
+            // One that has ended hears nothing.
+            let _heard = socket.send(StreamPart::Text(message.to_string()));
+        }
+        inner.streams.values().for_each(|stream| event_stream::event(stream, &message.to_string()));
+    }
+
+    /// Ends them all.
+    pub fn end_connections(&self) {
+        let inner = self.state.lock();
+        for open in inner.sockets.values().chain(inner.streams.values()) {
+            let _heard = open.send(StreamPart::End);
+        }
     }
 
     /// The port it listens on.

@@ -59,12 +59,14 @@ pub(super) struct Inner {
     pub(super) message_address: Option<String>,
     /// The subprotocol that is chosen in place of `mcp`.
     pub(super) subprotocol: Option<String>,
+    /// The open WebSockets, by number.
+    pub(super) sockets: HashMap<u64, mpsc::UnboundedSender<StreamPart>>,
     /// WebSockets that were opened.
     pub(super) sockets_opened: u64,
     pub(super) pongs: u64,
 }
 
-/// What is written on an event stream of the old transport.
+/// What is written on an event stream of the old transport, or on a WebSocket beside answers.
 pub(super) enum StreamPart {
     Text(String),
     End,
@@ -106,6 +108,7 @@ impl State {
             streams_opened: 0,
             message_address: None,
             subprotocol: None,
+            sockets: HashMap::new(),
             sockets_opened: 0,
             pongs: 0,
         };

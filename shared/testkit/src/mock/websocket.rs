@@ -1,9 +1,11 @@
 //! The scripted server over WebSocket: the upgrade, then one message a frame. It reads on while a message is not answered.
 
 use std::io;
+use std::pin::pin;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{Connection, head, id_of, progress_of, value_of};
@@ -11,6 +13,7 @@ use super::protocol::{self, Checked, WEB_SOCKET};
 use super::recorded::Recorded;
 use super::reply::{Reply, frame, member};
 use super::script::MockFault;
+use super::state::StreamPart;
 use super::web_frame::{self, CLOSE, CONTINUATION, PING, PONG, TEXT};
 
 /// How much of a message without end is written at once.
@@ -20,10 +23,13 @@ impl Connection {
     /// Switches to WebSocket and serves messages until the connection ends.
     pub(super) async fn websocket(&mut self, upgrade: &Recorded) -> io::Result<bool> {
         let key = upgrade.header("sec-websocket-key").unwrap_or_default();
-        let chosen = {
+        let (sender, mut pushed) = mpsc::unbounded_channel();
+        let (number, chosen) = {
             let mut inner = self.state.lock();
             inner.sockets_opened += 1;
-            inner.subprotocol.clone().unwrap_or_else(|| "mcp".to_owned())
+            let number = inner.sockets_opened;
+            inner.sockets.insert(number, sender);
+            (number, inner.subprotocol.clone().unwrap_or_else(|| "mcp".to_owned()))
         };
         let headers = [
             ("upgrade", "websocket".to_owned()),
@@ -35,15 +41,22 @@ impl Connection {
         let head = head(101, &headers, Some(0)).replace("content-length: 0\r\n", "");
         self.writer.write_all(head.as_bytes()).await?;
         self.writer.flush().await?;
-        let ended = self.serve_frames(upgrade).await;
-        self.state.lock().hang_ups += 1;
+        let ended = self.serve_frames(upgrade, &mut pushed).await;
+        let mut inner = self.state.lock();
+        inner.sockets.remove(&number);
+        inner.hang_ups += 1;
+        drop(inner);
         self.state.departure.notify_waiters();
         ended.map(|()| false)
     }
 
-    async fn serve_frames(&mut self, upgrade: &Recorded) -> io::Result<()> {
+    async fn serve_frames(
+        &mut self,
+        upgrade: &Recorded,
+        pushed: &mut mpsc::UnboundedReceiver<StreamPart>,
+    ) -> io::Result<()> {
         loop {
-            let (opcode, payload) = web_frame::read(&mut self.reader).await?;
+            let Some((opcode, payload)) = self.next_frame(pushed).await? else { return Ok(()) };
             match opcode {
                 TEXT => {
                     let text = String::from_utf8_lossy(&payload).into_owned();
@@ -61,6 +74,27 @@ impl Connection {
                 PONG => self.state.lock().pongs += 1,
                 CLOSE => return self.send(CLOSE, &payload).await,
                 _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+
+    /// The next frame of the client; none where the server ends the connection. Writes what is pushed meanwhile.
+    async fn next_frame(
+        &mut self,
+        pushed: &mut mpsc::UnboundedReceiver<StreamPart>,
+    ) -> io::Result<Option<(u8, Vec<u8>)>> {
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let mut reading = pin!(web_frame::read(reader));
+        loop {
+            tokio::select! {
+                read = &mut reading => return read.map(Some),
+                Some(part) = pushed.recv() => match part {
+                    StreamPart::Text(text) => {
+                        writer.write_all(&web_frame::frame(TEXT, true, text.as_bytes())).await?;
+                        writer.flush().await?;
+                    }
+                    StreamPart::End => return Ok(None),
+                },
             }
         }
     }

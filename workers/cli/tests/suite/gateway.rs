@@ -57,6 +57,38 @@ async fn post(url: String, method: &'static str, mut params: Value) -> Option<Va
     Some(serde_json::from_str(&text).unwrap())
 }
 
+/// The answer to a request of 2025-11-25.
+async fn post_older(url: &str, method: &str, params: Value) -> Value {
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("content-type", "application/json")
+        .header("mcp-protocol-version", "2025-11-25")
+        .body(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string());
+    let text = request.send().await.unwrap().text().await.unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A fleet with two gateways that publish all its tools.
+fn two_gateways(name: &str) -> (Dev, GatewayProcess, GatewayProcess) {
+    let directory = directory(name);
+    let dev = Dev::start(&["--data-dir", &directory.display().to_string()]);
+    // The file is the fleet's own; only the gateways read `publish`.
+    let path = directory.join("catalog.json");
+    let mut catalog: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    catalog["publish"] = json!("*");
+    std::fs::write(&path, catalog.to_string()).unwrap();
+    let (first, second) = (GatewayProcess::start(&dev), GatewayProcess::start(&dev));
+    (dev, first, second)
+}
+
+/// How many records there are of calls of `slow`.
+fn slow_calls(dev: &Dev) -> usize {
+    dev.wait_until_empty();
+    let records = dev.toolfleet(&["history", "demo", "--json"]).exits(0).json();
+    let is_slow = |record: &&Value| record["tool"] == "slow" && record["kind"] == "call";
+    records["records"].as_array().unwrap().iter().filter(is_slow).count()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
@@ -77,14 +109,7 @@ fn dev_has_a_gateway_with_all_tools() {
 
 #[test]
 fn a_killed_gateway_loses_no_call_and_repeats_none() {
-    let directory = directory("gateway-killed");
-    let dev = Dev::start(&["--data-dir", &directory.display().to_string()]);
-    // The file is the fleet's own; only the gateways read `publish`.
-    let path = directory.join("catalog.json");
-    let mut catalog: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    catalog["publish"] = json!("*");
-    std::fs::write(&path, catalog.to_string()).unwrap();
-    let (mut first, second) = (GatewayProcess::start(&dev), GatewayProcess::start(&dev));
+    let (dev, mut first, second) = two_gateways("gateway-killed");
     let call = || json!({"name": "slow", "arguments": {"ms": 3000}, "_meta": {"toolfleet/requestKey": "k1"}});
     let runtime = runtime();
     let waiting = runtime.spawn(post(first.url.clone(), "tools/call", call()));
@@ -100,15 +125,23 @@ fn a_killed_gateway_loses_no_call_and_repeats_none() {
     assert!(retried["result"]["content"][0]["text"].is_string(), "{retried}");
     let again = runtime.block_on(post(second.url.clone(), "tools/call", call())).unwrap();
     assert_eq!(retried["result"]["content"], again["result"]["content"]);
-    dev.wait_until_empty();
-    let records = dev.toolfleet(&["history", "demo", "--json"]).exits(0).json();
-    let calls: Vec<_> = records["records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|record| record["tool"] == "slow" && record["kind"] == "call")
-        .collect();
-    assert_eq!(calls.len(), 1, "{records}");
+    assert_eq!(slow_calls(&dev), 1);
+}
+
+#[test]
+fn a_task_of_a_killed_gateway_is_found_at_another() {
+    let (dev, mut first, second) = two_gateways("gateway-task");
+    let runtime = runtime();
+    let ask = |url: &str, method, params| runtime.block_on(post_older(url, method, params));
+    let call = json!({"name": "slow", "arguments": {"ms": 3000}, "task": {"ttl": 60_000}});
+    let made = ask(&first.url, "tools/call", call);
+    let id = json!({"taskId": made["result"]["task"]["taskId"]});
+    first.kill();
+    assert_eq!(ask(&second.url, "tasks/get", id.clone())["result"]["status"], "working", "{made}");
+    let result = ask(&second.url, "tasks/result", id.clone());
+    assert!(result["result"]["content"][0]["text"].is_string(), "{result}");
+    assert_eq!(ask(&second.url, "tasks/get", id)["result"]["status"], "completed");
+    assert_eq!(slow_calls(&dev), 1);
 }
 
 #[test]

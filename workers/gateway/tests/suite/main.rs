@@ -8,11 +8,16 @@
 )]
 
 mod access;
+mod addresses;
 mod calls;
+mod events;
 mod going_on;
 mod input;
+mod list_changes;
 mod protocol;
 mod reading;
+mod reading_faults;
+mod requested_tasks;
 mod retries;
 mod rig;
 mod settings;

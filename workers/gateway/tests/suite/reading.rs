@@ -1,20 +1,21 @@
-//! Prompts and resources: listed, read and completed through the fleet, and whose a name or an address is.
+//! Prompts and resources: listed, read and completed through the fleet.
 
 use serde_json::{Value, json};
 use toolfleet_client::RecordsOf;
 use toolfleet_core::ids::Tenant;
 use toolfleet_gateway::Limits;
-use toolfleet_testkit::{MockFault, MockMcp, ProtocolRevision, ToolAnswer};
+use toolfleet_testkit::{MockMcp, ProtocolRevision, ToolAnswer};
 
-use crate::rig::{Http, Rig, Served, answered, gateway_of, open};
+use crate::events::listen;
+use crate::rig::{Http, Rig};
 
-const VERSIONS: [&str; 4] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"];
+pub(crate) const VERSIONS: [&str; 4] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"];
 /// What servers give: a page of an app, binary contents, annotations, members that nobody knows.
 const APP: &str = r#"{"contents":[{"uri":"ui://app/view.html","mimeType":"text/html;profile=mcp-app","text":"<p>é\u00e9</p>","_meta":{"ui":{"csp":{}}},"n":1.50}]}"#;
 const IMAGE: &str = r#"{"contents":[{"uri":"img:1","mimeType":"image/png","blob":"iVBORw0KGgo="}],"ttlMs":250,"cacheScope":"public"}"#;
 
 /// All that one server lists is published, and nothing else.
-fn one_server(url: &str) -> Value {
+pub(crate) fn one_server(url: &str) -> Value {
     json!({
         "servers": [{"id": "main", "url": url, "discover": true}],
         "tenants": {"queue": ["*"]},
@@ -23,7 +24,7 @@ fn one_server(url: &str) -> Value {
 }
 
 /// A server with two pages of resources, a template, prompts and completions.
-fn furnish(mcp: &MockMcp) {
+pub(crate) fn furnish(mcp: &MockMcp) {
     mcp.method("resources/list", |params| match params.get("cursor").and_then(Value::as_str) {
         None => json!({"resources": [
             {"uri": "ui://app/view.html", "name": "app", "mimeType": "text/html;profile=mcp-app", "size": 7, "annotations": {"priority": 0.5}, "_meta": {"x": 1}},
@@ -54,7 +55,7 @@ fn furnish(mcp: &MockMcp) {
     mcp.method("completion/complete", |params| json!({"completion": {"values": [format!("{}-{}", params["argument"]["value"].as_str().unwrap(), params["ref"]["type"].as_str().unwrap())], "hasMore": false}}));
 }
 
-async fn all(http: &Http, method: &str, member: &str, key: &str) -> Vec<String> {
+pub(crate) async fn all(http: &Http, method: &str, member: &str, key: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut params = json!({});
     loop {
@@ -68,7 +69,7 @@ async fn all(http: &Http, method: &str, member: &str, key: &str) -> Vec<String> 
     }
 }
 
-async fn refused(http: &Http, method: &str, params: Value) -> Value {
+pub(crate) async fn refused(http: &Http, method: &str, params: Value) -> Value {
     let answered = http.ask(method, params).await;
     assert!(answered.body["error"].is_object(), "{answered:?}");
     answered.body["error"].clone()
@@ -157,17 +158,24 @@ async fn only_what_is_published_is_offered() {
     let served = all.gateway(Limits::default()).await;
     let discovered = Http::modern(&served).result("server/discover", json!({})).await;
     assert_eq!(capabilities(&discovered), ["completions", "extensions", "prompts", "resources", "tools"]);
-    assert_eq!(discovered["capabilities"]["resources"], json!({}), "nothing is said of subscriptions");
+    assert_eq!(
+        discovered["capabilities"]["resources"],
+        json!({"listChanged": true}),
+        "nothing is said of subscriptions"
+    );
     let opened =
         Http::of(&served, "2025-06-18").result("initialize", json!({"protocolVersion": "2025-06-18"})).await;
     assert_eq!(capabilities(&opened), ["completions", "prompts", "resources", "tools"]);
-    for (version, method) in [("2025-11-25", "resources/subscribe"), ("2026-07-28", "subscriptions/listen")] {
-        let wrong = refused(&Http::of(&served, version), method, json!({"uri": "img:1"})).await;
-        assert!(
-            wrong["code"] == -32601 && wrong["message"].as_str().unwrap().contains("no notifications"),
-            "{wrong}"
-        );
-    }
+    let wrong =
+        refused(&Http::of(&served, "2025-11-25"), "resources/subscribe", json!({"uri": "img:1"})).await;
+    assert!(
+        wrong["code"] == -32601 && wrong["message"].as_str().unwrap().contains("no notifications"),
+        "{wrong}"
+    );
+    let mut events = listen(&served, json!(["img:1"])).await;
+    let acknowledged = events.next().await["params"].clone();
+    assert_eq!(acknowledged["notifications"], json!({"resourceSubscriptions": []}));
+    assert!(acknowledged["_meta"]["toolfleet/refused"]["img:1"].is_string(), "{acknowledged}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,217 +246,6 @@ async fn a_server_without_prompts_and_resources_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_cannot_be_read_is_named() {
-    let rig = Rig::start_with(one_server).await;
-    furnish(&rig.mcp);
-    let failure = MockFault::Rpc {
-        status: 200,
-        code: -32000,
-        message: "down".into(),
-        data: Value::Null,
-        with_id: true,
-    };
-    rig.mcp.always_for("resources/list", failure);
-    let served = rig.gateway(Limits::default()).await;
-    let list = Http::modern(&served).result("resources/list", json!({})).await;
-    assert_eq!(
-        (&list["_meta"]["toolfleet/unlistedServers"], &list["ttlMs"]),
-        (&json!(["main"]), &json!(0)),
-        "{list}"
-    );
-    rig.mcp.behave();
-    // A server that gives one cursor again and again is read to there.
-    rig.mcp.method("prompts/list", |_| json!({"prompts": [{"name": "p"}], "nextCursor": "again"}));
-    let list = Http::modern(&served).result("prompts/list", json!({})).await;
-    assert_eq!(
-        (&list["prompts"], &list["_meta"]["toolfleet/cutServers"]),
-        (&json!([{"name": "p"}]), &json!(["main"])),
-        "{list}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_was_lost_is_read_again() {
-    let rig = Rig::start_with(one_server).await;
-    furnish(&rig.mcp);
-    let served = rig.gateway(Limits::default()).await;
-    let http = Http::modern(&served);
-    for fault in [MockFault::CloseBeforeAnswer, MockFault::CutAnswer] {
-        rig.mcp.next_for("resources/read", fault);
-        assert_eq!(
-            http.result("resources/read", json!({"uri": "img:1"})).await["contents"][0]["uri"],
-            "img:1"
-        );
-    }
-    assert_eq!(rig.mcp.executions("resources/read"), 4);
-    rig.mcp.always_for("prompts/get", MockFault::Garbage("no JSON".into()));
-    let wrong = refused(&http, "prompts/get", json!({"name": "greet"})).await;
-    assert_eq!(
-        (&wrong["code"], &wrong["data"]["toolfleet/outcome"]["code"]),
-        (&json!(-32603), &json!("invalid_answer")),
-        "{wrong}"
-    );
-    let raw = |text: &str| ToolAnswer::Raw(text.to_owned());
-    rig.mcp.method("resources/read", move |_| raw(r#"{"no": "contents"}"#));
-    assert_eq!(refused(&http, "resources/read", json!({"uri": "img:1"})).await["code"], -32603);
-    rig.mcp.method("resources/read", |_| ToolAnswer::Error { code: 7, message: "not today".into() });
-    let wrong = refused(&http, "resources/read", json!({"uri": "img:1"})).await;
-    assert!(wrong["code"] == 7 && wrong["message"].as_str().unwrap().contains("not today"), "{wrong}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn contents_that_are_too_large_for_a_row_are_read_whole() {
-    let rig = Rig::start_with(one_server).await;
-    // Base64 of bytes that do not compress.
-    let mut state = 1_u64;
-    let blob: String = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state >> 58) as usize],
-        )
-    })
-    .take(3_000_000)
-    .collect();
-    let contents = json!({"contents": [{"uri": "img:large", "mimeType": "image/png", "blob": blob}]});
-    let answer = contents.clone();
-    rig.mcp.method("resources/read", move |_| answer.clone());
-    let served = rig.gateway(Limits::default()).await;
-    let read = Http::modern(&served).result("resources/read", json!({"uri": "img:large"})).await;
-    assert!(read["contents"] == contents["contents"], "3 MB come back");
-}
-
-/// Two servers, of which one is open to administrators alone.
-fn two_servers(first: &str, second: &str) -> Value {
-    json!({
-        "servers": [{"id": "main", "url": first, "discover": true}],
-        "pika": [{"toolId": "guarded", "name": "guarded", "description": "Guarded", "executionType": "mcp", "mcpServerUrl": second,
-                  "accessRules": [{"enabled": true, "userRoles": ["admin"]}]}],
-        "tenants": {"queue": ["*"]},
-        "publish": {"servers": {"main": true}, "prompts": {"main": true, "guarded": "g"}, "resources": {"main": true, "guarded": "g"}},
-    })
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_name_and_an_address_lead_to_their_server_alone() {
-    let second = MockMcp::start(ProtocolRevision::Legacy).await;
-    furnish(&second);
-    let rig = Rig::start_with(|first| {
-        let mut catalog = two_servers(first, &second.url());
-        catalog["pika"][0].as_object_mut().unwrap().remove("accessRules");
-        catalog
-    })
-    .await;
-    furnish(&rig.mcp);
-    let linked = json!({"content": [{"type": "resource_link", "uri": "img:1", "name": "i"}, {"type": "resource", "resource": {"uri": "ui://app/view.html", "text": "x"}}]});
-    let answer = linked.clone();
-    rig.mcp
-        .tool("link", move |_| answer.clone())
-        .listing("_meta", json!({"ui": {"resourceUri": "ui://app/view.html"}}));
-    let served = rig.gateway(Limits::default()).await;
-    for version in VERSIONS {
-        let http = Http::of(&served, version);
-        let listed = all(&http, "resources/list", "resources", "uri").await;
-        assert_eq!(
-            listed,
-            [
-                "file://g~/~/notes/a b.txt",
-                "file://main~/~/notes/a b.txt",
-                "img:g~/1",
-                "img:main~/1",
-                "ui://g~/app/view.html",
-                "ui://main~/app/view.html",
-            ]
-        );
-        let templates = all(&http, "resources/templates/list", "resourceTemplates", "uriTemplate").await;
-        assert_eq!(templates, ["file://g~/~/notes/{+path}", "file://main~/~/notes/{+path}"]);
-        assert_eq!(
-            all(&http, "prompts/list", "prompts", "name").await,
-            ["g__greet", "g__write a letter", "main__greet", "main__write a letter"]
-        );
-        // What a tool or a prompt names is read under the name it is given.
-        let result = http.call("main__link", json!({})).await;
-        let list = http.result("tools/list", json!({})).await;
-        let tool = list["tools"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|tool| tool["name"] == "main__link")
-            .unwrap()
-            .clone();
-        let prompt =
-            http.result("prompts/get", json!({"name": "g__greet", "arguments": {"who": "Ann"}})).await;
-        let named = [
-            (&result["content"][0]["uri"], "main~"),
-            (&result["content"][1]["resource"]["uri"], "main~"),
-            (&tool["_meta"]["ui"]["resourceUri"], "main~"),
-            (&prompt["messages"][1]["content"]["resource"]["uri"], "g~"),
-        ];
-        for (uri, prefix) in named {
-            assert!(uri.as_str().unwrap().contains(prefix), "{uri}");
-            let read = http.result("resources/read", json!({"uri": uri})).await;
-            assert_eq!(read["contents"][0]["uri"], *uri, "and the answer has the same address");
-        }
-        let params = json!({"ref": {"type": "ref/resource", "uri": "file://g~/~/notes/{+path}"}, "argument": {"name": "path", "value": "x"}});
-        assert_eq!(
-            http.result("completion/complete", params).await["completion"]["values"],
-            json!(["x-ref/resource"])
-        );
-        for nobody in ["img:1", "ui://app/view.html", "img:other~/1", "img:~/1"] {
-            let wrong = refused(&http, "resources/read", json!({"uri": nobody})).await;
-            assert_eq!(wrong["data"]["uri"], nobody, "{wrong}");
-        }
-    }
-    // Each server was asked for its own alone, as it names it.
-    let asked = |mcp: &MockMcp| {
-        let all = mcp.requests_of("resources/read");
-        let mut uris: Vec<_> =
-            all.iter().map(|one| one.body["params"]["uri"].as_str().unwrap().to_owned()).collect();
-        uris.sort();
-        uris.dedup();
-        uris
-    };
-    assert_eq!(asked(&rig.mcp), ["img:1", "ui://app/view.html"]);
-    assert_eq!(asked(&second), ["ui://app/view.html"]);
-    assert_eq!(
-        second.requests_of("completion/complete")[0].body["params"]["ref"]["uri"],
-        "file:///notes/{+path}"
-    );
-    assert!(rig.mcp.requests_of("completion/complete").is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_reads_what_access_rules_close() {
-    let second = MockMcp::start(ProtocolRevision::Modern).await;
-    furnish(&second);
-    let rig = Rig::start_with(|first| two_servers(first, &second.url())).await;
-    furnish(&rig.mcp);
-    let served = rig.gateway(Limits::default()).await;
-    let http = Http::modern(&served);
-    assert_eq!(
-        all(&http, "resources/list", "resources", "uri").await,
-        ["file://main~/~/notes/a b.txt", "img:main~/1", "ui://main~/app/view.html"]
-    );
-    assert_eq!(all(&http, "prompts/list", "prompts", "name").await, ["main__greet", "main__write a letter"]);
-    // Closed and not there are one answer, whatever is written.
-    let unknown = refused(&http, "resources/read", json!({"uri": "img:none~/1"})).await["message"].clone();
-    for uri in ["img:g~/1", "img:G~/1", "ui://g~/app/view.html", "file://g~/~/notes/x"] {
-        assert_eq!(refused(&http, "resources/read", json!({"uri": uri})).await["message"], unknown);
-    }
-    // The other server is asked for what begins as an address of the first.
-    let main = refused(&http, "resources/read", json!({"uri": "img:main~/g~/1"})).await;
-    assert!(main["message"].as_str().unwrap().contains("img:g~/1"), "{main}");
-    assert_eq!(refused(&http, "prompts/get", json!({"name": "g__greet"})).await["code"], -32602);
-    let params =
-        json!({"ref": {"type": "ref/prompt", "name": "g__greet"}, "argument": {"name": "who", "value": "x"}});
-    assert_eq!(refused(&http, "completion/complete", params).await["code"], -32602);
-    // A cursor says where to go on, and opens nothing.
-    let cursor = "cmVzb3VyY2VzL2xpc3QKaW1nOmZ+";
-    let list = http.ask("resources/list", json!({"cursor": cursor})).await;
-    assert!(!list.body.to_string().contains("g~"), "{list:?}");
-    assert!(second.requests().is_empty(), "nothing reached the closed server: {:?}", second.requests());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_that_asks_goes_on_with_the_answers() {
     let rig = Rig::start_with(one_server).await;
     furnish(&rig.mcp);
@@ -502,59 +299,4 @@ async fn a_read_has_its_record_and_no_argument_in_it() {
         assert_eq!(record.session.as_ref().map(|session| session.as_str()), Some("conversation-1"));
         assert!(!format!("{record:?}").contains("MARKED"), "{record:?}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_of_a_killed_gateway_is_answered_by_another() {
-    let rig = Rig::start_with(one_server).await;
-    furnish(&rig.mcp);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (catalog, client) = (rig.catalog.clone(), rig.client());
-    let first: Served =
-        runtime.spawn(gateway_of(client, catalog, Limits::default(), open("acme"))).await.unwrap();
-    let held = rig.mcp.hold_for("resources/read");
-    let http = Http::modern(&first);
-    let waiting = tokio::spawn(http.post(&http.message("resources/read", json!({"uri": "img:1"}))).send());
-    rig.mcp.arrived("resources/read", 1).await;
-    runtime.shutdown_background();
-    assert!(waiting.await.unwrap().is_err(), "the connection is cut");
-    drop(held);
-    let second = rig.gateway(Limits::default()).await;
-    let read = Http::modern(&second).result("resources/read", json!({"uri": "img:1"})).await;
-    assert_eq!(read["contents"][0]["uri"], "img:1");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_of_a_killed_worker_is_read_by_another() {
-    let rig = Rig::without_worker(one_server).await;
-    furnish(&rig.mcp);
-    let doomed = rig.doomed_worker();
-    let served = rig.gateway(Limits::default()).await;
-    let held = rig.mcp.hold_for("resources/read");
-    let http = Http::modern(&served);
-    let waiting = tokio::spawn(answered(http.post(&http.message("resources/read", json!({"uri": "img:1"})))));
-    rig.mcp.arrived("resources/read", 1).await;
-    doomed.shutdown_background();
-    let _second = rig.worker().await;
-    drop(held);
-    let read = waiting.await.unwrap();
-    assert_eq!(read.body["result"]["contents"][0]["uri"], "img:1", "{read:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_takes_too_long_says_so_and_goes_no_further() {
-    let rig = Rig::start_with(one_server).await;
-    furnish(&rig.mcp);
-    let served = rig.gateway(crate::rig::impatient()).await;
-    let held = rig.mcp.hold_for("resources/read");
-    for version in ["2026-07-28", "2025-11-25"] {
-        let wrong = refused(&Http::of(&served, version), "resources/read", json!({"uri": "img:1"})).await;
-        assert!(
-            wrong["code"] == -32603 && wrong["message"].as_str().unwrap().contains("Send it again"),
-            "{wrong}"
-        );
-    }
-    // Nobody waits for either: the worker hangs up.
-    rig.mcp.hung_up(2).await;
-    drop(held);
 }

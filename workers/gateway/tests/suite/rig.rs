@@ -161,9 +161,9 @@ pub(crate) fn open(tenant: &str) -> Authenticator {
     Authenticator::Open { tenant: Tenant::parse(tenant).unwrap(), session }
 }
 
-/// Bounds under which a held call goes on at once.
+/// Bounds under which a held call goes on soon. Sending takes a part of them, on a busy machine a large one.
 pub(crate) fn impatient() -> Limits {
-    Limits { wait: Duration::from_millis(300), task_after: Duration::from_millis(300), ..Limits::default() }
+    Limits { wait: Duration::from_secs(1), task_after: Duration::from_secs(1), ..Limits::default() }
 }
 
 /// Where the embedded endpoints are.

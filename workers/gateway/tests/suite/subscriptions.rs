@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use toolfleet_gateway::Limits;
+use toolfleet_testkit::{MockMcp, ProtocolRevision};
 
 use crate::access::Issuer;
-use crate::rig::{Http, Rig, Served, gateway_of, open};
+use crate::events::{Events, listen, of_session, stream_of};
+use crate::rig::{Http, Rig, gateway_of, open};
 use crate::updating::{Updating, WATCHED};
 
 fn catalog(url: &str) -> Value {
@@ -17,79 +19,6 @@ fn catalog(url: &str) -> Value {
     })
 }
 
-/// The messages of an event stream.
-struct Events {
-    response: reqwest::Response,
-    text: String,
-    last_id: Option<String>,
-}
-
-impl Events {
-    async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        Self { response, text: String::new(), last_id: None }
-    }
-
-    /// The next message; events without one only carry an id.
-    async fn next(&mut self) -> Value {
-        loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field =
-                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-                self.last_id = field("id:").map(str::to_owned).or(self.last_id.take());
-                let message = field("data:").and_then(|data| serde_json::from_str(data).ok());
-                self.text = rest.to_owned();
-                if let Some(message) = message {
-                    return message;
-                }
-            }
-            let chunk = tokio::time::timeout(Duration::from_secs(40), self.response.chunk()).await;
-            let chunk = chunk.unwrap().unwrap().unwrap();
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
-    }
-
-    /// Waits until the stream has ended.
-    async fn end(&mut self) {
-        let mut ends = async || while self.response.chunk().await.unwrap().is_some() {};
-        tokio::time::timeout(Duration::from_secs(40), ends()).await.unwrap();
-    }
-
-    async fn is_told_of(&mut self, uri: &str) -> Value {
-        let message = self.next().await;
-        assert_eq!(
-            (&message["method"], &message["params"]["uri"]),
-            (&json!("notifications/resources/updated"), &json!(uri))
-        );
-        message
-    }
-}
-
-async fn listen(served: &Served, uris: Value) -> Events {
-    let http = Http::modern(served);
-    Events::of(http.post(
-        &http.message("subscriptions/listen", json!({"notifications": {"resourceSubscriptions": uris}})),
-    ))
-    .await
-}
-
-/// The stream of a session.
-async fn stream_of(served: &Served, session: &str, last_id: Option<&str>) -> Events {
-    let mut request = reqwest::Client::new()
-        .get(&served.url)
-        .header("accept", "text/event-stream")
-        .header("mcp-session-id", session);
-    if let Some(last_id) = last_id {
-        request = request.header("last-event-id", last_id);
-    }
-    Events::of(request).await
-}
-
-fn of_session(served: &Served, session: &str) -> Http {
-    Http::of(served, "2025-11-25").with("mcp-session-id", session)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listening_client_is_told_of_updates_of_servers_of_both_generations() {
     for is_modern in [true, false] {
@@ -97,7 +26,7 @@ async fn a_listening_client_is_told_of_updates_of_servers_of_both_generations() 
         let rig = Rig::start_with(|_| catalog(&server.url)).await;
         let served = rig.gateway(Limits::default()).await;
         let discovered = Http::modern(&served).result("server/discover", json!({})).await;
-        assert_eq!(discovered["capabilities"]["resources"], json!({"subscribe": true}));
+        assert_eq!(discovered["capabilities"]["resources"], json!({"subscribe": true, "listChanged": true}));
         let mut events = listen(&served, json!([WATCHED, "note:other"])).await;
         let first = events.next().await;
         assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
@@ -305,4 +234,41 @@ async fn a_gateway_that_stops_ends_its_streams_with_an_answer() {
     let last = events.next().await;
     assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(7), &json!("complete")), "{last}");
     server.saw("end of a stream", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_servers_with_kept_connections_are_told() {
+    for transport in ["websocket", "sse"] {
+        let server = MockMcp::start(ProtocolRevision::Legacy).await;
+        server.method("resources/subscribe", |_| json!({}));
+        server.method("resources/unsubscribe", |_| json!({}));
+        let url = if transport == "sse" { server.sse_url() } else { server.ws_url() };
+        let rig = Rig::start_with(|_| {
+            let mut catalog = catalog(&url);
+            catalog["servers"][0]["transport"] = json!(transport);
+            catalog
+        })
+        .await;
+        let served = rig.gateway(Limits::default()).await;
+        let mut events = listen(&served, json!([WATCHED])).await;
+        let first = events.next().await;
+        assert_eq!(
+            first["params"]["notifications"]["resourceSubscriptions"],
+            json!([WATCHED]),
+            "{transport}: {first}"
+        );
+        let updated = |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+        for _ in 0..2 {
+            server.push(&updated(WATCHED));
+            events.is_told_of(WATCHED).await;
+        }
+        // Between the end of the connection and the next one an update may have been missed.
+        server.end_connections();
+        events.is_told_of(WATCHED).await;
+        server.arrived("resources/subscribe", 2).await;
+        server.push(&updated(WATCHED));
+        events.is_told_of(WATCHED).await;
+        drop(events);
+        server.arrived("resources/unsubscribe", 1).await;
+    }
 }
