@@ -274,6 +274,8 @@ MUTATIONS = [
     M("no gateway, no alarm", FRONT, "TreatMissingData: breaching", "TreatMissingData: notBreaching"),
     M("an alarm of a target group without it", FRONT, "        - Name: TargetGroup\n          Value:\n            Fn::GetAtt: [GatewayTargets, TargetGroupFullName]\n", ""),
     M("the load balancer keeps connections longer than its targets", FRONT, 'Value: "120"', 'Value: "200"'),
+    M("a metric of the front that does not exist", FRONT, 'MetricName=\\"TargetResponseTime', 'MetricName=\\"TargetLatency'),
+    M("a search of the front by a wrong dimension", FRONT, '{AWS/ApplicationELB,LoadBalancer,TargetGroup} MetricName=\\"RequestCount', '{AWS/ApplicationELB,LoadBalancer} MetricName=\\"RequestCount'),
     M("a client secret in the template", FRONT, 'Fn::Sub: "secret://${Prefix}/console-oidc"', 'Fn::Sub: "${Prefix}-secret"'),
     M("a login without an issuer", FRONT, "Name: TOOLFLEET_CONSOLE_OIDC_ISSUER", "Name: TOOLFLEET_CONSOLE_OIDC_URL"),
     M("an alarm of the front without a section", FRONT, "runbook.md#alarm-unanswered", "runbook.md#alarm-no-answer"),
