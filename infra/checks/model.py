@@ -137,6 +137,10 @@ class Project:
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+# The settings that gateways and consoles share.
+ENDPOINT = "shared/web/src/endpoint.rs"
+
+
 def settings():
     """The variables that a worker reads."""
     text = (ROOT / "docs/reference/settings.md").read_text()
@@ -147,13 +151,21 @@ def settings():
 def command_settings(command):
     """The variables that `toolfleet gateway` or `toolfleet console` reads, from its source."""
     files = ["workers/cli/src/connect.rs", f"workers/cli/src/commands/{command}.rs", f"workers/{command}/src/settings.rs", "shared/config/src/egress.rs"]
-    return {name for file in files for name in re.findall(r"env = \"([A-Z_]+)\"", (ROOT / file).read_text())}
+    own = {name for file in files for name in re.findall(r"env = \"([A-Z_]+)\"", (ROOT / file).read_text())}
+    shared = re.findall(r"env = concat!\(\$prefix, \"([A-Z_]+)\"\)", (ROOT / ENDPOINT).read_text())
+    return own | {f"TOOLFLEET_{command.upper()}{name}" for name in shared}
+
+
+def kept_s():
+    """How long `toolfleet gateway` and `toolfleet console` keep a connection without a request, in seconds."""
+    text = (ROOT / ENDPOINT).read_text()
+    return int(re.search(r"_IDLE_MS\"\).*?default_value = \"(\d+)\"", text).group(1)) / 1000
 
 
 @functools.cache
 def drain_s(command):
     """How long `toolfleet gateway` or `toolfleet console` takes to end, in seconds."""
-    text = (ROOT / f"workers/{command}/src/serve.rs").read_text()
+    text = (ROOT / f"workers/{command}/src/settings.rs").read_text()
     return int(re.search(r"^const DRAIN: Duration = Duration::from_secs\((\d+)\);", text, re.M).group(1))
 
 

@@ -4,7 +4,7 @@ from . import compute, front, iam, instances, kubernetes, metrics, network, scal
 
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
-    iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.leading_keys,
+    iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.doctor, iam.leading_keys,
     metrics.expressions, metrics.alarms, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
     scaling.steps, scaling.targets, scaling.ages, scaling.fast,
     compute.services, compute.containers, compute.environment, compute.imports,

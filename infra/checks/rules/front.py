@@ -2,7 +2,7 @@
 
 import re
 
-from model import ROOT, command_settings, drain_s
+from model import ROOT, command_settings, drain_s, kept_s
 
 from .compute import CREDENTIAL, FARGATE
 
@@ -122,8 +122,8 @@ NEEDED = {
         "TOOLFLEET_GATEWAY_PUBLIC_URL", "TOOLFLEET_GATEWAY_KEY", "TOOLFLEET_GATEWAY_OAUTH_ISSUER", "TOOLFLEET_GATEWAY_OAUTH_TENANT_CLAIM",
     },
     "console": {
-        "TOOLFLEET_QUEUE_URL", "TOOLFLEET_TABLE_PREFIX", "TOOLFLEET_CONSOLE_LISTEN", "TOOLFLEET_CONSOLE_PUBLIC_URL", "TOOLFLEET_CONSOLE_TOKENS",
-        "TOOLFLEET_CONSOLE_KEY", "TOOLFLEET_HISTORY_SHARDS", "TOOLFLEET_PAYLOAD_BUCKET",
+        "TOOLFLEET_QUEUE_URL", "TOOLFLEET_TABLE_PREFIX", "TOOLFLEET_CONSOLE_LISTEN", "TOOLFLEET_CONSOLE_PUBLIC_URL", "TOOLFLEET_CONSOLE_KEY",
+        "TOOLFLEET_CONSOLE_TOKENS", "TOOLFLEET_HISTORY_SHARDS", "TOOLFLEET_PAYLOAD_BUCKET",
     },
 }
 # Optional in the template, and asked for by a parameter.
@@ -131,10 +131,12 @@ OPTIONAL = {
     "TOOLFLEET_QUEUE_URL_HIGH", "TOOLFLEET_QUEUE_URL_LOW", "TOOLFLEET_GATEWAY_TENANT", "TOOLFLEET_GATEWAY_OAUTH_JWKS_URL",
     "TOOLFLEET_GATEWAY_OAUTH_AUDIENCE", "TOOLFLEET_GATEWAY_OAUTH_SCOPES", "TOOLFLEET_GATEWAY_OAUTH_USER_CLAIM",
     "TOOLFLEET_GATEWAY_OAUTH_ROLES_CLAIM", "TOOLFLEET_GATEWAY_SESSION", "TOOLFLEET_GATEWAY_ALLOWED_ORIGINS", "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES",
+    "TOOLFLEET_CONSOLE_OIDC_ISSUER", "TOOLFLEET_CONSOLE_OIDC_CLIENT_ID", "TOOLFLEET_CONSOLE_OIDC_CLIENT_SECRET",
+    "TOOLFLEET_CONSOLE_OIDC_TENANT_CLAIM", "TOOLFLEET_CONSOLE_OIDC_OPERATORS",
 }
 SECRETS = {
     "TOOLFLEET_GATEWAY_KEY": "secret://toolfleet/gateway-key", "TOOLFLEET_CONSOLE_TOKENS": "secret://toolfleet/console-tokens",
-    "TOOLFLEET_CONSOLE_KEY": "secret://toolfleet/console-key",
+    "TOOLFLEET_CONSOLE_KEY": "secret://toolfleet/console-key", "TOOLFLEET_CONSOLE_OIDC_CLIENT_SECRET": "secret://toolfleet/console-oidc",
 }
 
 
@@ -144,7 +146,7 @@ def environment(project):
     for kind, command in KINDS.items():
         container = next(front.each(_resource(front, f"{kind}Task")["ContainerDefinitions"]))
         here = {v["Name"]: front.value(v["Value"]) for v in front.each(container["Environment"])}
-        for name in sorted({n for n in OPTIONAL & command_settings(command) if command == "gateway" or "QUEUE" in n} - here.keys()):
+        for name in sorted(OPTIONAL & command_settings(command) - here.keys()):
             yield f"front.yaml {command}: {name} is not set where its parameter asks for it"
         for at, variables in {f"front.yaml {command}": here, f"infra/kubernetes/{command}": project.env(f"{command}/{command}.env")}.items():
             for name in sorted(variables.keys() - command_settings(command) - {"AWS_REGION"}):
@@ -170,6 +172,8 @@ def balancer(project):
     attributes = _attributes(front, balancer, "LoadBalancerAttributes")
     if int(attributes.get("idle_timeout.timeout_seconds", 60)) < wait_s() + 30:
         yield f"front.yaml LoadBalancer: its idle time-out is not longer than the {wait_s():.0f} s that a call is waited for, and 30"
+    if int(attributes.get("idle_timeout.timeout_seconds", 60)) >= kept_s():
+        yield f"front.yaml LoadBalancer: its idle time-out is not shorter than the {kept_s():.0f} s that a target keeps a connection: requests would meet one that closes"
     if attributes.get("routing.http.drop_invalid_header_fields.enabled") != "false":
         yield "front.yaml LoadBalancer: drops headers with an underscore, such as Mcp-Param-user_id, so that calls of such a tool are refused"
     if attributes.get("routing.http.desync_mitigation_mode") not in ("defensive", "strictest"):

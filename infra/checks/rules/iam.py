@@ -1,6 +1,7 @@
 """Roles and policies: exactly what the code calls, on exactly its resources, and nobody changes the history."""
 
 import functools
+import json
 import re
 import tomllib
 
@@ -11,7 +12,7 @@ ANY_RESOURCE = {
     "ecr:GetAuthorizationToken", "application-autoscaling:DescribeScalableTargets", "autoscaling:DescribeAutoScalingGroups",
 }
 WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole"}
-HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
+HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 
 
 def _list(value):
@@ -212,14 +213,34 @@ def clients(project):
                 yield f"operations.toml {name}: {action} of the {who} is listed and not called, or called and not listed"
 
 
-def _compare(project, name, who):
-    data = project.templates["data"]
-    needed, given = {}, {}
+def doctor(project):
+    """The rights that `toolfleet doctor` asks IAM for are those that workers need."""
+    path = ROOT / "workers/cli/src/commands/doctor/worker_rights.json"
+    asked = {resource: set(actions) for resource, actions in json.loads(path.read_text()).items()}
+    # The bucket, and the objects in it.
+    asked["PayloadsBucket"] = asked.get("PayloadsBucket", set()) | asked.pop("objects", set())
+    needed = _needed("worker")
+    for resource in sorted(needed.keys() | asked.keys()):
+        service = SERVICES.get(resource, "dynamodb")
+        wanted = {f"{service}:{action}" for action in needed.get(resource, set())}
+        for action in sorted(wanted ^ asked.get(resource, set())):
+            yield f"{path.name}: {action} on {resource} is needed and not asked for, or asked for and not needed"
+
+
+def _needed(who):
+    """The actions of somebody's calls, by resource."""
+    needed = {}
     for uses in _table()["calls"].values():
         for resource in _list(uses.get("resource", [])) if uses.get(who) else []:
             needed.setdefault(resource, set()).update(uses[who])
     for resource, actions in _table()["also"][who].items():
         needed.setdefault(resource, set()).update(actions)
+    return needed
+
+
+def _compare(project, name, who):
+    data = project.templates["data"]
+    needed, given = _needed(who), {}
     for _, owner, statement in data.statements():
         if owner == name:
             for resource in data.each(statement["Resource"]):

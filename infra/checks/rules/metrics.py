@@ -18,6 +18,7 @@ KNOWN = {
     "AWS/AutoScaling": {"GroupInServiceInstances", "GroupDesiredCapacity"},
     "AWS/ApplicationELB": {
         "ActiveConnectionCount", "HealthyHostCount", "HTTPCode_ELB_5XX_Count", "HTTPCode_Target_5XX_Count", "RequestCount",
+        "TargetResponseTime",
     },
 }
 DIMENSIONS = {
@@ -172,6 +173,8 @@ def _widget(project, at, widget):
         if "expression" not in options:
             parts = [part for part in metric if not isinstance(part, dict)]
             yield from _check_metric(project, at, parts[0], parts[1], dict(zip(parts[2::2], parts[3::2])))
+    for namespace, dimensions, name in re.findall(r"SEARCH\('\{(AWS/[^,]+),([^}]+)\} MetricName=\"(\w+)\"", expressions_used):
+        yield from _check_metric(project, at, namespace, name, dict.fromkeys(dimensions.split(",")))
     if "SEARCH" not in expressions_used:
         for unknown in set(WORD.findall(expressions_used)) - FUNCTIONS - ids:
             yield f"{at}: an expression names {unknown}, which is no id"

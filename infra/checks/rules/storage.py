@@ -68,6 +68,8 @@ def tables(project):
             yield f"{at}: BillingMode is not PAY_PER_REQUEST"
         if table.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled") is not True:
             yield f"{at}: point-in-time recovery is off"
+        if table.get("DeletionProtectionEnabled") != {"Ref": "DeletionProtection"} or data.default("DeletionProtection") != "false":
+            yield f"{at}: DeletionProtection does not decide whether it may be deleted, or a creation could not be rolled back"
         if table.get("SSESpecification", {}).get("SSEEnabled") is not True:
             yield f"{at}: SSEEnabled is not true"
         ttl = table.get("TimeToLiveSpecification", {})

@@ -284,7 +284,7 @@ EXACTLY = {
     ("ConsolePolicy", "Queues"): QUEUES,
     ("ConsolePolicy", "DeadLetters"): {"<CallsDeadLetterQueue.Arn>"},
     ("ConsolePolicy", "History"): HISTORY,
-    ("ConsolePolicy", "Secrets"): {f"{SECRET}console-tokens-??????", f"{SECRET}console-key-??????"},
+    ("ConsolePolicy", "Secrets"): {f"{SECRET}console-tokens-??????", f"{SECRET}console-key-??????", f"{SECRET}console-oidc-??????"},
 }
 NEEDS = {
     ("WorkerPolicy", "Queues"): 5, ("WorkerPolicy", "Notices"): 1, ("OperatorRole", "Queues"): 3, ("OperatorRole", "DeadLetters"): 8,

@@ -35,6 +35,6 @@ pub use dynamodb::{
 };
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
-pub use setup::{Setup, TableSetup};
+pub use setup::{Setup, TableEncryption, TableSetup};
 pub use sqs::queue;
 pub use usage::{Units, Usage};

@@ -1,6 +1,6 @@
 //! The checked catalog: the registered servers and tools, which senders may send for which tenant, and what may be called.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use toolfleet_core::argument_shape::ShownArguments;
@@ -154,6 +154,11 @@ impl Catalog {
     /// Whether that tenant's notices may go to this queue.
     pub fn allows_reply_queue(&self, tenant: &Tenant, url: &str) -> bool {
         self.reply_queues.allow(tenant, url)
+    }
+
+    /// The queues to which notices may go.
+    pub fn reply_queues(&self) -> BTreeSet<&str> {
+        self.reply_queues.urls()
     }
 
     /// The registered tool of that id.

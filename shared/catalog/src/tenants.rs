@@ -1,7 +1,7 @@
 //! Which senders may send for which tenant and as which user, whether its calls need a session, and where its notices may go.
 //! A sender that is not named may send for no tenant.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -313,6 +313,11 @@ impl ReplyQueues {
             parsed.by_tenant.insert(tenant, urls);
         }
         Ok(parsed)
+    }
+
+    /// All of them, each once.
+    pub(crate) fn urls(&self) -> BTreeSet<&str> {
+        self.all.iter().chain(self.by_tenant.values().flatten()).map(String::as_str).collect()
     }
 
     pub(crate) fn allow(&self, tenant: &Tenant, url: &str) -> bool {

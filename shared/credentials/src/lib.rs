@@ -28,4 +28,4 @@ pub use error::CredentialError;
 pub use keyring::{AwsKeys, Keyring, SecretText, Unsigned};
 pub use scrubber::SecretScrubber;
 pub use secrets::Secrets;
-pub use token_http::TokenHttpClient;
+pub use token_http::{TokenHttpClient, TokenResponse};

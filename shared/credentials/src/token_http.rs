@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use reqwest::Response;
 use serde_json::Value;
 use toolfleet_egress::{
-    EgressError, EgressPolicy, ResponseBody, request_error, sanitize_text, sanitize_text_to,
+    EgressError, EgressPolicy, HttpClients, ResponseBody, request_error, sanitize_text, sanitize_text_to,
     url_without_secrets,
 };
 use url::Url;
@@ -38,14 +38,25 @@ pub struct TokenHttpClient {
 
 /// The status of a response, and its body where that is JSON or a form.
 #[derive(Debug)]
-pub(crate) struct TokenResponse {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Value,
+pub struct TokenResponse {
+    /// The status: neither a server error nor a redirect.
+    pub status: StatusCode,
+    /// The body; `null` where it is neither.
+    pub body: Value,
+}
+
+impl From<&HttpClients> for TokenHttpClient {
+    fn from(clients: &HttpClients) -> Self {
+        Self { http: clients.plain().clone(), policy: Arc::clone(clients.policy()) }
+    }
 }
 
 impl TokenHttpClient {
     /// Gets a JSON document.
-    pub(crate) async fn document(&self, url: &Url) -> Result<TokenResponse, CredentialError> {
+    ///
+    /// # Errors
+    /// The address may not be called, or nothing came that can be read.
+    pub async fn document(&self, url: &Url) -> Result<TokenResponse, CredentialError> {
         self.policy.check(url)?;
         let request = self.http.get(url.clone()).header(ACCEPT, "application/json").timeout(REQUEST_TIMEOUT);
         self.read(url, request.send().await).await
@@ -68,7 +79,10 @@ impl TokenHttpClient {
     }
 
     /// Posts a body.
-    pub(crate) async fn post(
+    ///
+    /// # Errors
+    /// As for [`Self::document`].
+    pub async fn post(
         &self,
         url: &Url,
         headers: HeaderMap,
@@ -130,7 +144,7 @@ fn pending(url: &Url, why: &str) -> CredentialError {
 
 impl TokenResponse {
     /// A text member of the body.
-    pub(crate) fn text(&self, member: &str) -> Option<&str> {
+    pub fn text(&self, member: &str) -> Option<&str> {
         self.body.get(member).and_then(Value::as_str)
     }
 

@@ -1,5 +1,5 @@
 //! Test doubles: scripted MCP servers over HTTP and as programs, a scripted endpoint of Lambda, an HTTP
-//! interface, proxies that cut connections, and TLS certificates.
+//! interface, a provider of OpenID Connect, proxies that cut connections, and TLS certificates.
 //!
 //! Nothing here depends on a crate that it tests (aws, mcp, worker, local). A test double that shares code with its subject can agree
 //! with it in an error. Only the names and message shapes of MCP are shared (`mcp-protocol`), whose tests repeat them as literals.
@@ -10,6 +10,7 @@ mod h2;
 mod http1;
 mod lambda;
 mod mock;
+mod oidc;
 mod program;
 mod proxy;
 mod tls;
@@ -21,6 +22,7 @@ pub use lambda::{LambdaFault, LambdaInvocation, MockLambda};
 pub use mock::{
     HELD, Hold, MockFault, MockMcp, PendingTool, ProtocolRevision, Recorded, SessionLoss, ToolAnswer,
 };
+pub use oidc::{MockOidc, OidcExchange, OidcFault};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
 pub use tls::{Authority, Issued, TlsSide};

@@ -12,6 +12,7 @@ mod exit;
 mod log_lines;
 mod network;
 mod output;
+mod secret_setting;
 mod show;
 mod signals;
 mod span_of_time;

@@ -1,7 +1,8 @@
-//! How a visitor is known: by a token that an operator configured, or in `toolfleet dev` by the link that it prints.
+//! How a visitor is known: by a token that an operator configured, by OpenID Connect, or in `toolfleet dev` by the link that it prints.
 
 use std::time::Duration;
 
+use crate::oidc::Oidc;
 use crate::session::SessionKey;
 use crate::tokens::Tokens;
 
@@ -9,6 +10,8 @@ use crate::tokens::Tokens;
 pub struct Access {
     /// The tokens.
     pub tokens: Tokens,
+    /// The provider where visitors log in.
+    pub oidc: Option<Oidc>,
     /// What signs sessions.
     pub key: SessionKey,
     /// How long a session lasts.

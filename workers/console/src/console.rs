@@ -3,15 +3,16 @@
 use axum::http::{HeaderMap, header};
 use tokio::sync::Semaphore;
 use toolfleet_client::{Client, Now};
-use toolfleet_config::hosts::Hosts;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::Timestamp;
+use toolfleet_web::hosts::Hosts;
 
 use crate::access::Access;
 use crate::dead_letter_list::Cache;
 use crate::failure::Failure;
+use crate::oidc::Oidc;
 use crate::query::Query;
-use crate::tokens::{Scope, Token};
+use crate::visitor::{Scope, Visitor};
 
 /// How many pages are made at once.
 const MOST_PAGES: usize = 32;
@@ -66,17 +67,29 @@ impl Console {
         &self.cookie
     }
 
-    /// The token of the session that these headers show.
-    pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<&Token> {
+    /// The visitor of the session that these headers show.
+    pub(crate) fn visitor(&self, headers: &HeaderMap) -> Option<Visitor> {
         let session = cookie_of(headers, &self.cookie)?;
-        self.access.key.open(session, &self.access.tokens, (self.now)())
+        let rules = self.access.oidc.as_ref().map(Oidc::rules);
+        self.access.key.open(session, &self.access.tokens, rules, (self.now)())
+    }
+
+    /// The name of the cookie of a login that has begun.
+    pub(crate) fn login_cookie(&self) -> String {
+        format!("{}-login", self.cookie)
+    }
+
+    /// The state and the address of the login that has begun in this browser.
+    pub(crate) fn login(&self, headers: &HeaderMap) -> Option<(String, String)> {
+        let login = cookie_of(headers, &self.login_cookie())?;
+        self.access.key.open_login(login, (self.now)())
     }
 }
 
 /// One look at a page.
 pub(crate) struct Visit<'a> {
     pub(crate) console: &'a Console,
-    pub(crate) token: &'a Token,
+    pub(crate) visitor: Visitor,
     pub(crate) query: Query,
     pub(crate) path: &'static str,
     pub(crate) now: Timestamp,
@@ -85,7 +98,7 @@ pub(crate) struct Visit<'a> {
 impl Visit<'_> {
     /// What the visitor sees.
     pub(crate) const fn scope(&self) -> &Scope {
-        &self.token.scope
+        &self.visitor.scope
     }
 
     /// A page about the whole fleet is for those who see all tenants.

@@ -17,7 +17,7 @@ use crate::frame::Frame;
 use crate::link::Link;
 use crate::query::Query;
 use crate::response::{html, see_other, with};
-use crate::{assets, login, pages};
+use crate::{assets, login, oidc, oidc_login, pages};
 
 /// How long a page may take.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -88,6 +88,13 @@ async fn respond(console: &Console, head: &Head, body: Body) -> Result<Response,
     if path == "/login" {
         return login::form(console, query.get("next").unwrap_or("/"));
     }
+    // A look at the headers alone begins and ends no login.
+    if head.method == Method::GET && path == "/login/start" {
+        return oidc_login::start(console, query.get("next").unwrap_or("/")).await;
+    }
+    if head.method == Method::GET && path == oidc::CALLBACK {
+        return oidc_login::finish(console, &head.headers, &query).await;
+    }
     let Some(path) = pages::PATHS.into_iter().find(|one| *one == path) else {
         return Err(Failure::not_found("There is no such page."));
     };
@@ -95,15 +102,15 @@ async fn respond(console: &Console, head: &Head, body: Body) -> Result<Response,
         && let Some(token) = console.access.tokens.find(token)
     {
         // The token leaves the address at once.
-        return Ok(login::with_session(console, token, see_other(&without_token(path, &query))));
+        return login::with_session(console, token, see_other(&without_token(path, &query)));
     }
-    let Some(token) = console.visitor(&head.headers) else {
+    let Some(visitor) = console.visitor(&head.headers) else {
         let next = Link::to("/login").with("next", login::own_address(&without_token(path, &query)));
         return Ok(see_other(&next.text()));
     };
     // Whoever is not known takes no slot: strangers must not keep visitors out.
     let _slot = console.slots.try_acquire().map_err(|_| Failure::busy())?;
-    let visit = Visit { console, token, query, path, now: (console.now)() };
+    let visit = Visit { console, visitor, query, path, now: (console.now)() };
     // Futures of pages hold what they read.
     match Box::pin(pages::page(&visit)).await {
         Ok(page) => Ok(html(StatusCode::OK, page)),

@@ -83,6 +83,43 @@ impl Failure {
         Self::new(StatusCode::REQUEST_TIMEOUT, what, "Go back and send it again.")
     }
 
+    /// A browser came back from the provider to a login that it has not begun, or whose time is over.
+    pub(crate) fn stale_login() -> Self {
+        let what =
+            "This login was not begun in this browser, was finished before, or took longer than ten minutes.";
+        Self::new(StatusCode::BAD_REQUEST, what, "Go to the first page, and log in again.")
+    }
+
+    /// The provider has refused a login.
+    pub(crate) fn login_refused(error: impl Display) -> Self {
+        let what = format!("Nobody is logged in: {error}.");
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            what,
+            "Log in again. If that does not help, ask an operator: the console's log has more.",
+        )
+    }
+
+    /// The provider cannot be asked, or its answer is not accepted.
+    pub(crate) fn provider_failed(error: impl Display) -> Self {
+        let what = format!("Nobody is logged in: {error}.");
+        let remedy = "Log in again in a minute. If that does not help, an operator checks TOOLFLEET_CONSOLE_OIDC_ISSUER and the client at the provider.";
+        Self::new(StatusCode::BAD_GATEWAY, what, remedy)
+    }
+
+    /// Whoever has logged in may see nothing.
+    pub(crate) fn not_allowed(why: &str) -> Self {
+        let remedy =
+            "Ask whoever administers your logins for the claim, or an operator of the fleet for a token.";
+        Self::new(StatusCode::FORBIDDEN, format!("{why}."), remedy)
+    }
+
+    /// The tenants of a visitor are too many for a cookie.
+    pub(crate) fn session_too_long() -> Self {
+        let what = "Your login has more tenants than a cookie holds.";
+        Self::new(StatusCode::FORBIDDEN, what, "Ask an operator of the fleet to let you see all tenants.")
+    }
+
     /// The method is none of this page.
     pub(crate) fn method() -> Self {
         let what = "This address does not take this method: the console changes nothing.";

@@ -8,7 +8,7 @@ use crate::console::Visit;
 use crate::link::Link;
 use crate::numbers::When;
 use crate::reading::Problems;
-use crate::tokens::Scope;
+use crate::visitor::Scope;
 
 /// How often a page loads itself again, where its address asks for it, in seconds.
 const REFRESH_S: &str = "10";
@@ -87,7 +87,7 @@ impl Frame {
         let question = if rest.is_empty() { "" } else { "?" };
         Self {
             nav: Self::nav(visit.path, visit.scope()),
-            visitor: Some((visit.token.name.clone(), visit.scope().to_string())),
+            visitor: Some((visit.visitor.name.clone(), visit.scope().to_string())),
             refresh,
             refresh_link: Some(format!("{}{question}{rest}", visit.path)),
             problems: problems.into_texts(),

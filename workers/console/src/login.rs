@@ -1,4 +1,5 @@
-//! Login and logout: a form takes a token and gives a session. The two requests that are no reading.
+//! Login and logout: a form takes a token and gives a session. The two requests that are no reading. The page also leads to the provider, where
+//! there is one.
 
 use std::time::Duration;
 
@@ -6,10 +7,12 @@ use askama::Template;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use toolfleet_core::time::Timestamp;
 
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::frame::Frame;
+use crate::link::Link;
 use crate::query::Query;
 use crate::response::{html, see_other};
 use crate::tokens::Token;
@@ -28,6 +31,10 @@ struct LoginPage<'a> {
     next: &'a str,
     is_wrong: bool,
     by_link: bool,
+    /// Whether a token logs in.
+    takes_token: bool,
+    /// The provider's name, and the address that leads there.
+    provider: Option<(String, String)>,
 }
 
 /// The form.
@@ -37,7 +44,16 @@ pub(crate) fn form(console: &Console, next: &str) -> Result<Response, Failure> {
 
 fn page(console: &Console, next: &str, is_wrong: bool) -> Result<Response, Failure> {
     let frame = Frame::bare("Log in", (console.now)());
-    let page = LoginPage { frame, next: own_address(next), is_wrong, by_link: console.access.by_link };
+    let (access, next) = (&console.access, own_address(next));
+    let start = || Link::to("/login/start").with("next", next).text();
+    let page = LoginPage {
+        frame,
+        next,
+        is_wrong,
+        by_link: access.by_link,
+        takes_token: !access.tokens.is_empty(),
+        provider: access.oidc.as_ref().map(|oidc| (oidc.host().to_owned(), start())),
+    };
     let status = if is_wrong { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
     Ok(html(status, page.render().map_err(Failure::defect)?))
 }
@@ -52,7 +68,7 @@ pub(crate) async fn log_in(console: &Console, headers: &HeaderMap, body: Body) -
     let form = Query::parse(&String::from_utf8_lossy(&body));
     let next = form.get("next").unwrap_or("/");
     match form.get("token").and_then(|token| console.access.tokens.find(token)) {
-        Some(token) => Ok(with_session(console, token, see_other(own_address(next)))),
+        Some(token) => with_session(console, token, see_other(own_address(next))),
         None => {
             tracing::warn!(
                 code = "console_login_refused",
@@ -66,23 +82,41 @@ pub(crate) async fn log_in(console: &Console, headers: &HeaderMap, body: Body) -
 /// Ends the session of this browser.
 pub(crate) fn log_out(console: &Console, headers: &HeaderMap) -> Result<Response, Failure> {
     is_of_own_page(headers)?;
-    Ok(with_cookie(console, "", 0, see_other("/login")))
+    Ok(with_cookie(console, console.cookie(), "", 0, see_other("/login")))
 }
 
 /// The response with a session of that token.
-pub(crate) fn with_session(console: &Console, token: &Token, response: Response) -> Response {
-    let lasts = console.access.session;
-    let until = (console.now)().plus_ms(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-    tracing::info!(visitor = token.name, code = "console_login", "a visitor has logged in");
-    match console.access.key.seal(token, until) {
-        Some(session) => with_cookie(console, &session, lasts.as_secs(), response),
-        None => response,
-    }
+pub(crate) fn with_session(
+    console: &Console,
+    token: &Token,
+    response: Response,
+) -> Result<Response, Failure> {
+    with_visitor(console, &token.visitor.name, |until| console.access.key.seal(token, until), response)
 }
 
-fn with_cookie(console: &Console, value: &str, seconds: u64, mut response: Response) -> Response {
+/// The response with the session of a visitor, which `seal` makes until an instant.
+pub(crate) fn with_visitor(
+    console: &Console,
+    name: &str,
+    seal: impl FnOnce(Timestamp) -> Option<String>,
+    response: Response,
+) -> Result<Response, Failure> {
+    let lasts = console.access.session;
+    let until = (console.now)().plus_ms(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    let session = seal(until).ok_or_else(Failure::session_too_long)?;
+    tracing::info!(visitor = name, code = "console_login", "a visitor has logged in");
+    Ok(with_cookie(console, console.cookie(), &session, lasts.as_secs(), response))
+}
+
+/// The response with a cookie.
+pub(crate) fn with_cookie(
+    console: &Console,
+    name: &str,
+    value: &str,
+    seconds: u64,
+    mut response: Response,
+) -> Response {
     let secure = if console.access.secure { "; Secure" } else { "" };
-    let name = console.cookie();
     // `Lax`, so that a link from elsewhere opens its page: reading changes nothing, and forms of other sites are refused.
     let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {

@@ -4,7 +4,7 @@ use toolfleet_client::{AwsError, AwsErrorKind, FleetView, PayloadError};
 use toolfleet_core::time::Timestamp;
 
 use crate::console::Console;
-use crate::tokens::Scope;
+use crate::visitor::Scope;
 
 /// What could not be read for a page.
 #[derive(Debug)]

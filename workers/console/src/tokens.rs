@@ -1,55 +1,17 @@
 //! Who may look: tokens, and the tenants that each of them opens.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use toolfleet_core::ids::Tenant;
 
+use crate::visitor::{Scope, Visitor};
+
 /// A shorter token could be guessed.
 const FEWEST_CHARS: usize = 24;
 /// The tenants of a token that opens all.
 const ALL: &str = "*";
-
-/// The tenants that a visitor sees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All of them, and what is the fleet's own.
-    All,
-    /// These alone.
-    Tenants(BTreeSet<Tenant>),
-}
-
-impl Scope {
-    /// Whether what is of that tenant is shown.
-    pub fn sees(&self, tenant: &Tenant) -> bool {
-        match self {
-            Self::All => true,
-            Self::Tenants(tenants) => tenants.contains(tenant),
-        }
-    }
-
-    /// Its tenants, unless it is all of them.
-    pub(crate) const fn tenants(&self) -> Option<&BTreeSet<Tenant>> {
-        match self {
-            Self::All => None,
-            Self::Tenants(tenants) => Some(tenants),
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all tenants"),
-            Self::Tenants(tenants) => {
-                let names: Vec<_> = tenants.iter().map(Tenant::as_str).collect();
-                write!(f, "{} {}", if names.len() == 1 { "tenant" } else { "tenants" }, names.join(", "))
-            }
-        }
-    }
-}
 
 /// The SHA-256 of a token. The token itself is not kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,10 +35,9 @@ impl TokenDigest {
 /// A token that may look.
 #[derive(Clone)]
 pub(crate) struct Token {
-    /// Whose it is, for people.
-    pub(crate) name: String,
     pub(crate) digest: TokenDigest,
-    pub(crate) scope: Scope,
+    /// Whose it is.
+    pub(crate) visitor: Visitor,
 }
 
 /// The tokens.
@@ -85,7 +46,9 @@ pub struct Tokens(Vec<Token>);
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|token| (&token.name, &token.scope))).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|token| (&token.visitor.name, &token.visitor.scope)))
+            .finish()
     }
 }
 
@@ -110,9 +73,20 @@ struct WrittenToken {
 }
 
 impl Tokens {
+    /// No token: visitors log in another way.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The only token, which opens all tenants.
     pub fn only(name: &str, token: &str) -> Self {
-        Self(vec![Token { name: name.to_owned(), digest: TokenDigest::of(token), scope: Scope::All }])
+        let visitor = Visitor { name: name.to_owned(), scope: Scope::All };
+        Self(vec![Token { digest: TokenDigest::of(token), visitor }])
     }
 
     /// The tokens of a text.
@@ -172,12 +146,14 @@ impl WrittenToken {
             return wrong("tenants", "is empty; name tenants, or \"*\" for all");
         }
         if self.tenants.iter().any(|tenant| tenant == ALL) {
-            return Ok(Token { name: self.name, digest, scope: Scope::All });
+            return Ok(Token { digest, visitor: Visitor { name: self.name, scope: Scope::All } });
         }
         let tenants =
             self.tenants.iter().map(|tenant| Tenant::parse(tenant.as_str())).collect::<Result<_, _>>();
         match tenants {
-            Ok(tenants) => Ok(Token { name: self.name, digest, scope: Scope::Tenants(tenants) }),
+            Ok(tenants) => {
+                Ok(Token { digest, visitor: Visitor { name: self.name, scope: Scope::Tenants(tenants) } })
+            }
             Err(error) => wrong("tenants", &error.to_string()),
         }
     }
@@ -196,9 +172,9 @@ mod tests {
             r#"{{"tokens": [{{"name": "ann", "token": "{LONG}!", "tenants": ["*"]}}, {{"name": "bob", "sha256": "{sha256}", "tenants": ["acme", "globex"]}}]}}"#
         );
         let tokens = Tokens::parse(&text).unwrap();
-        let bob = tokens.find(LONG).unwrap();
+        let bob = &tokens.find(LONG).unwrap().visitor;
         assert_eq!((bob.name.as_str(), bob.scope.to_string().as_str()), ("bob", "tenants acme, globex"));
-        assert_eq!(tokens.find(&format!("{LONG}!")).unwrap().scope, Scope::All);
+        assert_eq!(tokens.find(&format!("{LONG}!")).unwrap().visitor.scope, Scope::All);
         assert!(tokens.find("").is_none() && tokens.find(&LONG[1..]).is_none());
         let (acme, other) = (Tenant::parse("acme").unwrap(), Tenant::parse("initech").unwrap());
         assert!(bob.scope.sees(&acme) && !bob.scope.sees(&other) && !bob.scope.sees(&Tenant::of_fleet()));

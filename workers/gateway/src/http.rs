@@ -20,8 +20,8 @@ use futures::stream::select;
 use futures::{Stream, StreamExt as _, stream};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use toolfleet_config::hosts::Hosts;
 use toolfleet_mcp_protocol::{error_code, header as mcp_header, method};
+use toolfleet_web::hosts::Hosts;
 use uuid::Uuid;
 
 use crate::accept::{accept, first_of, inbound_of, takes_batches, text};

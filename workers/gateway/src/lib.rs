@@ -51,17 +51,15 @@ mod subscription;
 mod tasks;
 mod uris;
 
-pub use auth::{
-    Authenticator, ClaimName, ClaimRules, HttpKeys, KeySource, Keys, KeysError, ReadKeys, SessionSource,
-    TokenRules,
-};
+pub use auth::{Authenticator, ClaimRules, SessionSource, TokenRules};
 pub use caller::Caller;
 pub use catalog_source::{CatalogSource, publish_all_of};
 pub use gateway::{Gateway, Limits, Parts};
 pub use handle::{KeyError, Sealer};
 pub use serve::serve;
 pub use settings::GatewayArgs;
-pub use toolfleet_config::hosts::Hosts;
+pub use toolfleet_web::hosts::Hosts;
+pub use toolfleet_web::serve::Bounds;
 
 #[cfg(test)]
 mod tests;

@@ -1,31 +1,35 @@
 //! The settings of a gateway, declared once for the command line, the variables, and docs/reference/gateway.md.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use toolfleet_config::hosts::Hosts;
 use toolfleet_config::settings::{ConfigError, milliseconds, number};
 use toolfleet_core::ids::Tenant;
-use toolfleet_egress::HttpClients;
+use toolfleet_credentials::TokenHttpClient;
+use toolfleet_web::endpoint::{self, trimmed};
+use toolfleet_web::hosts::Hosts;
+use toolfleet_web::serve::Bounds;
+use toolfleet_web::tokens::{ClaimName, HttpKeys, Issuer, Keys, Verifier};
 use url::Url;
 
-use crate::auth::{Authenticator, ClaimName, ClaimRules, HttpKeys, Keys, SessionSource, TokenRules};
+use crate::auth::{Authenticator, ClaimRules, SessionSource, TokenRules};
 use crate::gateway::Limits;
+
+toolfleet_web::endpoint_args! {
+    /// The declarations of the settings of a gateway's endpoint.
+    GatewayEndpointArgs: "Gateway", "TOOLFLEET_GATEWAY", listen "127.0.0.1:8932", connections "2048",
+    public "The gateway's public address, as clients write it, with the path /mcp; needed with OAuth"
+}
+
+/// How long open requests are waited for after the stop.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// The declarations of a gateway's settings.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
-    /// The address and port to listen on. The path is /mcp.
-    #[arg(
-        long,
-        help_heading = "Gateway",
-        env = "TOOLFLEET_GATEWAY_LISTEN",
-        hide_env_values = true,
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:8932"
-    )]
-    pub listen: SocketAddr,
+    /// Its endpoint.
+    #[command(flatten)]
+    pub endpoint: GatewayEndpointArgs,
     /// The key of handles and task ids: 32 bytes in base64 (openssl rand -base64 32), or secret://NAME. The same for all gateways of a fleet; several, separated by commas, while it is exchanged: the first one is used, all are accepted. Without it handles end with this process.
     #[arg(
         long,
@@ -54,25 +58,6 @@ pub struct GatewayArgs {
         default_value = "none"
     )]
     session: SessionSource,
-    /// The gateway's public address, as clients write it, with the path; needed with OAuth.
-    #[arg(
-        long,
-        help_heading = "Gateway",
-        env = "TOOLFLEET_GATEWAY_PUBLIC_URL",
-        hide_env_values = true,
-        value_name = "URL"
-    )]
-    public_url: Option<Url>,
-    /// Hosts that requests may name beside that of the public address, separated by commas.
-    #[arg(
-        long,
-        help_heading = "Gateway",
-        env = "TOOLFLEET_GATEWAY_ALLOWED_HOSTS",
-        hide_env_values = true,
-        value_name = "HOSTS",
-        value_delimiter = ','
-    )]
-    allowed_hosts: Vec<String>,
     /// Origins of web pages that may send requests, separated by commas.
     #[arg(
         long,
@@ -197,25 +182,21 @@ impl GatewayArgs {
 
     /// The hosts and origins that requests may name.
     pub fn hosts(&self) -> Hosts {
-        let own = self.public_url.as_ref().and_then(|url| {
-            let host = url.host_str()?;
-            Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
-        });
-        Hosts {
-            settings: "TOOLFLEET_GATEWAY",
-            loopback: self.listen.ip().is_loopback(),
-            hosts: trimmed(&self.allowed_hosts).into_iter().chain(own).collect(),
-            origins: trimmed(&self.allowed_origins),
-        }
+        self.endpoint.hosts(trimmed(&self.allowed_origins))
     }
 
-    /// Who may send requests. `clients` reads the issuer's keys.
+    /// The bounds of its connections.
+    pub const fn bounds(&self) -> Bounds {
+        self.endpoint.bounds(DRAIN)
+    }
+
+    /// Who may send requests. `http` reads the issuer's keys.
     ///
     /// # Errors
     /// A setting is missing: the error names it, and what to do.
     pub fn authenticator(
         &self,
-        clients: impl FnOnce() -> Result<HttpClients, ConfigError>,
+        http: impl FnOnce() -> TokenHttpClient,
     ) -> Result<Authenticator, ConfigError> {
         let tenant =
             self.tenant.as_deref().filter(|tenant| !tenant.is_empty()).map(Tenant::parse).transpose();
@@ -229,23 +210,21 @@ impl GatewayArgs {
                 "is not set; name the claim of the tenant, or set TOOLFLEET_GATEWAY_TENANT for one tenant";
             return Err(ConfigError::new("TOOLFLEET_GATEWAY_OAUTH_TENANT_CLAIM", text));
         }
-        let Some(resource) = self.public_url.clone() else {
+        let Some(resource) = self.endpoint.public_url.clone() else {
             let text = "is not set; tokens are made for the gateway's public address, for example https://tools.example.com/mcp";
             return Err(ConfigError::new("TOOLFLEET_GATEWAY_PUBLIC_URL", text));
         };
-        if self.key.is_none() && !self.listen.ip().is_loopback() {
+        if self.key.is_none() && !self.endpoint.is_local() {
             let text = "is not set; make a key with `openssl rand -base64 32`, and give it to all gateways of the fleet";
             return Err(ConfigError::new("TOOLFLEET_GATEWAY_KEY", text));
         }
-        let url = Url::parse(issuer)
-            .map_err(|_| ConfigError::new("TOOLFLEET_GATEWAY_OAUTH_ISSUER", "is no URL"))?;
+        let (issuer, url) = endpoint::issuer("TOOLFLEET_GATEWAY_OAUTH_ISSUER", issuer)?;
         let resource_text = resource.as_str().trim_end_matches('/').to_owned();
         let audiences =
             if self.oauth_audience.is_empty() { vec![resource_text] } else { trimmed(&self.oauth_audience) };
-        let source = HttpKeys { clients: clients()?, issuer: url, jwks_url: self.oauth_jwks_url.clone() };
+        let source = HttpKeys { issuer: Issuer { http: http(), url }, jwks_url: self.oauth_jwks_url.clone() };
         Ok(Authenticator::Tokens(Box::new(TokenRules {
-            issuer: issuer.to_owned(),
-            audiences,
+            verifier: Verifier { issuer, audiences, keys: Keys::of(Box::new(source)) },
             scopes: trimmed(&self.oauth_scopes),
             claims: ClaimRules {
                 tenant_claim: self.oauth_tenant_claim.clone(),
@@ -255,17 +234,16 @@ impl GatewayArgs {
                 roles: self.oauth_roles_claim.clone(),
                 session: self.session.clone(),
             },
-            keys: Keys::of(Box::new(source)),
             resource,
         })))
     }
 
     fn open(&self, tenant: Option<Tenant>) -> Result<Authenticator, ConfigError> {
-        if !self.listen.ip().is_loopback() {
+        if !self.endpoint.is_local() {
             let text = format!(
                 "is {}, which other machines may reach, and nobody would need a token; set TOOLFLEET_GATEWAY_OAUTH_ISSUER, or listen \
                  on 127.0.0.1",
-                self.listen
+                self.endpoint.listen
             );
             return Err(ConfigError::new("TOOLFLEET_GATEWAY_LISTEN", text));
         }
@@ -283,13 +261,10 @@ impl GatewayArgs {
     }
 }
 
-/// The items of a list, without the spaces after its commas.
-fn trimmed(items: &[String]) -> Vec<String> {
-    items.iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use toolfleet_config::settings::read;
 
     use super::*;
@@ -299,11 +274,9 @@ mod tests {
             variables.iter().map(|(name, value)| (format!("TOOLFLEET_GATEWAY_{name}"), *value)).collect();
         let get =
             |name: &str| variables.iter().find(|(one, _)| one == name).map(|(_, value)| (*value).to_owned());
-        let no_clients = || Err(ConfigError::new("clients", "are built last"));
+        let http = || TokenHttpClient { http: reqwest::Client::new(), policy: Arc::default() };
         match read::<GatewayArgs>(&get) {
-            Ok(args) => {
-                args.authenticator(no_clients).err().map_or_else(String::new, |error| error.to_string())
-            }
+            Ok(args) => args.authenticator(http).err().map_or_else(String::new, |error| error.to_string()),
             Err(error) => error.to_string(),
         }
     }
@@ -329,7 +302,7 @@ mod tests {
         let (tenant, url) = (("TENANT", "acme"), ("PUBLIC_URL", "https://tools.example.com/mcp"));
         assert!(refused(&[issuer, tenant]).contains("PUBLIC_URL"));
         assert!(refused(&[issuer, tenant, url, ("LISTEN", "0.0.0.0:80")]).contains("openssl rand"));
-        assert!(refused(&[issuer, tenant, url]).contains("clients"));
+        assert_eq!(refused(&[issuer, tenant, url]), "");
         assert!(refused(&[("OAUTH_ISSUER", "x"), tenant, url]).contains("is no URL"));
     }
 

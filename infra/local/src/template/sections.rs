@@ -98,6 +98,9 @@ pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec,
             | "WarmThroughput"
             | "Tags" => {}
             "TimeToLiveSpecification" => ttl_attribute = time_to_live(&value, logical)?,
+            "DeletionProtectionEnabled" => {
+                create.insert(property, Value::Bool(plain_text(&value) == "true"));
+            }
             "SSESpecification" => {
                 let enabled = value.get("SSEEnabled").and_then(Value::as_bool).unwrap_or(false);
                 create.insert(property, json!({ "Enabled": enabled }));
@@ -108,7 +111,6 @@ pub(super) fn table(resolver: &Resolver<'_>, logical: &str) -> Result<TableSpec,
             | "GlobalSecondaryIndexes"
             | "LocalSecondaryIndexes"
             | "ProvisionedThroughput"
-            | "DeletionProtectionEnabled"
             | "TableClass" => {
                 create.insert(property, value);
             }

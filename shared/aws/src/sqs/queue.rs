@@ -23,6 +23,8 @@ pub struct QueueSettings {
     pub max_receives: Option<u32>,
     /// The largest body of a call that leaves room for the attributes of a waiting message.
     pub max_body_bytes: usize,
+    /// Whether its messages are encrypted where they are stored.
+    pub is_encrypted: bool,
 }
 
 /// One queue. A clone is the same queue: it shares the batches.
@@ -127,7 +129,11 @@ impl Queue {
         });
         let largest = attributes.get(QueueAttributeName::MaximumMessageSize.as_str());
         let largest = largest.and_then(|n| n.parse().ok()).unwrap_or(MAX_MESSAGE_BYTES);
+        let attribute = |name: &QueueAttributeName| attributes.get(name.as_str()).map(String::as_str);
+        let own_key = attribute(&QueueAttributeName::KmsMasterKeyId).is_some_and(|key| !key.is_empty());
+        let is_encrypted = own_key || attribute(&QueueAttributeName::SqsManagedSseEnabled) == Some("true");
         Ok(QueueSettings {
+            is_encrypted,
             max_receives: max_receives.and_then(|count| u32::try_from(count).ok()),
             max_body_bytes: largest.saturating_sub(ATTRIBUTE_BYTES).max(largest / 2),
         })

@@ -107,6 +107,11 @@ impl Client {
         }
     }
 
+    /// The queue at that URL, such as one of notices.
+    pub fn queue_at(&self, url: &str) -> Queue {
+        self.aws.queue(url)
+    }
+
     /// The SenderId that the queue gives to messages of this process.
     pub async fn sender_id(&self) -> Result<String, toolfleet_aws::AwsError> {
         self.aws.sender_id(&self.queue).await

@@ -109,7 +109,7 @@ impl McpClient {
         let transport = &self.0.exchange.transport;
         let server = &http_url(server);
         let clients = &transport.clients;
-        let http = TokenHttpClient { http: clients.plain().clone(), policy: Arc::clone(clients.policy()) };
+        let http = TokenHttpClient::from(clients.as_ref());
         let cognito_endpoint = self.0.cognito_endpoint.clone();
         Auth::new(credential, headers, AuthSite { server, http, cognito_endpoint }, keyring)
     }

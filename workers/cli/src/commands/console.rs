@@ -11,11 +11,13 @@ use toolfleet_client::system_clock;
 use toolfleet_config::catalog::{Place, Stores};
 use toolfleet_config::settings::ConfigError;
 use toolfleet_console::{Access, Console, ConsoleArgs, Parts, SessionKey, Tokens, serve};
+use toolfleet_credentials::{SecretText, TokenHttpClient};
 
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::network::{egress, no_client};
 use crate::output::Output;
+use crate::secret_setting::secret_of;
 use crate::signals::cancel_at_signals;
 
 /// Options of `console`.
@@ -39,15 +41,21 @@ pub(crate) async fn run(
     args.check().map_err(|error| CommandError::usage(error.to_string()))?;
     let client = connect.client().await?.library().clone();
     let documents = egress()?.http_clients().await.map_err(no_client)?;
+    let http = TokenHttpClient::from(&documents);
     let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables(), documents);
     let (tokens, made) = tokens(args, &stores).await?;
     let key = key(args, &stores, output).await?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        wrong("TOOLFLEET_CONSOLE_LISTEN", format!("{} cannot be listened on: {error}", args.listen))
+    let secret =
+        secret_of("TOOLFLEET_CONSOLE_OIDC_CLIENT_SECRET", args.oidc_client_secret.as_deref(), &stores);
+    let secret = secret.await?.map(|secret| SecretText::new(secret.trim()));
+    let listen = args.endpoint.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        wrong("TOOLFLEET_CONSOLE_LISTEN", format!("{listen} cannot be listened on: {error}"))
     })?;
     let address = listener.local_addr().map_err(|error| CommandError::Unavailable(error.into()))?;
-    let access =
-        Access { tokens, key, session: args.session, by_link: made.is_some(), secure: args.is_secure() };
+    let oidc = args.oidc(address, secret, http).map_err(|error| CommandError::usage(error.to_string()))?;
+    let (by_link, secure) = (made.is_some(), args.is_secure());
+    let access = Access { tokens, oidc, key, session: args.session, by_link, secure };
     let console = Console::new(Parts {
         client,
         access,
@@ -63,9 +71,7 @@ pub(crate) async fn run(
     output.note("ready; Ctrl-C stops it");
     let stop = CancellationToken::new();
     cancel_at_signals(&stop).map_err(|error| CommandError::Unavailable(error.into()))?;
-    serve(Arc::new(console), listener, stop.cancelled_owned())
-        .await
-        .map_err(|error| CommandError::Unavailable(error.into()))?;
+    serve(Arc::new(console), listener, args.bounds(), stop.cancelled_owned()).await;
     Ok(Exit::Done)
 }
 
@@ -80,10 +86,13 @@ pub(crate) fn new_token() -> String {
     format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
 }
 
-/// The configured tokens; else a new one, which is returned with them.
+/// The configured tokens; else none where visitors log in at an issuer, or a new one, which is returned with them.
 async fn tokens(args: &ConsoleArgs, stores: &Stores) -> Result<(Tokens, Option<String>), CommandError> {
     let wrong = |problem: String| wrong("TOOLFLEET_CONSOLE_TOKENS", problem);
     let Some(place) = args.tokens.as_deref().map(str::trim).filter(|place| !place.is_empty()) else {
+        if args.has_oidc() {
+            return Ok((Tokens::none(), None));
+        }
         let token = new_token();
         return Ok((Tokens::only("this machine", &token), Some(token)));
     };
@@ -94,15 +103,9 @@ async fn tokens(args: &ConsoleArgs, stores: &Stores) -> Result<(Tokens, Option<S
 
 async fn key(args: &ConsoleArgs, stores: &Stores, output: &Output) -> Result<SessionKey, CommandError> {
     let wrong = |problem: String| wrong("TOOLFLEET_CONSOLE_KEY", problem);
-    let Some(key) = args.key.as_deref().filter(|key| !key.trim().is_empty()) else {
+    let Some(text) = secret_of("TOOLFLEET_CONSOLE_KEY", args.key.as_deref(), stores).await? else {
         output.note("TOOLFLEET_CONSOLE_KEY is not set: logins end with this process");
         return SessionKey::random().map_err(|error| CommandError::Unavailable(error.into()));
-    };
-    let text = match Place::of(key) {
-        place @ Place::Secret(_) => {
-            stores.text(&place).await.map_err(|error| wrong(format!("cannot be read: {error}")))?
-        }
-        Place::File(_) | Place::Row(_) => key.to_owned(),
     };
     SessionKey::parse(&text).map_err(|error| wrong(error.to_string()))
 }

@@ -143,12 +143,13 @@ fn show(name: &str, by: &str, variables: &Variables, output: &Output) -> Result<
 }
 
 fn use_it(name: Option<String>, output: &Output) -> Result<Exit, CommandError> {
-    let mut file = Contexts::read()?;
-    if let Some(name) = &name {
-        file.get(name)?;
-    }
-    file.current = name;
-    file.write()?;
+    let (file, ()) = Contexts::change(|file| {
+        if let Some(name) = &name {
+            file.get(name)?;
+        }
+        file.current = name;
+        Ok(())
+    })?;
     if output.is_json() {
         output.document(&json!({"current": file.current}))?;
     }
@@ -165,17 +166,17 @@ fn use_it(name: Option<String>, output: &Output) -> Result<Exit, CommandError> {
 }
 
 fn set(args: &SetArgs, output: &Output) -> Result<Exit, CommandError> {
-    let mut file = Contexts::read()?;
-    let variables = file.contexts.entry(args.name.clone()).or_default();
-    for (variable, value) in &args.settings {
-        if value.is_empty() {
-            variables.remove(variable);
-        } else {
-            variables.insert(variable.clone(), value.clone());
+    let (file, stored) = Contexts::change(|file| {
+        let variables = file.contexts.entry(args.name.clone()).or_default();
+        for (variable, value) in &args.settings {
+            if value.is_empty() {
+                variables.remove(variable);
+            } else {
+                variables.insert(variable.clone(), value.clone());
+            }
         }
-    }
-    let stored = variables.clone();
-    file.write()?;
+        Ok(variables.clone())
+    })?;
     shown(&args.name, &stored, &file, output)
 }
 
@@ -186,9 +187,7 @@ fn save(name: &str, output: &Output) -> Result<Exit, CommandError> {
             "TOOLFLEET_QUEUE_URL is not set in this shell; set the variables of the fleet first, or use `toolfleet context set`",
         ));
     }
-    let mut file = Contexts::read()?;
-    file.contexts.insert(name.to_owned(), variables.clone());
-    file.write()?;
+    let (file, _) = Contexts::change(|file| Ok(file.contexts.insert(name.to_owned(), variables.clone())))?;
     if variable("AWS_ACCESS_KEY_ID").is_some() {
         output.note("AWS_ACCESS_KEY_ID is not kept: put the credentials into a profile, and its name into AWS_PROFILE");
     }
@@ -196,13 +195,14 @@ fn save(name: &str, output: &Output) -> Result<Exit, CommandError> {
 }
 
 fn remove(name: &str, output: &Output) -> Result<Exit, CommandError> {
-    let mut file = Contexts::read()?;
-    file.get(name)?;
-    file.contexts.remove(name);
-    if file.current.as_deref() == Some(name) {
-        file.current = None;
-    }
-    file.write()?;
+    let (file, ()) = Contexts::change(|file| {
+        file.get(name)?;
+        file.contexts.remove(name);
+        if file.current.as_deref() == Some(name) {
+            file.current = None;
+        }
+        Ok(())
+    })?;
     if output.is_json() {
         output.document(&json!({"removed": name, "current": file.current}))?;
     }

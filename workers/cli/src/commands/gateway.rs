@@ -13,7 +13,7 @@ use toolfleet_aws::{Aws, AwsOptions};
 use toolfleet_client::system_clock;
 use toolfleet_config::catalog::{CatalogConfig, Place, Stores, report};
 use toolfleet_config::settings::{ConfigError, milliseconds};
-use toolfleet_egress::{HttpClients, HttpOptions};
+use toolfleet_credentials::TokenHttpClient;
 use toolfleet_gateway::{CatalogSource, Gateway, GatewayArgs, Parts, Sealer, serve};
 
 use super::tools::source::file;
@@ -21,12 +21,8 @@ use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::network::{egress, local_environment, no_client};
 use crate::output::Output;
+use crate::secret_setting::secret_of;
 use crate::signals::cancel_at_signals;
-
-/// How long a connection to the issuer of tokens may take.
-const CONNECT_TIME_OUT: Duration = Duration::from_secs(5);
-/// How long an unused connection to it is kept.
-const POOL_IDLE_TIME_OUT: Duration = Duration::from_secs(30);
 
 /// Options of `gateway`.
 #[derive(Debug, Args)]
@@ -59,10 +55,10 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<Exit, CommandError> {
     let args = &command.gateway;
-    let clients = http_clients().await;
-    let authenticator = args.authenticator(|| clients).map_err(|error| wrong(&error))?;
-    let client = connect.client().await?.library().clone();
     let documents = egress()?.http_clients().await.map_err(no_client)?;
+    let authenticator =
+        args.authenticator(|| TokenHttpClient::from(&documents)).map_err(|error| wrong(&error))?;
+    let client = connect.client().await?.library().clone();
     let stores = Stores::new(&Aws::connect(AwsOptions::default()).await, &connect.tables(), documents);
     let sealer = sealer(args.key.as_deref(), &stores, output).await?;
     let source = catalog_source(command, connect, stores)?;
@@ -72,11 +68,9 @@ pub(crate) async fn run(
         output.note("the catalog publishes no tool: add a section `publish`, see docs/reference/gateway.md");
     }
     let catalog = Arc::new(ArcSwap::from_pointee(catalog));
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        CommandError::usage(format!(
-            "TOOLFLEET_GATEWAY_LISTEN: {} cannot be listened on: {error}",
-            args.listen
-        ))
+    let listen = args.endpoint.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        CommandError::usage(format!("TOOLFLEET_GATEWAY_LISTEN: {listen} cannot be listened on: {error}"))
     })?;
     let address = listener.local_addr().map_err(|error| CommandError::Unavailable(error.into()))?;
     let parts = Parts {
@@ -97,12 +91,12 @@ pub(crate) async fn run(
     output.note("ready; Ctrl-C stops it");
     let followed = stop.clone();
     let follow = tokio::spawn(async move { source.follow(&catalog, &followed).await });
-    let served =
-        serve(Arc::new(Gateway::new(parts)), listener, args.hosts(), stop.clone().cancelled_owned()).await;
+    let endpoint = (args.hosts(), args.bounds());
+    serve(Arc::new(Gateway::new(parts)), listener, endpoint, stop.clone().cancelled_owned()).await;
     stop.cancel();
     // It ends with the token.
     let _followed = follow.await;
-    served.map(|()| Exit::Done).map_err(|error| CommandError::Unavailable(error.into()))
+    Ok(Exit::Done)
 }
 
 fn catalog_source(
@@ -128,36 +122,9 @@ fn catalog_source(
 
 async fn sealer(key: Option<&str>, stores: &Stores, output: &Output) -> Result<Sealer, CommandError> {
     let wrong = |problem: String| wrong(&ConfigError::new("TOOLFLEET_GATEWAY_KEY", problem));
-    let Some(key) = key.filter(|key| !key.trim().is_empty()) else {
+    let Some(text) = secret_of("TOOLFLEET_GATEWAY_KEY", key, stores).await? else {
         output.note("TOOLFLEET_GATEWAY_KEY is not set: handles and task ids end with this process");
         return Sealer::random().map_err(|error| CommandError::Unavailable(error.into()));
     };
-    let text = match Place::of(key) {
-        place @ Place::Secret(_) => {
-            stores.text(&place).await.map_err(|error| wrong(format!("cannot be read: {error}")))?
-        }
-        Place::File(_) | Place::Row(_) => key.to_owned(),
-    };
     Sealer::parse(&text).map_err(|error| wrong(error.to_string()))
-}
-
-/// The client that reads the keys of an issuer, with the egress policy of workers.
-async fn http_clients() -> Result<HttpClients, ConfigError> {
-    let wrong = |problem: String| ConfigError::new("TOOLFLEET_EXTRA_ROOTS", problem);
-    let egress = egress().map_err(|error| ConfigError::new("the network", error.message()))?;
-    let extra_roots = match &egress.extra_roots {
-        None => None,
-        Some(path) => {
-            Some(tokio::fs::read(path).await.map_err(|error| wrong(format!("{}: {error}", path.display())))?)
-        }
-    };
-    HttpClients::new(HttpOptions {
-        connect_timeout: CONNECT_TIME_OUT,
-        pool_idle_timeout: POOL_IDLE_TIME_OUT,
-        user_agent: format!("toolfleet-gateway/{}", env!("CARGO_PKG_VERSION")),
-        policy: egress.reach,
-        proxies: egress.proxies,
-        extra_roots,
-    })
-    .map_err(|error| wrong(error.to_string()))
 }

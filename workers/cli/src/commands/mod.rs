@@ -1,5 +1,5 @@
 //! Runs the verb of the command line. Each verb is a file here; `request` and `reused_id` belong to `send` and `call`, `which` to all that are
-//! about one call, group or session.
+//! about one call, group or session, `program` to `scale` and `doctor`.
 
 pub(crate) mod call;
 pub(crate) mod cancel;
@@ -15,6 +15,7 @@ pub(crate) mod gateway;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod plan;
+pub(crate) mod program;
 pub(crate) mod queue;
 pub(crate) mod reading;
 pub(crate) mod request;

@@ -12,6 +12,9 @@ use super::variables::{Variables, check};
 use crate::exit::CommandError;
 use crate::network::variable;
 
+/// As many links as Linux follows.
+const MOST_LINKS: usize = 40;
+
 /// What the file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,16 +49,25 @@ impl Contexts {
         Ok(contexts)
     }
 
-    /// Replaces the file.
-    pub(crate) fn write(&self) -> Result<(), CommandError> {
+    /// Changes the file, and returns what it holds then and what `change` returns. Who changes it at the same time waits: no change is lost.
+    pub(crate) fn change<T>(
+        change: impl FnOnce(&mut Self) -> Result<T, CommandError>,
+    ) -> Result<(Self, T), CommandError> {
         let path = path().ok_or_else(|| {
             CommandError::usage(
                 "HOME is not set, so there is no place for contexts; set it, or XDG_CONFIG_HOME",
             )
         })?;
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
-        replace(&path, &format!("{text}\n"))
-            .map_err(|error| CommandError::usage(format!("{}: cannot be written: {error}", path.display())))
+        let unwritable = |error: std::io::Error| {
+            CommandError::usage(format!("{}: cannot be written: {error}", path.display()))
+        };
+        // Dropped at the end, whatever happens; the system drops it with the process, too.
+        let _lock = locked(&path.with_extension("lock")).map_err(unwritable)?;
+        let mut contexts = Self::read()?;
+        let changed = change(&mut contexts)?;
+        let text = serde_json::to_string_pretty(&contexts).map_err(std::io::Error::other)?;
+        replace(&path, &format!("{text}\n")).map_err(unwritable)?;
+        Ok((contexts, changed))
     }
 
     /// The variables of that context.
@@ -85,11 +97,36 @@ pub(super) fn folder(variable_of_kind: &str, in_home: &str) -> Option<PathBuf> {
     Some(set.or_else(|| Some(std::env::home_dir()?.join(in_home)))?.join("toolfleet"))
 }
 
-/// Replaces a file at once, so that a reader sees the old text or the new one. Only its owner may read it.
+/// A file of that name that this process alone has locked, once others have let it go.
+fn locked(path: &Path) -> std::io::Result<fs::File> {
+    let file = create_private(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Replaces a file at once, so that a reader sees the old text or the new one. Only its owner may read it. A link stays: what it leads to is
+/// replaced.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let path = linked(path)?;
     let new = path.with_extension(format!("{}.new", std::process::id()));
     create_private(&new)?.write_all(text.as_bytes())?;
     fs::rename(&new, path)
+}
+
+/// Where a link leads, over other links; the path itself where it is none. What it leads to need not be there.
+fn linked(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(to) => path = path.parent().unwrap_or_else(|| Path::new("")).join(to),
+            // It is no link, or not there.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("leads over too many links"))
 }
 
 /// Creates a file, or empties it, with its folder. Only its owner may read it.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use toolfleet_testkit::MockOidc;
 
 use crate::run::{BINARY, Dev, directory, toolfleet, toolfleet_within};
 
@@ -123,6 +124,48 @@ fn a_console_serves_those_whose_token_it_knows() {
     assert_eq!(health.status(), 200);
     Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(child.wait().unwrap().success(), "SIGTERM ends it");
+}
+
+#[test]
+fn a_console_lets_in_whom_its_issuer_knows() {
+    let dev = Dev::start(&["--no-worker"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let issuer = runtime.block_on(MockOidc::start());
+    issuer.claims(&serde_json::json!({"email": "ann@example.com", "groups": ["ops"]}));
+    let (id, secret) = MockOidc::client();
+    let args = ["console", "--json", "--listen", "127.0.0.1:0"];
+    let mut command = dev.command(&args);
+    command.envs([
+        ("TOOLFLEET_CONSOLE_OIDC_ISSUER", issuer.issuer()),
+        ("TOOLFLEET_CONSOLE_OIDC_CLIENT_ID", id),
+        ("TOOLFLEET_CONSOLE_OIDC_CLIENT_SECRET", secret),
+        ("TOOLFLEET_CONSOLE_OIDC_OPERATORS", "groups=ops"),
+        ("TOOLFLEET_ALLOW_HTTP", "true"),
+        ("TOOLFLEET_ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8"),
+    ]);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it does not start: {line}"));
+    let url = ready["url"].as_str().unwrap();
+    assert!(!url.contains("token"), "whoever has an issuer needs no token");
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let get = |url: &str, cookie: &str| {
+        let answer = runtime.block_on(client.get(url).header("cookie", cookie).send()).unwrap();
+        let header =
+            |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let cookie = header("set-cookie").split(';').next().unwrap().to_owned();
+        (answer.status().as_u16(), header("location"), cookie)
+    };
+    let (status, address, login) = get(&format!("{url}login/start?next=%2Fservers"), "");
+    assert_eq!(status, 303);
+    let back = issuer.log_in(&address);
+    assert!(back.as_str().starts_with(url), "{back}");
+    let (status, location, session) = get(back.as_str(), &login);
+    assert_eq!((status, location.as_str()), (303, "/servers"));
+    assert_eq!(get(&format!("{url}servers"), &session).0, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -167,3 +167,43 @@ fn the_tenant_of_the_environment_is_used_where_none_is_given() {
     let wrong = dev.toolfleet_but(&[("TOOLFLEET_TENANT", "a#b")], &["history"]).exits(2);
     wrong.complains(&["TOOLFLEET_TENANT: "]);
 }
+
+#[test]
+fn contexts_that_are_set_at_the_same_time_are_all_kept() {
+    let home = directory("parallel-contexts");
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (home, start) = (&home, &start);
+            scope.spawn(move || {
+                start.wait();
+                let setting = format!("TOOLFLEET_TENANT=t{number}");
+                toolfleet_at_home(home, &[], &["context", "set", &format!("c{number}"), &setting]).exits(0);
+            });
+        }
+    });
+    let listed = toolfleet_at_home(&home, &[], &["context", "list", "--json"]).exits(0).json();
+    assert_eq!(listed["contexts"].as_object().unwrap().len(), 8, "{listed}");
+}
+
+#[test]
+fn a_file_of_contexts_that_is_a_link_stays_one() {
+    let home = directory("linked-contexts");
+    let ours = home.join(".config/toolfleet");
+    std::fs::create_dir_all(&ours).unwrap();
+    std::fs::create_dir_all(home.join("dotfiles")).unwrap();
+    // Relative, over another link, to a file that is not there yet.
+    let (link, other) = (ours.join("contexts.json"), home.join("dotfiles/link.json"));
+    std::os::unix::fs::symlink("../../dotfiles/link.json", &link).unwrap();
+    std::os::unix::fs::symlink("contexts.json", &other).unwrap();
+    for context in ["a", "b"] {
+        toolfleet_at_home(&home, &[], &["context", "set", context, "TOOLFLEET_TENANT=acme"]).exits(0);
+    }
+    assert!(link.is_symlink() && other.is_symlink());
+    let text = std::fs::read_to_string(home.join("dotfiles/contexts.json")).unwrap();
+    assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+    std::fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink("link.json", &other).unwrap();
+    let ran = toolfleet_at_home(&home, &[], &["context", "set", "c", "TOOLFLEET_TENANT=acme"]).exits(2);
+    ran.complains(&["contexts.json: "]);
+}

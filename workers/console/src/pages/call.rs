@@ -19,7 +19,7 @@ use crate::frame::Frame;
 use crate::link::{self, Link};
 use crate::numbers::{When, count, short_ms};
 use crate::reading::{Problems, problem};
-use crate::tokens::Scope;
+use crate::visitor::Scope;
 
 /// A longer result is cut.
 const SHOWN_CHARS: usize = 20_000;

@@ -14,6 +14,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 fn access(token: &str, secure: bool) -> Access {
     Access {
         tokens: Tokens::only("ann", token),
+        oidc: None,
         key: SessionKey::parse("a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=").unwrap(),
         session: Duration::from_secs(3_600),
         by_link: false,

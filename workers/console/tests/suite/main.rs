@@ -9,8 +9,10 @@
 
 mod budget;
 mod login;
+mod oidc;
 mod pages;
 mod rig;
 mod scope;
 mod security;
+mod settings;
 mod style;

@@ -13,7 +13,7 @@ use toolfleet_catalog::Catalog;
 use toolfleet_client::{Aws, AwsOptions, Client, RequestBuilder, Tables, system_clock};
 use toolfleet_config::egress::EgressConfig;
 use toolfleet_config::payload::PayloadConfig;
-use toolfleet_console::{Access, Console, Hosts, Parts, SessionKey, Tokens, serve};
+use toolfleet_console::{Access, Bounds, Console, Hosts, Parts, SessionKey, Tokens, serve};
 use toolfleet_core::ids::{CallKey, WorkerId};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
@@ -104,6 +104,7 @@ impl Rig {
         ]});
         let access = Access {
             tokens: Tokens::parse(&tokens.to_string()).unwrap(),
+            oidc: None,
             key: SessionKey::parse("a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=").unwrap(),
             session: Duration::from_secs(3_600),
             by_link,
@@ -133,7 +134,7 @@ pub(crate) async fn served(client: Client, access: Access, now: toolfleet_client
     let hosts = Hosts { settings: "TOOLFLEET_CONSOLE", loopback: true, ..Hosts::default() };
     let console = Console::new(Parts { client, access, hosts, port: address.port(), now });
     let serving = tokio::spawn(async move {
-        serve(Arc::new(console), listener, std::future::pending()).await.unwrap();
+        serve(Arc::new(console), listener, Bounds::of_one_machine(), std::future::pending()).await;
     });
     Served { url: format!("http://{address}"), serving }
 }

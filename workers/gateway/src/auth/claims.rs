@@ -6,39 +6,7 @@ use axum::http::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::request::User;
-
-/// The name of a claim, or a JSON pointer to one within another, such as `/realm_access/roles`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimName(String);
-
-impl FromStr for ClaimName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let name = text.trim();
-        if name.is_empty() {
-            return Err(
-                "is empty; give the name of a claim, or a pointer such as /realm_access/roles".to_owned()
-            );
-        }
-        Ok(Self(name.to_owned()))
-    }
-}
-
-impl ClaimName {
-    /// The claim of the user; none for the word that says that there are no users.
-    pub(crate) fn unless_none(&self) -> Option<Self> {
-        (self.0 != "none").then(|| self.clone())
-    }
-
-    fn of<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
-        // A name such as `https://example.com/roles` is a claim of its own.
-        let Some(path) = self.0.strip_prefix('/') else { return claims.get(&self.0) };
-        let (first, rest) = path.split_once('/').map_or((path, ""), |(first, rest)| (first, rest));
-        let value = claims.get(first)?;
-        if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
-    }
-}
+use toolfleet_web::tokens::{ClaimName, words};
 
 /// Which claims are the tenant and the user.
 #[derive(Debug, Clone)]
@@ -111,10 +79,9 @@ impl ClaimRules {
             (Some(name), _) => {
                 let text = name.of(claims).and_then(Value::as_str);
                 let text = text.ok_or_else(|| {
-                    format!("the token has no text in its claim `{}`, which is the tenant", name.0)
+                    format!("the token has no text in its claim `{}`, which is the tenant", name)
                 })?;
-                Tenant::parse(text)
-                    .map_err(|error| format!("the tenant in the claim `{}` {error}", name.0))?
+                Tenant::parse(text).map_err(|error| format!("the tenant in the claim `{}` {error}", name))?
             }
             (None, Some(tenant)) => tenant.clone(),
             (None, None) => return Err("the gateway is configured without a tenant".to_owned()),
@@ -122,7 +89,7 @@ impl ClaimRules {
         let Some(name) = &self.user else { return Ok((tenant, None)) };
         // Whoever had no id would share the handles and the request keys of all others without one.
         let id = name.of(claims).and_then(id_of).ok_or_else(|| {
-            format!("the token has no id of a user in its claim `{}`: a text, or a whole number", name.0)
+            format!("the token has no id of a user in its claim `{}`: a text, or a whole number", name)
         })?;
         let kind = self.user_type.as_ref().and_then(|name| name.of(claims)).and_then(Value::as_str);
         let roles = self.roles.as_ref().and_then(|name| name.of(claims));
@@ -138,14 +105,5 @@ fn id_of(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-/// The words of a claim: a list of texts, or a text with spaces.
-pub(super) fn words(value: &Value) -> Vec<&str> {
-    match value {
-        Value::String(text) => text.split_whitespace().collect(),
-        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     }
 }

@@ -4,39 +4,19 @@
 //! **Invariant:** a token is read here and nowhere else. It is not logged, not stored and not passed on.
 
 mod claims;
-mod jwks;
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value, json};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
+use toolfleet_web::tokens::{LEEWAY_S, TokenError, Verifier, words};
 use url::Url;
 
-pub use claims::{ClaimName, ClaimRules, SessionSource};
-pub use jwks::{HttpKeys, KeySource, Keys, KeysError, ReadKeys};
+pub use claims::{ClaimRules, SessionSource};
 
 use crate::caller::Caller;
-
-/// The signatures that are accepted. None of them has a secret that the issuer and the gateway share.
-const ALGORITHMS: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
-/// How far the clocks of issuer and gateway may differ, in seconds.
-const LEEWAY_S: u64 = 30;
-/// A longer token is not read.
-const MAX_TOKEN_BYTES: usize = 16_384;
 
 /// Tells who sends a request.
 pub enum Authenticator {
@@ -53,16 +33,12 @@ pub enum Authenticator {
 
 /// What a token has to be.
 pub struct TokenRules {
-    /// Who signs it.
-    pub issuer: String,
-    /// Whom it is for: the gateway's own address, or what the issuer calls it.
-    pub audiences: Vec<String>,
+    /// Who signs it, and whom it is for: the gateway's own address, or what the issuer calls it.
+    pub verifier: Verifier,
     /// The scopes that it needs.
     pub scopes: Vec<String>,
     /// What its claims mean.
     pub claims: ClaimRules,
-    /// The issuer's keys.
-    pub keys: Keys,
     /// The gateway's public address, which is the resource.
     pub resource: Url,
 }
@@ -104,7 +80,7 @@ impl Authenticator {
             Self::Open { .. } => None,
             Self::Tokens(rules) => Some(json!({
                 "resource": rules.resource.as_str().trim_end_matches('/'),
-                "authorization_servers": [rules.issuer],
+                "authorization_servers": [rules.verifier.issuer],
                 "scopes_supported": rules.scopes,
                 "bearer_methods_supported": ["header"],
                 "resource_name": "toolfleet gateway",
@@ -125,20 +101,6 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// What is wrong with a token.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are all of a token that is malformed")]
-fn reason(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::ExpiredSignature => "the token has expired",
-        ErrorKind::ImmatureSignature => "the token is not valid yet",
-        ErrorKind::InvalidIssuer => "the token is of another issuer",
-        ErrorKind::InvalidAudience => "the token is for another audience",
-        ErrorKind::InvalidSignature => "the token's signature is wrong",
-        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of the claims exp, iss and aud",
-        _ => "the token is not valid",
-    }
-}
-
 /// Until when requests with such a token are accepted.
 fn expiry_of(claims: &Map<String, Value>) -> Option<Timestamp> {
     let since = Duration::try_from_secs_f64(claims.get("exp")?.as_f64()?).ok()?;
@@ -151,7 +113,10 @@ impl TokenRules {
         let Some(token) = bearer(headers) else {
             return Err(self.unauthorized(None, "the request has no bearer token"));
         };
-        let claims = self.claims_of(token).await?;
+        let claims = self.verifier.claims(token).await.map_err(|error| match error {
+            TokenError::Invalid(why) => self.unauthorized(Some("invalid_token"), why),
+            TokenError::Unavailable(_) => Refusal::Unavailable { why: error.to_string() },
+        })?;
         if let Some(missing) = self.missing_scope(&claims) {
             let why = format!("the token lacks the scope `{missing}`");
             let challenge = self.challenge(Some("insufficient_scope"), &why);
@@ -162,43 +127,9 @@ impl TokenRules {
         Ok(Caller { tenant, user, session, expires: expiry_of(&claims) })
     }
 
-    /// The claims of a token, if its signature, issuer, audience and times are right.
-    async fn claims_of(&self, token: &str) -> Result<Map<String, Value>, Refusal> {
-        let invalid = |why: &str| self.unauthorized(Some("invalid_token"), why);
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(invalid("the token is too long"));
-        }
-        let header = decode_header(token).map_err(|_| invalid("the token is no signed JWT"))?;
-        if !ALGORITHMS.contains(&header.alg) {
-            return Err(invalid("the token's algorithm is not accepted"));
-        }
-        let found = self.keys.find(header.kid.as_deref(), header.alg).await;
-        let key = match found {
-            Ok(Some(key)) => key,
-            Ok(None) => {
-                return Err(invalid("the token is signed with a key that its issuer does not publish"));
-            }
-            Err(error) => {
-                tracing::error!(%error, code = "gateway_keys_failed", "the issuer's keys cannot be read");
-                return Err(Refusal::Unavailable { why: "the issuer's keys cannot be read now".to_owned() });
-            }
-        };
-        let key = DecodingKey::from_jwk(&key).map_err(|_| invalid("the issuer's key cannot be used"))?;
-        let mut validation = Validation::new(header.alg);
-        validation.leeway = LEEWAY_S;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&self.audiences);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        match decode::<Map<String, Value>>(token, &key, &validation) {
-            Ok(data) => Ok(data.claims),
-            Err(error) => Err(invalid(reason(error.kind()))),
-        }
-    }
-
     fn missing_scope(&self, claims: &Map<String, Value>) -> Option<&str> {
         let given: Vec<&str> =
-            ["scope", "scp"].iter().filter_map(|name| claims.get(*name)).flat_map(claims::words).collect();
+            ["scope", "scp"].iter().filter_map(|name| claims.get(*name)).flat_map(words).collect();
         self.scopes.iter().map(String::as_str).find(|scope| !given.contains(scope))
     }
 

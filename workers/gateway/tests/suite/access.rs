@@ -5,9 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use toolfleet_gateway::{
-    Authenticator, ClaimRules, KeySource, Keys, Limits, ReadKeys, SessionSource, TokenRules,
-};
+use toolfleet_gateway::{Authenticator, ClaimRules, Limits, SessionSource, TokenRules};
+use toolfleet_web::tokens::{KeySource, Keys, ReadKeys, Verifier};
 
 use crate::rig::{Http, Rig, Served, answered, text};
 
@@ -31,8 +30,11 @@ impl Issuer {
         let mut key = Jwk::from_encoding_key(&self.0, Algorithm::ES256).unwrap();
         key.common.key_id = Some("k1".to_owned());
         Authenticator::Tokens(Box::new(TokenRules {
-            issuer: "https://issuer.example.com".to_owned(),
-            audiences: vec!["https://tools.example.com/mcp".to_owned()],
+            verifier: Verifier {
+                issuer: "https://issuer.example.com".to_owned(),
+                audiences: vec!["https://tools.example.com/mcp".to_owned()],
+                keys: Keys::of(Box::new(Fixed(JwkSet { keys: vec![key] }))),
+            },
             scopes: vec!["tools".to_owned()],
             claims: ClaimRules {
                 tenant_claim: Some("tenant".parse().unwrap()),
@@ -42,7 +44,6 @@ impl Issuer {
                 roles: Some("/realm_access/roles".parse().unwrap()),
                 session: SessionSource::None,
             },
-            keys: Keys::of(Box::new(Fixed(JwkSet { keys: vec![key] }))),
             resource: "https://tools.example.com/mcp".parse().unwrap(),
         }))
     }

@@ -13,7 +13,7 @@ use toolfleet_client::{Aws, AwsOptions, Client, Tables, system_clock};
 use toolfleet_config::egress::EgressConfig;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::ids::{Tenant, WorkerId};
-use toolfleet_gateway::{Authenticator, Gateway, Hosts, Limits, Parts, Sealer, SessionSource, serve};
+use toolfleet_gateway::{Authenticator, Bounds, Gateway, Hosts, Limits, Parts, Sealer, SessionSource, serve};
 use toolfleet_local::{LocalEndpoints, LocalOptions, REGION};
 use toolfleet_testkit::{MockMcp, ProtocolRevision};
 use toolfleet_worker::queues::QueueUrls;
@@ -151,7 +151,10 @@ pub(crate) async fn gateway_of(
     let stopped = stop.clone().cancelled_owned();
     let hosts = Hosts { loopback: true, ..Hosts::default() };
     let gateway = Arc::new(Gateway::new(parts));
-    let serving = tokio::spawn(async move { serve(gateway, listener, hosts, stopped).await.unwrap() });
+    let serving =
+        tokio::spawn(
+            async move { serve(gateway, listener, (hosts, Bounds::of_one_machine()), stopped).await },
+        );
     Served { url, stop, serving }
 }
 

@@ -18,6 +18,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use toolfleet_web::serve::{Bounds, serve};
 
 use super::Service;
 use super::intake::INTAKE;
@@ -27,6 +28,9 @@ use crate::shutdown::Shutdown;
 
 /// How long [`ask`] waits for an answer.
 const TIME_OUT: Duration = Duration::from_secs(3);
+
+/// Who asks is a platform or a collector: few connections, asked every minute at least.
+const BOUNDS: Bounds = Bounds { connections: 64, idle: Duration::from_secs(180), drain: Duration::ZERO };
 
 /// The endpoint as a service.
 pub struct HttpEndpoint {
@@ -64,14 +68,7 @@ impl Service for HttpEndpoint {
             }
         };
         // Requests end with the process, so that a worker that drains still answers.
-        tokio::select! {
-            ended = axum::serve(listener, self.routes.clone()) => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, code = "health_failed", "the HTTP endpoint has ended");
-                }
-            }
-            () = shutdown.over() => {}
-        }
+        serve(listener, self.routes.clone(), BOUNDS, shutdown.over()).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 54] = [
+const LOG_CODES: [&str; 55] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -18,6 +18,7 @@ const LOG_CODES: [&str; 54] = [
     "connection_not_opened",
     "console_login",
     "console_login_refused",
+    "console_oidc_failed",
     "console_page_failed",
     "console_read_failed",
     "control_taken",
@@ -25,7 +26,6 @@ const LOG_CODES: [&str; 54] = [
     "dead_lettered",
     "document_unread",
     "gateway_cancel_failed",
-    "gateway_keys_failed",
     "gateway_list_failed",
     "gateway_send_failed",
     "gateway_wait_failed",
@@ -35,6 +35,7 @@ const LOG_CODES: [&str; 54] = [
     "heartbeat_failed",
     "held",
     "internal_error",
+    "issuer_keys_failed",
     "late_answer",
     "lease_lost",
     "limit_unread",

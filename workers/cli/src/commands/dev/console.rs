@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use toolfleet_client::{Client, system_clock};
-use toolfleet_console::{Access, Console, Hosts, Parts, SessionKey, Tokens, serve};
+use toolfleet_console::{Access, Bounds, Console, Hosts, Parts, SessionKey, Tokens, serve};
 
 use crate::commands::console::{login_address, new_token};
 use crate::exit::CommandError;
@@ -29,6 +29,7 @@ impl DevConsole {
         let token = new_token();
         let access = Access {
             tokens: Tokens::only("dev", &token),
+            oidc: None,
             key: SessionKey::random().map_err(|error| CommandError::Unavailable(error.into()))?,
             session: SESSION,
             by_link: true,
@@ -39,9 +40,7 @@ impl DevConsole {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
-            if let Err(error) = serve(Arc::new(Console::new(parts)), listener, stopped).await {
-                tracing::error!(%error, "the console has ended");
-            }
+            serve(Arc::new(Console::new(parts)), listener, Bounds::of_one_machine(), stopped).await;
         });
         Ok(Self { url: login_address(address, &token), stop, serving })
     }

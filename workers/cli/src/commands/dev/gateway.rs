@@ -11,7 +11,8 @@ use toolfleet_client::{Client, system_clock};
 use toolfleet_config::catalog::{CatalogConfig, Stores};
 use toolfleet_core::ids::Tenant;
 use toolfleet_gateway::{
-    Authenticator, CatalogSource, Gateway, Hosts, Limits, Parts, Sealer, SessionSource, publish_all_of, serve,
+    Authenticator, Bounds, CatalogSource, Gateway, Hosts, Limits, Parts, Sealer, SessionSource,
+    publish_all_of, serve,
 };
 
 use crate::exit::CommandError;
@@ -53,9 +54,7 @@ impl DevGateway {
         let hosts = Hosts { loopback: true, ..Hosts::default() };
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(async move {
-            if let Err(error) = serve(gateway, listener, hosts, stopped).await {
-                tracing::error!(%error, "the gateway has ended");
-            }
+            serve(gateway, listener, (hosts, Bounds::of_one_machine()), stopped).await;
         });
         let stores = Stores::files(http_clients().await?);
         let source = CatalogSource { config, stores, publish_all: true };

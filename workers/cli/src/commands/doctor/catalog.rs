@@ -1,5 +1,6 @@
 //! A catalog: can it be read, can its entries be executed, and does each server answer with the credential that it names?
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use toolfleet_catalog::{Catalog, NotExecutable, Server};
@@ -11,13 +12,17 @@ use crate::commands::tools::source;
 use crate::connect::Connect;
 use crate::exit::CommandError;
 
-/// What is found of the catalog at `place`. Servers are asked for their tools; no tool is called.
-pub(super) async fn findings(place: &str, connect: &Connect) -> Result<Vec<Finding>, CommandError> {
+/// What is found of the catalog at `place`, and the queues to which it lets notices go. Servers are asked for their tools; no tool is called.
+pub(super) async fn findings(
+    place: &str,
+    connect: &Connect,
+) -> Result<(Vec<Finding>, BTreeSet<String>), CommandError> {
     let edit = format!("toolfleet tools list --catalog {}", quoted(place));
     let catalog = match source::read(place, connect).await {
         Ok((_, catalog)) => catalog,
         Err(error @ (CommandError::Usage(_) | CommandError::Unavailable(_))) => {
-            return Ok(vec![Finding::failed(Check::CatalogReads, "catalog", error.message(), edit)]);
+            let unread = Finding::failed(Check::CatalogReads, "catalog", error.message(), edit);
+            return Ok((vec![unread], BTreeSet::new()));
         }
         Err(error) => return Err(error),
     };
@@ -26,7 +31,7 @@ pub(super) async fn findings(place: &str, connect: &Connect) -> Result<Vec<Findi
         vec![Finding::ok(Check::CatalogReads, "catalog", format!("{tools} tools on {servers} servers"))];
     findings.extend(entries(&catalog, &edit));
     findings.extend(lists(&catalog, &edit).await?);
-    Ok(findings)
+    Ok((findings, catalog.reply_queues().into_iter().map(str::to_owned).collect()))
 }
 
 /// The entries that cannot be executed, unless their author has switched them off.

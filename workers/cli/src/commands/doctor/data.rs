@@ -1,17 +1,18 @@
 //! The queues, tables and the bucket: do they answer, and are they set up as workers need them?
 
+use std::collections::BTreeSet;
+
+use toolfleet_client::shell_command::quoted;
 use toolfleet_client::{AwsError, AwsErrorKind, Client, RecordsOf, system_clock};
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::request::Priority;
 use toolfleet_core::requeue::FEWEST_RECEIVES;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, DEPLOY, Finding};
+use super::setup;
 
 /// What shows the stack that has the queues and tables.
 const STACK: &str = "toolfleet context show   # which names are used; `aws cloudformation describe-stacks` has those that were made";
-/// What deploys it.
-pub(super) const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
-
 /// The queues of calls and their dead-letter queues.
 pub(super) async fn queues(client: &Client) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -56,6 +57,7 @@ pub(super) async fn queues(client: &Client) -> Vec<Finding> {
                 Finding::failed(Check::QueueRedrives, &name, text, DEPLOY)
             }
         });
+        findings.push(setup::of_queue(&name, queue.url(), &settings));
         match queue.dead_letter_queue().await {
             Ok(Some(letters))
                 if !dead.iter().any(|known: &toolfleet_aws::queue::Queue| known.url() == letters.url()) =>
@@ -76,6 +78,10 @@ pub(super) async fn queues(client: &Client) -> Vec<Finding> {
             }
             Ok(_) => Finding::ok(Check::DeadLetters, name, "empty"),
         });
+        match letters.settings().await {
+            Ok(settings) => findings.push(setup::of_queue(letters.name(), letters.url(), &settings)),
+            Err(error) => findings.push(refused(Check::QueueEncrypted, letters.name(), &error)),
+        }
     }
     findings
 }
@@ -118,6 +124,28 @@ pub(super) async fn bucket(client: &Client) -> Option<Finding> {
         }
         Err(error) => refused(Check::BucketAnswers, &name, &error),
     })
+}
+
+/// The queues to which the catalog lets notices go.
+pub(super) async fn replies(client: &Client, urls: &BTreeSet<String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for url in urls {
+        let queue = client.queue_at(url);
+        let name = queue.name().to_owned();
+        findings.push(match queue.settings().await {
+            Ok(settings) if settings.is_encrypted => {
+                Finding::ok(Check::RepliesAnswer, name, "answers; its messages are encrypted")
+            }
+            Ok(settings) => setup::of_queue(&name, url, &settings).under(Check::RepliesAnswer),
+            // A tenant's own queue need not let operators read its settings: workers send to it, and that is all.
+            Err(error) if error.kind() == AwsErrorKind::Permission => {
+                let remedy = format!("aws sqs get-queue-attributes --queue-url {} --attribute-names All   # with its owner's rights", quoted(url));
+                Finding::warning(Check::RepliesAnswer, name, format!("not known: {error}"), remedy)
+            }
+            Err(error) => refused(Check::RepliesAnswer, &name, &error),
+        });
+    }
+    findings
 }
 
 /// A request that was not answered. The error names the resource and the remedy.

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 /// Where each check is explained; its heading is the check's id.
 const PAGE: &str = "docs/reference/doctor.md";
 
+/// What deploys the stack that has queues, tables and the bucket.
+pub(super) const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
+
 /// Something that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
@@ -14,12 +17,16 @@ pub(super) enum Check {
     QueueAnswers,
     /// A queue of calls gives messages up late enough, to a dead-letter queue.
     QueueRedrives,
+    /// Messages of a queue are encrypted.
+    QueueEncrypted,
     /// No dead letters wait for an operator.
     DeadLetters,
     /// A table answers.
     TableAnswers,
     /// A table has its indexes, and its rows end.
     TableSetUp,
+    /// A table can be recovered, is encrypted by a key that can be withdrawn, and is not deleted by mistake.
+    TableProtected,
     /// The bucket of payloads answers.
     BucketAnswers,
     /// Its objects end, and not before their rows.
@@ -32,6 +39,8 @@ pub(super) enum Check {
     WorkersOneVersion,
     /// The clocks of workers and this machine agree.
     ClocksAgree,
+    /// The role of workers allows what they do.
+    WorkersAllowed,
     /// No breaker is open.
     ServersAnswer,
     /// No limit holds more calls back than it lets through.
@@ -44,43 +53,55 @@ pub(super) enum Check {
     EntriesExecutable,
     /// Each server of the catalog lists its tools.
     ServersList,
+    /// Each queue of notices answers.
+    RepliesAnswer,
 }
 
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
+        Self::QueueEncrypted,
         Self::DeadLetters,
         Self::TableAnswers,
         Self::TableSetUp,
+        Self::TableProtected,
         Self::BucketAnswers,
         Self::ObjectsEnd,
         Self::WorkersRun,
         Self::WorkersAlive,
         Self::WorkersOneVersion,
         Self::ClocksAgree,
+        Self::WorkersAllowed,
         Self::ServersAnswer,
         Self::LimitsKeepUp,
         Self::NothingPaused,
         Self::CatalogReads,
         Self::EntriesExecutable,
         Self::ServersList,
+        Self::RepliesAnswer,
     ];
 
     /// The heading under which it is printed.
     pub(super) const fn group(self) -> &'static str {
         match self {
             Self::FleetChosen => "fleet",
-            Self::QueueAnswers | Self::QueueRedrives | Self::DeadLetters => "queues",
-            Self::TableAnswers | Self::TableSetUp => "tables",
+            Self::QueueAnswers | Self::QueueRedrives | Self::QueueEncrypted | Self::DeadLetters => "queues",
+            Self::TableAnswers | Self::TableSetUp | Self::TableProtected => "tables",
             Self::BucketAnswers | Self::ObjectsEnd => "payloads",
-            Self::WorkersRun | Self::WorkersAlive | Self::WorkersOneVersion | Self::ClocksAgree => "workers",
+            Self::WorkersRun
+            | Self::WorkersAlive
+            | Self::WorkersOneVersion
+            | Self::ClocksAgree
+            | Self::WorkersAllowed => "workers",
             Self::ServersAnswer | Self::LimitsKeepUp => "servers",
             Self::NothingPaused => "switches",
-            Self::CatalogReads | Self::EntriesExecutable | Self::ServersList => "catalog",
+            Self::CatalogReads | Self::EntriesExecutable | Self::ServersList | Self::RepliesAnswer => {
+                "catalog"
+            }
         }
     }
 
@@ -90,21 +111,25 @@ impl Check {
             Self::FleetChosen => "fleet-chosen",
             Self::QueueAnswers => "queue-answers",
             Self::QueueRedrives => "queue-redrives",
+            Self::QueueEncrypted => "queue-encrypted",
             Self::DeadLetters => "dead-letters",
             Self::TableAnswers => "table-answers",
             Self::TableSetUp => "table-set-up",
+            Self::TableProtected => "table-protected",
             Self::BucketAnswers => "bucket-answers",
             Self::ObjectsEnd => "objects-end",
             Self::WorkersRun => "workers-run",
             Self::WorkersAlive => "workers-alive",
             Self::WorkersOneVersion => "workers-one-version",
             Self::ClocksAgree => "clocks-agree",
+            Self::WorkersAllowed => "workers-allowed",
             Self::ServersAnswer => "servers-answer",
             Self::LimitsKeepUp => "limits-keep-up",
             Self::NothingPaused => "nothing-paused",
             Self::CatalogReads => "catalog-reads",
             Self::EntriesExecutable => "entries-executable",
             Self::ServersList => "servers-list",
+            Self::RepliesAnswer => "replies-answer",
         }
     }
 }
@@ -167,6 +192,12 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self { verdict: Verdict::Failed, ..Self::warning(check, subject, text, remedy) }
+    }
+
+    /// The same as a finding of another check.
+    #[must_use]
+    pub(super) fn under(self, check: Check) -> Self {
+        Self { check, ..self }
     }
 
     /// The lines for people.

@@ -4,6 +4,7 @@ mod catalog;
 mod data;
 mod finding;
 mod fleet;
+mod rights;
 mod setup;
 
 use clap::{Args, Subcommand};
@@ -23,6 +24,9 @@ pub(crate) struct DoctorArgs {
     /// The catalog whose servers are asked too: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "FILE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: Option<String>,
+    /// The ARN of the role of workers, whose rights are checked by the `aws` command (output TaskRoleArn of compute.yaml).
+    #[arg(long, value_name = "ARN", env = "TOOLFLEET_WORKER_ROLE", hide_env_values = true)]
+    worker_role: Option<String>,
 }
 
 /// The verbs of `catalog`.
@@ -43,7 +47,8 @@ pub(crate) struct CheckArgs {
 /// Looks at all of a fleet.
 pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let mut findings = Vec::new();
-    match connect.client().await {
+    let handle = connect.client().await;
+    match &handle {
         Err(error) => {
             let remedy = "toolfleet context show";
             findings.push(Finding::failed(Check::FleetChosen, "fleet", error.message(), remedy));
@@ -63,6 +68,9 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
             findings.extend(setup::bucket(client).await);
             if !args.pre {
                 findings.extend(fleet::workers(client).await);
+            }
+            findings.extend(rights::workers(client, args.worker_role.as_deref()).await);
+            if !args.pre {
                 findings.extend(fleet::servers(client).await);
                 findings.extend(fleet::limits(client).await);
                 findings.extend(fleet::switches(client).await);
@@ -70,7 +78,13 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
         }
     }
     match &args.catalog {
-        Some(place) => findings.extend(catalog::findings(place, connect).await?),
+        Some(place) => {
+            let (found, replies) = catalog::findings(place, connect).await?;
+            findings.extend(found);
+            if let Ok(handle) = &handle {
+                findings.extend(data::replies(handle.library(), &replies).await);
+            }
+        }
         None => {
             let text = "not checked: no catalog is given".to_owned();
             findings.push(Finding::warning(
@@ -91,7 +105,7 @@ pub(crate) async fn check_catalog(
     output: &Output,
 ) -> Result<Exit, CommandError> {
     let CatalogCommand::Check(args) = command;
-    report(&catalog::findings(&args.catalog, connect).await?, output)
+    report(&catalog::findings(&args.catalog, connect).await?.0, output)
 }
 
 /// Prints what was found, by group. A thing that fails makes the command fail.

@@ -1,13 +1,13 @@
 //! How the tables and the bucket are set up: do rows and objects end, and are the indexes there?
 
 use futures::future::join_all;
-use toolfleet_aws::TableSetup;
+use toolfleet_aws::queue::QueueSettings;
+use toolfleet_aws::{TableEncryption, TableSetup};
 use toolfleet_client::{AwsError, AwsErrorKind, Client, Tables};
 
 use toolfleet_core::retention::RETENTION_DAYS;
 
-use super::data::DEPLOY;
-use super::finding::{Check, Finding};
+use super::finding::{Check, DEPLOY, Finding};
 use toolfleet_client::shell_command::quoted;
 
 /// The attribute by which rows end.
@@ -15,19 +15,36 @@ const EXPIRES_AT: &str = "expires_at";
 /// A row may refer to an object that was stored so many days before it.
 const OLDER_OBJECTS_DAYS: u64 = 30;
 
-/// The tables whose rows end, with their indexes.
+/// The tables whose rows end, with their indexes. On one machine nothing protects them.
 pub(super) async fn tables(client: &Client) -> Vec<Finding> {
     let (setup, Tables { calls, sessions, history, fleet, .. }) = (client.setup(), client.tables());
-    let none: &[&str] = &[];
+    let (none, asks_protection): (&[&str], _) = (&[], !is_on_this_machine(client.queue().url()));
     let tables =
         [(calls, none), (sessions, none), (history, &["by_session", "by_failure"] as &[_]), (fleet, none)];
-    join_all(tables.map(async |(table, indexes)| of_table(table, indexes, setup.table(table).await))).await
+    let found = join_all(tables.map(async |(table, indexes)| {
+        let known = setup.table(table).await;
+        let mut findings = vec![of_table(table, indexes, known.as_ref())];
+        if let (Ok(known), true) = (known, asks_protection) {
+            findings.extend(protection(table, &known, setup.can_be_recovered(table).await));
+        }
+        findings
+    }));
+    let mut found = found.await.into_iter().flatten().collect::<Vec<_>>();
+    found.sort_by_key(|finding| finding.check == Check::TableProtected);
+    found
 }
 
-fn of_table(table: &str, indexes: &[&str], setup: Result<TableSetup, AwsError>) -> Finding {
+/// Whether the fleet is that of `toolfleet dev`.
+pub(super) fn is_on_this_machine(url: &str) -> bool {
+    let url = url::Url::parse(url).ok();
+    let host = url.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+    host == "localhost" || host.starts_with("127.") || host == "[::1]"
+}
+
+fn of_table(table: &str, indexes: &[&str], setup: Result<&TableSetup, &AwsError>) -> Finding {
     let setup = match setup {
         Ok(setup) => setup,
-        Err(error) => return unknown(Check::TableSetUp, table, &error),
+        Err(error) => return unknown(Check::TableSetUp, table, error),
     };
     if let Some(missing) = indexes.iter().find(|name| !setup.indexes.contains_key(**name)) {
         let text = format!("has no index `{missing}`: what is searched by it is not found");
@@ -47,6 +64,62 @@ fn of_table(table: &str, indexes: &[&str], setup: Result<TableSetup, AwsError>) 
         return Finding::warning(Check::TableSetUp, table, text, remedy);
     }
     Finding::ok(Check::TableSetUp, table, format!("rows end by `{EXPIRES_AT}`{}", shown(indexes)))
+}
+
+/// What keeps a table from being lost or read by others.
+fn protection(table: &str, setup: &TableSetup, recovers: Result<bool, AwsError>) -> Vec<Finding> {
+    let look = |text: &str, remedy: String| Finding::warning(Check::TableProtected, table, text, remedy);
+    let name = quoted(table);
+    let mut findings = Vec::new();
+    match setup.encryption {
+        TableEncryption::Kms => {}
+        TableEncryption::Unusable => {
+            let text = "its KMS key cannot be used: DynamoDB closes the table within days";
+            let remedy =
+                format!("aws dynamodb describe-table --table-name {name} --query Table.SSEDescription");
+            findings.push(Finding::failed(Check::TableProtected, table, text, remedy));
+        }
+        TableEncryption::OwnedKey => findings.push(look(
+            "is encrypted with a key of DynamoDB's own: nobody can withdraw it, and no log shows its use",
+            format!(
+                "aws dynamodb update-table --table-name {name} --sse-specification Enabled=true,SSEType=KMS"
+            ),
+        )),
+    }
+    match recovers {
+        Ok(true) => {}
+        Ok(false) => findings.push(look(
+            "cannot be recovered: what is written or deleted by mistake is lost",
+            format!(
+                "aws dynamodb update-continuous-backups --table-name {name} --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true"
+            ),
+        )),
+        Err(error) => findings.push(unknown(Check::TableProtected, table, &error)),
+    }
+    if !setup.is_protected {
+        findings.push(look(
+            "can be deleted with one request",
+            "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM --parameter-overrides DeletionProtection=true".to_owned(),
+        ));
+    }
+    if findings.is_empty() {
+        let text = "can be recovered, is encrypted with a KMS key, and is protected from deletion";
+        findings.push(Finding::ok(Check::TableProtected, table, text));
+    }
+    findings
+}
+
+/// Whether the messages of a queue are encrypted.
+pub(super) fn of_queue(name: &str, url: &str, settings: &QueueSettings) -> Finding {
+    if settings.is_encrypted {
+        return Finding::ok(Check::QueueEncrypted, name, "its messages are encrypted");
+    }
+    let remedy = format!(
+        "aws sqs set-queue-attributes --queue-url {} --attributes SqsManagedSseEnabled=true",
+        quoted(url)
+    );
+    let text = "its messages are stored without encryption, with the arguments of calls";
+    Finding::warning(Check::QueueEncrypted, name, text, remedy)
 }
 
 fn shown(indexes: &[&str]) -> String {
@@ -94,10 +167,19 @@ mod tests {
         finding.lines().join("\n")
     }
 
+    fn protected() -> TableSetup {
+        TableSetup {
+            indexes: std::collections::BTreeMap::new(),
+            expires_by: None,
+            encryption: TableEncryption::Kms,
+            is_protected: true,
+        }
+    }
+
     fn history(indexes: &[(&str, bool)], expires_by: Option<&str>) -> String {
         let indexes = indexes.iter().map(|(name, active)| ((*name).to_owned(), *active)).collect();
-        let setup = TableSetup { indexes, expires_by: expires_by.map(str::to_owned) };
-        told(&of_table("toolfleet-history", &["by_session", "by_failure"], Ok(setup)))
+        let setup = TableSetup { indexes, expires_by: expires_by.map(str::to_owned), ..protected() };
+        told(&of_table("toolfleet-history", &["by_session", "by_failure"], Ok(&setup)))
     }
 
     #[test]
@@ -116,6 +198,53 @@ mod tests {
         for expires_by in [None, Some("ttl")] {
             let told = history(&both, expires_by);
             assert!(told.contains("grows for ever") && told.contains("update-time-to-live"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_protect_a_table_is_named_with_its_remedy() {
+        let all = |setup: &TableSetup, recovers| {
+            protection("toolfleet-calls", setup, recovers).iter().map(told).collect::<Vec<_>>().join("\n")
+        };
+        assert!(all(&protected(), Ok(true)).contains("ok      toolfleet-calls: can be recovered"));
+        let open = TableSetup { encryption: TableEncryption::OwnedKey, is_protected: false, ..protected() };
+        let found = all(&open, Ok(false));
+        for part in [
+            "update-table --table-name toolfleet-calls --sse-specification",
+            "update-continuous-backups --table-name toolfleet-calls",
+            "DeletionProtection=true",
+            "doctor.md#table-protected",
+        ] {
+            assert!(found.contains(part), "{found}");
+        }
+        assert!(!found.contains("FAILED") && !found.contains("  ok "), "{found}");
+        let closed = TableSetup { encryption: TableEncryption::Unusable, ..protected() };
+        assert!(all(&closed, Ok(true)).contains("FAILED  toolfleet-calls: its KMS key"));
+        let refused = AwsError::passing("DescribeContinuousBackups on toolfleet-calls: not now");
+        assert!(all(&protected(), Err(refused)).contains("look    toolfleet-calls: not known: "));
+    }
+
+    #[test]
+    fn a_queue_without_encryption_is_named() {
+        let of = |is_encrypted| {
+            let settings = QueueSettings { is_encrypted, max_receives: None, max_body_bytes: 1 };
+            told(&of_queue("q", "https://sqs.example.com/1/q", &settings))
+        };
+        assert!(of(true).contains("ok      q: "));
+        assert!(
+            of(false).contains("look    q: ") && of(false).contains("set-queue-attributes"),
+            "{}",
+            of(false)
+        );
+    }
+
+    #[test]
+    fn only_a_fleet_of_this_machine_is_not_asked_for_its_protection() {
+        for local in ["http://127.0.0.1:4100/000000000000/q", "http://localhost:1/q", "http://[::1]:1/q"] {
+            assert!(is_on_this_machine(local), "{local}");
+        }
+        for other in ["https://sqs.eu-west-1.amazonaws.com/1/q", "http://localhost.example.com/q", "q"] {
+            assert!(!is_on_this_machine(other), "{other}");
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::figures::{Bounds, Figures};
-use super::program::Call;
+use crate::commands::program::Call;
 use crate::exit::CommandError;
 
 const SCALABLE: [&str; 4] =

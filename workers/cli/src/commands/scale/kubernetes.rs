@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::figures::{Bounds, Figures};
-use super::program::Call;
+use crate::commands::program::Call;
 use crate::exit::CommandError;
 
 /// What KEDA takes where a ScaledObject names no most.

@@ -8,19 +8,18 @@ mod dev;
 mod figures;
 mod kubernetes;
 mod place;
-mod program;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use toolfleet_core::fleet::FleetSummary;
 
 use crate::commands::control::reason::now;
+use crate::commands::program::Call;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use figures::{Bounds, Figures};
 pub(crate) use place::Place;
-use program::Call;
 
 /// The verbs of `scale`.
 #[derive(Debug, Subcommand)]

@@ -8,11 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
-use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use toolfleet_egress::{HttpClients, ResponseBody};
 use url::Url;
+
+use super::issuer::{Issuer, IssuerError};
 
 /// How long keys are used before they are read again.
 const CACHE_TTL: Duration = Duration::from_secs(3600);
@@ -20,18 +20,9 @@ const CACHE_TTL: Duration = Duration::from_secs(3600);
 const LONGEST_USE: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between two readings. Whoever sends made-up key ids causes no more.
 const READ_INTERVAL: Duration = Duration::from_secs(30);
-/// The time-out of one request.
-const TIME_OUT: Duration = Duration::from_secs(10);
-/// The longest document that is read.
-const MAX_BYTES: u64 = 1_048_576;
-
-/// Why the keys cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct KeysError(pub String);
 
 /// A future of the keys.
-pub type ReadKeys<'a> = Pin<Box<dyn Future<Output = Result<JwkSet, KeysError>> + Send + 'a>>;
+pub type ReadKeys<'a> = Pin<Box<dyn Future<Output = Result<JwkSet, IssuerError>> + Send + 'a>>;
 
 /// Where the keys are read.
 pub trait KeySource: Send + Sync {
@@ -64,7 +55,7 @@ impl Keys {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Option<Jwk>, KeysError> {
+    ) -> Result<Option<Jwk>, IssuerError> {
         let known = |within: Duration| {
             let cached = self.cached.load_full().filter(|cached| cached.at.elapsed() < within)?;
             Some(key_of(&cached.keys, kid, algorithm))
@@ -87,7 +78,7 @@ impl Keys {
             return Ok(Some(key));
         }
         if tried.is_some_and(|tried| tried.elapsed() < READ_INTERVAL) {
-            return old().ok_or_else(|| KeysError("they could not be read a moment ago".to_owned()));
+            return old().ok_or_else(|| IssuerError("they could not be read a moment ago".to_owned()));
         }
         *tried = Some(Instant::now());
         match self.source.read().await {
@@ -98,7 +89,7 @@ impl Keys {
             }
             Err(error) => {
                 let found = old().flatten().ok_or_else(|| error.clone())?;
-                tracing::warn!(%error, code = "gateway_keys_failed", "the issuer's keys cannot be read again; the old ones are used");
+                tracing::warn!(%error, code = "issuer_keys_failed", "the issuer's keys cannot be read again; the old ones are used");
                 Ok(Some(found))
             }
         }
@@ -138,69 +129,12 @@ fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
 }
 
 /// Keys at an address: the given one, or the one that the issuer's metadata names.
+#[derive(Debug)]
 pub struct HttpKeys {
-    /// The HTTP client.
-    pub clients: HttpClients,
     /// The issuer.
-    pub issuer: Url,
+    pub issuer: Issuer,
     /// The address of its keys, where it is configured.
     pub jwks_url: Option<Url>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: Url,
-}
-
-impl HttpKeys {
-    async fn document(&self, url: &Url) -> Result<Vec<u8>, KeysError> {
-        let wrong = |why: String| KeysError(format!("{url}: {why}"));
-        self.clients.policy().check(url).map_err(|error| wrong(error.to_string()))?;
-        let sent = self.clients.plain().get(url.clone()).timeout(TIME_OUT).send().await;
-        let response = sent.map_err(|error| wrong(error.without_url().to_string()))?;
-        if !response.status().is_success() {
-            return Err(wrong(format!("answered with HTTP {}", response.status().as_u16())));
-        }
-        let read = tokio::time::timeout(TIME_OUT, ResponseBody::read(response, MAX_BYTES)).await;
-        read.map_err(|_| wrong("did not answer in time".to_owned()))?
-            .map_err(|error| wrong(error.to_string()))
-    }
-
-    /// The address of the keys by the issuer's metadata (OpenID Connect Discovery, RFC 8414).
-    async fn discovered(&self) -> Result<Url, KeysError> {
-        let mut last = None;
-        for url in metadata_urls(&self.issuer) {
-            let read = self.document(&url).await.and_then(|bytes| {
-                serde_json::from_slice::<Metadata>(&bytes)
-                    .map_err(|_| KeysError(format!("{url}: is no metadata of an issuer")))
-            });
-            match read {
-                // Metadata of another issuer is not to be trusted (RFC 8414, section 3.3).
-                Ok(found) if same_issuer(&found.issuer, self.issuer.as_str()) => return Ok(found.jwks_uri),
-                Ok(_) => last = Some(KeysError(format!("{url}: is the metadata of another issuer"))),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| KeysError("the issuer has no address".to_owned())))
-    }
-}
-
-fn same_issuer(one: &str, other: &str) -> bool {
-    one.trim_end_matches('/') == other.trim_end_matches('/')
-}
-
-fn metadata_urls(issuer: &Url) -> Vec<Url> {
-    let path = issuer.path().trim_end_matches('/');
-    let at = |path: String| {
-        let mut url = issuer.clone();
-        url.set_path(&path);
-        url
-    };
-    vec![
-        at(format!("{path}/.well-known/openid-configuration")),
-        at(format!("/.well-known/oauth-authorization-server{path}")),
-    ]
 }
 
 impl KeySource for HttpKeys {
@@ -208,10 +142,48 @@ impl KeySource for HttpKeys {
         Box::pin(async move {
             let url = match &self.jwks_url {
                 Some(url) => url.clone(),
-                None => self.discovered().await?,
+                None => self.issuer.metadata().await?.jwks_uri,
             };
-            let bytes = self.document(&url).await?;
-            serde_json::from_slice(&bytes).map_err(|_| KeysError(format!("{url}: is no set of keys (JWKS)")))
+            self.issuer.document(&url, "no set of keys (JWKS)").await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use jsonwebtoken::EncodingKey;
+
+    use super::*;
+
+    /// Keys that are read once, and then never answer.
+    struct Stuck(Jwk, AtomicUsize);
+
+    impl KeySource for Stuck {
+        fn read(&self) -> ReadKeys<'_> {
+            match self.1.fetch_add(1, Ordering::Relaxed) {
+                0 => Box::pin(std::future::ready(Ok(JwkSet { keys: vec![self.0.clone()] }))),
+                _ => Box::pin(std::future::pending()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_with_a_known_key_waits_for_a_made_up_one() {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let private = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+        let mut public = Jwk::from_encoding_key(&private, Algorithm::ES256).unwrap();
+        public.common.key_id = Some("k1".to_owned());
+        let keys = Keys::of(Box::new(Stuck(public, AtomicUsize::new(0))));
+        let known = || async { keys.find(Some("k1"), Algorithm::ES256).await };
+        assert!(known().await.unwrap().is_some());
+        tokio::time::advance(Duration::from_secs(31)).await;
+        let mut made_up = Box::pin(keys.find(Some("x"), Algorithm::ES256));
+        assert!(futures::poll!(&mut made_up).is_pending(), "it reads");
+        assert!(known().await.unwrap().is_some());
+        // Also when the keys are old.
+        tokio::time::advance(Duration::from_secs(4_000)).await;
+        assert!(known().await.unwrap().is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! Which `Host` and `Origin` a request may name: a web page that makes a browser send requests to this machine (DNS rebinding) names its own.
 
-use http::{HeaderMap, header};
+use axum::http::{HeaderMap, header};
 use url::Url;
 
 /// The names of this machine to itself.

@@ -15,24 +15,24 @@ const TIME_OUT: Duration = Duration::from_secs(60);
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
+pub(crate) struct Call {
     program: &'static str,
     arguments: Vec<String>,
 }
 
 impl Call {
-    pub(super) fn new(program: &'static str, arguments: &[&str]) -> Self {
+    pub(crate) fn new(program: &'static str, arguments: &[&str]) -> Self {
         Self { program, arguments: arguments.iter().map(|&argument| argument.to_owned()).collect() }
     }
 
     /// As a line of a shell.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let words = std::iter::once(self.program).chain(self.arguments.iter().map(String::as_str));
         words.map(|word| quoted(word).into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     /// What it prints.
-    pub(super) async fn output(&self) -> Result<String, CommandError> {
+    pub(crate) async fn output(&self) -> Result<String, CommandError> {
         let Self { program, arguments } = self;
         let mut command = Command::new(program);
         // The pager of the aws command would wait for a person.
@@ -49,11 +49,11 @@ impl Call {
         let said = String::from_utf8_lossy(&ended.stderr);
         let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let said = if lines.is_empty() { format!("{}", ended.status) } else { lines.join(" ") };
-        Err(self.failed(format!("failed: {said}{}", remedy(program, &said))))
+        Err(self.failed(format!("failed: {said}{}", remedy(self, &said))))
     }
 
     /// What it prints, which is JSON.
-    pub(super) async fn json(&self) -> Result<Value, CommandError> {
+    pub(crate) async fn json(&self) -> Result<Value, CommandError> {
         let text = self.output().await?;
         serde_json::from_str(&text).map_err(|error| self.failed(format!("printed no JSON: {error}")))
     }
@@ -75,9 +75,14 @@ impl Call {
 }
 
 /// What to do about a failure that is known.
-fn remedy(program: &str, said: &str) -> &'static str {
+fn remedy(call: &Call, said: &str) -> &'static str {
+    let Call { program, arguments } = call;
+    let is_of_iam = arguments.first().is_some_and(|service| service == "iam");
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    match program {
+    match *program {
+        "aws" if is_of_iam && says(&["AccessDenied"]) => {
+            "; the caller needs iam:SimulatePrincipalPolicy on that role"
+        }
         "aws" if says(&["AccessDenied", "not authorized", "UnauthorizedOperation"]) => {
             "; the caller needs the policy of the output ScalePolicyArn of compute.yaml or ec2.yaml"
         }

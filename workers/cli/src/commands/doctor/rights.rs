@@ -1,0 +1,237 @@
+//! The rights of the workers' role, as IAM decides them (SimulatePrincipalPolicy), asked by the `aws` command.
+//!
+//! The list of rights is `worker_rights.json`; infra/checks compares it with the requests that the code makes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use toolfleet_client::{Client, Tables};
+use toolfleet_core::request::Priority;
+
+use super::finding::{Check, Finding};
+use super::setup::is_on_this_machine;
+use crate::commands::program::Call;
+
+/// The actions of a worker, by what they are done on.
+const RIGHTS: &str = include_str!("worker_rights.json");
+/// A partition key that workers write in the fleet table: their policy names the beginnings of keys.
+const LEADING_KEY: &str =
+    "ContextKeyName=dynamodb:LeadingKeys,ContextKeyValues=worker#doctor,ContextKeyType=stringList";
+/// How many rights that are missing are named.
+const MOST_NAMED: usize = 8;
+
+/// Where the fleet is: what its ARNs begin with.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    partition: &'static str,
+    region: String,
+    account: String,
+}
+
+impl Place {
+    /// By the URL of a queue: `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`.
+    fn of_queue(url: &str) -> Option<Self> {
+        let url = url::Url::parse(url).ok()?;
+        let region = url.host_str()?.strip_prefix("sqs.")?.split_once(".amazonaws.com")?.0.to_owned();
+        let account = url.path_segments()?.next().filter(|account| !account.is_empty())?.to_owned();
+        let partition = match region.split('-').next() {
+            Some("cn") => "aws-cn",
+            Some("us") if region.starts_with("us-gov-") => "aws-us-gov",
+            Some(_) | None => "aws",
+        };
+        Some(Self { partition, region, account })
+    }
+
+    fn arn(&self, service: &str, name: &str) -> String {
+        let Self { partition, region, account } = self;
+        format!("arn:{partition}:{service}:{region}:{account}:{name}")
+    }
+}
+
+/// The rights of the workers' role; a remark where it is not known which role that is.
+pub(super) async fn workers(client: &Client, role: Option<&str>) -> Vec<Finding> {
+    let url = client.queue().url();
+    let look =
+        |text: String, remedy: &str| vec![Finding::warning(Check::WorkersAllowed, "rights", text, remedy)];
+    let Some(role) = role.filter(|role| !role.trim().is_empty()) else {
+        if is_on_this_machine(url) {
+            return Vec::new();
+        }
+        return look(
+            "not checked: the role of workers is not given".to_owned(),
+            "toolfleet doctor --worker-role ARN",
+        );
+    };
+    let Some(place) = Place::of_queue(url) else {
+        let text = format!("not known: the URL of the queue does not say account and region: {url}");
+        return look(text, "toolfleet context show");
+    };
+    let mut missing = Vec::new();
+    let mut asked = 0;
+    for (resource, actions) in rights() {
+        let arns = resources(client, &place, &resource);
+        if arns.is_empty() {
+            continue;
+        }
+        match simulation(role, &actions, &arns, resource == "FleetTable").json().await {
+            Ok(answer) => {
+                asked += actions.len();
+                missing.extend(denied(&answer));
+            }
+            Err(error) => {
+                return look(format!("not known: {}", error.message()), "aws sts get-caller-identity");
+            }
+        }
+    }
+    vec![of_rights(role, asked, missing)]
+}
+
+fn of_rights(role: &str, asked: usize, mut missing: Vec<String>) -> Finding {
+    if missing.is_empty() {
+        return Finding::ok(
+            Check::WorkersAllowed,
+            "rights",
+            format!("{role} has the {asked} rights that workers need"),
+        );
+    }
+    let more = missing.len().saturating_sub(MOST_NAMED);
+    missing.truncate(MOST_NAMED);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    let text = format!("{role} may not {}{more}", missing.join(", "));
+    let remedy = "aws iam attach-role-policy --role-name ROLE --policy-arn WorkerPolicyArn   # the output of data.yaml";
+    Finding::failed(Check::WorkersAllowed, "rights", text, remedy)
+}
+
+fn rights() -> BTreeMap<String, Vec<String>> {
+    serde_json::from_str(RIGHTS).unwrap_or_default()
+}
+
+/// The ARNs of that kind of resource.
+fn resources(client: &Client, place: &Place, kind: &str) -> Vec<String> {
+    let Tables { calls, sessions, history, fleet, catalogs, .. } = client.tables();
+    let table = |name: &str| vec![place.arn("dynamodb", &format!("table/{name}"))];
+    let bucket = |ending: &str| {
+        let arn = |bucket: &str| format!("arn:{}:s3:::{bucket}{ending}", place.partition);
+        client.payload_bucket().map(arn).into_iter().collect()
+    };
+    match kind {
+        "CallsTable" => table(calls),
+        "SessionsTable" => table(sessions),
+        "HistoryTable" => table(history),
+        "FleetTable" => table(fleet),
+        "CatalogsTable" => table(catalogs),
+        "queues" => {
+            let queues = [Priority::Normal, Priority::High, Priority::Low];
+            let queues = queues.into_iter().filter_map(|priority| client.queue_of(priority));
+            queues.map(|queue| place.arn("sqs", queue.name())).collect()
+        }
+        "objects" => bucket("/doctor"),
+        "PayloadsBucket" => bucket(""),
+        // The catalog's secrets of servers are below the fleet's prefix.
+        "secrets" => {
+            let prefix = calls.strip_suffix("-calls").unwrap_or(calls);
+            vec![place.arn("secretsmanager", &format!("secret:{prefix}/servers/doctor-AAAAAA"))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn simulation(role: &str, actions: &[String], arns: &[String], is_by_key: bool) -> Call {
+    let words = |words: &[String]| words.to_vec();
+    let mut all: Vec<String> =
+        ["iam", "simulate-principal-policy", "--policy-source-arn", role, "--action-names"]
+            .map(str::to_owned)
+            .into();
+    all.extend(words(actions));
+    all.push("--resource-arns".to_owned());
+    all.extend(words(arns));
+    if is_by_key {
+        all.extend(["--context-entries", LEADING_KEY].map(str::to_owned));
+    }
+    all.extend(["--output", "json"].map(str::to_owned));
+    Call::new("aws", &all.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What an answer does not allow.
+fn denied(answer: &Value) -> Vec<String> {
+    let text =
+        |result: &Value, name: &str| result.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let results = answer.get("EvaluationResults").and_then(Value::as_array).into_iter().flatten();
+    let denied = results.filter(|result| text(result, "EvalDecision") != "allowed");
+    denied
+        .map(|result| {
+            let why =
+                if text(result, "EvalDecision") == "explicitDeny" { " (a policy denies it)" } else { "" };
+            format!("{} on {}{why}", text(result, "EvalActionName"), text(result, "EvalResourceName"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_queue_says_where_the_fleet_is() {
+        let of = |url: &str| Place::of_queue(url).map(|place| place.arn("sqs", "q"));
+        let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/toolfleet-calls";
+        assert_eq!(of(url).as_deref(), Some("arn:aws:sqs:eu-central-1:123456789012:q"));
+        assert_eq!(
+            of("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(),
+            Some("arn:aws-cn:sqs:cn-north-1:1:q")
+        );
+        assert_eq!(
+            of("https://sqs.us-gov-west-1.amazonaws.com/1/q").as_deref(),
+            Some("arn:aws-us-gov:sqs:us-gov-west-1:1:q")
+        );
+        for other in ["http://127.0.0.1:1/1/q", "https://sqs.eu-west-1.amazonaws.com/", "q"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let answer = json!({"EvaluationResults": [
+            {"EvalActionName": "sqs:SendMessage", "EvalResourceName": "arn:q", "EvalDecision": "allowed"},
+            {"EvalActionName": "sqs:DeleteMessage", "EvalResourceName": "arn:q", "EvalDecision": "implicitDeny"},
+            {"EvalActionName": "sqs:ReceiveMessage", "EvalResourceName": "arn:q", "EvalDecision": "explicitDeny"},
+        ]});
+        let missing = denied(&answer);
+        assert_eq!(
+            missing,
+            ["sqs:DeleteMessage on arn:q", "sqs:ReceiveMessage on arn:q (a policy denies it)"]
+        );
+        let told = of_rights("arn:role", 3, missing).lines().join("\n");
+        assert!(
+            told.contains("FAILED  rights: arn:role may not sqs:DeleteMessage")
+                && told.contains("doctor.md#workers-allowed")
+        );
+        assert!(
+            of_rights("arn:role", 3, Vec::new())
+                .lines()
+                .join("\n")
+                .contains("ok      rights: arn:role has the 3 rights")
+        );
+        let many = (0..20).map(|n| format!("a{n}")).collect();
+        assert!(of_rights("arn:role", 20, many).lines().join("\n").contains("a7, and 12 more"));
+    }
+
+    #[test]
+    fn what_is_asked_is_what_a_person_would_type() {
+        let call = simulation("arn:role", &["dynamodb:PutItem".to_owned()], &["arn:t".to_owned()], true);
+        assert_eq!(
+            call.line(),
+            format!(
+                "aws iam simulate-principal-policy --policy-source-arn arn:role --action-names dynamodb:PutItem --resource-arns arn:t \
+                 --context-entries '{LEADING_KEY}' --output json"
+            )
+        );
+        let rights = rights();
+        assert!(
+            rights["queues"].contains(&"sqs:ReceiveMessage".to_owned()) && rights.len() == 9,
+            "{rights:?}"
+        );
+    }
+}
