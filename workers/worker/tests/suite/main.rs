@@ -23,6 +23,7 @@ mod control;
 mod control_reading;
 mod crashes;
 mod credentials;
+mod ended_switches;
 mod fifo;
 mod fleet_rows;
 mod foreign_input;

@@ -12,7 +12,7 @@ use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable, runs};
 use toolfleet_core::time::Timestamp;
 
 use super::Fleet;
-use crate::compare_and_swap::{Store, Swap};
+use crate::compare_and_swap::{Read, Store, Swap};
 use crate::dynamodb::attributes::{Item, item, number, text};
 use crate::dynamodb::statement::{Statement, Written};
 use crate::error::AwsError;
@@ -75,6 +75,18 @@ impl Store for Permits {
 
     async fn swap(&self, seen: Option<&HolderRow>, new: &HolderRow) -> Result<Swap<HolderRow>, AwsError> {
         self.0.swap(seen.map(|seen| seen.rev), permits_item(new), permits_of).await
+    }
+}
+
+impl Read for Turns {
+    async fn read(&self) -> Result<Option<TurnRow>, AwsError> {
+        Turns::read(self).await
+    }
+}
+
+impl Read for Permits {
+    async fn read(&self) -> Result<Option<HolderRow>, AwsError> {
+        Permits::read(self).await
     }
 }
 

@@ -1,0 +1,330 @@
+//! The permits of one concurrency limit, as one worker takes and releases them: one write for all that it changes at a time.
+//!
+//! A call that finds no permit may wait in the worker's hands. The write that releases a permit takes it for the call that waits longest, so
+//! a permit is passed on without a pause. While permits of other workers are waited for, the row is read again about as often as one is
+//! released.
+
+mod asks;
+mod permit;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::Clock;
+use toolfleet_aws::fleet::limits::Permits;
+use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::block::{BlockWish, LocalBlock};
+use toolfleet_core::limits::holders::{HolderRow, Take, by_blocks};
+use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
+use toolfleet_core::time::Timestamp;
+
+use super::permit_wish::{NoPermit, Patience, PermitWish};
+use super::write_pace::WritePace;
+use asks::{Ask, Reply};
+pub(crate) use permit::Permit;
+use rows::PermitRows;
+
+/// How long a permit is taken to be held before any was released, in milliseconds.
+const FIRST_HOLD_MS: u64 = 1_000;
+/// For so long a limit that had no permit is taken to have none.
+const FULL_LATELY: Duration = Duration::from_millis(200);
+/// How often the row is looked at for calls in hand: the shortest and the longest pause, in milliseconds.
+const LOOK_MS: (u64, u64) = (100, 1_000);
+/// The longest pause between two writes, and how much a pause grows at least. A worker that meets no other writes at once.
+const SLOWEST_PACE: Duration = Duration::from_secs(1);
+const PACE_STEP: Duration = Duration::from_millis(10);
+
+/// The permits of one limit.
+#[derive(Debug)]
+pub(super) struct PermitBook<S: PermitRows = Permits> {
+    store: S,
+    key: LimitKey,
+    clock: Clock,
+    worker: String,
+    skew_ms: u64,
+    state: Mutex<BookState<S>>,
+    /// Wakes the task that writes from its pause.
+    changed: Notify,
+    /// A permit of the block is free again.
+    block_left: Notify,
+}
+
+#[derive(Debug)]
+struct BookState<S: PermitRows> {
+    asks: Vec<Ask<S>>,
+    /// Calls that wait in the worker's hands, the first first.
+    line: VecDeque<Ask<S>>,
+    parked: ParkedCalls,
+    releases: Vec<String>,
+    held_ms: Vec<u64>,
+    limit: u32,
+    block: LocalBlock,
+    /// Those who wait for the block to be leased anew, and the lease that they need.
+    block_asks: Vec<oneshot::Sender<()>>,
+    block_wish: Option<BlockWish>,
+    /// Whether a task writes for those who ask.
+    writing: bool,
+    pace: WritePace,
+    seen: Option<HolderRow>,
+    /// When a call last found no permit; none once this worker has released one.
+    refused_at: Option<Instant>,
+    /// When the row was last read or written.
+    looked_at: Option<Instant>,
+}
+
+impl<S: PermitRows> PermitBook<S> {
+    pub(super) fn new(store: S, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
+        let (state, changed, block_left) = (Mutex::new(BookState::new()), Notify::new(), Notify::new());
+        Self { store, key, clock, worker, skew_ms, state, changed, block_left }
+    }
+
+    fn state(&self) -> MutexGuard<'_, BookState<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a permit, now or after a wait in the worker's hands.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        wish: PermitWish,
+        patience: Patience,
+    ) -> Result<Permit<S>, NoPermit> {
+        let until = Instant::now() + patience.most;
+        if let Some(workers) = wish.workers.filter(|workers| by_blocks(wish.limit, *workers)) {
+            return self.take_of_block(wish, workers, patience, until).await;
+        }
+        // Where calls wait in hand, the next permit is for them.
+        if patience.most.is_zero() || self.waiting() == 0 {
+            match self.ask(wish.clone(), false).await {
+                Ok(None) => self.state().refused_at = Some(Instant::now()),
+                Ok(Some(permit)) => return Ok(permit),
+                Err(no_permit) => return Err(no_permit),
+            }
+        }
+        if self.may_wait(&wish, patience)
+            && let Ok(waited) = timeout_at(until, self.ask(wish.clone(), true)).await
+        {
+            return match waited {
+                Ok(Some(permit)) => Ok(permit),
+                Ok(None) | Err(_) => Err(NoPermit::Unknown),
+            };
+        }
+        Err(NoPermit::Full)
+    }
+
+    /// A permit; none where none is free. In the line it waits until it has one.
+    async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit<S>>, NoPermit> {
+        let (sender, receiver) = oneshot::channel();
+        let limit = wish.limit;
+        let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
+        let ask = Ask { take, reply: Reply::Permit(wish, sender) };
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            if in_line { state.line.push_back(ask) } else { state.asks.push(ask) }
+        }
+        self.begin();
+        receiver.await.map_err(|_gone| NoPermit::Unknown)
+    }
+
+    /// Keeps an entry until that time. Whether it is in the row: one that was there is, another where a permit is free.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub(super) async fn keep(self: &Arc<Self>, take: Take, limit: u32) -> Result<bool, NoPermit> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.asks.push(Ask { take, reply: Reply::Kept(sender) });
+        }
+        self.begin();
+        receiver.await.map_err(|_gone| NoPermit::Unknown)
+    }
+
+    /// An entry takes the place of another, in one write: no other call finds the permit free in between.
+    async fn replace(self: &Arc<Self>, entry: String, take: Take, limit: u32) {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.release(entry);
+            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)) });
+        }
+        self.begin();
+        let _replaced = receiver.await;
+    }
+
+    /// How many calls wait in the worker's hands.
+    pub(super) fn waiting(&self) -> usize {
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        state.line.len()
+    }
+
+    /// Whether the call is served soon enough to wait in the worker's hands.
+    fn may_wait(&self, wish: &PermitWish, patience: Patience) -> bool {
+        let most_ms = u64::try_from(patience.most.as_millis()).unwrap_or(u64::MAX);
+        let ahead = self.ahead(wish.limit, patience);
+        ahead.in_hand < u64::from(patience.most_calls) && ahead.estimate_ms() <= most_ms
+    }
+
+    fn ahead(&self, limit: u32, patience: Patience) -> Ahead {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        let in_hand = u64::try_from(state.line.len()).unwrap_or(u64::MAX);
+        let parked = if patience.is_back { 0 } else { state.parked.count(now) };
+        Ahead { in_hand, parked, hold_ms: state.hold_ms(), workers: patience.workers, limit }
+    }
+
+    /// How long a call that goes to the queue now stays there, in milliseconds.
+    pub(super) fn park(&self, limit: u32, patience: Patience) -> u64 {
+        let away_ms = self.ahead(limit, patience).away_ms();
+        let back_at = self.clock.now().plus_ms(away_ms);
+        self.state().parked.add(back_at);
+        away_ms
+    }
+
+    /// Whether a moment ago no permit was free.
+    pub(super) fn is_full_lately(&self) -> bool {
+        self.state().refused_at.is_some_and(|at| at.elapsed() < FULL_LATELY)
+    }
+
+    /// A permit of this worker's block, which is leased anew where it is used up or ends too early.
+    async fn take_of_block(
+        self: &Arc<Self>,
+        wish: PermitWish,
+        workers: u32,
+        patience: Patience,
+        wait_until: Instant,
+    ) -> Result<Permit<S>, NoPermit> {
+        loop {
+            let mut left = std::pin::pin!(self.block_left.notified());
+            left.as_mut().enable();
+            let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
+            let mut taken = self.state().block.take(wish.limit, until);
+            if !taken {
+                self.lease(wish.limit, workers, until).await;
+                taken = self.state().block.take(wish.limit, until);
+            }
+            if taken {
+                let book = Arc::clone(self);
+                return Ok(Permit { book, wish, since, under_way: false, of_block: true });
+            }
+            self.state().refused_at = Some(Instant::now());
+            if Instant::now() >= wait_until || !self.may_wait(&wish, patience) {
+                return Err(NoPermit::Full);
+            }
+            let look = Instant::now() + Duration::from_millis(LOOK_MS.1);
+            let _elapsed = timeout_at(look.min(wait_until), left).await.is_err();
+        }
+    }
+
+    /// Leases the block for longer, and larger where more is wanted.
+    async fn lease(self: &Arc<Self>, limit: u32, workers: u32, until: Timestamp) {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.limit = limit;
+            state.block_asks.push(sender);
+            state.wish_block(BlockWish { workers, until });
+        }
+        self.begin();
+        let _leased = receiver.await;
+    }
+
+    /// A permit of the block is free again; one whose request is lost when the request ends by itself.
+    fn leave_block(self: &Arc<Self>, lost_for_ms: Option<u64>) {
+        let book = Arc::clone(self);
+        let leave = move || {
+            book.state().block.leave();
+            book.block_left.notify_one();
+        };
+        let Some(lost_for_ms) = lost_for_ms else { return leave() };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(lost_for_ms)).await;
+                leave();
+            });
+        }
+    }
+
+    /// Releases the entry of that name.
+    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
+        {
+            let mut state = self.state();
+            state.release(name);
+            state.refused_at = None;
+            state.held_ms.extend(held_ms);
+        }
+        self.begin();
+    }
+
+    /// Starts the task that writes, or wakes it. Where the runtime has ended, entries end by their own time.
+    fn begin(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if std::mem::replace(&mut self.state().writing, true) {
+            self.changed.notify_one();
+        } else {
+            runtime.spawn(Arc::clone(self).write());
+        }
+    }
+}
+
+impl<S: PermitRows> BookState<S> {
+    fn new() -> Self {
+        Self {
+            asks: Vec::new(),
+            line: VecDeque::new(),
+            parked: ParkedCalls::default(),
+            releases: Vec::new(),
+            held_ms: Vec::new(),
+            limit: 0,
+            block: LocalBlock::default(),
+            block_asks: Vec::new(),
+            block_wish: None,
+            writing: false,
+            pace: WritePace::new(Duration::ZERO, SLOWEST_PACE, PACE_STEP),
+            seen: None,
+            refused_at: None,
+            looked_at: None,
+        }
+    }
+
+    /// Releases the entry of that name with the next write, which then no longer renews it.
+    fn release(&mut self, name: String) {
+        self.asks.retain(|ask| ask.take.name != name);
+        self.releases.push(name);
+    }
+
+    /// Asks again for an entry that is in the row, unless it was released meanwhile.
+    fn again(&mut self, ask: Ask<S>) {
+        if !self.releases.contains(&ask.take.name) {
+            self.asks.push(ask);
+        }
+    }
+
+    /// The next write leases the block for at least so long.
+    fn wish_block(&mut self, wish: BlockWish) {
+        let before = self.block_wish.map_or(wish.until, |before| before.until);
+        self.block_wish = Some(BlockWish { until: wish.until.max(before), ..wish });
+    }
+
+    fn hold_ms(&self) -> u64 {
+        self.seen.as_ref().and_then(|row| row.hold_ms).unwrap_or(FIRST_HOLD_MS)
+    }
+
+    /// When the row is read again for those in the line: about as often as a permit is released.
+    fn look_at(&self) -> Option<Instant> {
+        let each_ms = self.hold_ms() / u64::from(self.limit.max(1));
+        let pause_ms = each_ms.clamp(LOOK_MS.0, LOOK_MS.1);
+        Some(self.looked_at? + Duration::from_millis(pause_ms))
+    }
+}

@@ -1,0 +1,212 @@
+//! The task that writes to one limit's row for all calls of this worker, until nothing is to be written and nobody waits.
+//!
+//! A write that other workers won in all its rounds has changed nothing. What was to be released, kept or replaced goes into the next write,
+//! which follows after a pause; calls in the line stay there; a call that has just asked learns that no permit is free, and waits as for
+//! any other. So a row with many writers makes calls wait for the limit, and is no error.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::{Applied, AwsError, apply_in_rounds};
+use toolfleet_core::limits::block::BlockWish;
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow};
+
+use super::super::write_pace::ROUNDS;
+use super::PermitBook;
+use super::asks::{Ask, Reply};
+use super::permit::Permit;
+use super::rows::PermitRows;
+
+/// How long nothing is written after a failed write.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The most calls in hand that one write takes permits for.
+const MOST_OF_LINE: usize = 100;
+
+/// One write, and who waits for it.
+pub(super) struct Next<S: PermitRows> {
+    asks: Vec<Ask<S>>,
+    /// Which of them are of the line.
+    of_line: Range<usize>,
+    block_asks: Vec<oneshot::Sender<()>>,
+    block_wish: Option<BlockWish>,
+    change: Change,
+    seen: Option<HolderRow>,
+    reads_first: bool,
+    begun: Instant,
+}
+
+/// What the task that writes does next.
+enum Step<S: PermitRows> {
+    Write(Box<Next<S>>),
+    Pause(Instant),
+    End,
+}
+
+impl<S: PermitRows> PermitBook<S> {
+    /// Writes what is to be changed until nothing is and nobody waits.
+    pub(super) async fn write(self: Arc<Self>) {
+        loop {
+            match self.next() {
+                Step::End => return,
+                Step::Pause(until) => {
+                    let _elapsed = timeout_at(until, self.changed.notified()).await.is_err();
+                }
+                Step::Write(next) => self.write_one(*next).await,
+            }
+        }
+    }
+
+    async fn write_one(self: &Arc<Self>, next: Next<S>) {
+        match self.apply(&next).await {
+            Ok(Some(granted)) => self.answer(next, granted),
+            Ok(None) => self.write_lost(next),
+            Err(error) => {
+                tracing::warn!(%error, limit = %self.key, code = "limit_unread", "a limit's row cannot be read or written; its calls wait");
+                self.write_failed(next);
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+
+    /// Those who asked learn what they have got; those in the line who got nothing wait on.
+    fn answer(self: &Arc<Self>, next: Next<S>, granted: Granted) {
+        let Next { asks, of_line, block_asks, change, begun, .. } = next;
+        if let Some((_, block)) = &change.block {
+            self.state().block.leased(&granted, change.limit, block.until);
+        }
+        drop(block_asks);
+        let mut in_line = Vec::new();
+        for (position, (ask, taken)) in asks.into_iter().zip(granted.taken).enumerate() {
+            if !taken && of_line.contains(&position) {
+                in_line.push(ask);
+                continue;
+            }
+            match ask.reply {
+                Reply::Kept(sender) => drop(sender.send(taken)),
+                Reply::Replaces(sender) => drop(sender.map(|sender| sender.send(()))),
+                Reply::Permit(wish, sender) => {
+                    let book = Arc::clone(self);
+                    let new = || Permit { book, wish, since: begun, under_way: false, of_block: false };
+                    // Where nobody receives the permit, it is dropped and so released.
+                    drop(sender.send(taken.then(new)));
+                }
+            }
+        }
+        self.back_in_line(in_line);
+    }
+
+    fn back_in_line(&self, asks: Vec<Ask<S>>) {
+        let mut state = self.state();
+        asks.into_iter().rev().for_each(|ask| state.line.push_front(ask));
+    }
+
+    /// Other workers were faster in all rounds: nothing has changed.
+    fn write_lost(&self, next: Next<S>) {
+        let Next { asks, of_line, block_asks, block_wish, change, .. } = next;
+        let mut in_line = Vec::new();
+        {
+            let mut state = self.state();
+            for (position, Ask { take, reply }) in asks.into_iter().enumerate() {
+                match reply {
+                    Reply::Permit(..) if of_line.contains(&position) => in_line.push(Ask { take, reply }),
+                    Reply::Permit(_, sender) => drop(sender.send(None)),
+                    Reply::Kept(_) => state.again(Ask { take, reply }),
+                    Reply::Replaces(_) => state.again(Ask { take, reply: Reply::Replaces(None) }),
+                }
+            }
+            state.releases.extend(change.release);
+            state.held_ms.extend(change.held_ms);
+            if let Some(wish) = block_wish {
+                state.wish_block(wish);
+            }
+        }
+        self.back_in_line(in_line);
+        drop(block_asks);
+    }
+
+    /// The row may have changed, or not. What could not be released is released later, with what takes its place. The others learn that
+    /// nothing is known.
+    fn write_failed(&self, next: Next<S>) {
+        let Next { asks, block_asks, change, .. } = next;
+        let mut state = self.state();
+        state.seen = None;
+        for Ask { take, reply } in asks {
+            if matches!(reply, Reply::Replaces(_)) {
+                state.again(Ask { take, reply: Reply::Replaces(None) });
+            }
+        }
+        state.releases.extend(change.release);
+        drop(block_asks);
+    }
+
+    /// Nothing where other workers won all rounds. A refusal counts only by a row that was read or written now.
+    async fn apply(&self, next: &Next<S>) -> Result<Option<Granted>, AwsError> {
+        let rev = |row: &Option<HolderRow>| row.as_ref().map(|row| row.rev);
+        let (mut row, mut was_read, mut others_write) = (next.seen.clone(), next.reads_first, false);
+        let mut lost = 0;
+        if was_read {
+            row = self.store.read().await?;
+            others_write = rev(&row) != rev(&next.seen);
+        }
+        let applied = loop {
+            let (applied, rounds) = apply_in_rounds(&self.store, row.as_ref(), &next.change, ROUNDS).await?;
+            lost += rounds;
+            match applied {
+                Some(Applied::Rejected { row: found, rejection }) if was_read || rounds > 0 => {
+                    break Some((found, rejection));
+                }
+                Some(Applied::Rejected { .. }) => (row, was_read) = (self.store.read().await?, true),
+                Some(Applied::Stored { row, then }) => break Some((Some(row), then)),
+                None => break None,
+            }
+        };
+        let mut state = self.state();
+        state.pace.written(next.begun, lost, others_write);
+        state.looked_at = Some(Instant::now());
+        Ok(applied.map(|(row, granted)| {
+            state.seen = row.map(|row| *row);
+            granted
+        }))
+    }
+
+    fn next(&self) -> Step<S> {
+        let mut state = self.state();
+        state.line.retain(|ask| !ask.is_over());
+        if state.asks.is_empty() && state.releases.is_empty() && state.block_wish.is_none() {
+            if state.line.is_empty() {
+                state.writing = false;
+                return Step::End;
+            }
+            if let Some(look_at) = state.look_at().filter(|at| *at > Instant::now()) {
+                return Step::Pause(look_at);
+            }
+        }
+        if let Some(due) = state.pace.due() {
+            return Step::Pause(due);
+        }
+        let (begun, now) = (Instant::now(), self.clock.now());
+        // An entry that takes the place of a released one comes before all that wait for a free one.
+        let (new, mut asks): (Vec<_>, Vec<_>) = state.asks.drain(..).partition(Ask::is_new);
+        let kept = asks.len();
+        let of_line = kept..kept + state.line.len().min(MOST_OF_LINE);
+        asks.extend(state.line.drain(..of_line.len()));
+        asks.extend(new);
+        let take = asks.iter().map(|ask| ask.take_from(now)).collect();
+        let block_asks = std::mem::take(&mut state.block_asks);
+        let block_wish = state.block_wish.take();
+        let block = block_wish.map(|wish| {
+            let limit = state.limit;
+            let block = state.block.ask(limit, wish, block_asks.len());
+            (self.worker.clone(), block)
+        });
+        let held: Vec<u64> = std::mem::take(&mut state.held_ms);
+        let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
+        let release = std::mem::take(&mut state.releases);
+        let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
+        let (seen, reads_first) = (state.seen.clone(), state.pace.reads_first());
+        Step::Write(Box::new(Next { asks, of_line, block_asks, block_wish, change, seen, reads_first, begun }))
+    }
+}
