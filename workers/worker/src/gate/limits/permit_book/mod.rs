@@ -4,8 +4,6 @@
 //! a permit is passed on without a pause. While permits of other workers are waited for, the row is read again about as often as one is
 //! released.
 
-mod asks;
-mod permit;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -27,8 +25,6 @@ use toolfleet_core::time::Timestamp;
 
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 use super::write_pace::WritePace;
-use asks::{Ask, Reply};
-pub(crate) use permit::Permit;
 use rows::PermitRows;
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
@@ -79,6 +75,89 @@ struct BookState<S: PermitRows> {
     looked_at: Option<Instant>,
 }
 
+/// A request for an entry, and who learns of the answer.
+#[derive(Debug)]
+struct Ask<S: PermitRows> {
+    take: Take,
+    reply: Reply<S>,
+    /// How many writes for it were lost.
+    lost: u32,
+}
+
+#[derive(Debug)]
+enum Reply<S: PermitRows> {
+    /// A new entry. A permit that nobody receives is released.
+    Permit(PermitWish, oneshot::Sender<Option<Permit<S>>>),
+    /// An entry that is kept for longer; whether it is in the row.
+    Kept(oneshot::Sender<bool>),
+    /// An entry that takes the place of one that is released in the same write. Nobody waits for it after a write that failed.
+    Replaces(Option<oneshot::Sender<()>>),
+}
+
+/// A permit. It is released when it is dropped, unless its request is under way: then it ends by its own time.
+#[derive(Debug)]
+pub(crate) struct Permit<S: PermitRows = Permits> {
+    book: Arc<PermitBook<S>>,
+    wish: PermitWish,
+    since: Instant,
+    under_way: bool,
+    of_block: bool,
+}
+
+impl<S: PermitRows> Permit<S> {
+    /// The request is sent: from now on only an answer releases the permit.
+    pub(crate) const fn sent(&mut self) {
+        self.under_way = true;
+    }
+
+    /// The request is answered, or did not reach the server.
+    pub(crate) const fn answered(&mut self) {
+        self.under_way = false;
+    }
+
+    /// Whether it was taken so lately that it counts for a whole attempt that begins now.
+    pub(crate) fn is_fresh(&self, margin: Duration) -> bool {
+        self.since.elapsed() <= margin
+    }
+
+    /// How long it counts from its last renewal, in milliseconds.
+    pub(crate) const fn hold_ms(&self) -> u64 {
+        self.wish.hold_ms
+    }
+
+    /// Makes it count for its whole time from now on.
+    pub(crate) async fn renew(&self) {
+        let until = self.book.clock.now().plus_ms(self.wish.hold_ms);
+        if self.of_block {
+            return self.book.lease(self.wish.limit, self.wish.workers.unwrap_or(1), until).await;
+        }
+        let take = Take { name: self.wish.name.clone(), until, replaces: None };
+        let _kept = self.book.keep(take, self.wish.limit).await;
+    }
+
+    /// The request has become a task of its server: an entry of that name takes the place of this permit.
+    pub(crate) async fn becomes(mut self, name: String, until: Timestamp) {
+        let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
+        let take = Take { name, until, replaces: Some(entry.clone()) };
+        // What is left of this permit releases nothing.
+        self.under_way = true;
+        book.replace(entry, take, self.wish.limit).await;
+    }
+}
+
+impl<S: PermitRows> Drop for Permit<S> {
+    fn drop(&mut self) {
+        if self.of_block {
+            return self.book.leave_block(self.under_way.then_some(self.wish.hold_ms));
+        }
+        if self.under_way {
+            return;
+        }
+        let held_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
+    }
+}
+
 impl<S: PermitRows> PermitBook<S> {
     pub(super) fn new(store: S, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
         let (state, changed, block_left) = (Mutex::new(BookState::new()), Notify::new(), Notify::new());
@@ -123,7 +202,7 @@ impl<S: PermitRows> PermitBook<S> {
         let (sender, receiver) = oneshot::channel();
         let limit = wish.limit;
         let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
-        let ask = Ask { take, reply: Reply::Permit(wish, sender) };
+        let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0 };
         {
             let mut state = self.state();
             state.limit = limit;
@@ -142,7 +221,7 @@ impl<S: PermitRows> PermitBook<S> {
         {
             let mut state = self.state();
             state.limit = limit;
-            state.asks.push(Ask { take, reply: Reply::Kept(sender) });
+            state.asks.push(Ask { take, reply: Reply::Kept(sender), lost: 0 });
         }
         self.begin();
         receiver.await.map_err(|_gone| NoPermit::Unknown)
@@ -155,7 +234,7 @@ impl<S: PermitRows> PermitBook<S> {
             let mut state = self.state();
             state.limit = limit;
             state.release(entry);
-            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)) });
+            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)), lost: 0 });
         }
         self.begin();
         let _replaced = receiver.await;
@@ -304,7 +383,7 @@ impl<S: PermitRows> BookState<S> {
         self.releases.push(name);
     }
 
-    /// Asks again for an entry that is in the row, unless it was released meanwhile.
+    /// Asks again for an entry, unless it was released meanwhile.
     fn again(&mut self, ask: Ask<S>) {
         if !self.releases.contains(&ask.take.name) {
             self.asks.push(ask);
@@ -326,5 +405,29 @@ impl<S: PermitRows> BookState<S> {
         let each_ms = self.hold_ms() / u64::from(self.limit.max(1));
         let pause_ms = each_ms.clamp(LOOK_MS.0, LOOK_MS.1);
         Some(self.looked_at? + Duration::from_millis(pause_ms))
+    }
+}
+
+impl<S: PermitRows> Ask<S> {
+    /// Whether nobody waits for the answer any more.
+    fn is_over(&self) -> bool {
+        match &self.reply {
+            Reply::Permit(_, sender) => sender.is_closed(),
+            Reply::Kept(_) | Reply::Replaces(_) => false,
+        }
+    }
+
+    /// Whether it is for a new entry.
+    const fn is_new(&self) -> bool {
+        matches!(self.reply, Reply::Permit(..))
+    }
+
+    /// The entry that it asks for now: a new one counts from now on.
+    fn take_from(&self, now: Timestamp) -> Take {
+        let until = match &self.reply {
+            Reply::Permit(wish, _) => now.plus_ms(wish.hold_ms),
+            Reply::Kept(_) | Reply::Replaces(_) => self.take.until,
+        };
+        Take { until, ..self.take.clone() }
     }
 }

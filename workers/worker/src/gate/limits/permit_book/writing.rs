@@ -1,8 +1,8 @@
 //! The task that writes to one limit's row for all calls of this worker, until nothing is to be written and nobody waits.
 //!
-//! A write that other workers won in all its rounds has changed nothing. What was to be released, kept or replaced goes into the next write,
-//! which follows after a pause; calls in the line stay there; a call that has just asked learns that no permit is free, and waits as for
-//! any other. So a row with many writers makes calls wait for the limit, and is no error.
+//! A write that another worker was faster than has changed nothing. What was to be released, kept or replaced goes into the next write, which
+//! follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
+//! and waits as for any other. So a row with many writers makes calls wait for the limit, and is no error.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,14 +14,13 @@ use toolfleet_aws::{Applied, AwsError, apply_in_rounds};
 use toolfleet_core::limits::block::BlockWish;
 use toolfleet_core::limits::holders::{Change, Granted, HolderRow};
 
-use super::super::write_pace::ROUNDS;
-use super::PermitBook;
-use super::asks::{Ask, Reply};
-use super::permit::Permit;
 use super::rows::PermitRows;
+use super::{Ask, Permit, PermitBook, Reply};
 
 /// How long nothing is written after a failed write.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// A call that asked, and for which so many writes were lost, finds no permit.
+const MOST_LOST: u32 = 4;
 /// The most calls in hand that one write takes permits for.
 const MOST_OF_LINE: usize = 100;
 
@@ -103,18 +102,20 @@ impl<S: PermitRows> PermitBook<S> {
         asks.into_iter().rev().for_each(|ask| state.line.push_front(ask));
     }
 
-    /// Other workers were faster in all rounds: nothing has changed.
+    /// Another worker was faster: nothing has changed.
     fn write_lost(&self, next: Next<S>) {
         let Next { asks, of_line, block_asks, block_wish, change, .. } = next;
         let mut in_line = Vec::new();
         {
             let mut state = self.state();
-            for (position, Ask { take, reply }) in asks.into_iter().enumerate() {
+            for (position, ask) in asks.into_iter().enumerate() {
+                let Ask { take, reply, lost } = ask;
+                let lost = lost.saturating_add(1);
                 match reply {
-                    Reply::Permit(..) if of_line.contains(&position) => in_line.push(Ask { take, reply }),
-                    Reply::Permit(_, sender) => drop(sender.send(None)),
-                    Reply::Kept(_) => state.again(Ask { take, reply }),
-                    Reply::Replaces(_) => state.again(Ask { take, reply: Reply::Replaces(None) }),
+                    Reply::Permit(..) if of_line.contains(&position) => in_line.push(Ask { take, reply, lost }),
+                    Reply::Permit(_, sender) if lost >= MOST_LOST => drop(sender.send(None)),
+                    Reply::Permit(..) | Reply::Kept(_) => state.again(Ask { take, reply, lost }),
+                    Reply::Replaces(_) => state.again(Ask { take, reply: Reply::Replaces(None), lost }),
                 }
             }
             state.releases.extend(change.release);
@@ -133,38 +134,34 @@ impl<S: PermitRows> PermitBook<S> {
         let Next { asks, block_asks, change, .. } = next;
         let mut state = self.state();
         state.seen = None;
-        for Ask { take, reply } in asks {
+        for Ask { take, reply, lost } in asks {
             if matches!(reply, Reply::Replaces(_)) {
-                state.again(Ask { take, reply: Reply::Replaces(None) });
+                state.again(Ask { take, reply: Reply::Replaces(None), lost });
             }
         }
         state.releases.extend(change.release);
         drop(block_asks);
     }
 
-    /// Nothing where other workers won all rounds. A refusal counts only by a row that was read or written now.
+    /// Nothing where another worker was faster. A refusal counts only by a row that was read now.
     async fn apply(&self, next: &Next<S>) -> Result<Option<Granted>, AwsError> {
         let rev = |row: &Option<HolderRow>| row.as_ref().map(|row| row.rev);
         let (mut row, mut was_read, mut others_write) = (next.seen.clone(), next.reads_first, false);
-        let mut lost = 0;
         if was_read {
             row = self.store.read().await?;
             others_write = rev(&row) != rev(&next.seen);
         }
         let applied = loop {
-            let (applied, rounds) = apply_in_rounds(&self.store, row.as_ref(), &next.change, ROUNDS).await?;
-            lost += rounds;
+            let (applied, _) = apply_in_rounds(&self.store, row.as_ref(), &next.change, 1).await?;
             match applied {
-                Some(Applied::Rejected { row: found, rejection }) if was_read || rounds > 0 => {
-                    break Some((found, rejection));
-                }
+                Some(Applied::Rejected { row: found, rejection }) if was_read => break Some((found, rejection)),
                 Some(Applied::Rejected { .. }) => (row, was_read) = (self.store.read().await?, true),
                 Some(Applied::Stored { row, then }) => break Some((Some(row), then)),
                 None => break None,
             }
         };
         let mut state = self.state();
-        state.pace.written(next.begun, lost, others_write);
+        state.pace.written(next.begun, applied.is_none(), others_write);
         state.looked_at = Some(Instant::now());
         Ok(applied.map(|(row, granted)| {
             state.seen = row.map(|row| *row);

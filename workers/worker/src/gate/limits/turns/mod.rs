@@ -17,14 +17,14 @@ use toolfleet_aws::{Applied, AwsError, Clock, Read, apply_in_rounds};
 use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, Setting, TurnRow, TurnTable};
 use toolfleet_core::limits::{LimitKey, RateLimit, Turn};
 
-use super::write_pace::{ROUNDS, WritePace};
+use super::write_pace::WritePace;
 
 /// The shortest time between two writes to one limit, the longest, and how much it grows at least.
 const PACE: Duration = Duration::from_millis(100);
 const SLOWEST_PACE: Duration = Duration::from_secs(2);
 const PACE_STEP: Duration = Duration::from_millis(50);
-/// A call that so many writes in a row were lost for waits in its queue.
-const MOST_LOST: u32 = 4;
+/// A call for which all writes of so long were lost waits in its queue.
+const LOST_FOR: Duration = Duration::from_secs(5);
 /// The most calls in one write.
 const MOST_ASKS: usize = 100;
 /// For so long what was read of a limit's setting counts.
@@ -66,12 +66,12 @@ struct BookState {
     setting: Option<(Setting, Instant)>,
 }
 
-/// A call that asks, who learns of the answer, and how many writes for it were lost.
+/// A call that asks, who learns of the answer, and since when it asks.
 #[derive(Debug)]
 struct Asked {
     ask: Ask,
     reply: oneshot::Sender<Answered>,
-    lost: u32,
+    since: Instant,
 }
 
 /// What the task that writes answers.
@@ -84,7 +84,7 @@ enum Answered {
 
 /// One write, and who waits for it.
 struct Next {
-    waiting: Vec<(oneshot::Sender<Answered>, u32)>,
+    waiting: Vec<(oneshot::Sender<Answered>, Instant)>,
     reserve: Reserve,
     seen: Option<TurnRow>,
     reads_first: bool,
@@ -203,7 +203,7 @@ impl<S: TurnRows> Book<S> {
         let (reply, receiver) = oneshot::channel();
         let begin = {
             let mut state = self.state();
-            state.asks.push(Asked { ask, reply, lost: 0 });
+            state.asks.push(Asked { ask, reply, since: Instant::now() });
             state.rule = Some((rate, version));
             !std::mem::replace(&mut state.writing, true)
         };
@@ -264,7 +264,7 @@ impl<S: TurnRows> Book<S> {
         }
     }
 
-    /// The grants; none where other workers won all rounds.
+    /// The grants; none where another worker was faster.
     async fn apply(&self, next: &Next) -> Result<Option<Vec<Grant>>, AwsError> {
         let asked = Instant::now();
         let rev = |row: &Option<TurnRow>| row.as_ref().map(|row| row.rev);
@@ -273,16 +273,16 @@ impl<S: TurnRows> Book<S> {
             row = self.store.read().await?;
             others_write = rev(&row) != rev(&next.seen);
         }
-        let applied = apply_in_rounds(&self.store, row.as_ref(), &next.reserve, ROUNDS).await;
+        let applied = apply_in_rounds(&self.store, row.as_ref(), &next.reserve, 1).await;
         let mut state = self.state();
-        let (applied, lost) = match applied {
-            Ok(applied) => applied,
+        let applied = match applied {
+            Ok((applied, _)) => applied,
             Err(error) => {
                 state.pace.failed(asked);
                 return Err(error);
             }
         };
-        state.pace.written(asked, lost, others_write);
+        state.pace.written(asked, applied.is_none(), others_write);
         Ok(match applied {
             Some(Applied::Stored { row, then }) => {
                 state.setting = Some((Setting::of(&row), asked));
@@ -314,7 +314,7 @@ impl<S: TurnRows> Book<S> {
             state.writing = false;
             return None;
         };
-        let (asks, waiting) = state.asks.drain(..most).map(|one| (one.ask, (one.reply, one.lost))).unzip();
+        let (asks, waiting) = state.asks.drain(..most).map(|one| (one.ask, (one.reply, one.since))).unzip();
         let reserve = Reserve {
             now_us: self.clock.now().as_ms().saturating_mul(1_000),
             mark: fastrand::u64(..),
@@ -333,15 +333,15 @@ impl<S: TurnRows> Book<S> {
 }
 
 impl BookState {
-    /// Those whose write was lost are served by the next one, before others, unless they have waited for several.
+    /// Those whose write was lost are served by the next one, before others, unless they have waited for long.
     fn again(&mut self, next: Next) {
         let Next { waiting, reserve, .. } = next;
         let mut asks = Vec::new();
-        for (ask, (reply, lost)) in reserve.asks.into_iter().zip(waiting) {
-            if lost + 1 >= MOST_LOST {
+        for (ask, (reply, since)) in reserve.asks.into_iter().zip(waiting) {
+            if since.elapsed() >= LOST_FOR {
                 drop(reply.send(Answered::Lost));
             } else {
-                asks.push(Asked { ask, reply, lost: lost + 1 });
+                asks.push(Asked { ask, reply, since });
             }
         }
         self.asks.splice(..0, asks);
