@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use toolfleet_aws::fleet::limits::Exchanged;
 use toolfleet_aws::{AwsError, Clock, Read, RowOf, Store, Swap};
-use toolfleet_core::limits::holders::HolderRow;
+use toolfleet_core::limits::exchange::Exchange;
+use toolfleet_core::limits::holders::{HolderRow, HolderTable};
 use toolfleet_core::limits::turn_book::TurnRow;
 use toolfleet_core::state_table::StateTable;
 use toolfleet_core::time::Timestamp;
+
+use super::permit_book::PermitRows;
 
 /// How long a request to the table takes, there and back, in microseconds.
 const TRIP_US: std::ops::Range<u64> = 3_000..7_000;
@@ -91,6 +95,28 @@ where
         };
         half_a_trip().await;
         Ok(swapped)
+    }
+}
+
+impl PermitRows for Model<HolderTable> {
+    async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, AwsError> {
+        half_a_trip().await;
+        let exchanged = {
+            let mut row = self.0.row();
+            match row.as_ref().and_then(|row| exchange.apply(row)) {
+                Some(new) => {
+                    self.0.stored.fetch_add(1, Ordering::Relaxed);
+                    *row = Some(new.clone());
+                    Exchanged::Stored(Box::new(new))
+                }
+                None => {
+                    self.0.lost.fetch_add(1, Ordering::Relaxed);
+                    Exchanged::Found(row.clone().map(Box::new))
+                }
+            }
+        };
+        half_a_trip().await;
+        Ok(exchanged)
     }
 }
 

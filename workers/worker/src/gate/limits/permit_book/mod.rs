@@ -25,7 +25,7 @@ use toolfleet_core::time::Timestamp;
 
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 use super::write_pace::WritePace;
-use rows::PermitRows;
+pub(super) use rows::PermitRows;
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
 const FIRST_HOLD_MS: u64 = 1_000;

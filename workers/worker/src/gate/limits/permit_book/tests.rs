@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use toolfleet_core::limits::holders::HolderTable;
+use tokio::task::JoinSet;
+use toolfleet_core::limits::holders::{Block, HolderTable};
 
 use super::super::row_model::{self, change_each_ms, clock};
 use super::*;
@@ -47,12 +48,7 @@ struct Came {
     unknown: u64,
     most_open: u32,
     used_percent: u64,
-}
-
-impl Came {
-    fn lost_percent(&self) -> u64 {
-        self.lost * 100 / (self.lost + self.stored).max(1)
-    }
+    lost_percent: u64,
 }
 
 /// What all calls count together.
@@ -69,13 +65,14 @@ struct Counts {
 /// Calls of many workers that are received, wait for a permit, hold it, and go back to the queue where they find none, as in the pipeline.
 async fn run(load: Load) -> Came {
     let (table, clock, counts) = (Arc::new(Table::default()), clock(), Arc::new(Counts::default()));
-    let end = Instant::now() + Duration::from_secs(load.seconds);
-    let mut tasks = Vec::new();
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(load.seconds);
+    let mut tasks = JoinSet::new();
     for worker in 0..load.workers {
         let book = book(&table, &clock, worker as usize);
         for call in 0..load.calls {
             let (book, counts) = (Arc::clone(&book), Arc::clone(&counts));
-            tasks.push(tokio::spawn(async move {
+            tasks.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..500))).await;
                 let (mut number, mut is_back) = (0_u64, false);
                 while Instant::now() < end {
@@ -105,12 +102,11 @@ async fn run(load: Load) -> Came {
                     counts.done.fetch_add(1, Ordering::Relaxed);
                     permit.answered();
                 }
-            }));
+            });
         }
     }
-    for task in tasks {
-        task.await.unwrap();
-    }
+    tokio::time::sleep_until(end).await;
+    let used_ms = load.seconds * 1_000;
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     Came {
         stored: of(&table.stored),
@@ -120,29 +116,30 @@ async fn run(load: Load) -> Came {
         parked: of(&counts.parked),
         unknown: of(&counts.unknown),
         most_open: counts.most_open.load(Ordering::Relaxed),
-        used_percent: of(&counts.held_ms) / (u64::from(load.limit) * load.seconds * 10),
+        used_percent: of(&counts.held_ms) * 100 / (u64::from(load.limit) * used_ms),
+        lost_percent: table.lost_percent(),
     }
 }
 
-/// A row that hundreds of workers write is a wait for its limit, no error. The figures are in `docs/reference/performance.md`:
+/// A row that hundreds of workers write is a wait for its limit, no error. The figures are of such runs, in `docs/reference/performance.md`:
 /// `cargo test -p toolfleet-worker --lib many_workers -- --nocapture`.
 #[tokio::test(start_paused = true)]
 async fn many_workers_at_one_row_wait_for_the_limit() {
     let loads = [
-        Load { workers: 10, limit: 5, calls: 4, hold_ms: 200, seconds: 30 },
-        Load { workers: 10, limit: 20, calls: 8, hold_ms: 200, seconds: 30 },
-        Load { workers: 32, limit: 32, calls: 4, hold_ms: 500, seconds: 30 },
-        Load { workers: 128, limit: 20, calls: 4, hold_ms: 1_000, seconds: 30 },
-        Load { workers: 128, limit: 100, calls: 4, hold_ms: 1_000, seconds: 30 },
-        Load { workers: 256, limit: 100, calls: 4, hold_ms: 1_000, seconds: 30 },
-        Load { workers: 256, limit: 500, calls: 4, hold_ms: 5_000, seconds: 30 },
+        Load { workers: 10, limit: 5, calls: 4, hold_ms: 200, seconds: 10 },
+        Load { workers: 10, limit: 20, calls: 8, hold_ms: 200, seconds: 10 },
+        Load { workers: 128, limit: 100, calls: 4, hold_ms: 1_000, seconds: 10 },
+        Load { workers: 256, limit: 100, calls: 4, hold_ms: 1_000, seconds: 10 },
     ];
     fastrand::seed(13);
     for load in loads {
         let came = run(load).await;
-        println!("{load:?}\n  {came:?} lost {} %", came.lost_percent());
+        println!("{load:?}\n  {came:?}");
         assert_eq!(came.unknown, 0, "{load:?}");
         assert!(came.most_open <= load.limit, "{load:?}: {came:?}");
+        assert!(came.used_percent >= 90, "{load:?}: {came:?}");
+        // With writes of whole rows it was 27 to 75 %.
+        assert!(came.lost_percent <= 35, "{load:?}: {came:?}");
     }
 }
 
@@ -150,8 +147,11 @@ async fn many_workers_at_one_row_wait_for_the_limit() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_others_always_win_ends_as_a_full_limit() {
     let (table, clock) = (Arc::new(Table::default()), clock());
-    let rivals = change_each_ms(&table, 100_000);
     let book = book(&table, &clock, 0);
+    // A row with a block is replaced as a whole.
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    *table.row() = Some(HolderRow { blocks: [("w9".to_owned(), block)].into(), ..HolderRow::default() });
+    let rivals = change_each_ms(&table, 100_000);
     let begun = Instant::now();
     let none = book.take(wish("a".into(), 5), patience(3_000 * MS, false, 1)).await;
     assert_eq!(none.unwrap_err(), NoPermit::Full);
@@ -164,16 +164,35 @@ async fn a_write_that_others_always_win_ends_as_a_full_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn releases_and_new_permits_do_not_lose_to_the_writes_of_others() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 2), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let rivals = change_each_ms(&table, 100_000);
+    let other = book.take(wish("b".into(), 2), patience(Duration::ZERO, false, 1)).await;
+    assert!(other.is_ok());
+    drop(permit);
+    tokio::time::sleep(20 * MS).await;
+    let names: Vec<_> = table.row().as_ref().unwrap().entries.keys().cloned().collect();
+    assert_eq!((names, table.lost.load(Ordering::Relaxed)), (vec!["b".to_owned()], 0));
+    rivals.abort();
+}
+
+/// What is released is a permit's and a block's, so that it replaces the row.
+#[tokio::test(start_paused = true)]
 async fn what_a_lost_write_was_to_release_is_released_by_a_later_one() {
     let (table, clock) = (Arc::new(Table::default()), clock());
     let book = book(&table, &clock, 0);
     let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
+    book.state().seen = table.row().clone();
     let rivals = change_each_ms(&table, 200);
     drop(permit);
     rivals.await.unwrap();
-    assert_eq!(table.row().as_ref().unwrap().held(), 1, "each write was lost");
+    assert_eq!(table.row().as_ref().unwrap().entries.len(), 1, "each write was lost");
     tokio::time::sleep(2_000 * MS).await;
-    assert_eq!(table.row().as_ref().unwrap().held(), 0);
+    assert!(table.row().as_ref().unwrap().entries.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! The task that writes to one limit's row for all calls of this worker, until nothing is to be written and nobody waits.
 //!
-//! A write that another worker was faster than has changed nothing. What was to be released, kept or replaced goes into the next write, which
-//! follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
+//! Releases and new entries are exchanged (`Exchange` of the core): the writes of other workers do not stand in their way. Everything else
+//! replaces the row, and is lost where another worker was faster. What was to be released, kept or replaced then goes into the next write,
+//! which follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
 //! and waits as for any other. So a row with many writers makes calls wait for the limit, and is no error.
 
 use std::ops::Range;
@@ -10,17 +11,22 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use toolfleet_aws::{Applied, AwsError, apply_in_rounds};
+use toolfleet_aws::fleet::limits::Exchanged;
+use toolfleet_aws::{AwsError, Swap};
 use toolfleet_core::limits::block::BlockWish;
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow};
+use toolfleet_core::limits::exchange::Exchange;
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable};
+use toolfleet_core::state_table::{Decision, StateTable as _};
 
 use super::rows::PermitRows;
 use super::{Ask, Permit, PermitBook, Reply};
 
 /// How long nothing is written after a failed write.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-/// A call that asked, and for which so many writes were lost, finds no permit.
-const MOST_LOST: u32 = 4;
+/// After so many lost writes others are let pass.
+const ROUNDS: u32 = 4;
+/// A call that asked, and that was let wait so often, finds no permit.
+const MOST_LOST: u32 = 3;
 /// The most calls in hand that one write takes permits for.
 const MOST_OF_LINE: usize = 100;
 
@@ -35,6 +41,14 @@ pub(super) struct Next<S: PermitRows> {
     seen: Option<HolderRow>,
     reads_first: bool,
     begun: Instant,
+}
+
+/// What became of one write.
+enum Stored {
+    /// The row is stored now.
+    Row(Box<HolderRow>),
+    /// Another row is stored, or none.
+    Found(Option<Box<HolderRow>>),
 }
 
 /// What the task that writes does next.
@@ -102,7 +116,7 @@ impl<S: PermitRows> PermitBook<S> {
         asks.into_iter().rev().for_each(|ask| state.line.push_front(ask));
     }
 
-    /// Another worker was faster: nothing has changed.
+    /// Other workers were faster: nothing has changed.
     fn write_lost(&self, next: Next<S>) {
         let Next { asks, of_line, block_asks, block_wish, change, .. } = next;
         let mut in_line = Vec::new();
@@ -143,30 +157,65 @@ impl<S: PermitRows> PermitBook<S> {
         drop(block_asks);
     }
 
-    /// Nothing where another worker was faster. A refusal counts only by a row that was read now.
+    /// Nothing where other workers were faster, again and again. A refusal counts only by a row that was read or found now.
     async fn apply(&self, next: &Next<S>) -> Result<Option<Granted>, AwsError> {
-        let rev = |row: &Option<HolderRow>| row.as_ref().map(|row| row.rev);
-        let (mut row, mut was_read, mut others_write) = (next.seen.clone(), next.reads_first, false);
-        if was_read {
-            row = self.store.read().await?;
-            others_write = rev(&row) != rev(&next.seen);
+        let rev = |row: &Option<Box<HolderRow>>| row.as_ref().map_or(0, |row| row.rev);
+        let mut row = next.seen.clone().map(Box::new);
+        let seen_rev = rev(&row);
+        let (mut is_fresh, mut lost) = (next.reads_first, 0);
+        if is_fresh {
+            row = self.store.read().await?.map(Box::new);
         }
-        let applied = loop {
-            let (applied, _) = apply_in_rounds(&self.store, row.as_ref(), &next.change, 1).await?;
-            match applied {
-                Some(Applied::Rejected { row: found, rejection }) if was_read => break Some((found, rejection)),
-                Some(Applied::Rejected { .. }) => (row, was_read) = (self.store.read().await?, true),
-                Some(Applied::Stored { row, then }) => break Some((Some(row), then)),
-                None => break None,
+        let mut others_write = rev(&row) != seen_rev;
+        let granted = loop {
+            let (new, then) = match HolderTable::decide(row.as_deref(), &next.change) {
+                Decision::Leave(refused) if is_fresh => break Some(refused),
+                Decision::Leave(_) => {
+                    (row, is_fresh) = (self.store.read().await?.map(Box::new), true);
+                    continue;
+                }
+                Decision::Write { row, then } => (row, then),
+            };
+            let expected_rev = new.rev;
+            match self.store(row.as_deref(), new, &next.change).await? {
+                Stored::Row(stored) => {
+                    others_write |= stored.rev != expected_rev;
+                    row = Some(stored);
+                    break Some(then);
+                }
+                Stored::Found(found) => (row, is_fresh, lost) = (found, true, lost + 1),
+            }
+            if lost >= ROUNDS {
+                break None;
             }
         };
         let mut state = self.state();
-        state.pace.written(next.begun, applied.is_none(), others_write);
+        state.pace.written(next.begun, granted.is_none(), others_write || lost > 0);
         state.looked_at = Some(Instant::now());
-        Ok(applied.map(|(row, granted)| {
-            state.seen = row.map(|row| *row);
-            granted
-        }))
+        state.seen = row.map(|row| *row);
+        Ok(granted)
+    }
+
+    /// Stores what was decided on a row: by an exchange of entries where it is one, else in the place of the row if that is unchanged.
+    async fn store(
+        &self,
+        seen: Option<&HolderRow>,
+        new: Box<HolderRow>,
+        change: &Change,
+    ) -> Result<Stored, AwsError> {
+        if let Some(exchange) = seen.and_then(|seen| Exchange::between(seen, &new, change)) {
+            return Ok(match self.store.exchange(&exchange).await? {
+                Exchanged::Stored(row) => Stored::Row(row),
+                Exchanged::Found(Some(row)) if exchange.is_done_in(&row) => Stored::Row(row),
+                Exchanged::Found(row) => Stored::Found(row),
+            });
+        }
+        Ok(match self.store.swap(seen, &new).await? {
+            Swap::Stored => Stored::Row(new),
+            // The reply to an earlier try of this very write was lost.
+            Swap::Found(Some(row)) if row == new => Stored::Row(row),
+            Swap::Found(row) => Stored::Found(row),
+        })
     }
 
     fn next(&self) -> Step<S> {
@@ -203,7 +252,9 @@ impl<S: PermitRows> PermitBook<S> {
         let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
         let release = std::mem::take(&mut state.releases);
         let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
-        let (seen, reads_first) = (state.seen.clone(), state.pace.reads_first());
+        // A release needs no fresh row.
+        let reads_first = state.pace.reads_first() && change.release.is_empty();
+        let seen = state.seen.clone();
         Step::Write(Box::new(Next { asks, of_line, block_asks, block_wish, change, seen, reads_first, begun }))
     }
 }

@@ -23,10 +23,10 @@ fn ask() -> Ask {
 #[tokio::test(start_paused = true)]
 async fn many_workers_at_one_rate_limit_get_its_turns() {
     fastrand::seed(13);
-    for (workers, rate) in [(10, 20), (32, 100), (128, 100), (256, 100)] {
+    for (workers, rate) in [(10, 20), (128, 100), (256, 100)] {
         let (table, clock) = (Arc::new(Table::default()), clock());
         let rate = RateLimit::new(rate, 1).unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(20);
         let tasks: Vec<_> = (0..workers)
             .flat_map(|_| {
                 let book = book(&table, &clock);
@@ -49,7 +49,7 @@ async fn many_workers_at_one_rate_limit_get_its_turns() {
         );
         let spacing_us = rate.spacing_us();
         assert!(turns.windows(2).all(|pair| pair[1] - pair[0] >= spacing_us), "{workers} workers");
-        assert!(turns.len() as i64 * spacing_us >= 54_000_000, "{workers} workers use nine tenths");
+        assert!(turns.len() as i64 * spacing_us >= 18_000_000, "{workers} workers use nine tenths");
     }
 }
 
