@@ -120,7 +120,9 @@ async fn no_entry_is_added_beside_a_block() {
     let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
     let block = Some(("w-1".to_owned(), Block { permits: 2, until: now.plus_ms(1_000) }));
     let (release, held_ms, take) = (Vec::new(), None, Vec::new());
-    apply(&permits, None, &Change { now, limit: 3, skew_ms: 0, release, held_ms, take, block }).await.unwrap();
+    apply(&permits, None, &Change { now, limit: 3, skew_ms: 0, release, held_ms, take, block })
+        .await
+        .unwrap();
     let add = vec![("a".to_owned(), now.plus_ms(1))];
     let (remove, expired) = (Vec::new(), Vec::new());
     let exchange = Exchange { add, remove, expired, most_before: Some(2), hold_ms: None };

@@ -228,7 +228,10 @@ mod tests {
         let keys: Vec<_> = entries.iter().map(ControlEntry::key).collect();
         assert_eq!(keys, ["limit#server:crm#rate", "limit#server:crm#concurrency"]);
         let of = |now| Control::new(1, entries.clone(), at(now)).limits["server:crm"];
-        assert_eq!(of(4_999), LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) });
+        assert_eq!(
+            of(4_999),
+            LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) }
+        );
         assert_eq!(of(5_000), LimitChange { rate: None, concurrency: Positive::new(5) });
     }
 

@@ -37,7 +37,8 @@ impl Exchange {
         if !plain || change.take.iter().any(|take| take.replaces.is_some()) {
             return None;
         }
-        let is_kept = |(name, until): (&String, &Timestamp)| new.entries.get(name).is_some_and(|new| new != until);
+        let is_kept =
+            |(name, until): (&String, &Timestamp)| new.entries.get(name).is_some_and(|new| new != until);
         if seen.entries.iter().any(is_kept) {
             return None;
         }
@@ -46,7 +47,8 @@ impl Exchange {
             new.entries.iter().filter(|(name, _)| !seen.entries.contains_key(*name)).map(entry).collect();
         let released: BTreeSet<_> = change.release.iter().collect();
         let gone = seen.entries.iter().filter(|(name, _)| !new.entries.contains_key(*name));
-        let (remove, mut expired): (Vec<_>, Vec<_>) = gone.map(entry).partition(|(name, _)| released.contains(name));
+        let (remove, mut expired): (Vec<_>, Vec<_>) =
+            gone.map(entry).partition(|(name, _)| released.contains(name));
         let remove: Vec<_> = remove.into_iter().map(|(name, _)| name).collect();
         if add.is_empty() {
             // They count no longer, and the next write that needs their room removes them.

@@ -138,7 +138,8 @@ impl Aggregator {
             state.lease = Some((until, now));
         }
         let (_, since) = state.lease?;
-        let longest_ms = LARGE_FLEET_BEAT_MS.saturating_mul(MISSED_BEATS).saturating_add(self.context.limits.skew_ms());
+        let longest_ms =
+            LARGE_FLEET_BEAT_MS.saturating_mul(MISSED_BEATS).saturating_add(self.context.limits.skew_ms());
         (now.ms_since(since) > longest_ms).then_some(until)
     }
 

@@ -118,7 +118,10 @@ async fn a_calls_row_says_when_its_message_can_be_received_again() {
 async fn a_task_of_a_fifo_call_is_polled_when_its_row_says() {
     let rig = rig().await;
     let context = rig.fleet_of(rig.catalog(), limits(), None).await;
-    rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "pollIntervalMs": 1_000 }));
+    rig.mcp.tool(
+        "unsafe",
+        |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "pollIntervalMs": 1_000 }),
+    );
     rig.mcp.task("t1", &vec![json!({ "status": "working", "pollIntervalMs": 1_000 }); 5]);
     rig.send(request("c1", "unsafe").to_string()).await;
     for hidden_s in [1, 5, 15, 60] {
@@ -151,7 +154,8 @@ async fn a_turn_that_was_waited_for_long_is_void_if_its_limit_has_changed() {
     let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
     let reserve = Reserve { now_us, mark: 1, rate, version: 1, shared: true, give_back: Vec::new(), asks };
     apply_in_rounds(&store, Some(&before), &reserve, 1).await.unwrap();
-    let limits = BTreeMap::from([("server:mock".to_owned(), LimitChange { rate: Some(rate), concurrency: None })]);
+    let limits =
+        BTreeMap::from([("server:mock".to_owned(), LimitChange { rate: Some(rate), concurrency: None })]);
     context.gate.control().take(Control { version: 1, limits, ..Control::default() });
     let changed = turns(&rig).await;
     assert_eq!((changed.epoch, changed.rev), (before.epoch + 1, before.rev + 1));

@@ -19,6 +19,7 @@ mod cache;
 mod cancelling;
 mod catalog_forms;
 mod claimless;
+mod complaints;
 mod control;
 mod control_reading;
 mod crashes;

@@ -304,7 +304,8 @@ async fn with_a_task(told: &[serde_json::Value]) -> (Rig, Arc<WorkerContext>) {
 fn answer() -> serde_json::Value {
     let mut body = request("c1", "unsafe");
     body["call_id"] = json!("c2");
-    body["resume"] = json!({ "call_id": "c1", "input_responses": { "who": { "action": "accept", "content": {} } } });
+    body["resume"] =
+        json!({ "call_id": "c1", "input_responses": { "who": { "action": "accept", "content": {} } } });
     body
 }
 

@@ -1,5 +1,7 @@
 //! Calls with a `supersede` key: the newest that was not started runs, the older ones end as cancelled.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
@@ -113,6 +115,11 @@ async fn a_call_that_waits_in_hand_is_replaced_before_it_starts() {
         while context.limiter.waiting(&server()) < waiting {
             tokio::task::yield_now().await;
         }
+    }
+    // One that waited for less than 50 ms since it was offered is not offered again.
+    let waits_since = Instant::now();
+    while waits_since.elapsed() < Duration::from_millis(60) {
+        tokio::task::yield_now().await;
     }
     drop(hold);
     for run in runs {

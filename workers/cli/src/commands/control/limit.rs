@@ -103,7 +103,8 @@ async fn clear(args: &ClearArgs, connect: &Connect, output: &Output) -> Result<E
     let mut cleared = false;
     for entry in controls.entries().await? {
         let ControlEntry::Limit { limit: other, change, .. } = &entry else { continue };
-        let named = (args.rate && change.rate.is_some()) || (args.concurrency && change.concurrency.is_some());
+        let named =
+            (args.rate && change.rate.is_some()) || (args.concurrency && change.concurrency.is_some());
         if *other == limit && (all || named) {
             cleared |= controls.clear(&entry.key(), &by, &why).await?.is_some();
         }

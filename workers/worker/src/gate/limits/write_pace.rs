@@ -30,7 +30,13 @@ pub(super) struct WritePace {
 impl WritePace {
     /// Pauses of that length.
     pub(super) const fn new(shortest: Duration, longest: Duration, step: Duration) -> Self {
-        Self { bounds: (shortest, longest), step, slower: Duration::ZERO, written_at: None, others_write: false }
+        Self {
+            bounds: (shortest, longest),
+            step,
+            slower: Duration::ZERO,
+            written_at: None,
+            others_write: false,
+        }
     }
 
     /// When the next write is due; none where it is due now.

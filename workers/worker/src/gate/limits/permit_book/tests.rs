@@ -78,14 +78,16 @@ async fn run(load: Load) -> Came {
                 while Instant::now() < end {
                     let wish = wish(format!("{worker}-{call}-{number}"), load.limit);
                     number += 1;
-                    let mut permit = match book.take(wish, patience(3_000 * MS, is_back, load.workers)).await {
+                    let mut permit = match book.take(wish, patience(3_000 * MS, is_back, load.workers)).await
+                    {
                         Ok(permit) => permit,
                         Err(no_permit) => {
                             if no_permit == NoPermit::Unknown {
                                 counts.unknown.fetch_add(1, Ordering::Relaxed);
                             }
                             counts.parked.fetch_add(1, Ordering::Relaxed);
-                            let away_ms = book.park(load.limit, patience(Duration::ZERO, is_back, load.workers));
+                            let away_ms =
+                                book.park(load.limit, patience(Duration::ZERO, is_back, load.workers));
                             is_back = true;
                             tokio::time::sleep(Duration::from_millis(away_ms)).await;
                             continue;
@@ -212,8 +214,7 @@ async fn an_entry_that_a_lost_write_was_to_keep_is_kept_by_a_later_one() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_released_is_not_renewed() {
     let mut state: BookState<Model> = BookState::new();
-    let take =
-        |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1), replaces: None };
+    let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1), replaces: None };
     for name in ["request", "other"] {
         let (sender, _receiver) = oneshot::channel();
         state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender), lost: 0 });

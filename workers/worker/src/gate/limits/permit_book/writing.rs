@@ -126,7 +126,9 @@ impl<S: PermitRows> PermitBook<S> {
                 let Ask { take, reply, lost } = ask;
                 let lost = lost.saturating_add(1);
                 match reply {
-                    Reply::Permit(..) if of_line.contains(&position) => in_line.push(Ask { take, reply, lost }),
+                    Reply::Permit(..) if of_line.contains(&position) => {
+                        in_line.push(Ask { take, reply, lost })
+                    }
                     Reply::Permit(_, sender) if lost >= MOST_LOST => drop(sender.send(None)),
                     Reply::Permit(..) | Reply::Kept(_) => state.again(Ask { take, reply, lost }),
                     Reply::Replaces(_) => state.again(Ask { take, reply: Reply::Replaces(None), lost }),
@@ -255,6 +257,15 @@ impl<S: PermitRows> PermitBook<S> {
         // A release needs no fresh row.
         let reads_first = state.pace.reads_first() && change.release.is_empty();
         let seen = state.seen.clone();
-        Step::Write(Box::new(Next { asks, of_line, block_asks, block_wish, change, seen, reads_first, begun }))
+        Step::Write(Box::new(Next {
+            asks,
+            of_line,
+            block_asks,
+            block_wish,
+            change,
+            seen,
+            reads_first,
+            begun,
+        }))
     }
 }

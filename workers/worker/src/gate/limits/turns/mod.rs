@@ -348,4 +348,3 @@ impl BookState {
         self.give_back.extend(reserve.give_back);
     }
 }
-
