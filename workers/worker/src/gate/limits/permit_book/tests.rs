@@ -39,6 +39,7 @@ struct Load {
 
 /// What came of it.
 #[derive(Debug, Default)]
+#[expect(dead_code, reason = "the figures are printed")]
 struct Came {
     stored: u64,
     lost: u64,
