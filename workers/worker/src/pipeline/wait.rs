@@ -118,7 +118,7 @@ impl Wait {
     }
 
     /// The same until its message can be received again: in a queue that keeps its order, that may be later than the call wishes.
-    pub(super) fn as_hidden(self, inbound: &InboundCall, now: Timestamp) -> Self {
+    pub(super) fn until_visible(self, inbound: &InboundCall, now: Timestamp) -> Self {
         let after_ms = inbound.away_ms(self.after_ms);
         if after_ms == self.after_ms {
             return self;
