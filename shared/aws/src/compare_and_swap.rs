@@ -36,6 +36,12 @@ pub trait Store {
     ) -> impl Future<Output = Result<Swap<RowOf<Self>>, AwsError>> + Send;
 }
 
+/// A store whose row can be read without a change.
+pub trait Read: Store {
+    /// The row, by a consistent read.
+    fn read(&self) -> impl Future<Output = Result<Option<RowOf<Self>>, AwsError>> + Send;
+}
+
 /// The row of a store.
 pub type RowOf<S> = <<S as Store>::Table as StateTable>::Row;
 

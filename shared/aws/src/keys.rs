@@ -93,6 +93,11 @@ pub(crate) fn worker_sort(id: &WorkerId, boot: &Nonce) -> String {
     format!("{id}#{boot}")
 }
 
+/// The sort key of minutes that a worker process gave up.
+pub(crate) fn given_up_sort(id: &WorkerId, boot: &Nonce, from: Minute) -> String {
+    format!("{}#{}", worker_sort(id, boot), from.time())
+}
+
 /// The shard of the rollups of one worker process.
 pub(crate) fn rollup_shard(boot: &Nonce) -> u32 {
     Digest::of_text(boot.as_str()).bucket(ROLLUP_SHARDS)

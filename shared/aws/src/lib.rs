@@ -27,7 +27,7 @@ mod usage;
 
 pub use batch::RunQueue;
 pub use clock::Clock;
-pub use compare_and_swap::{Applied, EventOf, RowOf, Store, Swap, apply, apply_in_rounds};
+pub use compare_and_swap::{Applied, EventOf, Read, RowOf, Store, Swap, apply, apply_in_rounds};
 pub use connect::{Aws, AwsOptions, Tables};
 pub use dynamodb::{
     Batching, Listing, PageOf, RecordCursor, RecordPage, calls, catalogs, fleet, history, mcp_sessions,

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
+use toolfleet_aws::fleet::limits::Exchanged;
 use toolfleet_aws::{Applied, Tables, apply};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::LimitKey;
-use toolfleet_core::limits::holders::{Change, Take};
+use toolfleet_core::limits::exchange::Exchange;
+use toolfleet_core::limits::holders::{Block, Change, Take};
 use toolfleet_core::limits::turn_book::{Ask, Grant, Reserve, Wish};
 use toolfleet_core::time::Timestamp;
 
@@ -62,4 +64,67 @@ async fn workers_that_take_permits_together_never_exceed_the_limit() {
     let granted = join_all(changes.iter().map(|change| apply(&permits, None, change))).await;
     let stored = granted.into_iter().filter(|applied| matches!(applied, Ok(Applied::Stored { .. }))).count();
     assert_eq!((stored, permits.read().await.unwrap().unwrap().held()), (3, 3));
+}
+
+/// What the table does is what `Exchange::apply` says, and writes of others in between break nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_are_exchanged_whatever_else_the_row_holds() {
+    let world = world().await;
+    let permits = world.aws.fleet(&Tables::with_prefix("toolfleet")).permits(&limit());
+    let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let timed = |list: &[(&str, u64)]| {
+        list.iter().map(|(name, ms)| ((*name).to_owned(), now.plus_ms(*ms))).collect::<Vec<_>>()
+    };
+    let exchange = |add: &[(&str, u64)], remove: &[&str], expired: &[(&str, u64)], most_before| Exchange {
+        add: timed(add),
+        remove: names(remove),
+        expired: timed(expired),
+        most_before,
+        hold_ms: Some(400),
+    };
+    let first = exchange(&[("a", 1)], &[], &[], Some(2));
+    assert!(matches!(permits.exchange(&first).await.unwrap(), Exchanged::Found(None)), "there is no row yet");
+    let take = |name: &str| Take { name: name.to_owned(), until: now.plus_ms(1_000), replaces: None };
+    let (release, held_ms, block) = (Vec::new(), None, None);
+    let change = Change { now, limit: 3, skew_ms: 0, release, held_ms, take: vec![take("a")], block };
+    apply(&permits, None, &change).await.unwrap();
+    let exchanges = [
+        exchange(&[("b", 2), ("c", 3)], &[], &[], Some(1)),
+        exchange(&[("d", 4)], &[], &[], Some(2)),
+        exchange(&[("d", 4)], &["b"], &[], Some(3)),
+        exchange(&[("e", 5)], &["b"], &[], Some(3)),
+        exchange(&[("e", 5)], &[], &[("c", 9)], Some(3)),
+        exchange(&[("e", 5)], &[], &[("c", 3)], Some(3)),
+        exchange(&[], &["a", "gone"], &[], None),
+    ];
+    let mut done = Vec::new();
+    for exchange in exchanges {
+        let before = permits.read().await.unwrap().unwrap();
+        let expected = exchange.apply(&before);
+        done.push(expected.is_some());
+        match permits.exchange(&exchange).await.unwrap() {
+            Exchanged::Stored(row) => assert_eq!(Some(*row), expected, "{exchange:?}"),
+            Exchanged::Found(row) => assert_eq!((row.map(|row| *row), &expected), (Some(before), &None)),
+        }
+    }
+    assert_eq!(done, [true, false, true, false, false, true, true]);
+    let row = permits.read().await.unwrap().unwrap();
+    assert_eq!(row.entries.into_keys().collect::<Vec<_>>(), ["d", "e"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_entry_is_added_beside_a_block() {
+    let world = world().await;
+    let permits = world.aws.fleet(&Tables::with_prefix("toolfleet")).permits(&limit());
+    let now = Timestamp::from_ms(i64::try_from(START_MS).unwrap());
+    let block = Some(("w-1".to_owned(), Block { permits: 2, until: now.plus_ms(1_000) }));
+    let (release, held_ms, take) = (Vec::new(), None, Vec::new());
+    apply(&permits, None, &Change { now, limit: 3, skew_ms: 0, release, held_ms, take, block })
+        .await
+        .unwrap();
+    let add = vec![("a".to_owned(), now.plus_ms(1))];
+    let (remove, expired) = (Vec::new(), Vec::new());
+    let exchange = Exchange { add, remove, expired, most_before: Some(2), hold_ms: None };
+    assert!(matches!(permits.exchange(&exchange).await.unwrap(), Exchanged::Found(Some(_))));
 }

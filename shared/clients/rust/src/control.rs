@@ -1,17 +1,13 @@
 //! What operators set for the whole fleet: pauses, strikes, drains, live limits, weights and cancel rules. Each change has an audit record.
 //!
 //! The record is stored before the change: a change without its record does not exist. A client that dies in between leaves the record of a
-//! change that had no effect.
+//! change that had no effect. The end of an entry by itself is recorded by the workers, and here before its row is replaced.
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::history::History;
-use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::control::{Control, ControlEntry};
-use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::{CallId, Tenant};
-use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_core::request::User;
+use toolfleet_core::audit::AuditRecord;
+use toolfleet_core::control::{Control, ControlEntry, change_record};
 use toolfleet_core::retention::RETENTION_MS;
 
 use crate::client::Client;
@@ -65,7 +61,13 @@ impl Controls {
     /// # Errors
     /// The history or the fleet table failed. Nothing is set then.
     pub async fn set(&self, entry: &ControlEntry) -> Result<Option<ControlEntry>, AwsError> {
-        let replaced = self.entry(&entry.key()).await?;
+        let (now, key) = ((self.now)(), entry.key());
+        let stored = self.fleet.control_entries().await?.into_iter().find(|stored| stored.key() == key);
+        // Its row is replaced now: workers may not have seen yet that it has ended.
+        if let Some(ended) = stored.as_ref().and_then(|stored| stored.end_record(now)) {
+            self.record(&ended).await?;
+        }
+        let replaced = stored.filter(|stored| !stored.is_over(now));
         let (by, why) = entry.by();
         let mut text = match entry.until() {
             Some(until) => format!("set until {until}: {why}"),
@@ -74,7 +76,7 @@ impl Controls {
         if let Some((by, why)) = replaced.as_ref().map(ControlEntry::by) {
             text.push_str(&format!(" (replaces that of {by}: {why})"));
         }
-        self.record("set", &entry.key(), by, text).await?;
+        self.record(&change_record("set", &key, by, text, now)).await?;
         self.fleet.set_control(entry).await?;
         Ok(replaced)
     }
@@ -87,45 +89,13 @@ impl Controls {
         let Some(ended) = self.entry(key).await? else {
             return Ok(None);
         };
-        self.record("clear", key, by, format!("cleared: {why}")).await?;
+        let text = format!("cleared: {why}");
+        self.record(&change_record("clear", key, by, text, (self.now)())).await?;
         self.fleet.clear_control(key).await?;
         Ok(Some(ended))
     }
 
-    async fn record(&self, verb: &str, key: &str, by: &str, text: String) -> Result<(), AwsError> {
-        let now = (self.now)();
-        let digest = Digest::of_text(&format!("{verb} {key} {now} {by} {text}"));
-        let id = format!("{verb}-{}", digest.short(24));
-        let record = AuditRecord {
-            kind: AuditKind::Switch,
-            tenant: Tenant::of_fleet(),
-            call_id: CallId::parse(id).map_err(|e| AwsError::configuration(e.to_string()))?,
-            at: now,
-            outcome: OutcomeKind::Succeeded,
-            code: None,
-            message: Some(text),
-            may_have_run: None,
-            tool: Some(key.to_owned()),
-            operation: None,
-            resumes: None,
-            definition: None,
-            session: None,
-            user: Some(User { id: by.to_owned(), ..User::default() }),
-            agent: None,
-            group: None,
-            sender: None,
-            message_id: None,
-            arguments: None,
-            digest: digest.to_string(),
-            attempts: 0,
-            fence: 0,
-            worker: None,
-            cached_from: None,
-            batch: None,
-            trace_id: None,
-            enqueued_at: now,
-            started_at: None,
-        };
-        self.history.insert(&record, now.plus_ms(RETENTION_MS)).await.map(drop)
+    async fn record(&self, record: &AuditRecord) -> Result<(), AwsError> {
+        self.history.insert(record, record.at.plus_ms(RETENTION_MS)).await.map(drop)
     }
 }

@@ -86,7 +86,7 @@ impl Strike {
     }
 }
 
-/// What replaces a limit of the catalog. A part that is absent stays as the catalog says.
+/// What replaces a limit of the catalog. A part that is absent stays as the catalog, or another entry, says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitChange {
     /// The rate.
@@ -95,6 +95,21 @@ pub struct LimitChange {
     /// The most calls at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Positive>,
+}
+
+impl LimitChange {
+    /// What holds where this change is set over another.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        Self { rate: self.rate.or(other.rate), concurrency: self.concurrency.or(other.concurrency) }
+    }
+
+    /// Each part alone: an entry for each is set, replaced and ended for itself.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let rate = Self { concurrency: None, ..self };
+        let concurrency = Self { rate: None, ..self };
+        [rate, concurrency].into_iter().filter(|part| part.rate.is_some() || part.concurrency.is_some())
+    }
 }
 
 /// One row of the control table.
@@ -161,9 +176,23 @@ impl ControlEntry {
             }
             Self::Strike(strike) => format!("strike#{}", strike.digest),
             Self::Drain { worker, .. } => format!("drain#{worker}"),
-            Self::Limit { limit, .. } => format!("limit#{limit}"),
+            Self::Limit { limit, change, .. } => match (change.rate, change.concurrency) {
+                (Some(_), None) => format!("limit#{limit}#rate"),
+                (None, Some(_)) => format!("limit#{limit}#concurrency"),
+                (Some(_), Some(_)) | (None, None) => format!("limit#{limit}"),
+            },
             Self::Weight { tenant, .. } => format!("weight#{tenant}"),
             Self::Cancel(rule) => format!("cancel#{}", rule.id),
+        }
+    }
+
+    /// Since when it is set.
+    pub const fn since(&self) -> Timestamp {
+        match self {
+            Self::Pause(switch) => switch.since,
+            Self::Strike(strike) => strike.since,
+            Self::Drain { since, .. } | Self::Limit { since, .. } | Self::Weight { since, .. } => *since,
+            Self::Cancel(rule) => rule.since,
         }
     }
 

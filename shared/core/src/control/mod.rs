@@ -4,6 +4,7 @@
 //! everywhere: what has expired has no effect, whether or not its row is still stored.
 
 mod cancel_rule;
+mod change;
 mod entry;
 mod subject;
 mod target;
@@ -14,6 +15,7 @@ use crate::ids::{Tenant, WorkerId};
 use crate::time::Timestamp;
 
 pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
+pub use change::change_record;
 pub use entry::{ControlEntry, LimitChange, Strike, Switch};
 pub use subject::{Subject, ToolNames};
 pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit, is_tool};
@@ -42,16 +44,19 @@ pub struct Control {
     pub weights: BTreeMap<Tenant, u32>,
     /// Rules that cancel calls.
     pub cancel_rules: Vec<CancelRule>,
+    /// Entries that had ended when they were read, and have no effect.
+    pub ended: Vec<ControlEntry>,
 }
 
 impl Control {
-    /// The snapshot of these entries. An entry that has expired by `now` is left out.
+    /// The snapshot of these entries. An entry that has expired by `now` has no effect. Of two that change the same part of a limit, the one
+    /// that was set later holds.
     pub fn new(version: u64, entries: impl IntoIterator<Item = ControlEntry>, now: Timestamp) -> Self {
         let mut control = Self { version, ..Self::default() };
-        for entry in entries {
-            if entry.is_over(now) {
-                continue;
-            }
+        let (ended, mut live): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.is_over(now));
+        control.ended = ended;
+        live.sort_by_key(ControlEntry::since);
+        for entry in live {
             match entry {
                 ControlEntry::Pause(switch) => control.switches.push(switch),
                 ControlEntry::Strike(strike) => control.strikes.push(strike),
@@ -60,7 +65,8 @@ impl Control {
                 }
                 ControlEntry::Limit { limit, change, until, .. } => {
                     control.limit_ends.extend(until);
-                    control.limits.insert(limit, change);
+                    let both = control.limits.entry(limit).or_default();
+                    *both = change.over(*both);
                 }
                 ControlEntry::Weight { tenant, weight, .. } => {
                     control.weights.insert(tenant, weight);
@@ -135,6 +141,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use crate::ids::ServerId;
+    use crate::limits::{Positive, RateLimit};
 
     use super::*;
 
@@ -206,6 +213,35 @@ mod tests {
         assert!(control.drains(&worker, at(99)));
         assert!(!control.drains(&worker, at(100)));
         assert!(!control.drains(&WorkerId::parse("w2").unwrap(), at(0)));
+    }
+
+    fn limit(rate: Option<u32>, concurrency: Option<u32>, since: i64, until: Option<i64>) -> ControlEntry {
+        let rate = rate.and_then(|rate| RateLimit::new(rate, 1).ok());
+        let change = LimitChange { rate, concurrency: concurrency.and_then(Positive::new) };
+        let (limit, by, why) = ("server:crm".to_owned(), "ann".to_owned(), "load".to_owned());
+        ControlEntry::Limit { limit, change, by, why, since: at(since), until: until.map(at) }
+    }
+
+    #[test]
+    fn the_parts_of_a_limit_are_set_and_end_each_for_itself() {
+        let entries = [limit(Some(20), None, 0, Some(5_000)), limit(None, Some(5), 1, None)];
+        let keys: Vec<_> = entries.iter().map(ControlEntry::key).collect();
+        assert_eq!(keys, ["limit#server:crm#rate", "limit#server:crm#concurrency"]);
+        let of = |now| Control::new(1, entries.clone(), at(now)).limits["server:crm"];
+        assert_eq!(
+            of(4_999),
+            LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) }
+        );
+        assert_eq!(of(5_000), LimitChange { rate: None, concurrency: Positive::new(5) });
+    }
+
+    #[test]
+    fn of_two_changes_of_one_part_the_later_holds_in_any_order() {
+        let entries = [limit(Some(20), Some(9), 0, None), limit(None, Some(5), 1, None)];
+        for entries in [entries.clone().to_vec(), entries.into_iter().rev().collect()] {
+            let change = Control::new(1, entries, at(2)).limits["server:crm"];
+            assert_eq!((change.rate, change.concurrency), (RateLimit::new(20, 1).ok(), Positive::new(5)));
+        }
     }
 
     #[test]

@@ -85,10 +85,27 @@ fn limits_strikes_and_weights_are_set_listed_and_ended() {
     let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
     let kinds: Vec<_> =
         set.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["drain", "limit", "strike", "weight"]);
+    assert_eq!(kinds, ["drain", "limit", "limit", "strike", "weight"]);
     let limits = dev.toolfleet(&["limit", "list"]).exits(0).stdout;
-    assert!(limits.contains("server:demo: rate 20/s, at most 5 at once"), "{limits}");
+    for part in ["server:demo: rate 20/s", "server:demo: at most 5 at once"] {
+        assert!(limits.contains(part), "{limits}");
+    }
 
+    // One part is set and ended alone; the other stays, with its own end.
+    let set = run(&dev, &["limit", "set", "server:demo", "--concurrency", "9"]).exits(0);
+    assert!(set.stdout.contains("server:demo: rate 20/s, at most 9 at once"), "{}", set.stdout);
+    set.complains(&["it replaces server:demo: at most 5 at once, set by "]);
+    let limits = dev.toolfleet(&["limit", "list", "--json"]).exits(0).json();
+    let ends: Vec<_> = limits
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["change"]["rate"].is_null(), entry["until"].is_null()))
+        .collect();
+    assert_eq!(ends, [(true, true), (false, false)], "{limits}");
+    let left = run(&dev, &["limit", "clear", "server:demo", "--rate"]).exits(0).stdout;
+    assert!(left.contains("the catalog's limit holds again; still changed: at most 9 at once"), "{left}");
+    run(&dev, &["limit", "clear", "server:demo", "--rate"]).exits(3).complains(&["still changed: at most 9"]);
     run(&dev, &["limit", "clear", "server:demo"]).exits(0);
     run(&dev, &["limit", "clear", "server:demo"]).exits(3).complains(&["the catalog's limit holds"]);
     run(&dev, &["strike", "--digest", "0123456789abcdef", "--lift"]).exits(0);

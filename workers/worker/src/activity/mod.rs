@@ -27,7 +27,7 @@ use toolfleet_core::time::Timestamp;
 pub(crate) use limits::LimitMet;
 use limits::Limits;
 use lock::lock;
-pub(crate) use rollups::{DueRollup, Places};
+pub(crate) use rollups::{DueRollup, GivenUp, Places};
 pub(crate) use servers::Request;
 use servers::Servers;
 pub(crate) use tenants::SlotTime;

@@ -36,6 +36,14 @@ pub(crate) struct Due {
     calls: Vec<(String, Minute, u64)>,
 }
 
+/// The minutes whose rollups are given up, and how many calls they lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    pub(crate) from: Minute,
+    pub(crate) to: Minute,
+    pub(crate) calls: u64,
+}
+
 /// The tools of a minute: their server, their calls, and whether these have changed since they were written.
 type ToolsOfMinute = BTreeMap<String, (Option<ServerId>, Rollup, bool)>;
 
@@ -85,18 +93,23 @@ impl Tools {
         pending
     }
 
-    /// Forgets what can no longer be written: minutes older than `oldest`. Returns how many calls they had.
-    pub(crate) fn give_up(&self, now: Timestamp, minutes: i64) -> u64 {
+    /// Forgets what can no longer be written: minutes older than `minutes` ago. Returns what that loses.
+    pub(crate) fn give_up(&self, now: Timestamp, minutes: i64) -> Option<GivenUp> {
         let oldest = Minute::of(now).plus(-minutes);
-        let mut lost = 0_u64;
+        let mut given_up: Option<GivenUp> = None;
         for tool in self.all() {
             lock(&tool.minutes).retain(|one| {
                 let keep = one.minute >= oldest;
-                lost = lost.saturating_add(if keep { 0 } else { one.pending() });
+                if !keep && one.pending() > 0 {
+                    let lost = given_up.get_or_insert(GivenUp { from: one.minute, to: one.minute, calls: 0 });
+                    lost.from = lost.from.min(one.minute);
+                    lost.to = lost.to.max(one.minute);
+                    lost.calls = lost.calls.saturating_add(one.pending());
+                }
                 keep
             });
         }
-        lost
+        given_up
     }
 }
 
@@ -262,7 +275,8 @@ mod tests {
         end(&tools, &catalog, "t1", 7, 8);
         tools.forget(at(40));
         assert_eq!(tools.pending(), Some((Minute::of(at(7)), 1)));
-        assert_eq!(tools.give_up(at(68), 60), 1);
+        let seven = Minute::of(at(7));
+        assert_eq!(tools.give_up(at(68), 60), Some(GivenUp { from: seven, to: seven, calls: 1 }));
         assert_eq!(tools.pending(), None);
         tools.forget(at(90));
         assert_eq!(tools.all().len(), 1, "only the others together are left");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use toolfleet_core::call::HeldReason;
-use toolfleet_core::control::{Control, Subject};
+use toolfleet_core::control::{Control, ControlEntry, Subject};
 use toolfleet_core::failure::Refusal;
 use toolfleet_core::time::Timestamp;
 
@@ -42,6 +42,11 @@ impl ControlHandle {
         self.current.load().version
     }
 
+    /// The entries that had ended when they were read.
+    pub fn ended(&self) -> Vec<ControlEntry> {
+        self.current.load().ended.clone()
+    }
+
     /// Whether a pause stops such a call now.
     pub(super) fn check(&self, subject: Subject<'_>, now: Timestamp) -> Result<(), Refusal> {
         let Some(control) = self.current() else {
@@ -60,7 +65,7 @@ impl ControlHandle {
 
 #[cfg(test)]
 mod tests {
-    use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+    use toolfleet_core::control::{Switch, SwitchTarget};
     use toolfleet_core::ids::{ServerId, Tenant};
 
     use super::*;

@@ -24,7 +24,7 @@ use super::progress_buffer::ProgressBuffer;
 use super::redaction;
 use super::send::{Request, send};
 use super::task::{Task, poll_after_ms};
-use super::turn::{Limits, is_in_time};
+use super::turn::Limits;
 use super::wait::{Wait, waits_until, within};
 use crate::activity::LimitMet;
 use crate::backoff;
@@ -175,7 +175,7 @@ impl Attempts<'_> {
                 continue;
             };
             tokio::time::sleep_until(due).await;
-            if passes.first_due.is_none_or(is_in_time) && passes.are_fresh() {
+            if passes.are_in_time() && passes.are_fresh() {
                 return Ok(passes);
             }
             missed = true;

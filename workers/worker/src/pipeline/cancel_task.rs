@@ -16,8 +16,8 @@ use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
+use super::permit::task_entry;
 use super::record::recorded::{OpenTask, Recorded};
-use super::turn::task_entry;
 use crate::context::WorkerContext;
 use crate::gate::{ActiveLimit, Limited, limits_of};
 
@@ -53,8 +53,9 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
     let session = task.session.as_ref();
     match context.executors.cancel(server, tenant, session, &task.handle, attempt).await {
         Ok(()) => {
+            let entry = task_entry(tenant, &server.id, &task.handle);
             for limit in limits_of_task(context, inbound.catalog(), task, server, tool) {
-                context.limiter.permits.release(&limit, task_entry(&task.call, &task.handle));
+                context.limiter.permits.release(&limit, entry.clone());
             }
         }
         // Its permits end at the call's deadline: the server may go on.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::execution::{repeats_lost_task, task_lost};
-use toolfleet_core::outcome::{AnswerSource, MayHaveRun, Outcome};
+use toolfleet_core::outcome::{AnswerSource, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_executors::Executor as _;
 
 use super::attempts::Attempts;
@@ -26,7 +26,7 @@ use super::passes::Passes;
 use super::poll_task::{self, TaskPoll};
 use super::prepare::ReadyCall;
 use super::reuse;
-use super::task::Task;
+use super::task::{Task, poll_after_ms};
 use super::turn::Limits;
 use crate::context::WorkerContext;
 
@@ -142,24 +142,32 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
 /// Polls the task. `None` if the server no longer knows it and the call may be sent again.
 async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     let Attempts { context, inbound, ready, progress_buffer, state, deadline, .. } = *attempts;
-    // Answers that are under way may have been accepted.
     if task.input_pending {
+        if let Some(limits) = Limits::of(context, inbound, &ready.call)
+            && let Err(lack) = limits.keep_task(&task.handle).await
+        {
+            let after_ms = poll_after_ms(Some(limits.away(lack).after_ms));
+            return Some(Executed::Parked { task: task.clone(), after_ms, poll_failed: true });
+        }
+        // Answers that are under way may have been accepted.
         state.begin_request();
     }
     let polled = poll_task::poll_task(context, inbound, ready, progress_buffer, task, deadline).await;
     state.end_request();
-    if matches!(polled, TaskPoll::Ended(_) | TaskPoll::Unknown { .. }) {
-        release_task(context, inbound, ready, task);
+    if is_over(&polled)
+        && let Some(limits) = Limits::of(context, inbound, &ready.call)
+    {
+        limits.release_task(&task.handle);
     }
     after_poll(ready, task, state, polled)
 }
 
-/// The task is over: limits that count tasks have its permit again.
-fn release_task(context: &WorkerContext, inbound: &InboundCall, ready: &ReadyCall, task: &Task) {
-    if let Some(limits) = Limits::of(context, inbound, &ready.call) {
-        for limit in limits.count_tasks() {
-            context.limiter.permits.release(limit, limits.task_entry(&task.handle));
-        }
+/// Whether the server has no such task any more. One that asks for input lives on, and a later call continues it.
+fn is_over(polled: &TaskPoll) -> bool {
+    match polled {
+        TaskPoll::Ended(outcome) => outcome.kind != OutcomeKind::InputRequired,
+        TaskPoll::Unknown { .. } => true,
+        TaskPoll::Working { .. } | TaskPoll::Failed { .. } | TaskPoll::Unanswerable(_) => false,
     }
 }
 

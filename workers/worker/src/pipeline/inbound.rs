@@ -16,6 +16,7 @@ pub(super) use toolfleet_core::message_attributes::{
     FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, OWN, PARKS, REASON, SPAN, TURN,
 };
 use toolfleet_core::request::{CallRequest, sns_attribute};
+use toolfleet_core::requeue::in_order_s;
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
@@ -206,6 +207,16 @@ impl InboundCall {
     /// How many seconds of invisibility SQS still gives this delivery: twelve hours from its receive in all.
     pub(super) fn hideable_s(&self) -> u32 {
         LONGEST_HIDDEN_S.saturating_sub(u32::try_from(self.received.elapsed().as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// How long the message is out of the workers' hands that is to wait for `after_ms`, in milliseconds. In a queue that keeps its order the
+    /// waits grow with each receive.
+    pub(super) fn away_ms(&self, after_ms: u64) -> u64 {
+        if !self.queue().is_fifo() {
+            return after_ms;
+        }
+        let hidden_s = in_order_s(self.receive_count(), after_ms.div_ceil(1_000));
+        hidden_s.min(u64::from(self.hideable_s())).saturating_mul(1_000)
     }
 
     /// When the worker received the message.

@@ -58,6 +58,7 @@ mod large_result;
 mod lease;
 mod notify;
 mod passes;
+mod permit;
 mod places;
 mod poll_task;
 mod prepare;
@@ -455,6 +456,7 @@ async fn execute_and_record(
             Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, None)).await?
         }
         Executed::Held(wait) => {
+            let wait = wait.until_visible(inbound, context.now());
             wait.log(&claimed.ready.call.request);
             let (after_ms, reason, held) = (wait.after_ms, wait.requeue_reason(), Some(wait.held));
             Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, held)).await?

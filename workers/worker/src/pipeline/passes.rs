@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_core::failure::{Evidence, Failure, Reachability};
 use toolfleet_core::ids::CallKey;
+use toolfleet_core::limits::turn_book::LATE_US;
 use toolfleet_core::limits::{ConcurrencyLimit, OnLoss};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::time::Timestamp;
@@ -22,7 +23,7 @@ pub(super) struct Passes {
     /// The turns, all at about one time.
     pub(super) turns: Vec<HeldTurn>,
     /// The time of the first of them: the request may be a little later than each.
-    pub(super) first_due: Option<Instant>,
+    first_due: Option<Instant>,
     /// The time of the last: no request is sent before its turn.
     pub(super) due: Option<Instant>,
     pub(super) adaptive: Option<AdaptivePermit>,
@@ -30,6 +31,28 @@ pub(super) struct Passes {
 }
 
 impl Passes {
+    /// The turns of a request that is to be sent at about their time.
+    pub(super) fn of_turns(turns: Vec<HeldTurn>, now: Timestamp) -> Self {
+        let due = Self::due_at(turns.iter().map(|turn| turn.turn.at_us), now);
+        Self { turns, ..due }
+    }
+
+    /// The times of turns by the monotonic clock; now, where they have passed.
+    fn due_at(at_us: impl Iterator<Item = i64> + Clone, now: Timestamp) -> Self {
+        let now_us = now.as_ms().saturating_mul(1_000);
+        let due = |at_us: i64| {
+            Instant::now() + Duration::from_micros(at_us.saturating_sub(now_us).max(0).unsigned_abs())
+        };
+        let (first, last) = (at_us.clone().min(), at_us.max());
+        Self { first_due: first.map(due), due: last.map(due), ..Self::default() }
+    }
+
+    /// Whether the request may still be sent now: it is not too late for the first of its turns.
+    pub(super) fn are_in_time(&self) -> bool {
+        let late = self.first_due.map(|due| Instant::now().saturating_duration_since(due));
+        late.is_none_or(|late| late <= Duration::from_micros(LATE_US.unsigned_abs()))
+    }
+
     pub(super) fn add_permit(&mut self, permit: Permit, limit: ConcurrencyLimit) {
         self.permits.push((permit, limit));
     }
@@ -104,4 +127,22 @@ fn is_done(failure: &Failure) -> bool {
     let answered =
         failure.reachability == Reachability::Answered && !matches!(failure.evidence, Evidence::Nothing);
     answered || failure.may_have_run == MayHaveRun::No
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_several_turns_is_late_by_the_first_of_them() {
+        let now = Timestamp::from_ms(1_000);
+        let passes = Passes::due_at([1_012_000, 1_005_000].into_iter(), now);
+        let begun = Instant::now();
+        assert_eq!(passes.due, Some(begun + Duration::from_millis(12)), "it is sent at the last of them");
+        tokio::time::advance(Duration::from_millis(25)).await;
+        assert!(passes.are_in_time());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!passes.are_in_time(), "14 ms after the last turn, and 21 ms after the first");
+        assert!(Passes::default().are_in_time(), "without turns there is no time");
+    }
 }

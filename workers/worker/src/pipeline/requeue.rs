@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::message_attributes::GROUP;
-use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, in_order_s, stays};
+use toolfleet_core::requeue::{LONGEST_DELAY_S, SHORT_S, stays};
 
 use super::disposition::RequeueReason;
 use super::inbound::{Carried, FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, InboundCall, PARKS, SPAN, TURN};
@@ -45,7 +45,7 @@ pub(super) async fn requeue(
         reason.sentence()
     );
     let requeued = if inbound.queue().is_fifo() {
-        stay(inbound, in_order_s(inbound.receive_count(), wait_s)).await
+        stay(inbound, inbound.away_ms(after_ms) / 1_000).await
     } else if stays(reason.parks_at_once(), inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
@@ -114,7 +114,7 @@ async fn park(
     parks: u32,
 ) -> Result<(), AwsError> {
     if inbound.queue().is_fifo() {
-        return stay(inbound, in_order_s(inbound.receive_count(), wait_s)).await;
+        return stay(inbound, inbound.away_ms(wait_s.saturating_mul(1_000)) / 1_000).await;
     }
     let wait_s = wait_s.clamp(1, LONGEST_DELAY_S);
     // SQS takes ten attributes; what is not the fleet's or the trace's own stays behind.

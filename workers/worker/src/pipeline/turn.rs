@@ -1,4 +1,5 @@
-//! The step `turn`: a call that has limits gets a turn of each rate limit, and then a permit of each concurrency limit, before it is claimed.
+//! The step `turn`: a call that has limits gets a turn of each rate limit, and then a permit of each concurrency limit (`permit`), before it
+//! is claimed.
 //!
 //! A call whose turn lies seconds ahead goes back to the queue with its turn. It comes back a second early and waits here without a slot.
 //! Where several rate limits hold, one time is searched at which each has a turn (`turn_search` of the core), and the message carries all of
@@ -11,23 +12,19 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
-use toolfleet_core::digest::Digest;
 use toolfleet_core::fleet::LimitPart;
-use toolfleet_core::ids::CallKey;
-use toolfleet_core::limits::turn_book::{Ask, Grant, LATE_US, Wish, wake_us};
+use toolfleet_core::limits::turn_book::{Ask, Grant, Wish, wake_us};
 use toolfleet_core::limits::turn_search::{Next, TurnSearch};
-use toolfleet_core::limits::{CarriedTurn, ConcurrencyLimit, LimitKey, OnLoss, RateLimit};
+use toolfleet_core::limits::{CarriedTurn, LimitKey, RateLimit};
 use toolfleet_core::time::Timestamp;
 
 use super::admit::AdmittedCall;
 use super::inbound::{Carried, InboundCall};
-use super::passes::{HOLD_MARGIN_MS, Passes};
+use super::passes::Passes;
 use super::wait::Wait;
 use crate::activity::LimitMet;
 use crate::context::WorkerContext;
-use crate::gate::{
-    ActiveLimit, HeldTurn, Limited, Limiter, NoPermit, Patience, PermitWish, TurnAnswer, limits_of,
-};
+use crate::gate::{ActiveLimit, HeldTurn, Limited, TurnAnswer, limits_of};
 
 /// A turn nearer than this is waited for in the worker, in milliseconds.
 const NEAR_MS: u64 = 3_000;
@@ -39,37 +36,17 @@ const NEAR_IN_SLOT_MS: u64 = 2_000;
 const AHEAD: Duration = Duration::from_millis(200);
 /// So long a batch waits for a permit.
 const BATCH_PERMIT_WAIT: Duration = Duration::from_secs(3);
-/// A permit that is there sooner is counted as no wait: its row is written within this time.
-const COUNTED_WAIT: Duration = Duration::from_millis(150);
+/// How long a call waits for a turn of a limit whose row too many workers change, in milliseconds.
+const CONTENDED_MS: std::ops::Range<u64> = 1_000..3_000;
 /// How long a call waits whose limits cannot be read, in milliseconds.
 const UNKNOWN_MS: u64 = 2_000;
 
-/// What a call lacks of its limits.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Lack<'a> {
-    /// No permit of that limit is free.
-    Permit(&'a ActiveLimit, ConcurrencyLimit),
-    /// The tool's adaptive limit is reached.
-    Adaptive,
-    /// The limit's row cannot be read.
-    Row(&'a ActiveLimit),
-}
-
-/// A limit of open requests.
-#[derive(Debug, Clone, Copy)]
-enum OpenLimit<'a> {
-    /// Of this worker at the tool of that name.
-    Adaptive(&'a str),
-    /// Of the fleet.
-    Shared(&'a ActiveLimit, ConcurrencyLimit),
-}
-
 /// What limits one call, and who asks.
 pub(super) struct Limits<'a> {
-    context: &'a WorkerContext,
-    inbound: &'a InboundCall,
-    call: &'a AdmittedCall,
-    limits: Vec<ActiveLimit>,
+    pub(super) context: &'a WorkerContext,
+    pub(super) inbound: &'a InboundCall,
+    pub(super) call: &'a AdmittedCall,
+    pub(super) limits: Vec<ActiveLimit>,
 }
 
 impl<'a> Limits<'a> {
@@ -90,12 +67,6 @@ impl<'a> Limits<'a> {
         (adaptive || !limits.is_empty()).then_some(Self { context, inbound, call, limits })
     }
 
-    /// The limits whose permit a call keeps while it is a task of its server.
-    pub(super) fn count_tasks(&self) -> impl Iterator<Item = &LimitKey> {
-        let counts = |limit: &&ActiveLimit| limit.concurrency.is_some_and(|most| most.count_tasks);
-        self.limits.iter().filter(counts).map(|limit| &limit.key)
-    }
-
     /// How long a turn may be waited for without its message going back.
     pub(super) fn near_ms(&self) -> u64 {
         if self.inbound.queue().is_fifo() { NEAR_IN_ORDER_MS } else { NEAR_MS }
@@ -106,7 +77,7 @@ impl<'a> Limits<'a> {
     /// # Errors
     /// What the call waits for; its message carries its turns.
     pub(super) async fn turns(&self, near_ms: u64, missed: bool) -> Result<Passes, Wait> {
-        let rates: Vec<_> = self.limits.iter().filter_map(|limit| Some((limit, limit.rate?))).collect();
+        let rates = self.rates();
         if rates.is_empty() {
             return Ok(Passes::default());
         }
@@ -135,6 +106,7 @@ impl<'a> Limits<'a> {
                 }
                 TurnAnswer::Later(at_us) => Grant::Later(at_us),
                 TurnAnswer::Taken(at_us) => Grant::Taken(at_us),
+                TurnAnswer::Contended => return Err(self.contended(limit, *rate)),
                 TurnAnswer::Unknown => return Err(self.unread(&limit.key)),
             };
             next = search.answered(index, grant, us(self.context.now()));
@@ -144,22 +116,27 @@ impl<'a> Limits<'a> {
         if left_ms > near_ms {
             return Err(self.wait_with(turns, last, left_ms));
         }
-        let mut passes = Passes::default();
-        (passes.first_due, passes.due) =
-            (self.due(turns.iter().min_by_key(at)), self.due(turns.iter().max_by_key(at)));
-        passes.turns = turns;
-        Ok(passes)
+        Ok(Passes::of_turns(turns, self.context.now()))
     }
 
-    /// A turn is not taken for a call that would find no permit.
-    pub(super) fn check_lately_full(&self) -> Result<(), Wait> {
-        for limit in &self.limits {
-            let Some(most) = limit.concurrency else { continue };
-            if self.context.limiter.permits.is_full_lately(&limit.key) {
-                return Err(self.away(Lack::Permit(limit, most)));
+    fn rates(&self) -> Vec<(&ActiveLimit, RateLimit)> {
+        self.limits.iter().filter_map(|limit| Some((limit, limit.rate?))).collect()
+    }
+
+    /// Whether the turns still count after a long wait in the worker: operators may have changed or added a limit since they were given.
+    pub(super) async fn still_has(&self, passes: &Passes) -> bool {
+        let rates = self.rates();
+        if rates.len() != passes.turns.len() {
+            return false;
+        }
+        for held in &passes.turns {
+            let now = rates.iter().find(|(limit, _)| limit.key == *held.limit());
+            let Some((limit, rate)) = now else { return false };
+            if !self.context.limiter.turns.still_counts(held, *rate, limit.version).await {
+                return false;
             }
         }
-        Ok(())
+        true
     }
 
     /// The turns that the message carries, where they are still some, with the positions of their limits.
@@ -221,149 +198,8 @@ impl<'a> Limits<'a> {
         self.wait_by_estimate(&limit.key, *rate, wake_at, Some(Timestamp::from_ms(at_us / 1_000)))
     }
 
-    /// The time of a turn by the monotonic clock; now, where it has passed.
-    fn due(&self, turn: Option<&HeldTurn>) -> Option<Instant> {
-        let left_us = turn?.turn.at_us.saturating_sub(us(self.context.now())).max(0);
-        Some(Instant::now() + Duration::from_micros(left_us.unsigned_abs()))
-    }
-
-    /// A permit of each limit of open requests. Where one has none, those that were taken are released, and that limit is waited for first,
-    /// for `most` in all: nothing is held while another limit is waited for. A call with a turn does not wait: its turn would pass.
-    ///
-    /// # Errors
-    /// What has none.
-    pub(super) async fn permits(&self, passes: &mut Passes, most: Duration) -> Result<(), Lack<'_>> {
-        let until = Instant::now() + if passes.due.is_some() { Duration::ZERO } else { most };
-        let adaptive = self.call.tool_name().filter(|_| self.call.adapts()).map(OpenLimit::Adaptive);
-        let shared =
-            self.limits.iter().filter_map(|limit| Some(OpenLimit::Shared(limit, limit.concurrency?)));
-        let limits: Vec<_> = adaptive.into_iter().chain(shared).collect();
-        let mut waited_for = 0;
-        loop {
-            let Err((lacking, lack)) = self.all_permits(passes, &limits, waited_for, until).await else {
-                return Ok(());
-            };
-            passes.release();
-            if lacking == waited_for || Instant::now() >= until {
-                return Err(lack);
-            }
-            waited_for = lacking;
-        }
-    }
-
-    /// The permits of all limits: first the one that may be waited for, then the others as they are.
-    ///
-    /// # Errors
-    /// The position of the limit that has none.
-    async fn all_permits<'b>(
-        &'b self,
-        passes: &mut Passes,
-        limits: &[OpenLimit<'b>],
-        waited_for: usize,
-        until: Instant,
-    ) -> Result<(), (usize, Lack<'b>)> {
-        let now = Instant::now();
-        let others = (0..limits.len()).filter(|position| *position != waited_for);
-        for position in std::iter::once(waited_for).chain(others) {
-            let Some(limit) = limits.get(position) else { continue };
-            let until = if position == waited_for { until } else { now };
-            match self.one_permit(passes, *limit, until).await {
-                Ok(()) => {}
-                Err(lack @ Lack::Row(_)) => return Err((waited_for, lack)),
-                Err(lack) => return Err((position, lack)),
-            }
-        }
-        Ok(())
-    }
-
-    /// The permit of one limit, now or once it is free.
-    async fn one_permit<'b>(
-        &'b self,
-        passes: &mut Passes,
-        limit: OpenLimit<'b>,
-        until: Instant,
-    ) -> Result<(), Lack<'b>> {
-        let Limiter { local, permits, .. } = &self.context.limiter;
-        let asked = Instant::now();
-        let waited = || asked.elapsed() >= COUNTED_WAIT;
-        match limit {
-            OpenLimit::Adaptive(tool) => {
-                let permit = local.enter(tool, &self.context.clock, until).await;
-                passes.adaptive = Some(permit.ok_or(Lack::Adaptive)?);
-                if waited() {
-                    self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, false);
-                }
-            }
-            OpenLimit::Shared(limit, most) => {
-                let patience = self.patience(until.saturating_duration_since(asked));
-                match permits.take(&limit.key, self.wish(most), patience).await {
-                    Ok(permit) => passes.add_permit(permit, most),
-                    Err(NoPermit::Full) => return Err(Lack::Permit(limit, most)),
-                    Err(NoPermit::Unknown) => return Err(Lack::Row(limit)),
-                }
-                if waited() {
-                    self.met(&limit.key, LimitPart::Concurrency, false);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The wait in the queue of a call that lacks something of its limits.
-    pub(super) fn away(&self, lack: Lack<'_>) -> Wait {
-        match lack {
-            Lack::Permit(limit, most) => {
-                let most = most.limit.get();
-                let permits = &self.context.limiter.permits;
-                let away_ms = permits.park(&limit.key, most, self.patience(Duration::ZERO));
-                let detail = format!("{} ({most} at once)", limit.key);
-                self.met(&limit.key, LimitPart::Concurrency, true);
-                self.wait(HeldReason::ConcurrencyLimit, away_ms, detail)
-            }
-            Lack::Adaptive => {
-                let tool = self.call.tool_name().unwrap_or_default();
-                let detail = format!("tool:{tool} (adaptive)");
-                self.met(&LimitKey::Tool(tool.to_owned()), LimitPart::Adaptive, true);
-                self.wait(HeldReason::ConcurrencyLimit, 1_000, detail)
-            }
-            Lack::Row(limit) => self.unread(&limit.key),
-        }
-    }
-
-    fn wish(&self, most: ConcurrencyLimit) -> PermitWish {
-        let hold_ms = match most.on_loss {
-            OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
-            OnLoss::Free => self.context.limits.lease_ms(),
-        };
-        // A permit that passes to a task has an entry of its own.
-        let workers = if most.count_tasks { None } else { self.context.limiter.known_workers() };
-        PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers }
-    }
-
-    fn patience(&self, most: Duration) -> Patience {
-        let most_calls = self.context.limits.slots;
-        Patience {
-            most,
-            most_calls,
-            is_back: self.inbound.parks > 0,
-            workers: self.context.limiter.workers(),
-        }
-    }
-
-    /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
-    /// was lost.
-    fn entry(&self) -> String {
-        let key = &self.call.request.key;
-        Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
-    }
-
-    /// The name of the entry of the call while it is that task. A call that is sent again may be two tasks of its server at once.
-    pub(super) fn task_entry(&self, handle: &str) -> String {
-        task_entry(&self.call.request.key, handle)
-    }
-
     /// Counts that the call waits for that part of the limit, in its queue or in the worker.
-    fn met(&self, limit: &LimitKey, part: LimitPart, requeued: bool) {
+    pub(super) fn met(&self, limit: &LimitKey, part: LimitPart, requeued: bool) {
         let active = self.limits.iter().find(|active| active.key == *limit);
         let value = active.and_then(|active| match part {
             LimitPart::Rate => active.rate.map(|rate| rate.to_string()),
@@ -431,7 +267,14 @@ impl<'a> Limits<'a> {
         )
     }
 
-    fn unread(&self, limit: &LimitKey) -> Wait {
+    /// The wait for a limit at whose row other workers were always faster.
+    fn contended(&self, limit: &ActiveLimit, rate: RateLimit) -> Wait {
+        self.met(&limit.key, LimitPart::Rate, true);
+        let detail = format!("{}, whose row many workers change", named(&limit.key, rate));
+        self.wait(HeldReason::RateLimit, fastrand::u64(CONTENDED_MS), detail)
+    }
+
+    pub(super) fn unread(&self, limit: &LimitKey) -> Wait {
         let detail = format!("the row of the limit {limit} cannot be read");
         self.wait(HeldReason::AwsError, UNKNOWN_MS, detail)
     }
@@ -458,28 +301,14 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// The name of the entry of a call in a concurrency limit while it is that task.
-pub(super) fn task_entry(call: &CallKey, handle: &str) -> String {
-    Digest::of_text(&format!("{call}#task#{handle}")).short(16).to_owned()
-}
-
 /// When a call that waits without a slot takes one again.
 pub(super) fn wake_at(passes: &Passes) -> Option<Instant> {
     let wake = passes.due?.checked_sub(AHEAD)?;
     (wake > Instant::now()).then_some(wake)
 }
 
-/// Whether a request whose first turn was due then may still be sent.
-pub(super) fn is_in_time(due: Instant) -> bool {
-    Instant::now().saturating_duration_since(due) <= Duration::from_micros(LATE_US.unsigned_abs())
-}
-
 fn named(limit: &LimitKey, rate: RateLimit) -> String {
     format!("{limit} ({rate})")
-}
-
-const fn at(turn: &&HeldTurn) -> i64 {
-    turn.turn.at_us
 }
 
 const fn us(at: Timestamp) -> i64 {

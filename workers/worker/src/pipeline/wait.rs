@@ -117,6 +117,16 @@ impl Wait {
         Self { held: Box::new(wait.held.with_detail("the worker was too slow for its turns")), ..wait }
     }
 
+    /// The same until its message can be received again: in a queue that keeps its order, that may be later than the call wishes.
+    pub(super) fn until_visible(self, inbound: &InboundCall, now: Timestamp) -> Self {
+        let after_ms = inbound.away_ms(self.after_ms);
+        if after_ms == self.after_ms {
+            return self;
+        }
+        let held = Held { next_try_at: now.plus_ms(after_ms), ..*self.held };
+        Self { after_ms, held: Box::new(held), ..self }
+    }
+
     fn with_fault(self, fault: impl ToString) -> Self {
         Self { held: Box::new(self.held.with_fault(fault)), ..self }
     }

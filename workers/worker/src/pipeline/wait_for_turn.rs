@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::admit::AdmittedCall;
 use super::heartbeat;
@@ -22,6 +22,10 @@ const PERMIT_WAIT: Duration = Duration::from_secs(3);
 
 /// For so long a call keeps its slot while it waits: most turns and permits are there by then.
 const A_MOMENT: Duration = Duration::from_millis(150);
+
+/// For so long a turn counts without another look at its limit: workers know of a change after five seconds, and the limit may have been read
+/// two seconds before the wait. Only calls of queues that keep their order wait longer.
+const TRUSTED: Duration = Duration::from_millis(2_800);
 
 /// The worker drains.
 struct Drains;
@@ -52,7 +56,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
     slot: &mut S,
     seat: &mut Option<(Seat, SlotTime)>,
 ) -> Turned {
-    let Some(limits) = Limits::of(context, inbound, call) else {
+    let Some(mut limits) = Limits::of(context, inbound, call) else {
         return Turned::Now(Some(Passes::default()));
     };
     if *inbound.carried() == Carried::Poll || call.answers_a_task() {
@@ -63,18 +67,34 @@ pub(super) async fn wait_for_turn<S: Slot>(
         return limits.check_lately_full().map_or_else(Turned::Wait, |()| Turned::Now(None));
     }
     let mut waiting = Waiting { context, inbound, call, slot, seat };
-    let turns = Box::pin(limits.turns(limits.near_ms(), false));
-    let mut passes = match waiting.in_hand(turns).await {
-        Ok(Ok(passes)) => passes,
-        Ok(Err(wait)) => return Turned::Wait(wait),
-        Err(Drains) => return Turned::Draining,
+    let mut missed = false;
+    let mut passes = loop {
+        let turns = Box::pin(limits.turns(limits.near_ms(), missed));
+        let passes = match waiting.in_hand(turns).await {
+            Ok(Ok(passes)) => passes,
+            Ok(Err(wait)) => return Turned::Wait(wait),
+            Err(Drains) => return Turned::Draining,
+        };
+        limits.waits_here(&passes);
+        let begun = Instant::now();
+        if let Some(wake_at) = wake_at(&passes)
+            && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
+        {
+            return Turned::Draining;
+        }
+        if begun.elapsed() < TRUSTED {
+            break passes;
+        }
+        let Some(now) = Limits::of(context, inbound, call) else {
+            return Turned::Now(Some(Passes::default()));
+        };
+        let still_has = now.still_has(&passes).await;
+        limits = now;
+        if still_has {
+            break passes;
+        }
+        missed = true;
     };
-    limits.waits_here(&passes);
-    if let Some(wake_at) = wake_at(&passes)
-        && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
-    {
-        return Turned::Draining;
-    }
     // Its turn would pass while it waits for a permit.
     let most = if passes.due.is_some() { Duration::ZERO } else { PERMIT_WAIT };
     let permits = Box::pin(limits.permits(&mut passes, most));

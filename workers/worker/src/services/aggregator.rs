@@ -1,7 +1,11 @@
 //! Makes the summary of all worker rows where this worker holds the lease, and reads the summary where it does not.
 //!
 //! The lease lasts for three beats. A worker that finds it over takes it by a conditional write before it reads any row, so that the death
-//! of the holder makes one worker read them and not all.
+//! of the holder makes one worker read them and not all. A lease that lies further ahead was written by a clock that is wrong: it is over once it
+//! was not renewed for as long as a lease lasts.
+//!
+//! The holder also records which settings of operators have ended by themselves. Each such record has one key, so that the next holder, which
+//! does not know what was recorded, changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,8 +17,11 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::rollups::ToolRollup;
 use toolfleet_core::control::Control;
 use toolfleet_core::fairness::TenantUse;
-use toolfleet_core::fleet::{FleetSummary, LostMinutes, MISSED_BEATS, Minute, Rollup, Runnable, WorkerRow};
-use toolfleet_core::ids::Nonce;
+use toolfleet_core::fleet::{
+    FleetSummary, LARGE_FLEET_BEAT_MS, LostMinutes, MISSED_BEATS, Minute, Rollup, Runnable, WorkerRow,
+};
+use toolfleet_core::ids::{CallId, Nonce};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
@@ -51,6 +58,10 @@ struct State {
     seen_visible: Option<(Timestamp, u64)>,
     /// The hour up to which it was checked that rollups are added up.
     compacted: Option<Minute>,
+    /// Another worker's lease, and since when it was not renewed.
+    lease: Option<(Timestamp, Timestamp)>,
+    /// The records of settings that have ended, which are stored.
+    recorded: BTreeSet<CallId>,
 }
 
 impl Aggregator {
@@ -85,17 +96,23 @@ impl Aggregator {
 
     async fn look(&self, state: &mut State) -> Result<(), AwsError> {
         let (context, now) = (&self.context, self.context.now());
+        let mut abandoned = None;
         if !state.leads {
             let (summary, lease_until) = context.fleet.summary().await?;
             if let Some(summary) = summary {
                 self.take(summary);
             }
-            if lease_until.is_some_and(|until| now <= until) {
+            abandoned = self.abandoned(state, lease_until, now);
+            if abandoned.is_none() && lease_until.is_some_and(|until| now <= until) {
                 return Ok(());
             }
         }
         let until = now.plus_ms(context.fleet_view.beat_ms(now).saturating_mul(MISSED_BEATS));
-        state.leads = context.fleet.lease_summary(&context.activity.boot, now, until).await?;
+        let boot = &context.activity.boot;
+        state.leads = match abandoned {
+            Some(abandoned) => context.fleet.take_abandoned_summary(boot, abandoned, until).await?,
+            None => context.fleet.lease_summary(boot, now, until).await?,
+        };
         if !state.leads {
             return Ok(());
         }
@@ -104,13 +121,42 @@ impl Aggregator {
         let control = context.gate.control().current();
         summary.runnable = self.runnable(state, &summary, control.as_deref(), now).await;
         summary.configured(configured_limits(&context.catalog.current(), control.as_deref()));
-        state.leads = context.fleet.put_summary(&summary, &context.activity.boot, until).await?;
+        state.leads = context.fleet.put_summary(&summary, boot, until).await?;
         if state.leads {
             context.meters.fleet(&summary);
         }
         self.take(summary);
         self.bury(state, &rows, now).await?;
+        self.record_ends(state, now).await?;
         self.compact(state, now).await
+    }
+
+    /// The lease of another worker, if it was not renewed for longer than a lease lasts.
+    fn abandoned(&self, state: &mut State, until: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let until = until?;
+        if state.lease.is_none_or(|(seen, _)| seen != until) {
+            state.lease = Some((until, now));
+        }
+        let (_, since) = state.lease?;
+        let longest_ms =
+            LARGE_FLEET_BEAT_MS.saturating_mul(MISSED_BEATS).saturating_add(self.context.limits.skew_ms());
+        (now.ms_since(since) > longest_ms).then_some(until)
+    }
+
+    /// Records the settings that have ended by themselves. A clock that is ahead records none that an operator may still change.
+    async fn record_ends(&self, state: &mut State, now: Timestamp) -> Result<(), AwsError> {
+        let context = &self.context;
+        let known = Timestamp::from_ms(now.as_ms().saturating_sub_unsigned(context.limits.skew_ms()));
+        let ended = context.gate.control().ended();
+        let records: Vec<_> = ended.iter().filter_map(|entry| entry.end_record(known)).collect();
+        state.recorded.retain(|id| records.iter().any(|record| record.call_id == *id));
+        for record in records {
+            if !state.recorded.contains(&record.call_id) {
+                context.history.insert(&record, record.at.plus_ms(RETENTION_MS)).await?;
+                state.recorded.insert(record.call_id);
+            }
+        }
+        Ok(())
     }
 
     /// The work that runs or could run; none where a queue does not answer. The summary and its lease do not wait for that.

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::fleet::rollups::{RolledUpTool, ToolRollup};
 use toolfleet_core::digest::Digest;
-use toolfleet_core::fleet::{Minute, QueueSeen, WorkerRow, busiest, keep_busiest_limits};
+use toolfleet_core::fleet::{LostMinutes, Minute, QueueSeen, WorkerRow, busiest, keep_busiest_limits};
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
-use crate::activity::{DueRollup, Places};
+use crate::activity::{DueRollup, GivenUp, Places};
 use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
 
@@ -53,6 +53,8 @@ struct State {
     places: Places,
     /// The tools of which is written that they have rollups on that day.
     registered: (String, Vec<RolledUpTool>),
+    /// The minutes that were given up, until that is written.
+    lost: Option<LostMinutes>,
 }
 
 /// Counts since the start.
@@ -111,16 +113,15 @@ impl Reporter {
         let Self { context, .. } = self;
         let tools = &context.activity.tools;
         tools.forget(now);
+        if tools.pending().is_some_and(|(first, _)| first < until) {
+            self.give_up(state, now);
+        }
+        if let Some(lost) = &state.lost {
+            context.fleet.put_given_up_minutes(lost).await?;
+            state.lost = None;
+        }
         if tools.pending().is_none_or(|(first, _)| first >= until) {
             return Ok(());
-        }
-        let lost = tools.give_up(now, GIVE_UP_MINUTES);
-        if lost > 0 {
-            tracing::error!(
-                calls = lost,
-                code = "report_failed",
-                "rollups could not be written for an hour and are given up"
-            );
         }
         let due = tools.due(&mut state.places, until);
         self.register(state, &due.rollups).await?;
@@ -128,6 +129,21 @@ impl Reporter {
         context.fleet.put_rollups(&context.activity.boot, &rollups).await?;
         tools.written(&due);
         Ok(())
+    }
+
+    /// Forgets the minutes that could not be written for an hour: `stats` says that they are lost.
+    fn give_up(&self, state: &mut State, now: Timestamp) {
+        let activity = &self.context.activity;
+        let Some(GivenUp { from, to, calls }) = activity.tools.give_up(now, GIVE_UP_MINUTES) else { return };
+        tracing::error!(
+            calls,
+            code = "report_failed",
+            "rollups could not be written for an hour and are given up"
+        );
+        let before = state.lost.as_ref().map_or((from, 0), |lost| (lost.from, lost.calls));
+        let (worker, boot) = (self.context.worker.clone(), activity.boot.clone());
+        let (from, calls) = (before.0.min(from), before.1.saturating_add(calls));
+        state.lost = Some(LostMinutes { worker, boot, from, to, calls });
     }
 
     /// Writes which tools have rollups, once a day for each: before the rollups, so that a reader finds these.
@@ -195,7 +211,7 @@ impl Reporter {
             draining: context.shutdown.is_draining(),
             ended,
             calls: activity.calls(),
-            pending: activity.tools.pending(),
+            pending: state.pending(activity.tools.pending()),
             window_ms,
             ended_calls: totals.ended.saturating_sub(before.ended),
             held: differences(&totals.held, &before.held),
@@ -228,6 +244,15 @@ impl Reporter {
 }
 
 impl State {
+    /// What would be lost if the worker died now: the calls without a rollup, and those given up of which that is not written yet.
+    fn pending(&self, of_tools: Option<(Minute, u64)>) -> Option<(Minute, u64)> {
+        let lost = self.lost.as_ref().map(|lost| (lost.from, lost.calls));
+        match (lost, of_tools) {
+            (Some((from, lost)), Some((first, calls))) => Some((from.min(first), lost.saturating_add(calls))),
+            (lost, of_tools) => lost.or(of_tools),
+        }
+    }
+
     /// The counts about a minute ago, and how long that is ago, in milliseconds. Keeps `totals` for later beats.
     fn before(&mut self, now: Instant, totals: Totals, age_ms: u64) -> (Totals, u64) {
         while self.seen.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {

@@ -48,7 +48,7 @@ pub(crate) async fn set(rig: &Rig, context: &WorkerContext, entry: &ControlEntry
 }
 
 /// What the control reader does at its next beat.
-async fn take(rig: &Rig, context: &WorkerContext) {
+pub(crate) async fn take(rig: &Rig, context: &WorkerContext) {
     context.gate.control().take(context.fleet.control(now(rig)).await.unwrap());
 }
 

@@ -1,7 +1,9 @@
 //! When a worker reads what operators have set: before it takes calls, and until it exits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use toolfleet_aws::Tables;
 use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
@@ -9,7 +11,7 @@ use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::services::control::ControlReader;
 use toolfleet_worker::start::{self, ServiceOptions};
 
-use crate::rig::{CrashAfter, Rig, request, run_service};
+use crate::rig::{CrashAfter, Rig, SENDER, connect, request, run_service};
 
 fn pause() -> ControlEntry {
     ControlEntry::Pause(Switch {
@@ -34,6 +36,24 @@ async fn a_new_worker_reads_pauses_before_it_takes_calls() {
     parked.reached.notified().await;
     assert_eq!((rig.mcp.executions("unsafe"), rig.dynamodb.cuts()), (0, 6));
     worker.abort();
+}
+
+/// A table that is missing, or that the worker may not read, is no reason to start calls that may be paused: the error looks permanent, and
+/// an operator mends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_may_not_read_what_operators_set_takes_no_call() {
+    let rig = Rig::new().await;
+    let mut context = rig.context(None).await;
+    let aws = connect(rig.local.sqs_url(), &rig.dynamodb.url(), rig.local.secretsmanager_url(), SENDER).await;
+    Arc::get_mut(&mut context).unwrap().fleet = aws.fleet(&Tables::with_prefix("missing"));
+    let (reader, shutdown) = (ControlReader::new(context.clone()), context.shutdown.clone());
+    let read = tokio::spawn(async move { reader.read_first(&shutdown).await });
+    // It reads again after an error that no other try is expected to change.
+    while rig.dynamodb.count("GetItem") < 3 {
+        assert!(!read.is_finished(), "it gave up, and the worker takes calls unread");
+        tokio::task::yield_now().await;
+    }
+    read.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

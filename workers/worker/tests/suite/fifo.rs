@@ -1,18 +1,22 @@
 //! FIFO queues: one message of a group at a time, in the order in which they were sent.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use toolfleet_aws::Tables;
+use toolfleet_aws::{Tables, apply_in_rounds};
+use toolfleet_core::control::{Control, LimitChange};
 use toolfleet_core::group::GroupResult;
 use toolfleet_core::ids::{GroupId, Tenant};
+use toolfleet_core::limits::turn_book::{Ask, Reserve, Wish};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::request::GroupKey;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::services::intake::Intake;
 
+use crate::limits::{limited, server, turns};
 use crate::rig::{CountAcknowledged, Rig, limits, request, run_service};
 
 async fn rig() -> Rig {
@@ -88,6 +92,76 @@ async fn frequent_short_waits_do_not_dead_letter_a_message_early() {
         rig.clock.advance_ms(1_000);
     }
     assert!(receives < 8, "{receives} receives in a quarter of an hour");
+}
+
+/// `why` reads this from the row. A message that was received often stays hidden for longer than its call wishes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_calls_row_says_when_its_message_can_be_received_again() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.mcp.always_for("tools/call", MockFault::status_with(429, "retry-after", "1"));
+    for hidden_s in [1, 5, 15, 60, 300] {
+        rig.deliver(&context).await;
+        let row = rig.row("c1").await.unwrap();
+        if hidden_s > 1 {
+            let next = row.held().expect("the row says why it waits").next_try_at;
+            assert_eq!(next.as_ms() - i64::try_from(rig.clock.now_ms()).unwrap(), hidden_s * 1_000);
+        }
+        rig.clock.advance_ms(u64::try_from(hidden_s).unwrap() * 1_000 - 1);
+        assert!(rig.receive(&context).await.is_none(), "it is hidden for {hidden_s} s");
+        rig.clock.advance_ms(1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_of_a_fifo_call_is_polled_when_its_row_says() {
+    let rig = rig().await;
+    let context = rig.fleet_of(rig.catalog(), limits(), None).await;
+    rig.mcp.tool(
+        "unsafe",
+        |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "pollIntervalMs": 1_000 }),
+    );
+    rig.mcp.task("t1", &vec![json!({ "status": "working", "pollIntervalMs": 1_000 }); 5]);
+    rig.send(request("c1", "unsafe").to_string()).await;
+    for hidden_s in [1, 5, 15, 60] {
+        rig.deliver(&context).await;
+        let poll_at = rig.row("c1").await.unwrap().poll_at.expect("the row says when it is polled");
+        assert_eq!(poll_at.as_ms() - i64::try_from(rig.clock.now_ms()).unwrap(), hidden_s * 1_000);
+        rig.clock.advance_ms(u64::try_from(hidden_s).unwrap() * 1_000);
+    }
+}
+
+/// Such a call waits for up to twelve seconds in the worker, longer than a turn is trusted without another look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_was_waited_for_long_is_void_if_its_limit_has_changed() {
+    let rig = rig().await;
+    let catalog = limited(&rig, json!({"rate": "20/m"}));
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    for id in ["c0", "c1"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+    }
+    rig.deliver(&context).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let waits = tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ()));
+    while turns(&rig).await.ahead.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // A worker that knows of the change gives the row the new setting. Neither it nor this one can recall a turn.
+    let store = rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(&server());
+    let before = turns(&rig).await;
+    let (now_us, rate) = (i64::try_from(rig.clock.now_ms()).unwrap() * 1_000, "50/s".parse().unwrap());
+    let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
+    let reserve = Reserve { now_us, mark: 1, rate, version: 1, shared: true, give_back: Vec::new(), asks };
+    apply_in_rounds(&store, Some(&before), &reserve, 1).await.unwrap();
+    let limits =
+        BTreeMap::from([("server:mock".to_owned(), LimitChange { rate: Some(rate), concurrency: None })]);
+    context.gate.control().take(Control { version: 1, limits, ..Control::default() });
+    let changed = turns(&rig).await;
+    assert_eq!((changed.epoch, changed.rev), (before.epoch + 1, before.rev + 1));
+    waits.await.unwrap();
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(turns(&rig).await.rev, changed.rev + 1, "it asked for a turn of the new limit");
 }
 
 /// A group of two, of which the other member is never sent.

@@ -10,6 +10,7 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::fleet::{Minute, OTHER_TOOLS, Rollup, WorkerRow};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::time::Timestamp;
+use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::services::aggregator::Aggregator;
@@ -130,6 +131,46 @@ async fn the_aggregators_death_hands_the_summary_over() {
     assert!(a.beat().await, "a worker that drains hands over at once");
 }
 
+/// A clock that is an hour ahead leaves a lease that no death of its holder would end for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_from_the_future_ends_once_it_is_not_renewed() {
+    let rig = Rig::new().await;
+    let aggregator = Aggregator::new(rig.context(None).await);
+    let (ahead, hour_ms) = ("ahead-of-all".parse().unwrap(), 60 * 60_000);
+    let lease = async || {
+        let now = now(&rig).plus_ms(hour_ms);
+        fleet(&rig).lease_summary(&ahead, now, now.plus_ms(15_000)).await.unwrap()
+    };
+    for _ in 0..10 {
+        assert!(lease().await);
+        assert!(!aggregator.beat().await, "it lives, and renews its lease");
+        rig.clock.advance_ms(5_000);
+    }
+    assert!(!aggregator.beat().await, "it renewed it five seconds ago");
+    rig.clock.advance_ms(20_000);
+    assert!(!aggregator.beat().await, "a lease of a large fleet lasts for half a minute");
+    rig.clock.advance_ms(13_000);
+    assert!(aggregator.beat().await, "it died");
+    let (summary, until) = fleet(&rig).summary().await.unwrap();
+    assert!(summary.is_some() && until.unwrap() < now(&rig).plus_ms(60_000));
+}
+
+/// Two workers that both take a lease for abandoned: one write wins, and a holder that renewed it in between keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abandoned_lease_is_taken_once_and_only_as_it_was_seen() {
+    let rig = Rig::new().await;
+    let (fleet, now) = (fleet(&rig), now(&rig));
+    let [ahead, first, second] = ["ahead", "first", "second"].map(|boot| boot.parse().unwrap());
+    let future = now.plus_ms(60 * 60_000);
+    assert!(fleet.lease_summary(&ahead, future, future).await.unwrap());
+    let renewed = future.plus_ms(5_000);
+    assert!(fleet.lease_summary(&ahead, future, renewed).await.unwrap());
+    let until = now.plus_ms(15_000);
+    assert!(!fleet.take_abandoned_summary(&first, future, until).await.unwrap(), "it was renewed since");
+    assert!(fleet.take_abandoned_summary(&first, renewed, until).await.unwrap());
+    assert!(!fleet.take_abandoned_summary(&second, renewed, until).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_row_and_the_last_rollups_are_written_at_the_exit() {
     let rig = Rig::new().await;
@@ -185,6 +226,55 @@ async fn the_lost_minutes_of_a_worker_that_goes_on_are_taken_back() {
     rig.clock.advance_ms(16_000);
     aggregator.beat().await;
     assert_eq!(lost().await, 1, "it died after all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollups_that_are_given_up_are_flagged_as_lost_minutes() {
+    let rig = Rig::new().await;
+    let (context, leader) = (rig.context(None).await, rig.context(None).await);
+    let (reporter, aggregator) = (Reporter::new(context.clone()), Aggregator::new(leader));
+    let minute = Minute::of(now(&rig));
+    run_calls(&rig, &context, &[("c1", "safe"), ("c2", "safe")]).await;
+    // The worker's row can be written, its rollups cannot.
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "BatchWriteItem", 1).times(1_000));
+    let lost = async || fleet(&rig).lost_minutes(minute, Minute::of(now(&rig))).await.unwrap();
+    rig.clock.advance_ms(62 * 60_000);
+    reporter.beat().await;
+    assert!(lost().await.is_empty(), "that cannot be written either");
+    assert_eq!(alive(&rig).await[0].pending, Some((minute, 2)), "if it died now, this would be flagged");
+    // Another outage gives up more before the first is told.
+    run_calls(&rig, &context, &[("c3", "safe")]).await;
+    rig.clock.advance_ms(62 * 60_000);
+    reporter.beat().await;
+    rig.dynamodb.behave();
+    reporter.beat().await;
+    let flagged = lost().await;
+    let [one] = flagged.as_slice() else { panic!("{flagged:?}") };
+    assert_eq!((one.from, one.to, one.calls), (minute, minute.plus(62), 3));
+    assert_eq!(alive(&rig).await[0].pending, None);
+    assert!(aggregator.beat().await);
+    reporter.beat().await;
+    assert_eq!(lost().await, flagged, "the worker is alive, and they stay lost");
+}
+
+/// A worker may write its rollups for an hour after their minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_is_added_up_once_all_its_rollups_are_written_or_given_up() {
+    let rig = Rig::new().await;
+    let aggregator = Aggregator::new(rig.context(None).await);
+    let hour = Minute::of(now(&rig)).hour();
+    let until = |minutes: i64| hour.plus(60 + minutes).start().ms_since(now(&rig));
+    let is_added_up = async || {
+        // One hour at a beat.
+        for _ in 0..50 {
+            aggregator.beat().await;
+        }
+        fleet(&rig).compacted(hour, hour).await.unwrap() == [hour]
+    };
+    rig.clock.advance_ms(until(74));
+    assert!(!is_added_up().await);
+    rig.clock.advance_ms(until(76));
+    assert!(is_added_up().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

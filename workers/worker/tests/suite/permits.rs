@@ -10,11 +10,13 @@ use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::Limits;
+use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::slot::Slot;
 
 use crate::limits::{limited, permits, server, turns, worker};
 use crate::rig::{Rig, SENDER, SKEW_MS, limits, request};
+use crate::waiting::cancel;
 
 /// Over-admission (bullmq #3210: limit 1 ran 2).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,4 +280,113 @@ async fn a_permit_passes_to_a_task_and_not_to_a_call_that_waits() {
     assert_eq!(context.limiter.waiting(&server()), 1);
     second.abort();
     assert_eq!(rig.mcp.executions_of("other"), 0);
+}
+
+fn asks() -> serde_json::Value {
+    let question = json!({ "method": "elicitation/create", "params": { "message": "Who?" } });
+    json!({ "status": "input_required", "pollIntervalMs": 5_000, "inputRequests": { "who": question } })
+}
+
+/// A rig with a server of one open request, tasks included, and a call `c1` that has become a task which tells these states.
+async fn with_a_task(told: &[serde_json::Value]) -> (Rig, Arc<WorkerContext>) {
+    let rig = Rig::new().await;
+    let of_server = json!({"concurrency": {"limit": 1, "count_tasks": true}});
+    let context = worker(&rig, &limited(&rig, of_server)).await;
+    rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+    rig.mcp.task("t1", told);
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.row("c1").await.unwrap().state, State::WaitingTask);
+    (rig, context)
+}
+
+/// `c2`, which answers `c1`.
+fn answer() -> serde_json::Value {
+    let mut body = request("c1", "unsafe");
+    body["call_id"] = json!("c2");
+    body["resume"] =
+        json!({ "call_id": "c1", "input_responses": { "who": { "action": "accept", "content": {} } } });
+    body
+}
+
+/// Without this, the server would work on one task and one call more than its limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_asks_keeps_its_permit_until_it_has_ended() {
+    let done = json!({ "status": "completed", "result": { "content": [] } });
+    let (rig, context) =
+        with_a_task(&[asks(), json!({ "status": "working", "pollIntervalMs": 5_000 }), done]).await;
+    rig.clock.advance_ms(5_000);
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::InputRequired);
+    rig.send(request("other", "safe").to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.mcp.executions_of("other"), 0, "the task lives on at its server");
+    // A worker dies with the answers; its task still has the one permit.
+    rig.send(answer().to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    pipeline::run(Arc::clone(&context), delivery, ()).await;
+    let row = rig.row("c2").await.unwrap();
+    assert_eq!((row.state, row.task.as_deref()), (State::WaitingTask, Some("t1")));
+    let until: Vec<_> = permits(&rig).await.entries.into_values().collect();
+    assert_eq!(until, [row.deadline.unwrap()], "it counts until the later call's deadline");
+    rig.settle_with(&context).await;
+    for id in ["c2", "other"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+    }
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The permit has ended with the first call's deadline, and another call has it: the answers wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_to_a_task_wait_for_a_permit_where_its_own_has_ended() {
+    let done = json!({ "status": "completed", "result": { "content": [] } });
+    let (rig, context) = with_a_task(&[asks(), done]).await;
+    rig.clock.advance_ms(5_000);
+    rig.deliver(&context).await;
+    let deadline = rig.row("c1").await.unwrap().deadline.unwrap();
+    rig.clock.advance_ms(deadline.ms_since(context.now()) + SKEW_MS + 1);
+    rig.send(request("other", "safe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let other = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 2).await;
+    rig.send(answer().to_string()).await;
+    rig.deliver(&context).await;
+    assert!(rig.mcp.requests_of("tasks/update").is_empty(), "the limit is one");
+    assert!(rig.row("c2").await.unwrap().finished.is_none());
+    drop(hold);
+    other.await.unwrap();
+    rig.settle_with(&context).await;
+    assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(rig.mcp.requests_of("tasks/update").len(), 1);
+}
+
+/// A server that does not confirm may go on working: its permit ends at the call's deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permit_of_a_cancelled_task_is_free_once_its_server_confirms() {
+    for confirms in [true, false] {
+        let working = json!({ "status": "working", "pollIntervalMs": 5_000 });
+        let (rig, context) = with_a_task(&[working]).await;
+        let until = rig.row("c1").await.unwrap().deadline.unwrap();
+        if !confirms {
+            rig.mcp.always_for("tasks/cancel", MockFault::status(500));
+        }
+        cancel(&rig, "c1").await;
+        rig.settle_with(&context).await;
+        assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Cancelled);
+        assert!(!rig.mcp.requests_of("tasks/cancel").is_empty());
+        if confirms {
+            while !permits(&rig).await.entries.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        } else {
+            let kept: Vec<_> = permits(&rig).await.entries.into_values().collect();
+            assert_eq!(kept, [until]);
+        }
+        rig.send(request("other", "safe").to_string()).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.mcp.executions_of("other") == 1, confirms);
+    }
 }

@@ -1,6 +1,9 @@
 //! Calls with a `supersede` key: the newest that was not started runs, the older ones end as cancelled.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
@@ -9,6 +12,7 @@ use toolfleet_testkit::MockFault;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::Step;
 
+use crate::limits::{limited, server, worker};
 use crate::rig::{LEASE_MS, Rig, SKEW_MS, request};
 
 fn keyed(id: &str, key: &str) -> Value {
@@ -93,6 +97,39 @@ async fn a_crash_at_any_step_leaves_exactly_one_winner() {
         assert_ne!(c2.code, Some("superseded"), "{step:?}");
         assert!(c1.code != Some("superseded") || rig.mcp.executions_of("c1") == 0, "{step:?}");
     }
+}
+
+/// The newer call comes while the older one, which was the newest when it was received, waits in the worker's hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waits_in_hand_is_replaced_before_it_starts() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.send(request("c0", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let mut runs = vec![tokio::spawn(pipeline::run(context.clone(), delivery, ()))];
+    rig.mcp.arrived("tools/call", 1).await;
+    for (id, waiting) in [("older", 1), ("newer", 2)] {
+        send(&rig, &[id]).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        runs.push(tokio::spawn(pipeline::run(context.clone(), delivery, ())));
+        while context.limiter.waiting(&server()) < waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    // One that waited for less than 50 ms since it was offered is not offered again.
+    let waits_since = Instant::now();
+    while waits_since.elapsed() < Duration::from_millis(60) {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    for run in runs {
+        run.await.unwrap();
+    }
+    rig.settle_with(&context).await;
+    assert_replaced(&rig, "older", "newer").await;
+    assert_eq!(rig.outcome("newer").await.kind, OutcomeKind::Succeeded);
+    assert_eq!(rig.mcp.executions_of("older"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

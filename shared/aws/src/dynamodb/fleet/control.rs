@@ -9,8 +9,8 @@ use crate::dynamodb::attributes::Item;
 use crate::error::AwsError;
 use crate::keys::{CONTROL, CONTROL_VERSION, EXPIRES_AT, PK, SK, VERSION_SORT};
 
-/// An entry that has ended is kept for so long, so that operators see it in the table. In seconds.
-const KEPT_S: i64 = 24 * 60 * 60;
+/// An entry that has ended is kept for so long, in seconds: its end is recorded by a worker, and a fleet may have none over a weekend.
+const KEPT_S: i64 = 3 * 24 * 60 * 60;
 
 impl Fleet {
     /// The version of the control entries now; 0 if nothing was ever set. It costs half a read unit.

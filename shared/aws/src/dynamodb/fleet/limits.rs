@@ -1,18 +1,21 @@
 //! The rows of rate and concurrency limits: one item with a partition of its own for the turns of a limit, and one for its permits.
 //!
-//! Each is replaced by compare-and-swap on its revision. A row is no larger than a few KiB, and is deleted a day after its last write.
+//! Each is replaced by compare-and-swap on its revision; entries of permits are also exchanged under a condition of their own, which the writes
+//! of other workers do not break. A row is no larger than a few KiB, and is deleted a day after its last write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::exchange::Exchange;
 use toolfleet_core::limits::holders::{Block, HolderRow, HolderTable};
 use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable, runs};
 use toolfleet_core::time::Timestamp;
 
 use super::Fleet;
-use crate::compare_and_swap::{Store, Swap};
+use crate::compare_and_swap::{Read, Store, Swap};
 use crate::dynamodb::attributes::{Item, item, number, text};
 use crate::dynamodb::statement::{Statement, Written};
 use crate::error::AwsError;
@@ -62,6 +65,49 @@ impl Permits {
     }
 }
 
+/// The result of an exchange of entries.
+#[derive(Debug)]
+pub enum Exchanged {
+    /// This row is stored now.
+    Stored(Box<HolderRow>),
+    /// The conditions do not hold: this row is stored, or none.
+    Found(Option<Box<HolderRow>>),
+}
+
+impl Permits {
+    /// Exchanges entries.
+    pub async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, AwsError> {
+        let LimitItem { fleet, partition, sort } = &self.0;
+        let Expressions { update, condition, names, values } = expressions(exchange);
+        let request = fleet
+            .client
+            .update_item()
+            .table_name(&fleet.table)
+            .key(PK, AttributeValue::S(partition.clone()))
+            .key(SK, AttributeValue::S((*sort).to_owned()))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let row = |item: &Item| self.0.parsed(item, permits_of).map(Box::new);
+        let error = match Box::pin(request.send()).await {
+            Ok(written) => {
+                let item = written.attributes.unwrap_or_default();
+                return Ok(Exchanged::Stored(row(&item)?));
+            }
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                Ok(Exchanged::Found(failed.item.as_ref().map(row).transpose()?))
+            }
+            Some(_) | None => Err(AwsError::of_sdk("UpdateItem", &fleet.table, &error)),
+        }
+    }
+}
+
 impl Store for Turns {
     type Table = TurnTable;
 
@@ -75,6 +121,18 @@ impl Store for Permits {
 
     async fn swap(&self, seen: Option<&HolderRow>, new: &HolderRow) -> Result<Swap<HolderRow>, AwsError> {
         self.0.swap(seen.map(|seen| seen.rev), permits_item(new), permits_of).await
+    }
+}
+
+impl Read for Turns {
+    async fn read(&self) -> Result<Option<TurnRow>, AwsError> {
+        Turns::read(self).await
+    }
+}
+
+impl Read for Permits {
+    async fn read(&self) -> Result<Option<HolderRow>, AwsError> {
+        Permits::read(self).await
     }
 }
 
@@ -137,6 +195,64 @@ impl LimitItem {
             AwsError::configuration(format!("the row {partition} ({sort}) of {} cannot be read", fleet.table))
         })
     }
+}
+
+/// One `UpdateItem`.
+struct Expressions {
+    update: String,
+    condition: String,
+    names: HashMap<String, String>,
+    values: Item,
+}
+
+fn expressions(exchange: &Exchange) -> Expressions {
+    let Exchange { add, remove, expired, most_before, hold_ms } = exchange;
+    let number = |number: i64| AttributeValue::N(number.to_string());
+    let own = [("#pk", PK), ("#rev", REV), ("#entries", "entries")];
+    let mut names: HashMap<_, _> = own.map(|(alias, name)| (alias.to_owned(), name.to_owned())).into();
+    let mut values = Item::from([(":one".to_owned(), number(1))]);
+    let mut set = vec!["#rev = #rev + :one".to_owned()];
+    let mut conditions = vec!["attribute_exists(#pk)".to_owned()];
+    for (at, (name, until)) in add.iter().enumerate() {
+        names.insert(format!("#a{at}"), name.clone());
+        values.insert(format!(":a{at}"), number(until.as_ms()));
+        set.push(format!("#entries.#a{at} = :a{at}"));
+    }
+    if let Some(last_s) = add.iter().map(|(_, until)| until.as_s()).max() {
+        values.insert(":kept".to_owned(), number(last_s.saturating_add(KEPT_S)));
+        names.insert("#kept".to_owned(), EXPIRES_AT.to_owned());
+        set.push("#kept = :kept".to_owned());
+    }
+    if let Some(hold_ms) = hold_ms {
+        values.insert(":hold".to_owned(), AttributeValue::N(hold_ms.to_string()));
+        names.insert("#hold".to_owned(), "hold_ms".to_owned());
+        set.push("#hold = :hold".to_owned());
+    }
+    let mut gone = Vec::new();
+    for (at, name) in remove.iter().enumerate() {
+        names.insert(format!("#r{at}"), name.clone());
+        gone.push(format!("#entries.#r{at}"));
+        if most_before.is_some() {
+            conditions.push(format!("attribute_exists(#entries.#r{at})"));
+        }
+    }
+    for (at, (name, until)) in expired.iter().enumerate() {
+        names.insert(format!("#x{at}"), name.clone());
+        values.insert(format!(":x{at}"), number(until.as_ms()));
+        gone.push(format!("#entries.#x{at}"));
+        conditions.push(format!("#entries.#x{at} = :x{at}"));
+    }
+    if let Some(most) = most_before {
+        values.insert(":most".to_owned(), AttributeValue::N(most.to_string()));
+        values.insert(":none".to_owned(), number(0));
+        names.insert("#blocks".to_owned(), "blocks".to_owned());
+        conditions.push("size(#entries) <= :most AND size(#blocks) = :none".to_owned());
+    }
+    let mut update = format!("SET {}", set.join(", "));
+    if !gone.is_empty() {
+        update.push_str(&format!(" REMOVE {}", gone.join(", ")));
+    }
+    Expressions { update, condition: conditions.join(" AND "), names, values }
 }
 
 fn turns_item(row: &TurnRow) -> Item {

@@ -136,10 +136,19 @@ impl Fleet {
 
     /// Writes which minutes a dead worker lost. Writing it again changes nothing.
     pub async fn put_lost_minutes(&self, lost: &LostMinutes) -> Result<(), AwsError> {
+        self.put_lost(lost, keys::worker_sort(&lost.worker, &lost.boot)).await
+    }
+
+    /// Writes which minutes a worker could not write and gave up: it is alive, and they stay lost. Writing it again replaces it.
+    pub async fn put_given_up_minutes(&self, lost: &LostMinutes) -> Result<(), AwsError> {
+        self.put_lost(lost, keys::given_up_sort(&lost.worker, &lost.boot, lost.from)).await
+    }
+
+    async fn put_lost(&self, lost: &LostMinutes, sort: String) -> Result<(), AwsError> {
         let expires_at = lost.to.start().plus_ms(RETENTION_MS).as_s();
         let mut row = item([
             (PK, text(keys::lost_minutes(lost.from))),
-            (SK, text(keys::worker_sort(&lost.worker, &lost.boot))),
+            (SK, text(sort)),
             (EXPIRES_AT, number(expires_at)),
         ]);
         row.extend([body(lost)?]);

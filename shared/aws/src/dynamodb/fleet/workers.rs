@@ -99,6 +99,19 @@ impl Fleet {
             .await
     }
 
+    /// Takes the lease of the summary that another process has left with that end, if it has not been renewed since. Returns whether `boot`
+    /// holds the lease now.
+    pub async fn take_abandoned_summary(
+        &self,
+        boot: &Nonce,
+        abandoned: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, AwsError> {
+        let seen = AttributeValue::N(abandoned.as_ms().to_string());
+        let (values, condition) = (HashMap::from([(":seen".to_owned(), seen)]), "lease_until_ms = :seen");
+        self.update_summary("SET holder = :me, lease_until_ms = :until", condition, values, boot, until).await
+    }
+
     /// Writes the summary and keeps the lease. Returns whether it was written: another process may hold the lease by now.
     pub async fn put_summary(
         &self,

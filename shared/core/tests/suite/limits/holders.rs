@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use toolfleet_core::limits::exchange::Exchange;
 use toolfleet_core::limits::holders::{
     Block, Change, Granted, HolderRow, HolderTable, Take, block_size, by_blocks,
 };
@@ -173,4 +174,73 @@ fn blocks_are_for_limits_far_above_the_number_of_workers() {
     assert!(!by_blocks(40, 10) && by_blocks(41, 10));
     assert!(!by_blocks(32, 1) && by_blocks(33, 1), "others may have started that are not known");
     assert_eq!([0, 2, 40, 1_000].map(|used| block_size(100, 10, used)), [3, 4, 10, 10]);
+}
+
+/// Some entries, each with one of three times, of which the first is past.
+fn entries() -> impl Strategy<Value = BTreeMap<String, Timestamp>> {
+    let entry = (0..8_u8, 0..3_u64).prop_map(|(name, time)| (format!("e{name}"), at(time * 10_000)));
+    prop::collection::btree_map(0..8_u8, entry, 0..8).prop_map(|all| all.into_values().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_exchange_keeps_the_limit_whichever_row_it_meets(
+        limit in 1..8_u32,
+        (seen, met) in (entries(), entries()),
+        release in prop::collection::vec(0..8_u8, 0..4),
+        takes in prop::collection::vec(8..12_u8, 0..4),
+    ) {
+        let seen = HolderRow { rev: 3, entries: seen, ..HolderRow::default() };
+        let met = HolderRow { rev: 9, entries: met, ..HolderRow::default() };
+        let release: Vec<_> = release.into_iter().map(|name| format!("e{name}")).collect();
+        let take = takes.into_iter().map(|name| take(&format!("e{name}"), 20_000)).collect();
+        let change = Change { release: release.clone(), take, ..change(5_000, limit) };
+        let Decision::Write { row: new, then } = HolderTable::decide(Some(&seen), &change) else { return Ok(()) };
+        let Some(exchange) = Exchange::between(&seen, &new, &change) else { return Ok(()) };
+        // On the row that was seen it does what was decided; what has expired may stay where no room is needed.
+        let same = exchange.apply(&seen).expect("the row that was seen");
+        let live = |row: &HolderRow| -> Vec<String> {
+            row.entries.iter().filter(|(_, until)| until.plus_ms(SKEW_MS) > at(5_000)).map(|(name, _)| name.clone()).collect()
+        };
+        prop_assert_eq!(live(&same), live(&new));
+        let Some(after) = exchange.apply(&met) else { return Ok(()) };
+        if !exchange.add.is_empty() {
+            prop_assert!(after.entries.len() <= limit as usize, "{:?}", after);
+        }
+        prop_assert!(exchange.add.iter().all(|(name, _)| after.entries.contains_key(name)));
+        prop_assert!(exchange.remove.iter().all(|name| !after.entries.contains_key(name)));
+        let touched = |name: &String| {
+            exchange.remove.contains(name) || exchange.expired.iter().any(|(expired, _)| expired == name)
+        };
+        for (name, until) in met.entries.iter().filter(|(name, _)| !touched(name)) {
+            prop_assert_eq!(after.entries.get(name), Some(until), "what others hold stays");
+        }
+        let granted = then.taken.iter().filter(|taken| **taken).count();
+        prop_assert!(granted >= exchange.add.len());
+    }
+}
+
+#[test]
+fn an_exchange_is_no_change_of_blocks_or_of_entries_that_are_kept() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 2) });
+    let seen = row.unwrap();
+    let of = |change: &Change| match HolderTable::decide(Some(&seen), change) {
+        Decision::Write { row, .. } => Exchange::between(&seen, &row, change),
+        Decision::Leave(_) => None,
+    };
+    let new = Change { take: vec![take("b", 9_000)], ..change(1, 2) };
+    assert_eq!(of(&new).unwrap().most_before, Some(1));
+    assert_eq!(of(&Change { take: vec![take("a", 9_001)], ..change(1, 2) }), None, "it is kept for longer");
+    let replaces = Take { replaces: Some("a".into()), ..take("task", 9_000) };
+    assert_eq!(of(&Change { take: vec![replaces], ..change(1, 2) }), None);
+    let block = Some(("w".to_owned(), Block { permits: 1, until: at(9_000) }));
+    assert_eq!(of(&Change { block, ..change(1, 2) }), None);
+    let released = of(&Change { release: vec!["a".into()], ..change(1, 2) }).unwrap();
+    assert_eq!((released.most_before, released.remove.len()), (None, 1), "a release has no condition");
+    let done = HolderRow { entries: [("b".to_owned(), at(9_000))].into(), ..HolderRow::default() };
+    let exchange = of(&new).unwrap();
+    assert!(exchange.is_done_in(&done) && !exchange.is_done_in(&seen) && !released.is_done_in(&done));
 }

@@ -2,31 +2,28 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take};
+use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{
     Ask, Grant, LATE_US, Reserve, Setting, TurnRow, TurnTable, Wish, wake_us,
 };
 use toolfleet_core::limits::turn_search::{Next, TurnSearch};
-use toolfleet_core::limits::waits::Ahead;
 use toolfleet_core::limits::{RateLimit, Turn};
 use toolfleet_core::state_table::{Decision, StateTable};
 
 use super::delivery::Delivery;
 use super::planted::Planted;
-use super::scenario::SKEW_MS;
 use super::server::task_handle;
-use super::world::{AwsFailed, Process, World};
+use super::world::{AwsFailed, World};
 
 /// A turn that is nearer is waited for in the worker.
 const NEAR_MS: u64 = 2_000;
 /// How long before its turn a message comes back.
 const EARLY_MS: u64 = 1_500;
 /// How much longer than its attempt a permit counts, for what lies between its write and the request.
-const PERMIT_SLACK_MS: u64 = 5_000;
+pub(super) const PERMIT_SLACK_MS: u64 = 5_000;
 /// After that time a changed rate is the only one in use: the first worker that asks changes the row, and its turns of before are past.
 const CHANGE_KNOWN_MS: u64 = 8_000;
 
@@ -79,9 +76,9 @@ pub(crate) type OwnTurn = (usize, Turn);
 #[derive(Default)]
 pub(crate) struct LimitTables {
     turns: RefCell<BTreeMap<usize, TurnRow>>,
-    holders: RefCell<BTreeMap<usize, HolderRow>>,
+    pub(super) holders: RefCell<BTreeMap<usize, HolderRow>>,
     used: RefCell<BTreeMap<usize, Vec<Used>>>,
-    open: RefCell<Vec<Open>>,
+    pub(super) open: RefCell<Vec<Open>>,
 }
 
 /// A request that was sent in a turn.
@@ -94,17 +91,17 @@ struct Used {
 
 /// A request that a server may be working on.
 #[derive(Debug, Clone, Copy)]
-struct Open {
-    server: usize,
+pub(super) struct Open {
+    pub(super) server: usize,
     /// When it ends at the latest for this fleet.
-    until_ms: u64,
-    number: u64,
+    pub(super) until_ms: u64,
+    pub(super) number: u64,
 }
 
 /// The right to have a request open: its number, and until when it counts.
 #[derive(Debug, Clone)]
 pub(crate) struct Permit {
-    name: String,
+    pub(super) name: String,
     pub(crate) until_ms: u64,
 }
 
@@ -313,137 +310,11 @@ impl Delivery {
         let first_us = self.turns.borrow().iter().map(|(_, turn)| turn.at_us).min().unwrap_or(at_us);
         self.now_us() <= first_us + LATE_US || self.world.is_planted(Planted::ForgetLateness)
     }
-
-    /// A permit for one request; `Err` with the time to stay away.
-    pub(crate) async fn take_permit(&self) -> Result<Result<Option<Permit>, u64>, AwsFailed> {
-        let (world, server) = (&self.world, self.spec().server);
-        let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
-            return Ok(Ok(None));
-        };
-        let limit = limit + u32::from(world.is_planted(Planted::OverAdmit));
-        let attempt = world.random.next();
-        let mark = if world.is_planted(Planted::PermitPerDelivery) { self.message.receipt } else { attempt };
-        let name = format!("c{}-{mark:x}", self.call());
-        let lasts_ms = self.spec().attempt_ms + PERMIT_SLACK_MS;
-        let until_ms = world.now_ms() + lasts_ms;
-        let counted_ms = if world.is_planted(Planted::ShortPermit) {
-            1_000
-        } else if world.is_planted(Planted::EndlessPermit) {
-            10_000_000
-        } else {
-            lasts_ms
-        };
-        let until = self.now().plus_ms(counted_ms);
-        let take = vec![Take { name: name.clone(), until, replaces: None }];
-        let event = Change {
-            now: self.now(),
-            limit,
-            skew_ms: SKEW_MS,
-            release: Vec::new(),
-            held_ms: None,
-            take,
-            block: None,
-        };
-        let granted: Granted =
-            world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await?;
-        if granted.taken == [true] {
-            return Ok(Ok(Some(Permit { name, until_ms })));
-        }
-        let ahead = Ahead { in_hand: 0, parked: world.random.below(4), hold_ms: 1_000, workers: 1, limit };
-        Ok(Err(ahead.away_ms()))
-    }
-
-    /// The request was answered.
-    pub(crate) async fn release_permit(&self, permit: Option<Permit>) {
-        let Some(permit) = permit else { return };
-        let _ = change_holders(&self.world, &self.process, self.spec().server, vec![permit.name], None).await;
-    }
-
-    /// The server has made the request a task: an entry of the task takes the place of the permit, in one write.
-    pub(crate) async fn pass_permit_to_task(&self, permit: Option<Permit>, handle: &str) {
-        let (world, process, server) = (&self.world, &self.process, self.spec().server);
-        let Some(permit) = permit else { return };
-        if !world.scenario.limits.count_tasks {
-            return self.release_permit(Some(permit)).await;
-        }
-        let replaces = Some(permit.name.clone());
-        let take = Take { name: handle.to_owned(), until: self.deadline(), replaces };
-        let mut release = vec![permit.name];
-        if world.is_planted(Planted::ReleaseBeforeTask) {
-            let first = std::mem::take(&mut release);
-            let _ = change_holders(world, process, server, first, None).await;
-        }
-        let until_ms = world.virtual_ms(self.deadline(), self.process.offset_ms);
-        match change_holders(world, process, server, release.clone(), Some(take.clone())).await {
-            Ok(Some(granted)) => {
-                let had_one = world.now_ms() <= permit.until_ms;
-                let kept = granted.taken == [true];
-                world.check(
-                    kept || !had_one,
-                    self.call(),
-                    "the permit of a request passes to its task",
-                    || format!("{granted:?}"),
-                );
-                if kept {
-                    let number = task_number(handle);
-                    world.limits.open.borrow_mut().push(Open { server, until_ms, number });
-                }
-            }
-            Ok(None) => {}
-            Err(AwsFailed) => change_later(world, process, server, release, Some(take)),
-        }
-    }
-
-    /// The task is over.
-    pub(crate) fn release_task(&self, handle: &str) {
-        let (world, limits) = (&self.world, &self.world.scenario.limits);
-        if limits.is_empty() || !limits.count_tasks {
-            return;
-        }
-        ended(world, task_number(handle));
-        if !world.is_planted(Planted::KeepTaskPermit) {
-            change_later(world, &self.process, self.spec().server, vec![handle.to_owned()], None);
-        }
-    }
 }
 
 /// The number of the open request that stands for a task.
-fn task_number(handle: &str) -> u64 {
+pub(super) fn task_number(handle: &str) -> u64 {
     handle.bytes().fold(0, |number, byte| number << 8 | u64::from(byte) ^ number.rotate_left(17))
-}
-
-/// One write to the row of a concurrency limit; nothing where the server has none.
-async fn change_holders(
-    world: &World,
-    process: &Process,
-    server: usize,
-    release: Vec<String>,
-    take: Option<Take>,
-) -> Result<Option<Granted>, AwsFailed> {
-    let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
-        return Ok(None);
-    };
-    let (now, take) = (process.clock(world), take.into_iter().collect());
-    let event = Change { now, limit, skew_ms: SKEW_MS, release, held_ms: None, take, block: None };
-    world.apply_limit::<HolderTable>(&world.limits.holders, server, &event).await.map(Some)
-}
-
-/// The same beside the delivery, until it is written or the process dies.
-fn change_later(
-    world: &Rc<World>,
-    process: &Rc<Process>,
-    server: usize,
-    release: Vec<String>,
-    take: Option<Take>,
-) {
-    let (of_task, process) = (Rc::clone(world), Rc::clone(process));
-    process.unwritten.set(process.unwritten.get() + 1);
-    world.spawn(Some(process.index), async move {
-        while change_holders(&of_task, &process, server, release.clone(), take.clone()).await.is_err() {
-            of_task.sleep(1_000).await;
-        }
-        process.unwritten.set(process.unwritten.get() - 1);
-    });
 }
 
 /// A request is sent: its turns are used up, and it is open until `until_ms` at the latest. Gives its number.

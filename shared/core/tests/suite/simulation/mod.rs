@@ -22,6 +22,7 @@ mod execution;
 mod gate;
 mod journal;
 mod limits;
+mod permits;
 mod planted;
 mod queue;
 mod random;

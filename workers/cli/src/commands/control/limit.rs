@@ -14,9 +14,9 @@ use crate::output::Output;
 /// The verbs of `limit`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LimitCommand {
-    /// Set a limit, in the place of the catalog's.
+    /// Set the rate or the concurrency of a limit, in the place of the catalog's; a part that is not named stays as it is.
     Set(SetArgs),
-    /// End a change, so that the catalog's limit holds again.
+    /// End a change, or one part of it, so that the catalog's limit holds again.
     Clear(ClearArgs),
     /// List the limits that were changed.
     List,
@@ -46,6 +46,12 @@ pub(crate) struct ClearArgs {
     /// The limit: server:ID, tool:ID, tenant:ID or tenant:ID/tool:ID.
     #[arg(value_name = "LIMIT")]
     limit: String,
+    /// End the change of the rate only.
+    #[arg(long)]
+    rate: bool,
+    /// End the change of the concurrency only.
+    #[arg(long)]
+    concurrency: bool,
     #[command(flatten)]
     reason: Reason,
 }
@@ -65,21 +71,25 @@ pub(crate) async fn run(
 
 async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
-    let change = LimitChange { rate: args.rate, concurrency: args.concurrency };
     let limit = checked(&args.limit)?;
-    let entry = ControlEntry::Limit {
-        limit: limit.clone(),
-        change,
-        by,
-        why,
-        since: now(),
-        until: args.lasting.until(),
-    };
-    connect.client().await?.controls().set(&entry).await?;
-    if output.is_json() {
-        output.document(&entry)?;
+    let controls = connect.client().await?.controls();
+    let (since, until) = (now(), args.lasting.until());
+    let (mut set, mut replaced) = (Vec::new(), Vec::new());
+    // Each part is an entry of its own, with its own end: setting one neither drops nor prolongs the other.
+    for change in (LimitChange { rate: args.rate, concurrency: args.concurrency }).parts() {
+        let (limit, by, why) = (limit.clone(), by.clone(), why.clone());
+        let entry = ControlEntry::Limit { limit, change, by, why, since, until };
+        replaced.extend(controls.set(&entry).await?);
+        set.push(entry);
     }
-    output.line(&format!("{limit}: {}", shown::change(&change)))?;
+    if output.is_json() {
+        output.document(&set)?;
+    }
+    let live = controls.current().await?.limits.get(&limit).copied().unwrap_or_default();
+    output.line(&format!("{limit}: {}", shown::change(&live)))?;
+    for entry in &replaced {
+        output.note(&format!("it replaces {}", shown::set_by(entry)));
+    }
     output
         .note("workers take it within five seconds; calls that wait for the limit follow as their waits end");
     Ok(Exit::Done)
@@ -88,15 +98,27 @@ async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit,
 async fn clear(args: &ClearArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
     let limit = checked(&args.limit)?;
-    let cleared = connect.client().await?.controls().clear(&format!("limit#{limit}"), &by, &why).await?;
-    if output.is_json() {
-        output.document(&json!({"limit": limit, "cleared": cleared.is_some()}))?;
+    let controls = connect.client().await?.controls();
+    let all = args.rate == args.concurrency;
+    let mut cleared = false;
+    for entry in controls.entries().await? {
+        let ControlEntry::Limit { limit: other, change, .. } = &entry else { continue };
+        let named =
+            (args.rate && change.rate.is_some()) || (args.concurrency && change.concurrency.is_some());
+        if *other == limit && (all || named) {
+            cleared |= controls.clear(&entry.key(), &by, &why).await?.is_some();
+        }
     }
-    if cleared.is_none() {
-        output.note(&format!("{limit} was not changed; the catalog's limit holds"));
+    let left = controls.current().await?.limits.get(&limit).copied();
+    if output.is_json() {
+        output.document(&json!({"limit": limit, "cleared": cleared, "left": left}))?;
+    }
+    let left = left.map(|left| format!("; still changed: {}", shown::change(&left))).unwrap_or_default();
+    if !cleared {
+        output.note(&format!("{limit} was not changed so; the catalog's limit holds{left}"));
         return Ok(Exit::NoResult);
     }
-    output.line(&format!("{limit}: the catalog's limit holds again"))?;
+    output.line(&format!("{limit}: the catalog's limit holds again{left}"))?;
     Ok(Exit::Done)
 }
 

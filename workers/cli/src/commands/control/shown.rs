@@ -8,25 +8,32 @@ pub(super) const HEADER: &[&str] = &["kind", "what", "by", "since", "until", "wh
 
 /// One entry for people.
 pub(super) fn row(entry: &ControlEntry) -> Vec<String> {
+    let ((kind, what), (by, why)) = (what(entry), entry.by());
+    let until = entry.until().as_ref().map_or_else(|| "ended by hand".to_owned(), Timestamp::to_string);
+    vec![kind.to_owned(), what, by.to_owned(), entry.since().to_string(), until, why.to_owned()]
+}
+
+/// What an entry sets, by whom and why, as a part of a sentence.
+pub(super) fn set_by(entry: &ControlEntry) -> String {
+    let ((_, what), (by, why)) = (what(entry), entry.by());
+    let until = entry.until().map_or_else(String::new, |until| format!(", until {until}"));
+    format!("{what}, set by {by}{until}: {why}")
+}
+
+/// The kind of an entry, and what it sets.
+fn what(entry: &ControlEntry) -> (&'static str, String) {
     let for_tenant = |tenant: Option<&str>| tenant.map_or_else(String::new, |t| format!(" for tenant {t}"));
-    let (kind, what, since) = match entry {
+    match entry {
         ControlEntry::Pause(switch) => {
             let tenant = for_tenant(switch.tenant.as_ref().map(|tenant| tenant.as_str()));
-            ("pause", format!("{}{tenant}", switch.target), switch.since)
+            ("pause", format!("{}{tenant}", switch.target))
         }
-        ControlEntry::Strike(strike) => ("strike", format!("digest {}", strike.digest), strike.since),
-        ControlEntry::Drain { worker, since, .. } => ("drain", worker.to_string(), *since),
-        ControlEntry::Limit { limit, change, since, .. } => {
-            ("limit", format!("{limit}: {}", self::change(change)), *since)
-        }
-        ControlEntry::Weight { tenant, weight, since, .. } => {
-            ("weight", format!("tenant:{tenant} {weight}"), *since)
-        }
-        ControlEntry::Cancel(rule) => ("cancel", format!("rule {}: {}", rule.id, rule.filter), rule.since),
-    };
-    let (by, why) = entry.by();
-    let until = entry.until().as_ref().map_or_else(|| "ended by hand".to_owned(), Timestamp::to_string);
-    vec![kind.to_owned(), what, by.to_owned(), since.to_string(), until, why.to_owned()]
+        ControlEntry::Strike(strike) => ("strike", format!("digest {}", strike.digest)),
+        ControlEntry::Drain { worker, .. } => ("drain", worker.to_string()),
+        ControlEntry::Limit { limit, change, .. } => ("limit", format!("{limit}: {}", self::change(change))),
+        ControlEntry::Weight { tenant, weight, .. } => ("weight", format!("tenant:{tenant} {weight}")),
+        ControlEntry::Cancel(rule) => ("cancel", format!("rule {}: {}", rule.id, rule.filter)),
+    }
 }
 
 /// A change for people.

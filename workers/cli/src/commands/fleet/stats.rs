@@ -46,7 +46,7 @@ pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) ->
     }
     for lost in &stats.lost {
         output.note(&format!(
-            "worker {} died: its counts of {} to {} are missing, {} calls at least (`toolfleet history` has them)",
+            "worker {} died or could not write: its counts of {} to {} are missing, {} calls at least (`toolfleet history` has them)",
             lost.worker, lost.from, lost.to, lost.calls
         ));
     }

@@ -153,7 +153,7 @@ async fn from_history(span: Duration, connect: &Connect, output: &Output) -> Res
     let stats = connect.client().await?.stats(from, to, &StatsOf::default()).await?;
     for lost in &stats.lost {
         output.note(&format!(
-            "worker {} died: its counts of {} to {} are missing",
+            "worker {} died or could not write: its counts of {} to {} are missing",
             lost.worker, lost.from, lost.to
         ));
     }

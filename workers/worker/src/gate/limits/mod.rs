@@ -8,8 +8,11 @@ mod local;
 mod permit_book;
 mod permit_wish;
 mod permits;
+#[cfg(test)]
+mod row_model;
 mod rules;
 mod turns;
+mod write_pace;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -7,6 +7,8 @@ use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::holders::Take;
+use toolfleet_core::time::Timestamp;
 
 use super::permit_book::{Permit, PermitBook};
 use super::permit_wish::{NoPermit, Patience, PermitWish};
@@ -56,6 +58,20 @@ impl PermitBooks {
     /// How many calls wait in the worker's hands.
     pub(super) fn waiting(&self, key: &LimitKey) -> usize {
         self.book(key).waiting()
+    }
+
+    /// Keeps the entry of that name until then. Whether it is in the row: one that was there is, another where a permit is free.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub(crate) async fn keep(
+        &self,
+        key: &LimitKey,
+        name: String,
+        limit: u32,
+        until: Timestamp,
+    ) -> Result<bool, NoPermit> {
+        self.book(key).keep(Take { name, until, replaces: None }, limit).await
     }
 
     /// Releases the entry of that name.

@@ -101,7 +101,7 @@ pub(in crate::pipeline) async fn park(
     let now = context.now();
     let notes = progress_buffer.since(0).map(|(notes, _)| notes);
     // It is tried again at the deadline, even if the server asked for a longer pause.
-    let after_ms = after_ms.min(ready.call.deadline.ms_since(now));
+    let after_ms = inbound.away_ms(after_ms.min(ready.call.deadline.ms_since(now)));
     let poll_at = now.plus_ms(after_ms);
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
     match persist(context, Some(&row), &event).await? {

@@ -44,7 +44,7 @@ pub(super) async fn park(
 ) -> Result<Disposition, AwsError> {
     let now = context.now();
     // It is tried again at the deadline, even if the server asked for a longer pause.
-    let after_ms = after_ms.min(call.ready.call.deadline.ms_since(now));
+    let after_ms = inbound.away_ms(after_ms.min(call.ready.call.deadline.ms_since(now)));
     let execution = execution(context, inbound, &call, Some(task.handle.clone()));
     let event = Event::ParkUnclaimed { execution, poll_at: now.plus_ms(after_ms) };
     let applied = persist(context, None, &event).await?;

@@ -4,53 +4,59 @@
 //! a permit is passed on without a pause. While permits of other workers are waited for, the row is read again about as often as one is
 //! released.
 
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writing;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
+use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::limits::Permits;
-use toolfleet_aws::{Applied, AwsError, Clock, apply};
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::limits::block::{BlockWish, LocalBlock};
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow, Take, by_blocks};
+use toolfleet_core::limits::holders::{HolderRow, Take, by_blocks};
 use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
 use super::permit_wish::{NoPermit, Patience, PermitWish};
+use super::write_pace::WritePace;
+pub(super) use rows::PermitRows;
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
 const FIRST_HOLD_MS: u64 = 1_000;
 /// For so long a limit that had no permit is taken to have none.
 const FULL_LATELY: Duration = Duration::from_millis(200);
-/// How long nothing is written after a failed write.
-const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How often the row is looked at for calls in hand: the shortest and the longest pause, in milliseconds.
 const LOOK_MS: (u64, u64) = (100, 1_000);
-/// The most calls in hand that one write takes permits for.
-const MOST_OF_LINE: usize = 100;
+/// The longest pause between two writes, and how much a pause grows at least. A worker that meets no other writes at once.
+const SLOWEST_PACE: Duration = Duration::from_secs(1);
+const PACE_STEP: Duration = Duration::from_millis(10);
 
 /// The permits of one limit.
 #[derive(Debug)]
-pub(super) struct PermitBook {
-    store: Permits,
+pub(super) struct PermitBook<S: PermitRows = Permits> {
+    store: S,
     key: LimitKey,
     clock: Clock,
     worker: String,
     skew_ms: u64,
-    state: Mutex<BookState>,
+    state: Mutex<BookState<S>>,
     /// Wakes the task that writes from its pause.
     changed: Notify,
     /// A permit of the block is free again.
     block_left: Notify,
 }
 
-#[derive(Debug, Default)]
-struct BookState {
-    asks: Vec<Ask>,
+#[derive(Debug)]
+struct BookState<S: PermitRows> {
+    asks: Vec<Ask<S>>,
     /// Calls that wait in the worker's hands, the first first.
-    line: VecDeque<Ask>,
+    line: VecDeque<Ask<S>>,
     parked: ParkedCalls,
     releases: Vec<String>,
     held_ms: Vec<u64>,
@@ -61,6 +67,7 @@ struct BookState {
     block_wish: Option<BlockWish>,
     /// Whether a task writes for those who ask.
     writing: bool,
+    pace: WritePace,
     seen: Option<HolderRow>,
     /// When a call last found no permit; none once this worker has released one.
     refused_at: Option<Instant>,
@@ -70,50 +77,34 @@ struct BookState {
 
 /// A request for an entry, and who learns of the answer.
 #[derive(Debug)]
-struct Ask {
+struct Ask<S: PermitRows> {
     take: Take,
-    reply: Reply,
+    reply: Reply<S>,
+    /// How many writes for it were lost.
+    lost: u32,
 }
 
 #[derive(Debug)]
-enum Reply {
+enum Reply<S: PermitRows> {
     /// A new entry. A permit that nobody receives is released.
-    Permit(PermitWish, oneshot::Sender<Option<Permit>>),
-    /// An entry that is kept for longer.
-    Kept(oneshot::Sender<()>),
+    Permit(PermitWish, oneshot::Sender<Option<Permit<S>>>),
+    /// An entry that is kept for longer; whether it is in the row.
+    Kept(oneshot::Sender<bool>),
     /// An entry that takes the place of one that is released in the same write. Nobody waits for it after a write that failed.
     Replaces(Option<oneshot::Sender<()>>),
 }
 
-/// One write, and who waits for it.
-struct Next {
-    asks: Vec<Ask>,
-    /// Which of them are of the line.
-    of_line: std::ops::Range<usize>,
-    block_asks: Vec<oneshot::Sender<()>>,
-    change: Change,
-    seen: Option<HolderRow>,
-    begun: Instant,
-}
-
-/// What the task that writes does next.
-enum Step {
-    Write(Box<Next>),
-    Pause(Instant),
-    End,
-}
-
 /// A permit. It is released when it is dropped, unless its request is under way: then it ends by its own time.
 #[derive(Debug)]
-pub(crate) struct Permit {
-    book: Arc<PermitBook>,
+pub(crate) struct Permit<S: PermitRows = Permits> {
+    book: Arc<PermitBook<S>>,
     wish: PermitWish,
     since: Instant,
     under_way: bool,
     of_block: bool,
 }
 
-impl Permit {
+impl<S: PermitRows> Permit<S> {
     /// The request is sent: from now on only an answer releases the permit.
     pub(crate) const fn sent(&mut self) {
         self.under_way = true;
@@ -141,7 +132,7 @@ impl Permit {
             return self.book.lease(self.wish.limit, self.wish.workers.unwrap_or(1), until).await;
         }
         let take = Take { name: self.wish.name.clone(), until, replaces: None };
-        self.book.keep(take, self.wish.limit).await;
+        let _kept = self.book.keep(take, self.wish.limit).await;
     }
 
     /// The request has become a task of its server: an entry of that name takes the place of this permit.
@@ -154,7 +145,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl<S: PermitRows> Drop for Permit<S> {
     fn drop(&mut self) {
         if self.of_block {
             return self.book.leave_block(self.under_way.then_some(self.wish.hold_ms));
@@ -167,13 +158,13 @@ impl Drop for Permit {
     }
 }
 
-impl PermitBook {
-    pub(super) fn new(store: Permits, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
-        let (state, changed, block_left) = (Mutex::default(), Notify::new(), Notify::new());
+impl<S: PermitRows> PermitBook<S> {
+    pub(super) fn new(store: S, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
+        let (state, changed, block_left) = (Mutex::new(BookState::new()), Notify::new(), Notify::new());
         Self { store, key, clock, worker, skew_ms, state, changed, block_left }
     }
 
-    fn state(&self) -> MutexGuard<'_, BookState> {
+    fn state(&self) -> MutexGuard<'_, BookState<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +173,7 @@ impl PermitBook {
         self: &Arc<Self>,
         wish: PermitWish,
         patience: Patience,
-    ) -> Result<Permit, NoPermit> {
+    ) -> Result<Permit<S>, NoPermit> {
         let until = Instant::now() + patience.most;
         if let Some(workers) = wish.workers.filter(|workers| by_blocks(wish.limit, *workers)) {
             return self.take_of_block(wish, workers, patience, until).await;
@@ -207,11 +198,11 @@ impl PermitBook {
     }
 
     /// A permit; none where none is free. In the line it waits until it has one.
-    async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit>, NoPermit> {
+    async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit<S>>, NoPermit> {
         let (sender, receiver) = oneshot::channel();
         let limit = wish.limit;
         let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
-        let ask = Ask { take, reply: Reply::Permit(wish, sender) };
+        let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0 };
         {
             let mut state = self.state();
             state.limit = limit;
@@ -221,16 +212,19 @@ impl PermitBook {
         receiver.await.map_err(|_gone| NoPermit::Unknown)
     }
 
-    /// Keeps an entry until that time.
-    async fn keep(self: &Arc<Self>, take: Take, limit: u32) {
+    /// Keeps an entry until that time. Whether it is in the row: one that was there is, another where a permit is free.
+    ///
+    /// # Errors
+    /// The table does not answer.
+    pub(super) async fn keep(self: &Arc<Self>, take: Take, limit: u32) -> Result<bool, NoPermit> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
             state.limit = limit;
-            state.asks.push(Ask { take, reply: Reply::Kept(sender) });
+            state.asks.push(Ask { take, reply: Reply::Kept(sender), lost: 0 });
         }
         self.begin();
-        let _kept = receiver.await;
+        receiver.await.map_err(|_gone| NoPermit::Unknown)
     }
 
     /// An entry takes the place of another, in one write: no other call finds the permit free in between.
@@ -240,7 +234,7 @@ impl PermitBook {
             let mut state = self.state();
             state.limit = limit;
             state.release(entry);
-            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)) });
+            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)), lost: 0 });
         }
         self.begin();
         let _replaced = receiver.await;
@@ -289,7 +283,7 @@ impl PermitBook {
         workers: u32,
         patience: Patience,
         wait_until: Instant,
-    ) -> Result<Permit, NoPermit> {
+    ) -> Result<Permit<S>, NoPermit> {
         loop {
             let mut left = std::pin::pin!(self.block_left.notified());
             left.as_mut().enable();
@@ -319,8 +313,7 @@ impl PermitBook {
             let mut state = self.state();
             state.limit = limit;
             state.block_asks.push(sender);
-            let before = state.block_wish.map_or(until, |wish| wish.until);
-            state.block_wish = Some(BlockWish { workers, until: until.max(before) });
+            state.wish_block(BlockWish { workers, until });
         }
         self.begin();
         let _leased = receiver.await;
@@ -362,128 +355,45 @@ impl PermitBook {
             runtime.spawn(Arc::clone(self).write());
         }
     }
-
-    /// Writes what is to be changed until nothing is and nobody waits.
-    async fn write(self: Arc<Self>) {
-        loop {
-            match self.next() {
-                Step::End => return,
-                Step::Pause(until) => {
-                    let _elapsed = timeout_at(until, self.changed.notified()).await.is_err();
-                }
-                Step::Write(next) => self.write_one(*next).await,
-            }
-        }
-    }
-
-    async fn write_one(self: &Arc<Self>, next: Next) {
-        let Next { asks, of_line, block_asks, change, seen, begun } = next;
-        let granted = match self.apply(seen, &change).await {
-            Ok(granted) => granted,
-            Err(error) => {
-                tracing::warn!(%error, limit = %self.key, code = "limit_unread", "a limit's row cannot be read or written; its calls wait");
-                // Those who asked learn of it now.
-                drop(block_asks);
-                self.write_failed(change.release, asks);
-                return tokio::time::sleep(AFTER_ERROR).await;
-            }
-        };
-        if let Some((_, block)) = &change.block {
-            self.state().block.leased(&granted, change.limit, block.until);
-        }
-        drop(block_asks);
-        let mut in_line = Vec::new();
-        for (position, (ask, taken)) in asks.into_iter().zip(granted.taken).enumerate() {
-            if !taken && of_line.contains(&position) {
-                in_line.push(ask);
-                continue;
-            }
-            match ask.reply {
-                Reply::Kept(sender) => drop(sender.send(())),
-                Reply::Replaces(sender) => drop(sender.map(|sender| sender.send(()))),
-                Reply::Permit(wish, sender) => {
-                    let book = Arc::clone(self);
-                    let new = || Permit { book, wish, since: begun, under_way: false, of_block: false };
-                    // Where nobody receives the permit, it is dropped and so released.
-                    drop(sender.send(taken.then(new)));
-                }
-            }
-        }
-        let mut state = self.state();
-        in_line.into_iter().rev().for_each(|ask| state.line.push_front(ask));
-    }
-
-    /// What could not be released is released later, with what takes its place.
-    fn write_failed(&self, releases: Vec<String>, asks: Vec<Ask>) {
-        let mut state = self.state();
-        state.seen = None;
-        for Ask { take, reply } in asks {
-            if matches!(reply, Reply::Replaces(_)) && !state.releases.contains(&take.name) {
-                state.asks.push(Ask { take, reply: Reply::Replaces(None) });
-            }
-        }
-        state.releases.extend(releases);
-    }
-
-    /// A refusal counts only by a row that was read or written now.
-    async fn apply(&self, seen: Option<HolderRow>, change: &Change) -> Result<Granted, AwsError> {
-        let mut applied = apply(&self.store, seen.as_ref(), change).await?;
-        if matches!(applied, Applied::Rejected { .. }) {
-            let row = self.store.read().await?;
-            applied = apply(&self.store, row.as_ref(), change).await?;
-        }
-        let (row, granted) = match applied {
-            Applied::Stored { row, then } => (Some(row), then),
-            Applied::Rejected { row, rejection } => (row, rejection),
-        };
-        let mut state = self.state();
-        state.seen = row.map(|row| *row);
-        state.looked_at = Some(Instant::now());
-        Ok(granted)
-    }
-
-    fn next(&self) -> Step {
-        let mut state = self.state();
-        state.line.retain(|ask| !ask.is_over());
-        if state.asks.is_empty() && state.releases.is_empty() && state.block_asks.is_empty() {
-            if state.line.is_empty() {
-                state.writing = false;
-                return Step::End;
-            }
-            if let Some(look_at) = state.look_at().filter(|at| *at > Instant::now()) {
-                return Step::Pause(look_at);
-            }
-        }
-        let (begun, now) = (Instant::now(), self.clock.now());
-        // An entry that takes the place of a released one comes before all that wait for a free one.
-        let is_kept = |ask: &Ask| !matches!(ask.reply, Reply::Permit(..));
-        let (mut asks, new): (Vec<Ask>, Vec<Ask>) = state.asks.drain(..).partition(is_kept);
-        let kept = asks.len();
-        let of_line = kept..kept + state.line.len().min(MOST_OF_LINE);
-        asks.extend(state.line.drain(..of_line.len()));
-        asks.extend(new);
-        let take = asks.iter().map(|ask| ask.take_from(now)).collect();
-        let block_asks = std::mem::take(&mut state.block_asks);
-        let wish = state.block_wish.take();
-        let block = wish.map(|wish| {
-            let limit = state.limit;
-            let block = state.block.ask(limit, wish, block_asks.len());
-            (self.worker.clone(), block)
-        });
-        let held: Vec<u64> = std::mem::take(&mut state.held_ms);
-        let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
-        let release = std::mem::take(&mut state.releases);
-        let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
-        let seen = state.seen.clone();
-        Step::Write(Box::new(Next { asks, of_line, block_asks, change, seen, begun }))
-    }
 }
 
-impl BookState {
+impl<S: PermitRows> BookState<S> {
+    fn new() -> Self {
+        Self {
+            asks: Vec::new(),
+            line: VecDeque::new(),
+            parked: ParkedCalls::default(),
+            releases: Vec::new(),
+            held_ms: Vec::new(),
+            limit: 0,
+            block: LocalBlock::default(),
+            block_asks: Vec::new(),
+            block_wish: None,
+            writing: false,
+            pace: WritePace::new(Duration::ZERO, SLOWEST_PACE, PACE_STEP),
+            seen: None,
+            refused_at: None,
+            looked_at: None,
+        }
+    }
+
     /// Releases the entry of that name with the next write, which then no longer renews it.
     fn release(&mut self, name: String) {
         self.asks.retain(|ask| ask.take.name != name);
         self.releases.push(name);
+    }
+
+    /// Asks again for an entry, unless it was released meanwhile.
+    fn again(&mut self, ask: Ask<S>) {
+        if !self.releases.contains(&ask.take.name) {
+            self.asks.push(ask);
+        }
+    }
+
+    /// The next write leases the block for at least so long.
+    fn wish_block(&mut self, wish: BlockWish) {
+        let before = self.block_wish.map_or(wish.until, |before| before.until);
+        self.block_wish = Some(BlockWish { until: wish.until.max(before), ..wish });
     }
 
     fn hold_ms(&self) -> u64 {
@@ -498,13 +408,18 @@ impl BookState {
     }
 }
 
-impl Ask {
+impl<S: PermitRows> Ask<S> {
     /// Whether nobody waits for the answer any more.
     fn is_over(&self) -> bool {
         match &self.reply {
             Reply::Permit(_, sender) => sender.is_closed(),
             Reply::Kept(_) | Reply::Replaces(_) => false,
         }
+    }
+
+    /// Whether it is for a new entry.
+    const fn is_new(&self) -> bool {
+        matches!(self.reply, Reply::Permit(..))
     }
 
     /// The entry that it asks for now: a new one counts from now on.
@@ -514,23 +429,5 @@ impl Ask {
             Reply::Kept(_) | Reply::Replaces(_) => self.take.until,
         };
         Take { until, ..self.take.clone() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_that_is_released_is_not_renewed() {
-        let mut state = BookState::default();
-        let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1), replaces: None };
-        for name in ["request", "other"] {
-            let (sender, _receiver) = oneshot::channel();
-            state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender) });
-        }
-        state.release("request".to_owned());
-        let left: Vec<_> = state.asks.iter().map(|ask| ask.take.name.as_str()).collect();
-        assert_eq!((left, state.releases), (vec!["other"], vec!["request".to_owned()]));
     }
 }
