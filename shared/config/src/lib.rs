@@ -7,6 +7,7 @@ pub mod documents;
 pub mod egress;
 pub mod hosts;
 pub mod keyring;
+pub mod lambda;
 pub mod payload;
 mod place;
 pub mod settings;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use toolfleet_catalog::{LambdaPayload, LambdaTransport};
+use toolfleet_core::ids::Tenant;
 
 use crate::executor::{Attempt, Invocation};
 
@@ -40,6 +41,11 @@ pub(super) fn client_context(
         .filter(|custom| !custom.is_empty())
         .map(text)
         .find(|text| base64_len(text) <= MOST_BYTES)
+}
+
+/// The client context of a request for a list of tools.
+pub(super) fn list_context(tenant: &Tenant) -> String {
+    json!({ "custom": { "toolfleetTenant": tenant.as_str() } }).to_string()
 }
 
 const fn base64_len(text: &str) -> usize {

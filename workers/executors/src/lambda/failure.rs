@@ -132,6 +132,20 @@ pub(super) fn not_loaded(words: &str) -> Failure {
     Kind::NotLoaded.failure(format!("{summary}: {}", short(words)), summary)
 }
 
+/// The function reported an error of its own in answer to a request that runs no tool.
+pub(super) fn list_refused(words: &str) -> Failure {
+    let summary = "the function reported an error";
+    Kind::BrokeOff.failure(format!("{summary}: {}", short(words)), summary)
+}
+
+/// Whether an answer may be read.
+pub(super) fn check_size(payload: &[u8], most_bytes: u64) -> Result<(), Failure> {
+    if payload.len() as u64 <= most_bytes {
+        return Ok(());
+    }
+    Err(answer_too_large(&format!("it has {} bytes, and {most_bytes} are read", payload.len())))
+}
+
 /// The answer is larger than Lambda passes on, or than the worker reads.
 pub(super) fn answer_too_large(words: &str) -> Failure {
     let summary = "the function's answer is too large";

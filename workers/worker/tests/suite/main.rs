@@ -31,6 +31,7 @@ mod identities;
 mod import_circles;
 mod isolation;
 mod lambda;
+mod lambda_lists;
 mod lambda_policy;
 mod leaks;
 mod limits;

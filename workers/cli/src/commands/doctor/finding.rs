@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 const PAGE: &str = "docs/reference/doctor.md";
 
 /// Something that is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Check {
     /// Which fleet is meant.
     FleetChosen,
@@ -42,14 +42,20 @@ pub(super) enum Check {
     CatalogReads,
     /// Each entry of the catalog can be executed.
     EntriesExecutable,
+    /// Each secret that its servers name can be read.
+    SecretsRead,
     /// Each server of the catalog lists its tools.
     ServersList,
+    /// Lambda would invoke each function.
+    FunctionsInvocable,
+    /// The address of each HTTP interface answers.
+    InterfacesAnswer,
 }
 
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
@@ -67,7 +73,10 @@ impl Check {
         Self::NothingPaused,
         Self::CatalogReads,
         Self::EntriesExecutable,
+        Self::SecretsRead,
         Self::ServersList,
+        Self::FunctionsInvocable,
+        Self::InterfacesAnswer,
     ];
 
     /// The heading under which it is printed.
@@ -80,7 +89,12 @@ impl Check {
             Self::WorkersRun | Self::WorkersAlive | Self::WorkersOneVersion | Self::ClocksAgree => "workers",
             Self::ServersAnswer | Self::LimitsKeepUp => "servers",
             Self::NothingPaused => "switches",
-            Self::CatalogReads | Self::EntriesExecutable | Self::ServersList => "catalog",
+            Self::CatalogReads
+            | Self::EntriesExecutable
+            | Self::SecretsRead
+            | Self::ServersList
+            | Self::FunctionsInvocable
+            | Self::InterfacesAnswer => "catalog",
         }
     }
 
@@ -104,7 +118,10 @@ impl Check {
             Self::NothingPaused => "nothing-paused",
             Self::CatalogReads => "catalog-reads",
             Self::EntriesExecutable => "entries-executable",
+            Self::SecretsRead => "secrets-read",
             Self::ServersList => "servers-list",
+            Self::FunctionsInvocable => "functions-invocable",
+            Self::InterfacesAnswer => "interfaces-answer",
         }
     }
 }
