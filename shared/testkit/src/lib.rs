@@ -10,6 +10,7 @@ mod h2;
 mod http1;
 mod lambda;
 mod mock;
+mod openapi_cases;
 mod program;
 mod proxy;
 mod tls;
@@ -21,6 +22,7 @@ pub use lambda::{LambdaFault, LambdaInvocation, MockLambda};
 pub use mock::{
     HELD, Hold, MockFault, MockMcp, PendingTool, ProtocolRevision, Recorded, SessionLoss, ToolAnswer,
 };
+pub use openapi_cases::{OpenApiCase, openapi_cases};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
 pub use tls::{Authority, Issued, TlsSide};

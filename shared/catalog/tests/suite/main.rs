@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod agentcore;
 mod catalog;
 mod catalog_clients;
 mod catalog_forms;

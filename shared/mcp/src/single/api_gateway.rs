@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use toolfleet_mcp_protocol::header;
 
-use super::{ID, Message};
+use super::message::{ID, Message};
 use crate::fault::Fault;
 use crate::protocol::frame::readable;
 use crate::protocol::param_headers::header_value;

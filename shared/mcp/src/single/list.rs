@@ -9,7 +9,8 @@ use toolfleet_core::ids::ServerId;
 use toolfleet_core::request::Operation;
 use toolfleet_mcp_protocol::method;
 
-use super::{ID, Message, SingleForm, answer_of, this_client};
+use super::form::{SingleForm, answer_of};
+use super::message::{ID, Message, this_client};
 use crate::answer::Answer;
 use crate::client::listing::empty;
 use crate::client::pages::{ListBounds, merged_pages, tool_pages};

@@ -148,7 +148,7 @@ async fn functions_are_asked_whether_they_may_be_invoked_and_run_no_tool() {
         let args: Vec<_> = ["tools", verb, "--catalog", &path].iter().chain(more).copied().collect();
         run(&args)
     };
-    tools("list", &["--live"]).exits(0).prints(&["server mcp at", "quote", "Quotes."]);
+    tools("list", &["--live"]).exits(1).prints(&["server mcp at", "quote", "Quotes."]);
     tools("approve", &["mcp/quote", "--apply"]).exits(0).prints(&["mcp/quote: not pinned", "approved"]);
     tools("diff", &[]).exits(0).prints(&["mcp/quote: as approved"]);
     lambda.function("mcp", |_| {

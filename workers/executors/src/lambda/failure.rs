@@ -82,6 +82,8 @@ fn of_service(status: u16, code: &str, retry_after_ms: Option<u64>) -> Kind {
         | "UnsupportedMediaTypeException"
         | "ValidationException" => Kind::Refused,
         "ServiceException" | "EFSIOException" => Kind::ServiceFailed,
+        // An execution of this name was begun with another event: the call's own, of an earlier version of the fleet.
+        "DurableExecutionAlreadyStartedException" => Kind::Unclear,
         "RequestTooLargeException" | "SerializedRequestEntityTooLargeException" => Kind::EventTooLarge,
         "AccessDeniedException" => Kind::Forbidden,
         // The keys ended between two calls; new ones are obtained.

@@ -39,6 +39,8 @@ mod long_lists;
 mod mcp_session_store;
 mod openapi;
 mod openapi_documents;
+mod openapi_golden;
+mod one_policy;
 mod operations;
 
 mod payload_requests;
