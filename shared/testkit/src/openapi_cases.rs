@@ -52,9 +52,11 @@ impl OpenApiCase {
             }
         }
         let expected = self.body.clone().unwrap_or_default();
-        let expected = String::from_utf8(expected).map_or_else(|e| e.into_bytes(), |text| named(&text).into_bytes());
+        let expected =
+            String::from_utf8(expected).map_or_else(|e| e.into_bytes(), |text| named(&text).into_bytes());
         if body != expected {
-            let [found, expected] = [body, &expected].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            let [found, expected] =
+                [body, &expected].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
             return Err(format!("{place}: body is {found:?}, expected {expected:?}"));
         }
         Ok(())
@@ -64,7 +66,18 @@ impl OpenApiCase {
 /// All of them.
 pub fn openapi_cases() -> Vec<OpenApiCase> {
     let mut cases = styles();
-    for more in [escapes(), defaults(), collections(), values(), contents(), json_bodies(), forms(), parts(), bytes(), xml()] {
+    for more in [
+        escapes(),
+        defaults(),
+        collections(),
+        values(),
+        contents(),
+        json_bodies(),
+        forms(),
+        parts(),
+        bytes(),
+        xml(),
+    ] {
         cases.extend(more);
     }
     cases
@@ -74,8 +87,11 @@ pub fn openapi_cases() -> Vec<OpenApiCase> {
 const VALUES: [&str; 4] =
     [r#""""#, r#""blue""#, r#"["blue","black","brown"]"#, r#"{"R":100,"G":200,"B":150}"#];
 /// The same kinds with every character that a style gives a meaning.
-const ODD_VALUES: [&str; 3] =
-    [r#""a,b;c.d|e=f&g h/i?j#k%l+m""#, r#"["a,b","c d","e|f","g;h.i=j&k"]"#, r#"{"k 1":"a,b|c","k=2":"d&e;f"}"#];
+const ODD_VALUES: [&str; 3] = [
+    r#""a,b;c.d|e=f&g h/i?j#k%l+m""#,
+    r#"["a,b","c d","e|f","g;h.i=j&k"]"#,
+    r#"{"k 1":"a,b|c","k=2":"d&e;f"}"#,
+];
 /// A cell of a table in which nothing is defined.
 const NONE: &str = "n/a";
 
@@ -116,29 +132,76 @@ fn styled(style: &str, explode: bool) -> Value {
 fn styles() -> Vec<OpenApiCase> {
     // style, explode, location; empty, string, array, object
     let rows = [
-        ("matrix", false, "path", [";color", ";color=blue", ";color=blue,black,brown", ";color=R,100,G,200,B,150"]),
-        ("matrix", true, "path", [";color", ";color=blue", ";color=blue;color=black;color=brown", ";R=100;G=200;B=150"]),
+        (
+            "matrix",
+            false,
+            "path",
+            [";color", ";color=blue", ";color=blue,black,brown", ";color=R,100,G,200,B,150"],
+        ),
+        (
+            "matrix",
+            true,
+            "path",
+            [";color", ";color=blue", ";color=blue;color=black;color=brown", ";R=100;G=200;B=150"],
+        ),
         ("label", false, "path", [".", ".blue", ".blue,black,brown", ".R,100,G,200,B,150"]),
         ("label", true, "path", [".", ".blue", ".blue.black.brown", ".R=100.G=200.B=150"]),
         ("simple", false, "path", ["", "blue", "blue,black,brown", "R,100,G,200,B,150"]),
         ("simple", true, "path", ["", "blue", "blue,black,brown", "R=100,G=200,B=150"]),
         ("simple", false, "header", ["", "blue", "blue,black,brown", "R,100,G,200,B,150"]),
         ("simple", true, "header", ["", "blue", "blue,black,brown", "R=100,G=200,B=150"]),
-        ("form", false, "query", ["color=", "color=blue", "color=blue,black,brown", "color=R,100,G,200,B,150"]),
-        ("form", true, "query", ["color=", "color=blue", "color=blue&color=black&color=brown", "R=100&G=200&B=150"]),
-        ("form", false, "cookie", ["color=", "color=blue", "color=blue,black,brown", "color=R,100,G,200,B,150"]),
-        ("form", true, "cookie", ["color=", "color=blue", "color=blue; color=black; color=brown", "R=100; G=200; B=150"]),
-        ("spaceDelimited", false, "query", [NONE, NONE, "color=blue%20black%20brown", "color=R%20100%20G%20200%20B%20150"]),
+        (
+            "form",
+            false,
+            "query",
+            ["color=", "color=blue", "color=blue,black,brown", "color=R,100,G,200,B,150"],
+        ),
+        (
+            "form",
+            true,
+            "query",
+            ["color=", "color=blue", "color=blue&color=black&color=brown", "R=100&G=200&B=150"],
+        ),
+        (
+            "form",
+            false,
+            "cookie",
+            ["color=", "color=blue", "color=blue,black,brown", "color=R,100,G,200,B,150"],
+        ),
+        (
+            "form",
+            true,
+            "cookie",
+            ["color=", "color=blue", "color=blue; color=black; color=brown", "R=100; G=200; B=150"],
+        ),
+        (
+            "spaceDelimited",
+            false,
+            "query",
+            [NONE, NONE, "color=blue%20black%20brown", "color=R%20100%20G%20200%20B%20150"],
+        ),
         ("spaceDelimited", true, "query", [NONE, NONE, "color=blue&color=black&color=brown", NONE]),
-        ("pipeDelimited", false, "query", [NONE, NONE, "color=blue%7Cblack%7Cbrown", "color=R%7C100%7CG%7C200%7CB%7C150"]),
+        (
+            "pipeDelimited",
+            false,
+            "query",
+            [NONE, NONE, "color=blue%7Cblack%7Cbrown", "color=R%7C100%7CG%7C200%7CB%7C150"],
+        ),
         ("pipeDelimited", true, "query", [NONE, NONE, "color=blue&color=black&color=brown", NONE]),
-        ("deepObject", true, "query", [NONE, NONE, NONE, "color%5BR%5D=100&color%5BG%5D=200&color%5BB%5D=150"]),
+        (
+            "deepObject",
+            true,
+            "query",
+            [NONE, NONE, NONE, "color%5BR%5D=100&color%5BG%5D=200&color%5BB%5D=150"],
+        ),
     ];
     let mut cases = Vec::new();
     for (style, explode, place, expected) in rows {
         for version in ["3.0.4", "3.1.1"] {
             let cells = VALUES.iter().zip(expected).filter(|(_, expected)| *expected != NONE);
-            cases.extend(cells.map(|(value, expected)| parameter(version, place, &styled(style, explode), value, expected)));
+            cases.extend(cells.map(|(value, expected)| {
+                parameter(version, place, &styled(style, explode), value, expected)
+            }));
         }
     }
     let cookie = json!({"style": "cookie", "schema": {}});
@@ -157,26 +220,77 @@ fn escapes() -> Vec<OpenApiCase> {
     let pairs = |between: &str| MEMBERS.map(|(name, value)| format!("{name}={value}")).join(between);
     let deep = MEMBERS.map(|(name, value)| format!("color%5B{name}%5D={value}")).join("&");
     let rows = [
-        ("matrix", false, "path", format!(";color={TEXT}"), format!(";color={}", joined(",")), format!(";color={}", flat(","))),
-        ("matrix", true, "path", format!(";color={TEXT}"), format!(";{}", named(";")), format!(";{}", pairs(";"))),
+        (
+            "matrix",
+            false,
+            "path",
+            format!(";color={TEXT}"),
+            format!(";color={}", joined(",")),
+            format!(";color={}", flat(",")),
+        ),
+        (
+            "matrix",
+            true,
+            "path",
+            format!(";color={TEXT}"),
+            format!(";{}", named(";")),
+            format!(";{}", pairs(";")),
+        ),
         ("label", false, "path", format!(".{TEXT}"), format!(".{}", joined(",")), format!(".{}", flat(","))),
         ("label", true, "path", format!(".{TEXT}"), format!(".{}", joined(".")), format!(".{}", pairs("."))),
         ("simple", false, "path", TEXT.to_owned(), joined(","), flat(",")),
         ("simple", true, "path", TEXT.to_owned(), joined(","), pairs(",")),
-        ("form", false, "query", format!("color={TEXT}"), format!("color={}", joined(",")), format!("color={}", flat(","))),
+        (
+            "form",
+            false,
+            "query",
+            format!("color={TEXT}"),
+            format!("color={}", joined(",")),
+            format!("color={}", flat(",")),
+        ),
         ("form", true, "query", format!("color={TEXT}"), named("&"), pairs("&")),
-        ("form", false, "cookie", format!("color={TEXT}"), format!("color={}", joined(",")), format!("color={}", flat(","))),
+        (
+            "form",
+            false,
+            "cookie",
+            format!("color={TEXT}"),
+            format!("color={}", joined(",")),
+            format!("color={}", flat(",")),
+        ),
         ("form", true, "cookie", format!("color={TEXT}"), named("; "), pairs("; ")),
-        ("spaceDelimited", false, "query", NONE.to_owned(), format!("color={}", joined("%20")), format!("color={}", flat("%20"))),
-        ("pipeDelimited", false, "query", NONE.to_owned(), format!("color={}", joined("%7C")), format!("color={}", flat("%7C"))),
+        (
+            "spaceDelimited",
+            false,
+            "query",
+            NONE.to_owned(),
+            format!("color={}", joined("%20")),
+            format!("color={}", flat("%20")),
+        ),
+        (
+            "pipeDelimited",
+            false,
+            "query",
+            NONE.to_owned(),
+            format!("color={}", joined("%7C")),
+            format!("color={}", flat("%7C")),
+        ),
         ("deepObject", true, "query", NONE.to_owned(), NONE.to_owned(), deep),
         // Nothing is percent-encoded in a header (OpenAPI 3.0.4, appendix D).
-        ("simple", false, "header", "a,b;c.d|e=f&g h/i?j#k%l+m".to_owned(), "a,b,c d,e|f,g;h.i=j&k".to_owned(), "k 1,a,b|c,k=2,d&e;f".to_owned()),
+        (
+            "simple",
+            false,
+            "header",
+            "a,b;c.d|e=f&g h/i?j#k%l+m".to_owned(),
+            "a,b,c d,e|f,g;h.i=j&k".to_owned(),
+            "k 1,a,b|c,k=2,d&e;f".to_owned(),
+        ),
         ("simple", true, "header", NONE.to_owned(), NONE.to_owned(), "k 1=a,b|c,k=2=d&e;f".to_owned()),
     ];
     let mut cases = Vec::new();
     for (style, explode, place, text, list, members) in rows {
-        for (value, expected) in ODD_VALUES.into_iter().zip([text, list, members]).filter(|(_, expected)| expected != NONE) {
+        for (value, expected) in
+            ODD_VALUES.into_iter().zip([text, list, members]).filter(|(_, expected)| expected != NONE)
+        {
             cases.push(parameter("3.1.1", place, &styled(style, explode), value, &expected));
         }
     }
@@ -198,7 +312,12 @@ fn escapes() -> Vec<OpenApiCase> {
     ] {
         cases.push(parameter("3.1.1", "query", &reserved(style, explode), value, expected));
     }
-    for (place, expected) in [("path", "%C3%A4%F0%9F%98%80"), ("query", "color=%C3%A4%F0%9F%98%80"), ("cookie", "color=%C3%A4%F0%9F%98%80"), ("header", "ä😀")] {
+    for (place, expected) in [
+        ("path", "%C3%A4%F0%9F%98%80"),
+        ("query", "color=%C3%A4%F0%9F%98%80"),
+        ("cookie", "color=%C3%A4%F0%9F%98%80"),
+        ("header", "ä😀"),
+    ] {
         cases.push(parameter("3.0.4", place, &json!({"schema": {}}), r#""ä😀""#, expected));
     }
     cases
@@ -212,7 +331,8 @@ fn defaults() -> Vec<OpenApiCase> {
         ("header", "R,100,G,200,B,150"),
         ("cookie", "R=100; G=200; B=150"),
     ];
-    rows.map(|(place, expected)| parameter("3.0.4", place, &json!({"schema": {}}), VALUES[3], expected)).into()
+    rows.map(|(place, expected)| parameter("3.0.4", place, &json!({"schema": {}}), VALUES[3], expected))
+        .into()
 }
 
 /// `collectionFormat` of 2.0.
@@ -243,7 +363,11 @@ fn collections() -> Vec<OpenApiCase> {
         }
         cases.push(parameter("2.0", place, &said, VALUES[2], expected));
     }
-    for (kind, value, expected) in [("string", r#""a b""#, "color=a%20b"), ("integer", "7", "color=7"), ("boolean", "true", "color=true")] {
+    for (kind, value, expected) in [
+        ("string", r#""a b""#, "color=a%20b"),
+        ("integer", "7", "color=7"),
+        ("boolean", "true", "color=true"),
+    ] {
         cases.push(parameter("2.0", "query", &json!({ "type": kind }), value, expected));
     }
     cases
@@ -297,7 +421,13 @@ fn contents() -> Vec<OpenApiCase> {
 }
 
 /// A case with a body in one media type.
-fn body(media: &str, described: Value, value: &str, content_type: &str, body: impl Into<Vec<u8>>) -> OpenApiCase {
+fn body(
+    media: &str,
+    described: Value,
+    value: &str,
+    content_type: &str,
+    body: impl Into<Vec<u8>>,
+) -> OpenApiCase {
     OpenApiCase {
         name: format!("a body in {media}"),
         version: "3.0.4",
@@ -314,15 +444,20 @@ fn body(media: &str, described: Value, value: &str, content_type: &str, body: im
 /// JSON is sent as the caller wrote it; text as it is.
 fn json_bodies() -> Vec<OpenApiCase> {
     let text = r#"{"z": 1.0, "a": 12345678901234567890123, "$ref": "x"}"#;
-    let mut cases: Vec<_> = ["application/json", "application/vnd.x+json; charset=utf-8", "application/apply-patch+yaml"]
-        .map(|media| body(media, json!({}), text, media, text))
-        .into();
+    let mut cases: Vec<_> =
+        ["application/json", "application/vnd.x+json; charset=utf-8", "application/apply-patch+yaml"]
+            .map(|media| body(media, json!({}), text, media, text))
+            .into();
     for value in ["[1, null]", "7.0", "\"a\"", "true"] {
         cases.push(body("application/json", json!({}), value, "application/json", value));
     }
     let schema = json!({"in": "body", "name": "anything", "schema": {"type": "object"}});
     let two = json!({"consumes": ["*/*"], "parameters": [schema]});
-    cases.push(OpenApiCase { version: "2.0", operation: two, ..body("*/*", json!({}), "{}", "application/json", "{}") });
+    cases.push(OpenApiCase {
+        version: "2.0",
+        operation: two,
+        ..body("*/*", json!({}), "{}", "application/json", "{}")
+    });
     cases.push(body("text/plain", json!({}), r#""a\nb ü""#, "text/plain", "a\nb ü"));
     cases.push(body("application/x-ndjson", json!({}), r#""{}\n{}\n""#, "application/x-ndjson", "{}\n{}\n"));
     let text_in_xml = json!({"schema": {"type": "string"}});
@@ -336,14 +471,45 @@ const FORM: &str = "application/x-www-form-urlencoded";
 fn forms() -> Vec<OpenApiCase> {
     let mut cases = Vec::new();
     let rows = [
-        (json!({}), ["f=", "f=blue", "f=blue&f=black&f=brown", "f=%7B%22R%22%3A100%2C%22G%22%3A200%2C%22B%22%3A150%7D"]),
-        (json!({"style": "form", "explode": true}), ["f=", "f=blue", "f=blue&f=black&f=brown", "R=100&G=200&B=150"]),
-        (json!({"style": "form", "explode": false}), ["f=", "f=blue", "f=blue,black,brown", "f=R,100,G,200,B,150"]),
+        (
+            json!({}),
+            [
+                "f=",
+                "f=blue",
+                "f=blue&f=black&f=brown",
+                "f=%7B%22R%22%3A100%2C%22G%22%3A200%2C%22B%22%3A150%7D",
+            ],
+        ),
+        (
+            json!({"style": "form", "explode": true}),
+            ["f=", "f=blue", "f=blue&f=black&f=brown", "R=100&G=200&B=150"],
+        ),
+        (
+            json!({"style": "form", "explode": false}),
+            ["f=", "f=blue", "f=blue,black,brown", "f=R,100,G,200,B,150"],
+        ),
         (json!({"explode": false}), ["f=", "f=blue", "f=blue,black,brown", "f=R,100,G,200,B,150"]),
-        (json!({"style": "spaceDelimited", "explode": false}), [NONE, NONE, "f=blue%20black%20brown", "f=R%20100%20G%20200%20B%20150"]),
-        (json!({"style": "pipeDelimited", "explode": false}), [NONE, NONE, "f=blue%7Cblack%7Cbrown", "f=R%7C100%7CG%7C200%7CB%7C150"]),
-        (json!({"style": "deepObject", "explode": true}), ["f=", "f=blue", "f%5B0%5D=blue&f%5B1%5D=black&f%5B2%5D=brown", "f%5BR%5D=100&f%5BG%5D=200&f%5BB%5D=150"]),
-        (json!({"contentType": "application/json"}), [NONE, NONE, NONE, "f=%7B%22R%22%3A100%2C%22G%22%3A200%2C%22B%22%3A150%7D"]),
+        (
+            json!({"style": "spaceDelimited", "explode": false}),
+            [NONE, NONE, "f=blue%20black%20brown", "f=R%20100%20G%20200%20B%20150"],
+        ),
+        (
+            json!({"style": "pipeDelimited", "explode": false}),
+            [NONE, NONE, "f=blue%7Cblack%7Cbrown", "f=R%7C100%7CG%7C200%7CB%7C150"],
+        ),
+        (
+            json!({"style": "deepObject", "explode": true}),
+            [
+                "f=",
+                "f=blue",
+                "f%5B0%5D=blue&f%5B1%5D=black&f%5B2%5D=brown",
+                "f%5BR%5D=100&f%5BG%5D=200&f%5BB%5D=150",
+            ],
+        ),
+        (
+            json!({"contentType": "application/json"}),
+            [NONE, NONE, NONE, "f=%7B%22R%22%3A100%2C%22G%22%3A200%2C%22B%22%3A150%7D"],
+        ),
     ];
     for (encoding, expected) in rows {
         for (value, expected) in VALUES.into_iter().zip(expected).filter(|(_, expected)| *expected != NONE) {
@@ -362,14 +528,19 @@ fn forms() -> Vec<OpenApiCase> {
     let value = r#"{"c": ["x", "y"], "m": ["x", "y"], "t": ["x", "y"], "s": ["x", "y"], "p": ["x", "y"], "z": "a b"}"#;
     let expected = "c=x,y&m=x&m=y&t=x%09y&s=x%20y&p=x%7Cy&z=a%20b";
     let two = json!({ "parameters": list });
-    cases.push(OpenApiCase { version: "2.0", operation: two, ..body(FORM, json!({}), value, FORM, expected) });
+    cases.push(OpenApiCase {
+        version: "2.0",
+        operation: two,
+        ..body(FORM, json!({}), value, FORM, expected)
+    });
     cases
 }
 
 /// `deepObject` forms with objects in lists and lists in objects. An empty text unsets a field.
 fn stripe() -> Vec<OpenApiCase> {
     let deep = json!({"style": "deepObject", "explode": true});
-    let encoding = json!({"address": deep, "expand": deep, "metadata": deep, "items": deep, "payment_settings": deep});
+    let encoding =
+        json!({"address": deep, "expand": deep, "metadata": deep, "items": deep, "payment_settings": deep});
     let value = r#"{"customer": "cus_1", "address": {"city": "München", "line1": "a & b"}, "metadata": {"order id": "7", "gone": ""},
         "expand": ["latest_invoice.payment_intent", "customer"],
         "items": [{"price": "price_1", "quantity": 2, "tax_rates": ["txr_1", "txr_2"]}, {"price_data": {"currency": "eur", "product": "p"}}],
@@ -472,7 +643,11 @@ fn xml() -> Vec<OpenApiCase> {
         (json!({"name": "aliens"}), named("animal"), "<animal>value</animal>"),
         (json!({"wrapped": true}), text.clone(), "<animals><animals>value</animals></animals>"),
         (json!({"wrapped": true}), named("animal"), "<animals><animal>value</animal></animals>"),
-        (json!({"name": "aliens", "wrapped": true}), named("animal"), "<aliens><animal>value</animal></aliens>"),
+        (
+            json!({"name": "aliens", "wrapped": true}),
+            named("animal"),
+            "<aliens><animal>value</animal></aliens>",
+        ),
         (json!({"name": "aliens", "wrapped": true}), text, "<aliens><aliens>value</aliens></aliens>"),
     ];
     let mut cases = Vec::new();
@@ -504,6 +679,11 @@ fn xml() -> Vec<OpenApiCase> {
     cases.push(of(part, r#"{"a": "1"}"#, "<whole a=\"1\"></whole>"));
     let two = json!({"consumes": ["text/xml"], "parameters": [{"in": "body", "name": "any", "required": true, "schema": order}]});
     let of_two = of(json!({}), r#"{"note": "n"}"#, "<order xmlns=\"urn:o\"><note>n</note></order>");
-    cases.push(OpenApiCase { version: "2.0", operation: two, headers: vec![("content-type", "text/xml".to_owned())], ..of_two });
+    cases.push(OpenApiCase {
+        version: "2.0",
+        operation: two,
+        headers: vec![("content-type", "text/xml".to_owned())],
+        ..of_two
+    });
     cases
 }

@@ -248,31 +248,32 @@ fn credential(
             let value = prefix.map_or_else(|| key.clone(), |prefix| format!("{prefix} {key}"));
             fields.insert("headers".to_owned(), json!({header: value}));
         }
-        Some("OAUTH") => match text("oauthCredentialProvider/grantType") {
-            None | Some("CLIENT_CREDENTIALS") => {
-                let id = asked.scoped("auth.client_id", "CLIENT_ID");
-                let secret = asked.scoped("auth.client_secret", "CLIENT_SECRET");
-                let mut auth =
-                    json!({"type": "oauth2_client_credentials", "client_id": id, "client_secret": secret});
-                if let (Some(scopes), Some(auth)) =
-                    (of("oauthCredentialProvider/scopes"), auth.as_object_mut())
-                {
-                    auth.insert("scopes".to_owned(), scopes.clone());
-                }
-                fields.insert("auth".to_owned(), auth);
-                asked.remark(
+        Some("OAUTH") => {
+            match text("oauthCredentialProvider/grantType") {
+                None | Some("CLIENT_CREDENTIALS") => {
+                    let id = asked.scoped("auth.client_id", "CLIENT_ID");
+                    let secret = asked.scoped("auth.client_secret", "CLIENT_SECRET");
+                    let mut auth = json!({"type": "oauth2_client_credentials", "client_id": id, "client_secret": secret});
+                    if let (Some(scopes), Some(auth)) =
+                        (of("oauthCredentialProvider/scopes"), auth.as_object_mut())
+                    {
+                        auth.insert("scopes".to_owned(), scopes.clone());
+                    }
+                    fields.insert("auth".to_owned(), auth);
+                    asked.remark(
                     "auth",
                     format!("{of_auth} (`aws bedrock-agentcore-control get-oauth2-credential-provider` says it)"),
                 );
-            }
-            Some(grant) => asked.remark(
-                "auth",
-                format!(
-                    "is left out: the grant {} is for a person, and calls of a fleet have none",
-                    quoted(grant)
+                }
+                Some(grant) => asked.remark(
+                    "auth",
+                    format!(
+                        "is left out: the grant {} is for a person, and calls of a fleet have none",
+                        quoted(grant)
+                    ),
                 ),
-            ),
-        },
+            }
+        }
         Some("GATEWAY_IAM_ROLE") => {
             let mut auth = Map::from_iter([("type".to_owned(), Value::from("aws_sigv4"))]);
             for field in ["service", "region"] {

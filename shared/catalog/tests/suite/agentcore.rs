@@ -148,7 +148,10 @@ fn an_agentcore_interface_is_one_of_its_inline_document() {
     let entry = server(&catalog, "pets");
     assert_eq!((&entry["url"], &entry["discover"]), (&json!("https://pets.example/v1"), &json!(true)));
     assert_eq!(entry["description"], "All pets");
-    assert_eq!(header(&catalog, "pets", "X-Key").as_deref(), Some("secret://toolfleet-dev/pets/headers.X-Key"));
+    assert_eq!(
+        header(&catalog, "pets", "X-Key").as_deref(),
+        Some("secret://toolfleet-dev/pets/headers.X-Key")
+    );
     let template = format!(
         "Resources:\n  Pets:\n    Type: AWS::BedrockAgentCore::GatewayTarget\n    Properties:\n      Name: pets\n      TargetConfiguration:\n        \
          Mcp: {{OpenApiSchema: {{InlinePayload: {}}}}}\n      CredentialProviderConfigurations: [{{CredentialProviderType: API_KEY, \
@@ -160,13 +163,20 @@ fn an_agentcore_interface_is_one_of_its_inline_document() {
 
 #[test]
 fn an_agentcore_interface_names_its_document_in_s3() {
-    let target = interface(json!({"s3": {"uri": "s3://specs/pets.yaml", "bucketOwnerAccountId": "1"}}), api_key("X-Key"));
+    let target = interface(
+        json!({"s3": {"uri": "s3://specs/pets.yaml", "bucketOwnerAccountId": "1"}}),
+        api_key("X-Key"),
+    );
     let other = json!({"name": "docs", "targetConfiguration": {"mcp": {"mcpServer": {"endpoint": "https://docs.example/mcp"}}}});
-    let text = json!({"targets": [target, other]}).to_string();
+    let text = json!({"targets": [target, other.clone()]}).to_string();
     assert_eq!(Catalog::references(&text).unwrap().documents, ["s3://specs/pets.yaml"]);
     let sources = |read: bool| CatalogSources {
         tenants: Some(vec!["*".to_owned()]),
-        included: if read { [("s3://specs/pets.yaml".to_owned(), PETS.to_owned())].into() } else { Default::default() },
+        included: if read {
+            [("s3://specs/pets.yaml".to_owned(), PETS.to_owned())].into()
+        } else {
+            Default::default()
+        },
         ..CatalogSources::default()
     };
     let catalog = Catalog::parse_with(&text, &sources(true)).unwrap();
@@ -176,6 +186,8 @@ fn an_agentcore_interface_names_its_document_in_s3() {
     let mut material = sources(true);
     material.included.insert("s3://specs/pets.yaml".to_owned(), without_keys);
     assert_eq!(operations(&Catalog::parse_with(&open, &material).unwrap()), ["health", "listPets"]);
+    let open = interface(json!({"s3": {"uri": "s3://specs/pets.yaml"}}), json!([]));
+    let text = json!({"targets": [open, other]}).to_string();
     let unread = Catalog::parse_with(&text, &sources(false)).unwrap();
     assert!(reason(&unread, "pets").contains("s3://specs/pets.yaml"));
     assert_eq!(server(&unread, "docs")["url"], "https://docs.example/mcp", "the rest loads");
@@ -192,7 +204,11 @@ fn an_agentcore_interface_that_cannot_be_taken_says_why_and_the_rest_loads() {
         (json!({"inlinePayload": "just a text"}), json!([]), "is no OpenAPI document"),
         (json!({"inlinePayload": "[1]"}), json!([]), "is no OpenAPI document"),
         (json!({"inlinePayload": {"Fn::Sub": "x"}}), json!([]), "is not computed here"),
-        (json!({"s3": {"uri": "https://b.s3.amazonaws.com/k"}}), json!([]), "no `s3.uri` that begins with s3://"),
+        (
+            json!({"s3": {"uri": "https://b.s3.amazonaws.com/k"}}),
+            json!([]),
+            "no `s3.uri` that begins with s3://",
+        ),
         (json!({}), json!([]), "write the document, or its place"),
         (json!({"inlinePayload": "openapi: 3.0.3\npaths: {}\n"}), json!([]), "`openapi`"),
     ] {
@@ -204,8 +220,13 @@ fn an_agentcore_interface_that_cannot_be_taken_says_why_and_the_rest_loads() {
     }
     let names = ["PETS_CLIENT_ID", "PETS_CLIENT_SECRET"];
     let catalog = read_with(&interface(json!({"inlinePayload": open}), oauth).to_string(), &names).unwrap();
-    assert!(told(&catalog).contains("targets.pets.auth: needs the authorization server"), "{}", told(&catalog));
-    let smithy = json!({"name": "pets", "targetConfiguration": {"mcp": {"smithyModel": {"inlinePayload": "{}"}}}});
+    assert!(
+        told(&catalog).contains("targets.pets.auth: needs the authorization server"),
+        "{}",
+        told(&catalog)
+    );
+    let smithy =
+        json!({"name": "pets", "targetConfiguration": {"mcp": {"smithyModel": {"inlinePayload": "{}"}}}});
     assert!(reason(&read(&smithy), "pets").contains("described in Smithy (`smithyModel`)"));
     let stage = json!({"name": "pets", "targetConfiguration": {"mcp": {"apiGateway": {"restApiId": "x", "stage": "prod"}}}});
     assert!(reason(&read(&stage), "pets").contains("aws apigateway get-export"));

@@ -101,7 +101,10 @@ fn pins_and_discovery_need_a_payload_with_a_list_of_tools() {
     let pin = format!("sha256:{}", "a".repeat(64));
     let tool = json!({"id": "t", "server": "s", "pin": pin});
     let error = with_tool(function(), tool.clone()).unwrap_err();
-    assert!(error.contains("tools.t.pin: pins a tool of `s`, a function whose payload has no list"), "{error}");
+    assert!(
+        error.contains("tools.t.pin: pins a tool of `s`, a function whose payload has no list"),
+        "{error}"
+    );
     for word in ["mcp", "api-gateway"] {
         let mut server = with("payload", json!(word));
         server["discover"] = json!(true);

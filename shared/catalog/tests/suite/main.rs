@@ -19,5 +19,6 @@ mod catalog_properties;
 mod catalog_secrets;
 mod catalog_streams;
 mod configurations;
+mod openapi_hostile;
 mod own_form;
 mod registries;

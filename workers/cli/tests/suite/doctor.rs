@@ -106,7 +106,9 @@ fn a_catalog_is_checked_with_its_servers() {
 fn subjects<'a>(document: &'a Value, check: &str) -> Vec<(&'a str, &'a str)> {
     let findings = document["findings"].as_array().unwrap().iter();
     let found = findings.filter(|finding| finding["check"] == check);
-    found.map(|finding| (finding["subject"].as_str().unwrap(), finding["verdict"].as_str().unwrap())).collect()
+    found
+        .map(|finding| (finding["subject"].as_str().unwrap(), finding["verdict"].as_str().unwrap()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,12 +170,18 @@ async fn an_http_interface_is_reached_without_calling_an_operation() {
     let servers = [interface("gone", "http://127.0.0.1:1"), interface("here", echo.url())];
     let catalog = json!({"servers": servers, "tools": [], "tenants": {"queue": ["*"]}});
     let path = file(&directory("interfaces-check"), "catalog.json", &catalog.to_string());
-    let run = || tokio::task::block_in_place(|| dev.toolfleet(&["catalog", "check", &path, "--json"])).exits(1).json();
+    let run = || {
+        tokio::task::block_in_place(|| dev.toolfleet(&["catalog", "check", &path, "--json"])).exits(1).json()
+    };
     for status in [200, 404, 500, 401] {
         echo.next(EchoFault::status(status, ("x", "y"), "", false));
         let found = run();
         let here = if status == 401 { "failed" } else { "ok" };
-        assert_eq!(subjects(&found, "interfaces-answer"), [("gone", "failed"), ("here", here)], "{status}: {found}");
+        assert_eq!(
+            subjects(&found, "interfaces-answer"),
+            [("gone", "failed"), ("here", here)],
+            "{status}: {found}"
+        );
     }
     let requests = echo.requests();
     assert_eq!(requests.len(), 4);

@@ -21,12 +21,7 @@ pub(super) const fn form_of(payload: LambdaPayload) -> Option<SingleForm> {
 }
 
 /// The event of a call.
-pub(super) fn event(
-    form: SingleForm,
-    call: &Invocation<'_>,
-    attempt: Attempt<'_>,
-    durable: bool,
-) -> Vec<u8> {
+pub(super) fn event(form: SingleForm, call: &Invocation<'_>, attempt: Attempt<'_>, durable: bool) -> Vec<u8> {
     let single = SingleCall {
         name: call.name,
         arguments: &call.request.arguments,

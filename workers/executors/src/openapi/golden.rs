@@ -42,7 +42,8 @@ fn each_case_of_the_table_is_written_byte_for_byte() {
         let encoded = request(&document, &case.arguments)
             .unwrap_or_else(|why| panic!("{} {}: {why}", case.name, case.arguments));
         let target = encoded.url.as_str().strip_prefix("https://h.example").unwrap();
-        let compared = case.compare(target, |name| header(&encoded, name), encoded.body.as_deref().unwrap_or_default());
+        let compared =
+            case.compare(target, |name| header(&encoded, name), encoded.body.as_deref().unwrap_or_default());
         compared.unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(request(&document, &case.arguments).unwrap(), encoded, "equal calls are equal bytes");
     }
@@ -122,8 +123,14 @@ fn a_value_that_no_xml_can_have_is_named() {
     let schema = json!({"type": "object", "xml": {"name": "r"}, "properties": {"a": {"type": "string", "xml": {"attribute": true}}}});
     let document = document("3.0.4", "/x", content("application/xml", json!({ "schema": schema })));
     let wrong = |arguments: &str| request(&document, arguments).unwrap_err();
-    assert_eq!(wrong(r#"{"body": {"b": "x\u0000"}}"#), "`body.b` has the character U+0000 in it, which no XML can have");
-    assert_eq!(wrong(r#"{"body": {"a": "\u001b"}}"#), "`body.a` has the character U+001B in it, which no XML can have");
+    assert_eq!(
+        wrong(r#"{"body": {"b": "x\u0000"}}"#),
+        "`body.b` has the character U+0000 in it, which no XML can have"
+    );
+    assert_eq!(
+        wrong(r#"{"body": {"a": "\u001b"}}"#),
+        "`body.a` has the character U+001B in it, which no XML can have"
+    );
     assert_eq!(wrong(r#"{"body": {"x><y": 1}}"#), "`body.x><y` is no name that an element of XML can have");
     assert_eq!(wrong(r#"{"body": {"x y": 1}}"#), "`body.x y` is no name that an element of XML can have");
     let deep = format!(r#"{{"body": {}1{}}}"#, r#"{"d":"#.repeat(120), "}".repeat(120));

@@ -25,7 +25,9 @@ pub(super) fn write(argument: &str, raw: &RawValue, body: &XmlBody) -> Result<St
             writer.items(argument, name, &root, &items, 1)?;
             writer.close(&opened);
         }
-        Shape::Null | Shape::Scalar(_) | Shape::Members(_) => writer.element(argument, name, &root, raw, 0)?,
+        Shape::Null | Shape::Scalar(_) | Shape::Members(_) => {
+            writer.element(argument, name, &root, raw, 0)?
+        }
     }
     Ok(writer.text)
 }
@@ -123,7 +125,9 @@ impl<'a> Writer<'a> {
                 let (attributes, children): (Vec<_>, Vec<_>) =
                     members.into_iter().partition(|(_, said, _)| said.attribute);
                 let opened = self.open(place, name, said, &attributes)?;
-                for (name, said, raw) in children.iter().filter(|(.., raw)| !matches!(shape(raw), Shape::Null)) {
+                for (name, said, raw) in
+                    children.iter().filter(|(.., raw)| !matches!(shape(raw), Shape::Null))
+                {
                     self.element(&format!("{place}.{name}"), name, said, raw, depth + 1)?;
                 }
                 self.close(&opened);

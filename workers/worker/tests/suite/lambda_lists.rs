@@ -44,8 +44,7 @@ fn quote() -> Value {
 }
 
 fn catalog(form: &str, more: Value) -> Value {
-    let mut server =
-        json!({"id": "orders", "lambda": format!("{ARN}:orders:live"), "payload": form, "discover": true, "timeout_ms": 2_000});
+    let mut server = json!({"id": "orders", "lambda": format!("{ARN}:orders:live"), "payload": form, "discover": true, "timeout_ms": 2_000});
     let mut catalog = json!({"tools": [], "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
     for (name, value) in more.as_object().unwrap() {
         let to = if ["tools", "pins"].contains(&name.as_str()) { &mut catalog } else { &mut server };
@@ -88,7 +87,12 @@ async fn a_function_is_called_by_the_names_that_it_lists() {
         assert_eq!(seen.kind, OutcomeKind::Succeeded, "{form}: {}", seen.message);
         for (id, code) in [("c2", "invalid_arguments"), ("c3", "unknown_tool")] {
             let seen = rig.outcome(id).await;
-            assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some(code)), "{form}: {}", seen.message);
+            assert_eq!(
+                (seen.kind, seen.code),
+                (OutcomeKind::Refused, Some(code)),
+                "{form}: {}",
+                seen.message
+            );
         }
         let methods: Vec<_> = lambda.invocations().iter().map(method).collect();
         assert_eq!(methods, ["tools/list", "tools/call"], "{form}: one list for all calls");
@@ -119,7 +123,11 @@ async fn a_pinned_tool_of_a_function_is_refused_when_it_has_changed() {
         ] {
             let seen = run(&rig, catalog, body).await;
             let found = (seen.kind, seen.code, seen.may_have_run);
-            assert_eq!(found, (OutcomeKind::Refused, Some("definition_changed"), Some(MayHaveRun::No)), "{form} {id}");
+            assert_eq!(
+                found,
+                (OutcomeKind::Refused, Some("definition_changed"), Some(MayHaveRun::No)),
+                "{form} {id}"
+            );
         }
         assert_eq!(calls(&lambda), 1, "{form}");
     }
@@ -133,12 +141,11 @@ async fn the_list_of_a_function_is_an_operation() {
             None => json!({"tools": [quote()], "nextCursor": "2"}),
             Some(_) => json!({"tools": [{"name": "cancel_order", "inputSchema": {"type": "object"}}]}),
         });
-        let list = |id: &str, arguments: Value| {
-            json!({"v": 1, "call_id": id, "tenant": "acme", "server": "orders", "operation": "tools/list", "arguments": arguments})
-        };
+        let list = |id: &str, arguments: Value| json!({"v": 1, "call_id": id, "tenant": "acme", "server": "orders", "operation": "tools/list", "arguments": arguments});
         let names = |seen: Seen| {
             let content: Value = serde_json::from_str(&seen.content.unwrap_or(seen.message)).unwrap();
-            let names: Vec<_> = content["tools"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
+            let names: Vec<_> =
+                content["tools"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
             (names, content.get("nextCursor").cloned())
         };
         let all = names(run(&rig, catalog(form, json!({})), list("c1", json!({}))).await);
@@ -189,7 +196,12 @@ async fn a_list_that_a_function_may_not_give_ends_the_call_unsent() {
         let seen =
             run(&rig, catalog("mcp", json!({})), by_name("c1", "quote_order", json!({"sku": "A"}))).await;
         let found = (seen.kind, seen.code, seen.may_have_run);
-        assert_eq!(found, (OutcomeKind::Failed, Some(code), Some(MayHaveRun::No)), "{fault:?}: {}", seen.message);
+        assert_eq!(
+            found,
+            (OutcomeKind::Failed, Some(code), Some(MayHaveRun::No)),
+            "{fault:?}: {}",
+            seen.message
+        );
         assert_eq!(calls(&lambda), 0, "{fault:?}");
     }
 }

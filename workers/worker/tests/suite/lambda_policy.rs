@@ -143,7 +143,12 @@ fn not_started() -> Vec<Case> {
     ));
     cases.extend(passing(
         400,
-        &["SnapStartException", "EFSMountFailureException", "S3FilesMountConnectivityException", "S3FilesMountFailureException"],
+        &[
+            "SnapStartException",
+            "EFSMountFailureException",
+            "S3FilesMountConnectivityException",
+            "S3FilesMountFailureException",
+        ],
     ));
     cases
 }
@@ -179,9 +184,12 @@ fn service_failed() -> Vec<Case> {
 
 /// Errors of the functions that are MCP servers: they mean what they mean over HTTP.
 fn of_messages() -> Vec<Case> {
-    let error = |code: i64| json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no"}}).to_string();
+    let error =
+        |code: i64| json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no"}}).to_string();
     let response = |status: u16, body: &str| {
-        LambdaFault::RunThenAnswer(json!({"statusCode": status, "headers": {"retry-after": "3"}, "body": body}).to_string())
+        LambdaFault::RunThenAnswer(
+            json!({"statusCode": status, "headers": {"retry-after": "3"}, "body": body}).to_string(),
+        )
     };
     let message = |code| LambdaFault::RunThenAnswer(error(code));
     let mut cases = Vec::new();
@@ -203,7 +211,8 @@ fn of_messages() -> Vec<Case> {
     cases.push(always("gateway", response(409, "no"), unknown("server_error"), (1, 1, 1)));
     let tool_error =
         Ends { kind: OutcomeKind::ToolError, code: Some("tool_reported_error"), ran: Some(MayHaveRun::Yes) };
-    let reported = r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[{"type":"text","text":"no"}]}}"#;
+    let reported =
+        r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[{"type":"text","text":"no"}]}}"#;
     cases.push(always("mcp-safe", LambdaFault::RunThenAnswer(reported.to_owned()), tool_error, (1, 1, 1)));
     cases
 }
@@ -345,7 +354,8 @@ fn catalog() -> Value {
         server
     };
     let durable = with(function("durable", "arguments"), "durable", json!(true));
-    let role = with(function("role", "arguments"), "role_arn", json!("arn:aws:iam::210987654321:role/invoke"));
+    let role =
+        with(function("role", "arguments"), "role_arn", json!("arn:aws:iam::210987654321:role/invoke"));
     json!({
         "servers": [function("plain", "arguments"), function("group", "bedrock"), function("message", "mcp"),
             function("response", "api-gateway"), durable, role],

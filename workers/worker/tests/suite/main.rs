@@ -37,10 +37,10 @@ mod leaks;
 mod limits;
 mod long_lists;
 mod mcp_session_store;
+mod one_policy;
 mod openapi;
 mod openapi_documents;
 mod openapi_golden;
-mod one_policy;
 mod operations;
 
 mod payload_requests;

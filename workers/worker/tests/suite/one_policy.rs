@@ -147,7 +147,10 @@ impl World {
         });
     }
 
-    fn catalog(&self, kind: Kind, is_away: bool) -> Value {
+    fn catalog(&self, kind: Kind, met: Met) -> Value {
+        let is_away = met == Met::Away;
+        // Long enough for a busy machine, except where it is waited for.
+        let timeout_ms = if met == Met::NoAnswer { 700 } else { 10_000 };
         let function = |payload: &str| json!({"id": "s", "lambda": format!("{ARN}:f"), "payload": payload});
         let nowhere = "127.0.0.1:9";
         let server = match (kind, is_away) {
@@ -165,7 +168,7 @@ impl World {
                 json!({"id": "s", "url": url, "openapi": {"openapi": "3.0.4", "info": info, "paths": paths}})
             }
         };
-        let tool = |id: &str, safe: bool| json!({"id": id, "server": "s", "name": "do", "idempotent": safe, "timeout_ms": 700});
+        let tool = |id: &str, safe: bool| json!({"id": id, "server": "s", "name": "do", "idempotent": safe, "timeout_ms": timeout_ms});
         json!({"servers": [server], "tools": [tool("unsafe", false), tool("safe", true)],
             "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}})
     }
@@ -196,10 +199,16 @@ impl World {
         let is_away = met == Met::Away;
         let nowhere = "http://127.0.0.1:9".to_owned();
         self.rig.lambda = Some(if is_away { nowhere } else { self.lambda.url() });
-        self.rig.fleet_of(self.catalog(kind, is_away), limits(), None).await
+        self.rig.fleet_of(self.catalog(kind, met), limits(), None).await
     }
 
-    async fn ends(&mut self, id: &str, tool: &str, kind: Kind, (met, times): (Met, usize)) -> (Ends, u64, String) {
+    async fn ends(
+        &mut self,
+        id: &str,
+        tool: &str,
+        kind: Kind,
+        (met, times): (Met, usize),
+    ) -> (Ends, u64, String) {
         self.behave();
         let context = self.context(kind, met).await;
         self.meets(kind, met, times);
@@ -209,7 +218,11 @@ impl World {
         self.rig.settle_with(&context).await;
         let seen = self.rig.outcome(id).await;
         context.mcp.close().await;
-        (Ends { kind: seen.kind, code: seen.code, ran: seen.may_have_run }, self.ran(kind) - before, seen.message)
+        (
+            Ends { kind: seen.kind, code: seen.code, ran: seen.may_have_run },
+            self.ran(kind) - before,
+            seen.message,
+        )
     }
 }
 
@@ -251,7 +264,9 @@ fn of_lambda(met: Met) -> LambdaFault {
 /// What stands in the response of a function behind an API Gateway. It runs whenever it is invoked; `ran` counts invocations then.
 fn of_gateway(met: Met) -> LambdaFault {
     let response = |status: u16, body: &str| {
-        LambdaFault::RunThenAnswer(json!({"statusCode": status, "headers": {"retry-after": "3"}, "body": body}).to_string())
+        LambdaFault::RunThenAnswer(
+            json!({"statusCode": status, "headers": {"retry-after": "3"}, "body": body}).to_string(),
+        )
     };
     match met {
         Met::AnswerLost | Met::NoAnswer | Met::Away => of_lambda(met),

@@ -2,10 +2,13 @@
 //! arrives is compared byte for byte.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{EchoHttp, OpenApiCase, openapi_cases};
+use toolfleet_worker::pipeline;
 
 use crate::rig::{Rig, SENDER, limits};
 
@@ -21,9 +24,13 @@ fn document(version: &str, cases: &[(usize, OpenApiCase)]) -> Value {
     }
     let info = json!({"title": "Golden", "version": "1"});
     match version {
-        "2.0" => json!({"swagger": version, "info": info, "host": "h.example", "schemes": ["https"], "paths": paths}),
-        _ => json!({"openapi": version, "info": info, "servers": [{"url": "https://h.example"}], "paths": paths,
-            "components": {"schemas": schemas}}),
+        "2.0" => {
+            json!({"swagger": version, "info": info, "host": "h.example", "schemes": ["https"], "paths": paths})
+        }
+        _ => {
+            json!({"openapi": version, "info": info, "servers": [{"url": "https://h.example"}], "paths": paths,
+            "components": {"schemas": schemas}})
+        }
     }
 }
 
@@ -41,20 +48,32 @@ async fn each_case_of_the_golden_table_arrives_byte_for_byte() {
             "tools": [], "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]},
         });
         let context = rig.fleet_of(catalog, limits(), None).await;
-        for (number, case) in &cases {
-            // The arguments keep their text: numbers their digits, members their order.
-            let body = format!(
+        // The arguments keep their text: numbers their digits, members their order.
+        let body = |number: &usize, case: &OpenApiCase| {
+            format!(
                 r#"{{"v": 1, "call_id": "c{number}", "tenant": "acme", "server": "golden", "name": "case{number}", "arguments": {}}}"#,
                 case.arguments
-            );
-            rig.send(body).await;
+            )
+        };
+        join_all(cases.iter().map(|(number, case)| rig.send(body(number, case)))).await;
+        let mut running = Vec::new();
+        while let Some(delivery) = rig.receive(&context).await {
+            running.push(pipeline::run(Arc::clone(&context), delivery, ()));
         }
+        join_all(running).await;
         rig.settle_with(&context).await;
         let requests = echo.requests();
         assert_eq!(requests.len(), cases.len(), "{version}");
         for (number, case) in &cases {
             let seen = rig.outcome(&format!("c{number}")).await;
-            assert_eq!(seen.kind, OutcomeKind::Succeeded, "{} {}: {}", case.name, case.arguments, seen.message);
+            assert_eq!(
+                seen.kind,
+                OutcomeKind::Succeeded,
+                "{} {}: {}",
+                case.name,
+                case.arguments,
+                seen.message
+            );
             let start = format!("/c{number}/");
             let request = requests.iter().find(|request| request.target.starts_with(&start)).unwrap();
             let target = &request.target[start.len() - 1..];

@@ -56,9 +56,9 @@ pub(super) fn read<'a>(
         made.push((media, schema));
     }
     if made.is_empty() {
-        let schemas_of = content.iter().filter_map(|(media, value)| {
-            Some((media.as_str(), raw.resolved(value).ok()?.get("schema")?))
-        });
+        let schemas_of = content
+            .iter()
+            .filter_map(|(media, value)| Some((media.as_str(), raw.resolved(value).ok()?.get("schema")?)));
         made.extend(in_xml(raw, schemas_of, schemas, refers_to)?);
     }
     of_kinds(made, content.keys().map(String::as_str), fields).map(Some)
@@ -73,7 +73,7 @@ fn in_xml<'a, 'm>(
 ) -> Result<Option<(Media, Value)>, Reason> {
     for (media, schema) in kinds.filter(|(media, _)| is_xml(media)) {
         let converted = schemas.convert(schema, refers_to)?;
-        if let Some(body) = xml::body(*raw, schema) {
+        if let Some(body) = xml::body(*raw, schema)? {
             let kind = MediaKind::Xml(Arc::new(body));
             return Ok(Some((Media { content_type: media.trim().to_owned(), kind }, converted)));
         }

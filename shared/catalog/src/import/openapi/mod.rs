@@ -25,8 +25,8 @@ pub use document::{Document, LeftOut, ReadOptions};
 pub use filter::{Filter, Selection};
 pub use given::Given;
 pub use model::{
-    Body, Encoding, Field, Location, Media, MediaKind, Method, Operation, Parameter, ParameterForm, Style, XmlBody,
-    XmlElement,
+    Body, Encoding, Field, Location, Media, MediaKind, Method, Operation, Parameter, ParameterForm, Style,
+    XmlBody, XmlElement,
 };
 pub(crate) use read::value_of;
 pub use read::{MOST_BYTES, read};

@@ -236,7 +236,11 @@ pub struct XmlElement {
 impl XmlElement {
     /// Whether the document says nothing of its name.
     pub(super) const fn is_unnamed(&self) -> bool {
-        self.name.is_none() && self.prefix.is_none() && self.namespace.is_none() && !self.attribute && !self.wrapped
+        self.name.is_none()
+            && self.prefix.is_none()
+            && self.namespace.is_none()
+            && !self.attribute
+            && !self.wrapped
     }
 }
 

@@ -8,14 +8,19 @@ use serde_json::{Map, Value};
 
 use super::document::{Raw, flag, text};
 use super::model::{XmlBody, XmlElement};
+use super::reason::Reason;
+use super::schemas::{SeenSchemas, is_new};
 
 /// How deep `allOf` and the like are followed to find the XML Object of a schema.
 const MOST_PARTS: usize = 8;
 
+/// The most elements of one body.
+const MOST_ELEMENTS: usize = 20_000;
+
 /// The form of a body in XML; nothing where the document does not name its root element.
-pub(super) fn body(raw: Raw<'_>, schema: &Value) -> Option<XmlBody> {
-    let mut reader = Reader { raw, shared: BTreeMap::new() };
-    let root = reader.element(schema);
+pub(super) fn body(raw: Raw<'_>, schema: &Value) -> Result<Option<XmlBody>, Reason> {
+    let mut reader = Reader { raw, shared: BTreeMap::new(), left: MOST_ELEMENTS };
+    let root = reader.element(schema)?;
     let reference = schema.get("$ref").and_then(Value::as_str);
     let component = reference.and_then(|reference| reference.rsplit('/').next()).filter(|name| is_name(name));
     let shared = reader.shared;
@@ -23,55 +28,69 @@ pub(super) fn body(raw: Raw<'_>, schema: &Value) -> Option<XmlBody> {
         let at = shared.get(root.same_as.as_deref()?)?;
         at.name.clone()
     });
-    let name = own.or_else(|| component.map(str::to_owned))?;
-    Some(XmlBody { root: XmlElement { name: Some(name), ..root }, shared })
+    let name = own.or_else(|| component.map(str::to_owned));
+    Ok(name.map(|name| XmlBody { root: XmlElement { name: Some(name), ..root }, shared }))
 }
 
 struct Reader<'a> {
     raw: Raw<'a>,
     shared: BTreeMap<String, XmlElement>,
+    /// How many elements there may still be.
+    left: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn element(&mut self, schema: &'a Value) -> XmlElement {
-        let Some(fields) = schema.as_object() else { return XmlElement::default() };
+    fn element(&mut self, schema: &'a Value) -> Result<XmlElement, Reason> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            let text = format!("has a body in XML of more than {MOST_ELEMENTS} elements");
+            Reason::new("too_large", text)
+        })?;
+        let Some(fields) = schema.as_object() else { return Ok(XmlElement::default()) };
         let mut element = XmlElement::default();
         said(fields, &mut element);
         if let Some(reference) = fields.get("$ref").and_then(Value::as_str) {
-            self.share(reference);
+            self.share(reference)?;
             element.same_as = Some(reference.to_owned());
-            return element;
+            return Ok(element);
         }
-        self.add(fields, &mut element, 0);
-        element
+        self.add(fields, &mut element, &mut SeenSchemas::new(), 0)?;
+        Ok(element)
     }
 
     /// Reads what a reference points to, once.
-    fn share(&mut self, reference: &str) {
+    fn share(&mut self, reference: &str) -> Result<(), Reason> {
         if self.shared.contains_key(reference) {
-            return;
+            return Ok(());
         }
         // A cycle comes back to the name.
         self.shared.insert(reference.to_owned(), XmlElement::default());
-        if let Ok(schema) = self.raw.target(reference) {
-            let element = self.element(schema);
-            self.shared.insert(reference.to_owned(), element);
-        }
+        let element = self.element(self.raw.target(reference)?)?;
+        self.shared.insert(reference.to_owned(), element);
+        Ok(())
     }
 
     /// Members and items of the schema and of its parts. What is said first counts.
-    fn add(&mut self, fields: &'a Map<String, Value>, element: &mut XmlElement, depth: usize) {
+    fn add(
+        &mut self,
+        fields: &'a Map<String, Value>,
+        element: &mut XmlElement,
+        seen: &mut SeenSchemas,
+        depth: usize,
+    ) -> Result<(), Reason> {
+        if !is_new(fields, seen) {
+            return Ok(());
+        }
         for (name, schema) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
             if !element.members.contains_key(name) {
-                let member = self.element(schema);
+                let member = self.element(schema)?;
                 element.members.insert(name.clone(), member);
             }
         }
         if let Some(items) = fields.get("items").filter(|_| element.items.is_none()) {
-            element.items = Some(Box::new(self.element(items)));
+            element.items = Some(Box::new(self.element(items)?));
         }
         if depth >= MOST_PARTS {
-            return;
+            return Ok(());
         }
         for list in ["allOf", "anyOf", "oneOf"] {
             for part in fields.get(list).and_then(Value::as_array).into_iter().flatten() {
@@ -79,9 +98,10 @@ impl<'a> Reader<'a> {
                 if element.is_unnamed() {
                     said(part, element);
                 }
-                self.add(part, element, depth + 1);
+                self.add(part, element, seen, depth + 1)?;
             }
         }
+        Ok(())
     }
 }
 

@@ -22,7 +22,9 @@ use toolfleet_core::credential::SecretRef;
 use toolfleet_core::function::Event;
 use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
 use toolfleet_egress::sanitize_text;
-use toolfleet_mcp::{Endpoint, Fault, McpClient, PlainRequest, RemoteTool, SingleError, SingleForm, SingleList};
+use toolfleet_mcp::{
+    Endpoint, Fault, McpClient, PlainRequest, RemoteTool, SingleError, SingleForm, SingleList,
+};
 
 use crate::exit::CommandError;
 use crate::network::{client, client_as_worker};
@@ -120,12 +122,7 @@ impl ToolLister {
         }
     }
 
-    async fn of_function(
-        &self,
-        server: &Server,
-        lambda: &LambdaTransport,
-        deadline: Instant,
-    ) -> ListResult {
+    async fn of_function(&self, server: &Server, lambda: &LambdaTransport, deadline: Instant) -> ListResult {
         let form = match lambda.payload {
             LambdaPayload::Mcp => SingleForm::Message,
             LambdaPayload::ApiGateway => SingleForm::ApiGateway,
@@ -138,7 +135,8 @@ impl ToolLister {
             let aws = aws.clone();
             async move {
                 let event = Event { payload, client_context: None, durable_name: None };
-                let answer = aws.invoke(function_of(lambda), event).await.map_err(|fault| fault.to_string())?;
+                let answer =
+                    aws.invoke(function_of(lambda), event).await.map_err(|fault| fault.to_string())?;
                 match answer.function_error {
                     None => Ok(answer.payload),
                     Some(kind) => {
