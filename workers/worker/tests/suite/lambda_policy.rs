@@ -346,7 +346,7 @@ fn rows() -> Vec<(&'static str, Vec<Case>)> {
     ]
 }
 
-fn catalog() -> Value {
+fn catalog(timeout_ms: u64) -> Value {
     let function =
         |id: &str, payload: &str| json!({"id": id, "lambda": format!("{ARN}:f"), "payload": payload});
     let with = |mut server: Value, field: &str, value: Value| {
@@ -360,16 +360,16 @@ fn catalog() -> Value {
         "servers": [function("plain", "arguments"), function("group", "bedrock"), function("message", "mcp"),
             function("response", "api-gateway"), durable, role],
         "tools": [
-            {"id": "durable", "server": "durable", "timeout_ms": 700},
-            {"id": "role", "server": "role", "timeout_ms": 700},
-            {"id": "mcp", "server": "message", "timeout_ms": 700},
-            {"id": "mcp-safe", "server": "message", "idempotent": true, "timeout_ms": 700},
-            {"id": "gateway", "server": "response", "timeout_ms": 700},
-            {"id": "gateway-safe", "server": "response", "idempotent": true, "timeout_ms": 700},
-            {"id": "safe", "server": "plain", "idempotent": true, "timeout_ms": 700},
-            {"id": "unsafe", "server": "plain", "timeout_ms": 700},
-            {"id": "away", "server": "plain", "timeout_ms": 700},
-            {"id": "bedrock", "server": "group", "timeout_ms": 700}
+            {"id": "durable", "server": "durable", "timeout_ms": timeout_ms},
+            {"id": "role", "server": "role", "timeout_ms": timeout_ms},
+            {"id": "mcp", "server": "message", "timeout_ms": timeout_ms},
+            {"id": "mcp-safe", "server": "message", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "gateway", "server": "response", "timeout_ms": timeout_ms},
+            {"id": "gateway-safe", "server": "response", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "safe", "server": "plain", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "unsafe", "server": "plain", "timeout_ms": timeout_ms},
+            {"id": "away", "server": "plain", "timeout_ms": timeout_ms},
+            {"id": "bedrock", "server": "group", "timeout_ms": timeout_ms}
         ],
         "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}
     })
@@ -395,7 +395,9 @@ async fn prove(rig: &mut Rig, lambda: &MockLambda, id: &str, case: &Case) {
         None => {}
     }
     rig.lambda = Some(if case.tool == "away" { "http://127.0.0.1:9".to_owned() } else { lambda.url() });
-    let context = rig.fleet_of(catalog(), limits(), None).await;
+    // Long enough for a busy machine, except where it is waited for.
+    let timeout_ms = if case.fault == Some(LambdaFault::RunThenHold) { 700 } else { 10_000 };
+    let context = rig.fleet_of(catalog(timeout_ms), limits(), None).await;
     let (invoked, ran) = (lambda.invocations().len(), lambda.executions("f"));
     rig.send(request(id, case.tool).to_string()).await;
     rig.settle_with(&context).await;
