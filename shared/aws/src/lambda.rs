@@ -21,6 +21,7 @@ use aws_sdk_lambda::config::http::HttpResponse;
 use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
 use base64::Engine as _;
 use tokio::time::Instant;
 
@@ -126,6 +127,18 @@ impl Lambda {
                 Err(fault)
             }
         }
+    }
+}
+
+impl Lambda {
+    /// Asks Lambda whether the function is there and may be invoked (`DryRun`). Nothing runs; the right to invoke it is enough.
+    ///
+    /// # Errors
+    /// See [`InvokeFault`].
+    pub async fn check(&self, function: LambdaFunction<'_>) -> Result<(), InvokeFault> {
+        let client = self.0.invoker(function).await.client;
+        let asked = client.invoke().function_name(function.arn).invocation_type(InvocationType::DryRun);
+        asked.send().await.map(drop).map_err(|error| fault_of(&error))
     }
 }
 

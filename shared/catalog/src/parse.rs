@@ -172,12 +172,14 @@ pub(crate) fn parse(
 
 /// The texts that the sections name. A text without the name of such a section, which may be large, is not parsed for it.
 fn references(text: &str) -> Result<References, CatalogError> {
-    if !["pika", "idp", "openapi", "\\u"].iter().any(|part| text.contains(part)) {
+    if !["pika", "idp", "openapi", "penApiSchema", "\\u"].iter().any(|part| text.contains(part)) {
         return Ok(References::default());
     }
-    let Sections { wire, .. } = sections(text)?;
+    let Sections { wire, imported, .. } = sections(text)?;
+    let own = own_servers(wire.servers)?.into_iter().map(|(_, server)| server);
+    let foreign = imported.servers.into_iter().filter_map(|entry| entry.value.ok());
     // An empty text is an error of its entry, which is named when the entry is read.
-    let documents = own_servers(wire.servers)?.into_iter().filter_map(|(_, server)| {
+    let documents = own.chain(foreign).filter_map(|server| {
         let name = server.get("openapi").and_then(Value::as_str);
         name.filter(|name| !name.trim().is_empty()).map(str::to_owned)
     });

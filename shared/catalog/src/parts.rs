@@ -160,7 +160,10 @@ impl<'a> Parts<'a> {
         if let Some(written) = &mut self.written {
             written.tools.extend(tools.iter().cloned());
         }
-        let server = self.read(entry, id, fields)?;
+        let mut server = self.read(entry, id, fields)?;
+        if let Some(remark) = server.read_openapi(self.sources)? {
+            self.remark(&format!("{entry}.openapi"), remark);
+        }
         let reason = |error: CatalogError| error.reason_below(entry);
         let mut drafts = Vec::new();
         for tool in tools {

@@ -92,7 +92,7 @@ impl Pins {
     ) -> Result<(), CatalogError> {
         if !server.lists_tools() {
             let text = format!(
-                "pins a tool of `{}`, which is not asked for a list of tools to compare with; leave the pin out",
+                "pins a tool of `{}`, a function whose payload has no list of tools to compare with; leave the pin out",
                 server.id
             );
             return Err(invalid(entry, text));

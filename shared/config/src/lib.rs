@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod documents;
 pub mod egress;
 pub mod keyring;
+pub mod lambda;
 pub mod payload;
 mod place;
 pub mod settings;

@@ -1,5 +1,7 @@
 //! An invocation of a function that a cloud runs: the event, the answer, and why there is none.
 
+use std::fmt;
+
 /// What a function is invoked with.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
@@ -51,4 +53,22 @@ pub enum InvokeFault {
         /// What was seen.
         detail: String,
     },
+}
+
+impl fmt::Display for InvokeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotConnected { detail } => write!(f, "cannot connect to Lambda: {detail}"),
+            Self::Credentials { detail, .. } => {
+                write!(f, "there are no credentials to invoke the function with: {detail}")
+            }
+            Self::Service { status, code, message, .. } if code.is_empty() => {
+                write!(f, "Lambda answered HTTP {status}: {message}")
+            }
+            Self::Service { status, code, message, .. } => {
+                write!(f, "Lambda answered {code} (HTTP {status}): {message}")
+            }
+            Self::AnswerLost { detail } => write!(f, "the answer was lost: {detail}"),
+        }
+    }
 }

@@ -15,7 +15,6 @@ use crate::fault::Fault;
 use crate::fault::invalid;
 use crate::protocol::frame::text_in;
 use crate::protocol::param_headers::Mirrors;
-use crate::transport::connection::Connection;
 
 /// Pages followed, and tools kept, of one server.
 pub(crate) const MAX_PAGES: usize = 100;
@@ -89,12 +88,7 @@ impl Next {
     }
 
     /// In 2026-07-28 an empty text is a cursor like any other; older servers end their lists with one.
-    pub(crate) fn in_speech(self, connection: Connection<'_>) -> Self {
-        let is_modern = match connection {
-            Connection::Modern => true,
-            Connection::Channel(channel) => channel.is_modern(),
-            Connection::Opening | Connection::Posting(_) | Connection::Legacy(_) => false,
-        };
+    pub(crate) fn in_speech(self, is_modern: bool) -> Self {
         match self {
             Self::Cursor(cursor) if cursor.is_empty() && !is_modern => Self::None,
             next @ (Self::None | Self::Cursor(_) | Self::Unusable) => next,
@@ -263,7 +257,7 @@ mod tests {
         assert_eq!(names, [("a", true), ("bomb", false), ("b", false)]);
         assert!(page.tools[1].input_schema.is_null(), "its server judges alone");
         assert_eq!(page.next, Next::Cursor(String::new()));
-        assert_eq!(page.next.in_speech(Connection::Opening), Next::None);
+        assert_eq!(page.next.in_speech(false), Next::None);
         assert_eq!(page.freshness, Freshness { for_ms: None, public: false });
     }
 
@@ -284,8 +278,8 @@ mod tests {
         for odd in ["0", "20", "false", "{}", "[\"a\"]"] {
             assert_eq!(of(odd), Next::Unusable, "{odd}");
         }
-        assert_eq!(of("\"\"").in_speech(Connection::Modern), Next::Cursor(String::new()));
-        assert_eq!(of("\"\"").in_speech(Connection::Opening), Next::None);
+        assert_eq!(of("\"\"").in_speech(true), Next::Cursor(String::new()));
+        assert_eq!(of("\"\"").in_speech(false), Next::None);
     }
 
     #[test]

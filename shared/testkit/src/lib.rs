@@ -11,6 +11,7 @@ mod http1;
 mod lambda;
 mod mock;
 mod oidc;
+mod openapi_cases;
 mod program;
 mod proxy;
 mod tls;
@@ -23,6 +24,7 @@ pub use mock::{
     HELD, Hold, MockFault, MockMcp, PendingTool, ProtocolRevision, Recorded, SessionLoss, ToolAnswer,
 };
 pub use oidc::{MockOidc, OidcExchange, OidcFault};
+pub use openapi_cases::{OpenApiCase, openapi_cases};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
 pub use tls::{Authority, Issued, TlsSide};

@@ -30,13 +30,13 @@ pub enum Target {
 /// The executors of a worker.
 pub struct Executors<G> {
     mcp: McpExecutor<G>,
-    lambda: LambdaExecutor,
+    lambda: LambdaExecutor<G>,
     openapi: OpenApiExecutor,
 }
 
 impl<G: RequestGate> Executors<G> {
     /// One executor for each kind.
-    pub fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor) -> Self {
+    pub fn new(mcp: McpExecutor<G>, lambda: LambdaExecutor<G>) -> Self {
         let (client, endpoints) = (mcp.client().clone(), Arc::clone(mcp.endpoints()));
         Self { openapi: OpenApiExecutor::new(client, endpoints, mcp.schemas().clone()), mcp, lambda }
     }
@@ -44,6 +44,12 @@ impl<G: RequestGate> Executors<G> {
     /// The executor of MCP servers, for what only MCP has: its sessions, its programs.
     pub const fn mcp(&self) -> &McpExecutor<G> {
         &self.mcp
+    }
+
+    /// Forgets all lists of tools: the catalog that they were asked under is another one now.
+    pub fn forget_lists(&self) {
+        self.mcp.forget_lists();
+        self.lambda.forget_lists();
     }
 }
 
@@ -133,7 +139,7 @@ impl<G: RequestGate> Executor for Executors<G> {
     fn address(target: &Target) -> &Url {
         match target {
             Target::Mcp(endpoint) => McpExecutor::<G>::address(endpoint),
-            Target::Lambda(function) => LambdaExecutor::address(function),
+            Target::Lambda(function) => LambdaExecutor::<G>::address(function),
             Target::OpenApi(endpoint) => OpenApiExecutor::address(endpoint),
         }
     }

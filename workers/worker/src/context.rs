@@ -196,7 +196,12 @@ impl WorkerContext {
             McpExecutor::new(mcp.clone(), endpoints, Arc::clone(&gate), schemas.clone(), subscriptions);
         let attributes = SessionAttributes { sessions: aws.sessions(&tables), clock: clock.clone() };
         let invoker = Arc::new(Invoker(aws.lambda()));
-        let lambda = LambdaExecutor::new(invoker, Arc::new(attributes), limits.max_answer_bytes);
+        let lambda = LambdaExecutor::new(
+            (invoker, Arc::new(attributes)),
+            Arc::clone(&gate),
+            schemas.clone(),
+            limits.max_answer_bytes,
+        );
         let activity = Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now());
         let limiter = Limiter::new(&aws.fleet(&tables), &clock, &activity.boot, limits.slots, limits.skew);
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
@@ -266,7 +271,7 @@ impl WorkerContext {
     /// Uses `catalog` from now on, and drops the tool lists and answers that were cached under the previous one. Returns the previous one.
     pub(crate) fn take_catalog(&self, catalog: Catalog) -> Arc<Catalog> {
         let previous = self.catalog.take(catalog);
-        self.executors.mcp().forget_lists();
+        self.executors.forget_lists();
         self.answers.clear();
         previous
     }

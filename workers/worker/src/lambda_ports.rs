@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 use toolfleet_aws::Clock;
-use toolfleet_aws::lambda::{Lambda, LambdaFunction};
+use toolfleet_aws::lambda::Lambda;
 use toolfleet_aws::sessions::Sessions;
 use toolfleet_catalog::LambdaTransport;
+use toolfleet_config::lambda::function_of;
 use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
 use toolfleet_executors::{Asked, AttributeStore, Attributes, LambdaInvoke};
@@ -15,7 +16,7 @@ pub(crate) struct Invoker(pub(crate) Lambda);
 
 impl LambdaInvoke for Invoker {
     fn ready<'a>(&'a self, function: &'a LambdaTransport) -> Asked<'a, Result<(), InvokeFault>> {
-        Box::pin(async move { self.0.ready(named(function)).await })
+        Box::pin(async move { self.0.ready(function_of(function)).await })
     }
 
     fn invoke<'a>(
@@ -23,15 +24,7 @@ impl LambdaInvoke for Invoker {
         function: &'a LambdaTransport,
         event: Event,
     ) -> Asked<'a, Result<FunctionAnswer, InvokeFault>> {
-        Box::pin(async move { self.0.invoke(named(function), event).await })
-    }
-}
-
-fn named(function: &LambdaTransport) -> LambdaFunction<'_> {
-    LambdaFunction {
-        arn: function.function.as_str(),
-        region: function.function.region(),
-        role: function.role_arn.as_deref().map(|role| (role, function.external_id.as_deref())),
+        Box::pin(async move { self.0.invoke(function_of(function), event).await })
     }
 }
 

@@ -99,14 +99,18 @@ async fn requests_after_the_first_are_those_of_the_sdk_but_not_sent_by_it() {
     assert_eq!(first.iter().filter(|asked| is_of_the_sdk(asked)).count(), 5, "{first:?}");
 }
 
+fn header<'a>(asked: &'a Asked, name: &str) -> &'a str {
+    asked.headers.get(name).map_or("", String::as_str)
+}
+
 /// The signature is that of AWS's own signer for what arrived.
 fn assert_is_signed(asked: &Asked) {
-    let given = &asked.headers["authorization"];
+    let given = header(asked, "authorization");
     let names = given.split_once("SignedHeaders=").unwrap().1.split_once(',').unwrap().0;
     for name in ["content-type", "host", "x-amz-date", "x-amz-target"] {
         assert!(names.split(';').any(|signed| signed == name), "{name} in {names}");
     }
-    let date = &asked.headers["x-amz-date"];
+    let date = header(asked, "x-amz-date");
     let part = |from, to| &date[from..to];
     let at = [
         part(0, 4),
@@ -128,13 +132,13 @@ fn assert_is_signed(asked: &Asked) {
         secret_access_key: "very-secret".into(),
         session_token: None,
     };
-    let service = if asked.headers["x-amz-target"].starts_with("AmazonSQS") { "sqs" } else { "dynamodb" };
+    let service = if header(asked, "x-amz-target").starts_with("AmazonSQS") { "sqs" } else { "dynamodb" };
     let headers = signature(
         &keys,
         &ToSign {
             method: "POST",
-            url: &format!("http://{}/", asked.headers["host"]),
-            headers: signed.map(|name| (name, asked.headers[name].as_str())).collect(),
+            url: &format!("http://{}/", header(asked, "host")),
+            headers: signed.map(|name| (name, header(asked, name))).collect(),
             body: &asked.raw,
             service,
             region: "us-east-1",
@@ -142,7 +146,7 @@ fn assert_is_signed(asked: &Asked) {
         },
     );
     let headers: BTreeMap<String, String> = headers.unwrap().into_iter().collect();
-    assert_eq!(&headers["authorization"], given);
+    assert_eq!(headers.get("authorization").map(String::as_str), Some(given));
 }
 
 #[tokio::test]

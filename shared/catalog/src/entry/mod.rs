@@ -15,9 +15,10 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 26] = [
+const OWN: [&str; 27] = [
     "id",
     "url",
+    "openapi",
     "transport",
     "command",
     "args",

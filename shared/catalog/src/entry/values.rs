@@ -34,7 +34,7 @@ impl Reading<'_> {
             }
         }
         let has = |field: &str| self.normal.server.get(field).is_some_and(|value| !value.is_null());
-        if !has("url") && !has("command") && !has("lambda") {
+        if !has("url") && !has("command") && !has("lambda") && !has("openapi") {
             return Err(
                 "has neither `url` nor `command`: it belongs to a program that knows this server itself"
                     .to_owned(),

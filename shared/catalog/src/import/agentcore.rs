@@ -1,11 +1,12 @@
 //! Imports the targets of an Amazon Bedrock AgentCore gateway: what `get-gateway-target` gives, what `create-gateway-target` takes, and
 //! the resources `AWS::BedrockAgentCore::GatewayTarget` of a CloudFormation template. A target that is an MCP server or a Lambda function
-//! becomes a server.
+//! becomes a server, and so does one that is an HTTP interface with an OpenAPI document.
 
 use serde_json::{Map, Value, json};
 
 use super::asked::Asked;
 use super::mcp_servers::{Entry, Imported};
+use super::openapi;
 use toolfleet_core::redact::quoted;
 
 const RESOURCE: &str = "AWS::BedrockAgentCore::GatewayTarget";
@@ -120,6 +121,11 @@ fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, Strin
     if let Some(lambda) = configuration.pointer("/mcp/lambda") {
         return function(target, lambda, asked);
     }
+    if let Some(schema) = configuration.pointer("/mcp/openApiSchema") {
+        let fields = Map::from_iter([("openapi".to_owned(), document(schema)?)]);
+        let of_auth = "needs the authorization server, which the target does not name: write its `issuer` or `token_url`";
+        return with_credentials(target, fields, of_auth, asked);
+    }
     let Some(server) = configuration.pointer("/mcp/mcpServer") else {
         return Err(not_a_server(configuration));
     };
@@ -127,13 +133,24 @@ fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, Strin
         return Err("has no `endpoint` that is a text; a template's function (`Ref`, `Fn::Sub`) is not computed here: write the address"
             .to_owned());
     };
-    let mut fields = Map::from_iter([("url".to_owned(), Value::from(endpoint))]);
+    let fields = Map::from_iter([("url".to_owned(), Value::from(endpoint))]);
+    let of_auth = "finds the authorization server through the MCP server; if it cannot, write its `issuer` or `token_url`";
+    with_credentials(target, fields, of_auth, asked)
+}
+
+/// The fields with what is the same for every target that has an address. `of_auth` says where the authorization server is known from.
+fn with_credentials(
+    target: &Value,
+    mut fields: Map<String, Value>,
+    of_auth: &str,
+    asked: &mut Asked,
+) -> Result<Map<String, Value>, String> {
     if let Some(text) = target.get("description").filter(|text| text.is_string()) {
         fields.insert("description".to_owned(), text.clone());
     }
     let providers = target.get("credentialProviderConfigurations").and_then(Value::as_array);
     for provider in providers.into_iter().flatten() {
-        credential(provider, &mut fields, asked)?;
+        credential(provider, of_auth, &mut fields, asked)?;
     }
     if target.get("metadataConfiguration").is_some_and(|value| !value.is_null()) {
         asked.remark(
@@ -142,6 +159,21 @@ fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, Strin
         );
     }
     Ok(fields)
+}
+
+/// The OpenAPI document of a target: itself, or its place in S3.
+fn document(schema: &Value) -> Result<Value, String> {
+    match (schema.get("inlinePayload"), schema.pointer("/s3/uri")) {
+        (Some(Value::String(text)), _) => {
+            let wrong = |what: &str| format!("has an `openApiSchema.inlinePayload` that {what}");
+            let document = openapi::value_of(text).map_err(|reason| wrong(&reason.to_string()))?;
+            Some(document).filter(Value::is_object).ok_or_else(|| wrong("is no OpenAPI document"))
+        }
+        (None, Some(Value::String(uri))) if uri.starts_with("s3://") => Ok(Value::from(uri.as_str())),
+        _ => Err("has no `openApiSchema.inlinePayload` that is a text, and no `s3.uri` that begins with s3://; a template's function \
+                  (`Ref`, `Fn::Sub`) is not computed here: write the document, or its place"
+            .to_owned()),
+    }
 }
 
 /// A target that is a Lambda function, with the tools that the target declares for it.
@@ -176,13 +208,15 @@ fn not_a_server(configuration: &Value) -> String {
     let kinds = configuration.get("mcp").or(Some(configuration)).and_then(Value::as_object);
     let kind = kinds.and_then(|kinds| kinds.keys().next()).map_or("", String::as_str);
     let (what, remedy) = match kind {
-        "openApiSchema" => (
-            "an HTTP interface",
-            "save its OpenAPI document beside the catalog and register it with `openapi`",
+        "smithyModel" => (
+            "an HTTP interface described in Smithy",
+            "convert the model to an OpenAPI document (`smithy build` with the plugin `openapi`) and register it with `openapi`, or register the \
+             gateway's own address as `url`",
         ),
-        "smithyModel" | "apiGateway" => (
-            "an HTTP interface",
-            "start an MCP server that offers it, or register the gateway's own address as `url`",
+        "apiGateway" => (
+            "a stage of an API Gateway",
+            "export its OpenAPI document (`aws apigateway get-export`) and register it with `openapi`, or register the gateway's own address as \
+             `url`",
         ),
         "connector" => ("a connector of AgentCore itself", "register the gateway's own address as `url`"),
         _ => ("no MCP server", "register an MCP server's address as `url`"),
@@ -191,7 +225,12 @@ fn not_a_server(configuration: &Value) -> String {
 }
 
 /// How the gateway proves to the server who it is, as far as a fleet can do the same.
-fn credential(provider: &Value, fields: &mut Map<String, Value>, asked: &mut Asked) -> Result<(), String> {
+fn credential(
+    provider: &Value,
+    of_auth: &str,
+    fields: &mut Map<String, Value>,
+    asked: &mut Asked,
+) -> Result<(), String> {
     let of = |pointer: &str| provider.pointer(&format!("/credentialProvider/{pointer}"));
     let text = |pointer: &str| of(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     match provider.get("credentialProviderType").and_then(Value::as_str) {
@@ -209,29 +248,32 @@ fn credential(provider: &Value, fields: &mut Map<String, Value>, asked: &mut Ask
             let value = prefix.map_or_else(|| key.clone(), |prefix| format!("{prefix} {key}"));
             fields.insert("headers".to_owned(), json!({header: value}));
         }
-        Some("OAUTH") => match text("oauthCredentialProvider/grantType") {
-            None | Some("CLIENT_CREDENTIALS") => {
-                let id = asked.scoped("auth.client_id", "CLIENT_ID");
-                let secret = asked.scoped("auth.client_secret", "CLIENT_SECRET");
-                let mut auth =
-                    json!({"type": "oauth2_client_credentials", "client_id": id, "client_secret": secret});
-                if let (Some(scopes), Some(auth)) =
-                    (of("oauthCredentialProvider/scopes"), auth.as_object_mut())
-                {
-                    auth.insert("scopes".to_owned(), scopes.clone());
+        Some("OAUTH") => {
+            match text("oauthCredentialProvider/grantType") {
+                None | Some("CLIENT_CREDENTIALS") => {
+                    let id = asked.scoped("auth.client_id", "CLIENT_ID");
+                    let secret = asked.scoped("auth.client_secret", "CLIENT_SECRET");
+                    let mut auth = json!({"type": "oauth2_client_credentials", "client_id": id, "client_secret": secret});
+                    if let (Some(scopes), Some(auth)) =
+                        (of("oauthCredentialProvider/scopes"), auth.as_object_mut())
+                    {
+                        auth.insert("scopes".to_owned(), scopes.clone());
+                    }
+                    fields.insert("auth".to_owned(), auth);
+                    asked.remark(
+                    "auth",
+                    format!("{of_auth} (`aws bedrock-agentcore-control get-oauth2-credential-provider` says it)"),
+                );
                 }
-                fields.insert("auth".to_owned(), auth);
-                asked.remark("auth", "finds the authorization server through the MCP server; if it cannot, write its `issuer` or `token_url` \
-                                      (`aws bedrock-agentcore-control get-oauth2-credential-provider` says it)");
-            }
-            Some(grant) => asked.remark(
-                "auth",
-                format!(
-                    "is left out: the grant {} is for a person, and calls of a fleet have none",
-                    quoted(grant)
+                Some(grant) => asked.remark(
+                    "auth",
+                    format!(
+                        "is left out: the grant {} is for a person, and calls of a fleet have none",
+                        quoted(grant)
+                    ),
                 ),
-            ),
-        },
+            }
+        }
         Some("GATEWAY_IAM_ROLE") => {
             let mut auth = Map::from_iter([("type".to_owned(), Value::from("aws_sigv4"))]);
             for field in ["service", "region"] {

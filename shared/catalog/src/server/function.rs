@@ -11,9 +11,12 @@ impl ServerEntry {
     pub(super) fn check_lambda_parts(&self, entry: &str) -> Result<(), CatalogError> {
         let at = |field: &str| format!("{entry}.{field}");
         let transport = self.lambda_transport(entry)?;
-        if self.discover {
-            let text =
-                "needs a list of tools, and a function is not asked for one; register its tools in `tools`";
+        if self.discover && !transport.payload.speaks_mcp() {
+            let text = format!(
+                "needs a list of tools, which a function with the payload {} has not; register its tools in `tools` (`mcp` and \
+                 `api-gateway` have one)",
+                transport.payload.as_str()
+            );
             return Err(invalid(&at("discover"), text));
         }
         if transport.target_name.as_deref().is_some_and(|name| !is_target_name(name)) {

@@ -75,6 +75,14 @@ impl LambdaPayload {
             Self::ApiGateway => "api-gateway",
         }
     }
+
+    /// Whether the function is an MCP server, which can be asked for its tools.
+    pub const fn speaks_mcp(self) -> bool {
+        match self {
+            Self::Mcp | Self::ApiGateway => true,
+            Self::Bedrock | Self::Arguments => false,
+        }
+    }
 }
 
 /// A server that is a Lambda function.

@@ -9,6 +9,7 @@ mod one_transport;
 mod openapi;
 mod program;
 mod registered;
+mod secrets;
 
 pub(crate) use entry::ServerEntry;
 pub use http::{HttpTransport, StreamKind, StreamTransport};

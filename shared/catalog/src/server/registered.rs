@@ -121,7 +121,7 @@ impl Server {
     pub const fn lists_tools(&self) -> bool {
         match &self.transport {
             Transport::Http(_) | Transport::Stream(_) | Transport::Stdio(_) | Transport::OpenApi(_) => true,
-            Transport::Lambda(_) => false,
+            Transport::Lambda(lambda) => lambda.payload.speaks_mcp(),
         }
     }
 

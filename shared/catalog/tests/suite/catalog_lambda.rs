@@ -38,7 +38,8 @@ fn a_function_is_a_server_with_its_arn_in_the_place_of_a_url() {
         let lambda = server.lambda().unwrap();
         assert_eq!((lambda.function.as_str(), lambda.function.region()), (ARN, "eu-west-1"));
         assert_eq!((lambda.payload, server.timeout_ms), (payload, Some(60_000)));
-        assert!(!server.lists_tools() && !server.is_mcp_endpoint());
+        assert!(!server.is_mcp_endpoint());
+        assert_eq!(server.lists_tools(), ["mcp", "api-gateway"].contains(&word), "{word}");
     }
 }
 
@@ -96,12 +97,18 @@ fn a_functions_mistake_names_the_field_and_the_remedy() {
 }
 
 #[test]
-fn a_pin_needs_a_server_that_lists_its_tools() {
+fn pins_and_discovery_need_a_payload_with_a_list_of_tools() {
     let pin = format!("sha256:{}", "a".repeat(64));
     let tool = json!({"id": "t", "server": "s", "pin": pin});
-    let error = with_tool(function(), tool).unwrap_err();
+    let error = with_tool(function(), tool.clone()).unwrap_err();
     assert!(
-        error.contains("tools.t.pin: pins a tool of `s`, which is not asked for a list of tools"),
+        error.contains("tools.t.pin: pins a tool of `s`, a function whose payload has no list"),
         "{error}"
     );
+    for word in ["mcp", "api-gateway"] {
+        let mut server = with("payload", json!(word));
+        server["discover"] = json!(true);
+        let catalog = with_tool(server, tool.clone()).unwrap();
+        assert_eq!(catalog.pinned().len(), 1, "{word}");
+    }
 }

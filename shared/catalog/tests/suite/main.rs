@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do: loudly, at the line"
 )]
 
+mod agentcore;
 mod catalog;
 mod catalog_clients;
 mod catalog_forms;
@@ -18,5 +19,6 @@ mod catalog_properties;
 mod catalog_secrets;
 mod catalog_streams;
 mod configurations;
+mod openapi_hostile;
 mod own_form;
 mod registries;

@@ -1,10 +1,10 @@
-//! Servers as registries and gateways describe them: the MCP registry, Docker's MCP catalog, AgentCore's targets, and files in YAML.
+//! Servers as registries and gateways describe them: the MCP registry, Docker's MCP catalog, and files in YAML.
 
 use serde_json::{Value, json};
 use toolfleet_catalog::{Catalog, CatalogSources, LocalEnvironment, Programs};
 use toolfleet_core::ids::ServerId;
 
-fn read_with(text: &str, variables: &[&str]) -> Result<Catalog, String> {
+pub(crate) fn read_with(text: &str, variables: &[&str]) -> Result<Catalog, String> {
     let variables = variables.iter().map(|name| ((*name).to_owned(), format!("value-of-{name}"))).collect();
     let material = CatalogSources {
         programs: Programs::Allowed,
@@ -15,32 +15,32 @@ fn read_with(text: &str, variables: &[&str]) -> Result<Catalog, String> {
     Catalog::parse_with(text, &material).map_err(|error| error.to_string())
 }
 
-fn read(value: &Value) -> Catalog {
+pub(crate) fn read(value: &Value) -> Catalog {
     read_with(&value.to_string(), &[]).unwrap_or_else(|error| panic!("{value}: {error}"))
 }
 
-fn server(catalog: &Catalog, id: &str) -> Value {
+pub(crate) fn server(catalog: &Catalog, id: &str) -> Value {
     let server = catalog.server(&ServerId::parse(id).unwrap()).unwrap_or_else(|| panic!("{id}: {catalog:?}"));
     serde_json::to_value(&**server).unwrap()
 }
 
-fn header(catalog: &Catalog, id: &str, name: &str) -> Option<String> {
+pub(crate) fn header(catalog: &Catalog, id: &str, name: &str) -> Option<String> {
     let server = catalog.server(&ServerId::parse(id).unwrap()).unwrap();
     server.http().unwrap().headers.get(name).map(|value| value.expose().to_owned())
 }
 
-fn reason(catalog: &Catalog, id: &str) -> String {
+pub(crate) fn reason(catalog: &Catalog, id: &str) -> String {
     let id = ServerId::parse(id).unwrap();
     assert!(catalog.server(&id).is_none(), "{id}");
     catalog.not_executable_server(&id).unwrap_or_else(|| panic!("{id}: {catalog:?}")).reason.clone()
 }
 
-fn told(catalog: &Catalog) -> String {
+pub(crate) fn told(catalog: &Catalog) -> String {
     catalog.remarks().iter().map(|remark| format!("{}: {}\n", remark.entry, remark.text)).collect()
 }
 
 /// The command line of a package.
-fn line(package: Value) -> String {
+pub(crate) fn line(package: Value) -> String {
     let catalog = read(&json!({"name": "io.example/s", "version": "1.0.0", "packages": [package]}));
     let server = server(&catalog, "io.example-s");
     let args: Vec<_> = server["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
@@ -314,116 +314,6 @@ fn containers_that_do_not_speak_mcp_are_named() {
         reason(&read_with(text, &[]).unwrap(), "curl")
             .contains("a container of its own that does not speak MCP")
     );
-}
-
-#[test]
-fn agentcore_targets_that_are_mcp_servers_are_taken_with_their_credentials() {
-    let target = |provider: Value| {
-        json!({"name": "t", "targetConfiguration": {"mcp": {"mcpServer": {"endpoint": "https://t.example/mcp"}}},
-            "credentialProviderConfigurations": [provider]})
-    };
-    let key = |more: Value| {
-        let mut provider = json!({"providerArn": "arn:aws:x"});
-        provider.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        target(
-            json!({"credentialProviderType": "API_KEY", "credentialProvider": {"apiKeyCredentialProvider": provider}}),
-        )
-    };
-    let oauth = |grant: &str| {
-        target(json!({"credentialProviderType": "OAUTH", "credentialProvider":
-            {"oauthCredentialProvider": {"providerArn": "arn:aws:x", "scopes": ["a"], "grantType": grant}}}))
-    };
-    let role = target(json!({"credentialProviderType": "GATEWAY_IAM_ROLE", "credentialProvider":
-        {"iamCredentialProvider": {"service": "execute-api", "region": "eu-west-1"}}}));
-    let all = |value: &Value| {
-        read_with(&value.to_string(), &["T_API_KEY", "T_CLIENT_ID", "T_CLIENT_SECRET"]).unwrap()
-    };
-    let bearer =
-        all(&key(json!({"credentialParameterName": "Authorization", "credentialPrefix": "Bearer "})));
-    let secret = "Bearer secret://toolfleet-dev/t/headers.Authorization";
-    assert_eq!(header(&bearer, "t", "Authorization").as_deref(), Some(secret));
-    let client = server(&all(&oauth("CLIENT_CREDENTIALS")), "t");
-    assert_eq!(client["auth"]["client_id"], "value-of-T_CLIENT_ID");
-    assert_eq!(client["auth"]["client_secret"], "secret://toolfleet-dev/t/auth.client_secret");
-    let signed = server(&all(&role), "t");
-    assert_eq!(
-        (&signed["auth"]["service"], &signed["auth"]["region"]),
-        (&json!("execute-api"), &json!("eu-west-1"))
-    );
-    let person = all(&oauth("AUTHORIZATION_CODE"));
-    assert!(told(&person).contains("targets.t.auth: is left out"), "{}", told(&person));
-    assert!(
-        reason(&all(&key(json!({"credentialLocation": "QUERY_PARAMETER"}))), "t").contains("use a header")
-    );
-}
-
-#[test]
-fn agentcore_targets_are_read_in_every_form() {
-    let template = "AWSTemplateFormatVersion: '2010-09-09'
-Resources:
-  Bucket: {Type: 'AWS::S3::Bucket'}
-  Docs:
-    Type: AWS::BedrockAgentCore::GatewayTarget
-    Properties:
-      GatewayIdentifier: !Ref Gateway
-      Name: docs
-      TargetConfiguration: {Mcp: {McpServer: {Endpoint: 'https://docs.example/mcp'}}}
-  Orders:
-    Type: AWS::BedrockAgentCore::GatewayTarget
-    Properties:
-      Name: orders
-      TargetConfiguration:
-        Mcp:
-          Lambda: {LambdaArn: !GetAtt Orders.Arn, ToolSchema: {S3: {Uri: 's3://b/k'}}}
-  Pets:
-    Type: AWS::BedrockAgentCore::GatewayTarget
-    Properties: {Name: pets, TargetConfiguration: {Mcp: {McpServer: {Endpoint: {'Fn::Sub': 'https://${Host}/mcp'}}}}}
-";
-    let catalog = read_with(template, &[]).unwrap();
-    assert_eq!(server(&catalog, "docs")["url"], "https://docs.example/mcp");
-    assert!(reason(&catalog, "orders").contains("a schema in S3 is not read here"));
-    assert!(reason(&catalog, "pets").contains("`Fn::Sub`"));
-    let one = json!({"gatewayIdentifier": "g", "name": "a b", "targetConfiguration": {"mcp": {"smithyModel": {"inlinePayload": "{}"}}}});
-    assert!(reason(&read(&one), "a-b").contains("smithyModel"));
-    let listed =
-        json!({"items": [{"targetId": "AB12CD34EF", "name": "t", "status": "READY"}], "nextToken": "x"});
-    assert!(reason(&read(&listed), "t").contains("get-gateway-target"));
-}
-
-#[test]
-fn an_agentcore_function_brings_the_tools_that_its_target_declares() {
-    let template = "Resources:
-  Orders:
-    Type: AWS::BedrockAgentCore::GatewayTarget
-    Properties:
-      Name: orders
-      Description: Orders by number
-      TargetConfiguration:
-        Mcp:
-          Lambda:
-            LambdaArn: 'arn:aws:lambda:us-west-2:123456789012:function:orders'
-            ToolSchema:
-              InlinePayload:
-                - Name: get_order
-                  Description: One order
-                  InputSchema: {Type: object, Properties: {OrderId: {Type: string}}, Required: [OrderId]}
-      CredentialProviderConfigurations: [{CredentialProviderType: GATEWAY_IAM_ROLE}]
-";
-    let catalog = read_with(template, &[]).unwrap();
-    let entry = server(&catalog, "orders");
-    assert_eq!((&entry["payload"], &entry["target_name"]), (&json!("arguments"), &json!("orders")));
-    assert_eq!((&entry["discover"], &entry["description"]), (&json!(false), &json!("Orders by number")));
-    let tools = catalog.tools();
-    assert_eq!((tools.len(), tools[0].id.as_str()), (1, "orders.get_order"));
-    assert_eq!(tools[0].description.as_deref(), Some("One order"));
-    let schema = tools[0].functions[0].schema.as_ref().unwrap().value();
-    assert_eq!(
-        schema,
-        json!({"type": "object", "properties": {"OrderId": {"type": "string"}}, "required": ["OrderId"]})
-    );
-    let in_s3 = json!({"name": "t", "targetConfiguration": {"mcp": {"lambda": {
-        "lambdaArn": "arn:aws:lambda:us-west-2:123456789012:function:orders", "toolSchema": {"s3": {"uri": "s3://b/k"}}}}}});
-    assert!(reason(&read(&in_s3), "t").contains("a schema in S3 is not read here"));
 }
 
 #[test]

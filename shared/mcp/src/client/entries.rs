@@ -5,7 +5,7 @@
 use serde_json::value::RawValue;
 use toolfleet_core::request::Operation;
 
-use crate::client::listing::{Members, NEXT_CURSOR, member_of};
+use crate::client::members::{Members, NEXT_CURSOR, member_of};
 use crate::fault::Fault;
 use crate::fault::invalid;
 

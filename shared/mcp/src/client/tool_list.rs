@@ -1,26 +1,19 @@
-//! Lists a server's tools, page by page.
-//!
-//! **Invariant:** pages, tools, bytes and time are bounded, and a repeated cursor ends the listing. What was read until then is used and
-//! marked as incomplete.
-
-use std::time::Duration;
+//! Lists a server's tools.
 
 use tokio::time::{Instant, timeout_at};
 use toolfleet_core::request::Operation;
 
 use crate::blocking::{LARGE_BYTES, beside};
 use crate::client::call::out_of_time;
+use crate::client::pages::tool_pages;
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Shared};
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;
-use crate::tools::{Freshness, MAX_PAGES, MAX_TOOLS, Next, Page, RemoteTool, ToolList, page, sifted};
+use crate::tools::{Freshness, RemoteTool, ToolList, sifted};
 use crate::transport::connection::Connection;
 use crate::transport::exchange::AskedPage;
 use crate::transport::request_error::{RequestError, before_call};
-
-/// How long further pages are asked for.
-const FURTHER_WITHIN: Duration = Duration::from_secs(5);
 
 impl McpClient {
     /// The server's tools, all pages. Tools that cannot be read or used are left out.
@@ -91,62 +84,16 @@ impl Shared {
         endpoint: &Endpoint,
         connection: Connection<'_>,
     ) -> Result<ToolList, RequestError> {
-        let mut tools = Vec::new();
-        let mut freshness: Option<Freshness> = None;
-        let mut cursors: Vec<String> = Vec::new();
-        let further_until = Instant::now() + FURTHER_WITHIN;
-        let mut bytes = 0_usize;
-        let why = loop {
+        let ask = |cursor: Option<String>| async move {
             let asked = AskedPage {
                 operation: Operation::ToolsList,
-                cursor: cursors.last().map(String::as_str),
+                cursor: cursor.as_deref(),
                 traceparent: None,
                 tracestate: None,
             };
-            let asked = self.exchange.list(endpoint, connection, asked);
-            let result = if cursors.is_empty() {
-                asked.await?
-            } else {
-                match timeout_at(further_until, asked).await {
-                    Ok(result) => result?,
-                    Err(_) => break "its further pages take too long",
-                }
-            };
-            bytes = bytes.saturating_add(result.get().len());
-            if !cursors.is_empty() && bytes as u64 > self.exchange.transport.max_body_bytes {
-                break "its pages are too large together";
-            }
-            let page = if result.get().len() < LARGE_BYTES {
-                page(&result)
-            } else {
-                let unread = || Err(Fault::InvalidAnswer { detail: "a page cannot be read".to_owned() });
-                beside(move || page(&result)).await.unwrap_or_else(unread)
-            };
-            let Page { tools: more, next, freshness: fresh } = page?;
-            tools.extend(more);
-            let fresh = freshness.map_or(fresh, |so_far: Freshness| so_far.and(fresh));
-            freshness = Some(fresh);
-            let cursor = match next.in_speech(connection) {
-                Next::None => return Ok(ToolList { tools, freshness: fresh, whole: true }),
-                Next::Unusable => break "its cursor is no text",
-                Next::Cursor(cursor) => cursor,
-            };
-            if cursors.contains(&cursor) {
-                break "its cursor comes back";
-            }
-            cursors.push(cursor);
-            if tools.len() > MAX_TOOLS {
-                break "it has too many tools";
-            }
-            if cursors.len() >= MAX_PAGES {
-                break "it has too many pages";
-            }
+            self.exchange.list(endpoint, connection, asked).await
         };
-        tracing::warn!(
-            server = %endpoint.server, pages = cursors.len().max(1), tools = tools.len(), code = "list_cut",
-            "a server's list of tools is used as far as it was read: {why}"
-        );
-        let freshness = freshness.unwrap_or(Freshness { for_ms: None, public: false });
-        Ok(ToolList { tools, freshness, whole: false })
+        let most_bytes = self.exchange.transport.max_body_bytes;
+        tool_pages(&endpoint.server, most_bytes, |_| connection.is_modern(), ask).await
     }
 }

@@ -18,3 +18,14 @@ pub(crate) enum Connection<'a> {
     /// Over a connection that is kept, in whichever generation the server speaks.
     Channel(&'a Channel),
 }
+
+impl Connection<'_> {
+    /// Whether the server speaks 2026-07-28.
+    pub(crate) fn is_modern(self) -> bool {
+        match self {
+            Self::Modern => true,
+            Self::Channel(channel) => channel.is_modern(),
+            Self::Opening | Self::Posting(_) | Self::Legacy(_) => false,
+        }
+    }
+}

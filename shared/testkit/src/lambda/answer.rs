@@ -53,6 +53,9 @@ pub(super) fn of_function(invocation: &LambdaInvocation, state: &State) -> Answe
     let Some(handler) = handler else {
         return Answer::error(404, "ResourceNotFoundException", None);
     };
+    if invocation.dry_run {
+        return Answer { status: 204, headers: Vec::new(), body: String::new() };
+    }
     if let Some(name) = &invocation.durable_name
         && let Some((event, answer)) = state.lock().durable.get(name)
     {

@@ -104,5 +104,6 @@ fn invocation(message: &Message) -> Option<LambdaInvocation> {
         durable_name: message.header("x-amz-durable-execution-name").map(str::to_owned),
         access_key: scope.next().unwrap_or_default().to_owned(),
         region: scope.nth(1).unwrap_or_default().to_owned(),
+        dry_run: message.header("x-amz-invocation-type") == Some("DryRun"),
     })
 }

@@ -19,6 +19,8 @@ pub struct LambdaInvocation {
     pub access_key: String,
     /// The region that it is signed for.
     pub region: String,
+    /// Whether it only asks whether the function may be invoked (`DryRun`).
+    pub dry_run: bool,
 }
 
 /// What goes wrong with an invocation.

@@ -1,6 +1,7 @@
 //! `toolfleet doctor` and `toolfleet catalog check` against a fleet on this machine.
 
 use serde_json::{Value, json};
+use toolfleet_testkit::{EchoFault, EchoHttp, LambdaFault, MockLambda};
 
 use crate::run::{Dev, directory, file, toolfleet};
 
@@ -94,7 +95,95 @@ fn a_catalog_is_checked_with_its_servers() {
     let lists = of(&document, "servers-list");
     assert_eq!(lists.iter().map(|(verdict, _)| *verdict).collect::<Vec<_>>(), ["failed", "ok"], "{lists:?}");
     assert!(lists[0].1.contains("toolfleet/servers/none"), "{lists:?}");
+    let secrets = of(&document, "secrets-read");
+    assert_eq!(secrets.len(), 1, "{secrets:?}");
+    assert!(secrets[0].0 == "failed" && secrets[0].1.contains("toolfleet/servers/none"), "{secrets:?}");
     let broken = file(&directory, "broken.json", r#"{"servers": [{"id": "x"}]}"#);
     let document = dev.toolfleet(&["catalog", "check", &broken, "--json"]).json();
     assert_eq!(document["failed"], 1, "{document}");
+}
+
+fn subjects<'a>(document: &'a Value, check: &str) -> Vec<(&'a str, &'a str)> {
+    let findings = document["findings"].as_array().unwrap().iter();
+    let found = findings.filter(|finding| finding["check"] == check);
+    found
+        .map(|finding| (finding["subject"].as_str().unwrap(), finding["verdict"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_are_asked_whether_they_may_be_invoked_and_run_no_tool() {
+    let (dev, lambda) = (Dev::start(&["--no-worker"]), MockLambda::start().await);
+    lambda.function("plain", |_| json!("ran"));
+    lambda.function("mcp", |invocation| {
+        assert_eq!(invocation.event["method"], "tools/list");
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "quote", "description": "Quotes."}]}})
+    });
+    let arn = "arn:aws:lambda:eu-west-1:123456789012:function";
+    let function = |name: &str, payload: &str| json!({"id": name, "lambda": format!("{arn}:{name}:live"), "payload": payload});
+    let servers = [function("gone", "mcp"), function("mcp", "mcp"), function("plain", "bedrock")];
+    let catalog = json!({"servers": servers, "tools": [], "tenants": {"queue": ["*"]}});
+    let path = file(&directory("functions-check"), "catalog.json", &catalog.to_string());
+    let url = lambda.url();
+    let run = |args: &[&str]| {
+        let endpoints = [("AWS_ENDPOINT_URL_LAMBDA", url.as_str()), ("AWS_ENDPOINT_URL_STS", url.as_str())];
+        tokio::task::block_in_place(|| dev.toolfleet_but(&endpoints, args))
+    };
+    let document = run(&["catalog", "check", &path, "--json"]).exits(1).json();
+    let found = subjects(&document, "functions-invocable");
+    assert_eq!(found, [("gone", "failed"), ("mcp", "ok"), ("plain", "ok")], "{document}");
+    assert_eq!(subjects(&document, "servers-list"), [("mcp", "ok")], "{document}");
+    assert_eq!((lambda.executions("plain"), lambda.executions("mcp")), (0, 1));
+    run(&["catalog", "check", &path]).exits(1).prints(&[
+        "FAILED  gone: Lambda answered ResourceNotFoundException (HTTP 404)",
+        "do:  aws lambda invoke --invocation-type DryRun --region eu-west-1 --function-name",
+        "see: docs/reference/doctor.md#functions-invocable",
+    ]);
+    lambda.always(LambdaFault::service(403, "AccessDeniedException"));
+    let document = run(&["catalog", "check", &path, "--json"]).exits(1).json();
+    let found = subjects(&document, "functions-invocable");
+    assert!(found.iter().all(|(_, verdict)| *verdict == "failed") && found.len() == 3, "{document}");
+    lambda.behave();
+
+    // What it lists can be approved, and a change is seen.
+    let tools = |verb: &str, more: &[&str]| {
+        let args: Vec<_> = ["tools", verb, "--catalog", &path].iter().chain(more).copied().collect();
+        run(&args)
+    };
+    tools("list", &["--live"]).exits(1).prints(&["server mcp at", "quote", "Quotes."]);
+    tools("approve", &["mcp/quote", "--apply"]).exits(0).prints(&["mcp/quote: not pinned", "approved"]);
+    tools("diff", &[]).exits(0).prints(&["mcp/quote: as approved"]);
+    lambda.function("mcp", |_| {
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "quote", "description": "Other."}]}})
+    });
+    tools("diff", &[]).exits(1).prints(&["mcp/quote: changed", "+ description: \"Other.\""]);
+    lambda.next(LambdaFault::unhandled("ImportError", "no module"));
+    tools("diff", &[]).exits(1).prints(&["mcp/quote: unknown", "the function reported an error (Unhandled)"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http_interface_is_reached_without_calling_an_operation() {
+    let (dev, echo) = (Dev::start(&["--no-worker"]), EchoHttp::start().await);
+    let document = json!({"openapi": "3.0.4", "info": {"title": "t", "version": "1"},
+        "paths": {"/x": {"get": {"operationId": "find", "responses": {}}}}});
+    let interface = |id: &str, url: &str| json!({"id": id, "openapi": document, "url": format!("{url}/api")});
+    let servers = [interface("gone", "http://127.0.0.1:1"), interface("here", echo.url())];
+    let catalog = json!({"servers": servers, "tools": [], "tenants": {"queue": ["*"]}});
+    let path = file(&directory("interfaces-check"), "catalog.json", &catalog.to_string());
+    let run = || {
+        tokio::task::block_in_place(|| dev.toolfleet(&["catalog", "check", &path, "--json"])).exits(1).json()
+    };
+    for status in [200, 404, 500, 401] {
+        echo.next(EchoFault::status(status, ("x", "y"), "", false));
+        let found = run();
+        let here = if status == 401 { "failed" } else { "ok" };
+        assert_eq!(
+            subjects(&found, "interfaces-answer"),
+            [("gone", "failed"), ("here", here)],
+            "{status}: {found}"
+        );
+    }
+    let requests = echo.requests();
+    assert_eq!(requests.len(), 4);
+    assert!(requests.iter().all(|one| one.method == "HEAD" && one.target == "/api"), "{requests:?}");
 }

@@ -13,13 +13,21 @@ use toolfleet_core::failure::Failure;
 use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::{Code, Outcome};
-use toolfleet_core::request::OperationParams;
+use toolfleet_core::request::{Operation, OperationParams};
+use toolfleet_mcp::{ListBounds, SingleError, SingleForm, SingleList};
 use url::Url;
 
 use super::context::client_context;
+use super::listing::FunctionList;
 use super::ports::{AttributeStore, Attributes, LambdaInvoke};
 use super::{arguments_form, bedrock, failure, function_error, mcp_form};
+use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
+use crate::gate::RequestGate;
+use crate::mcp::failure::failure_of;
+use crate::mcp::list_pages::{self, Place};
+use crate::mcp::readiness;
+use crate::mcp::tool_list::ToolLists;
 
 /// The largest event that Lambda takes.
 const MOST_EVENT_BYTES: usize = 6 * 1024 * 1024;
@@ -34,14 +42,16 @@ pub struct LambdaTarget {
 }
 
 /// The executor of Lambda functions.
-pub struct LambdaExecutor {
+pub struct LambdaExecutor<G> {
     lambda: Arc<dyn LambdaInvoke>,
     attributes: Arc<dyn AttributeStore>,
+    lists: ToolLists<G>,
+    schemas: CompiledSchemas,
     /// The largest answer that is read.
     max_answer_bytes: u64,
 }
 
-impl fmt::Debug for LambdaExecutor {
+impl<G> fmt::Debug for LambdaExecutor<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LambdaExecutor")
             .field("max_answer_bytes", &self.max_answer_bytes)
@@ -49,14 +59,56 @@ impl fmt::Debug for LambdaExecutor {
     }
 }
 
-impl LambdaExecutor {
-    /// An executor that invokes by `lambda` and keeps the attributes of sessions in `attributes`.
+impl<G: RequestGate> LambdaExecutor<G> {
+    /// An executor that invokes by `lambda` and keeps the attributes of sessions in `attributes`. Its requests for lists of tools pass the
+    /// gate; the schemas that functions list are compiled into `schemas`.
     pub fn new(
-        lambda: Arc<dyn LambdaInvoke>,
-        attributes: Arc<dyn AttributeStore>,
+        (lambda, attributes): (Arc<dyn LambdaInvoke>, Arc<dyn AttributeStore>),
+        gate: Arc<G>,
+        schemas: CompiledSchemas,
         max_answer_bytes: u64,
     ) -> Self {
-        Self { lambda, attributes, max_answer_bytes }
+        Self { lambda, attributes, lists: ToolLists::new(gate), schemas, max_answer_bytes }
+    }
+
+    pub(crate) fn forget_lists(&self) {
+        self.lists.forget();
+    }
+
+    /// The list as an operation: the page at the cursor, or all pages.
+    async fn listing(
+        &self,
+        lambda: &LambdaTransport,
+        form: SingleForm,
+        call: &Invocation<'_>,
+        attempt: Attempt<'_>,
+    ) -> Result<Answer, Failure> {
+        let OperationParams::List { cursor } = call.params else {
+            return Ok(ended(unsupported(call)));
+        };
+        let Attempt { traceparent, tracestate, .. } = attempt;
+        let list = SingleList { form, server: &call.server.id, traceparent, tracestate };
+        let until = Instant::now() + Duration::from_millis(call.attempt_ms);
+        let bounds = ListBounds::of_tools(until.min(attempt.deadline), self.max_answer_bytes);
+        let send = |payload| async move {
+            let client_context = client_context(call, lambda, attempt);
+            let event = Event { payload, client_context, durable_name: None };
+            let answer = self.invoke(lambda, call, event, attempt).await.map_err(NoPage::Failed)?;
+            match answer.function_error {
+                Some(_) => Err(match function_error::meaning(&answer.payload) {
+                    Ok(outcome) => NoPage::Reported(outcome),
+                    Err(failure) => NoPage::Failed(failure),
+                }),
+                None => Ok(answer.payload),
+            }
+        };
+        let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
+        match list.listing(bounds, place.theirs(), &send).await {
+            Ok(answer) => mcp_form::meaning(answer),
+            Err(SingleError::Fault(fault)) => Err(failure_of(&fault)),
+            Err(SingleError::NotCarried(NoPage::Failed(failure))) => Err(failure),
+            Err(SingleError::NotCarried(NoPage::Reported(outcome))) => Ok(ended(outcome)),
+        }
     }
 
     async fn invoke(
@@ -73,11 +125,7 @@ impl LambdaExecutor {
         let invoked = timeout_at(until.min(attempt.deadline), self.lambda.invoke(lambda, event)).await;
         let answer = invoked.map_err(|_| failure::attempt_timed_out(call.attempt_ms))?;
         let answer = answer.map_err(|fault| failure::of_invoke(&fault))?;
-        if answer.payload.len() as u64 > self.max_answer_bytes {
-            let text =
-                format!("it has {} bytes, and {} are read", answer.payload.len(), self.max_answer_bytes);
-            return Err(failure::answer_too_large(&text));
-        }
+        failure::check_size(&answer.payload, self.max_answer_bytes)?;
         Ok(answer)
     }
 
@@ -146,7 +194,14 @@ impl LambdaExecutor {
     }
 }
 
-impl Executor for LambdaExecutor {
+/// Why a page did not come.
+enum NoPage {
+    Failed(Failure),
+    /// The function's own error.
+    Reported(Outcome),
+}
+
+impl<G: RequestGate> Executor for LambdaExecutor<G> {
     type Target = LambdaTarget;
 
     async fn ready(
@@ -161,13 +216,29 @@ impl Executor for LambdaExecutor {
             Err(InvokeFault::Credentials { detail, permanent: false })
         });
         keys.map_err(|fault| NotReady::Credential(failure::of_invoke(&fault)))?;
-        let url = url_of(lambda).map_err(NotReady::Ended)?;
-        Ok(Ready { target: LambdaTarget { url }, definition: None, repeatable: false })
+        let target = LambdaTarget { url: url_of(lambda).map_err(NotReady::Ended)? };
+        let Some(form) = mcp_form::form_of(lambda.payload) else {
+            return Ok(Ready { target, definition: None, repeatable: false });
+        };
+        let list = FunctionList {
+            lambda: Arc::clone(&self.lambda),
+            server: Arc::clone(call.server),
+            function: lambda.clone(),
+            form,
+            tenant: call.tenant().clone(),
+            most_bytes: self.max_answer_bytes,
+        };
+        readiness::check_definition((&self.lists, &self.schemas), call, (target, &list), limits).await
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match call.params {
             OperationParams::Tool => Ok(()),
+            OperationParams::List { cursor }
+                if call.server.lists_tools() && call.request.operation == Operation::ToolsList =>
+            {
+                Place::of(call, cursor.as_deref()).map(|_| ())
+            }
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
             | OperationParams::Completion { .. }
@@ -185,28 +256,22 @@ impl Executor for LambdaExecutor {
         let Ok(lambda) = function(call) else {
             return Err(failure::invalid_answer("the server is no function"));
         };
-        match lambda.payload {
-            LambdaPayload::Bedrock => self.in_bedrock_form(lambda, call, attempt).await.map(ended),
-            LambdaPayload::Arguments => {
-                match self.answered(lambda, call, arguments_form::event(call), attempt).await? {
-                    Ok(payload) => arguments_form::outcome(&payload).map(ended),
-                    Err(outcome) => Ok(ended(outcome)),
-                }
+        if let Some(form) = mcp_form::form_of(lambda.payload) {
+            if call.params.is_reading() {
+                return self.listing(lambda, form, call, attempt).await;
             }
-            LambdaPayload::Mcp => {
-                let event = mcp_form::event(call, attempt, lambda.durable);
-                match self.answered(lambda, call, event, attempt).await? {
-                    Ok(payload) => mcp_form::answer(payload).await,
-                    Err(outcome) => Ok(ended(outcome)),
-                }
-            }
-            LambdaPayload::ApiGateway => {
-                let event = mcp_form::http_event(call, attempt, lambda.durable);
-                match self.answered(lambda, call, event, attempt).await? {
-                    Ok(payload) => mcp_form::http_answer(payload).await,
-                    Err(outcome) => Ok(ended(outcome)),
-                }
-            }
+            let event = mcp_form::event(form, call, attempt, lambda.durable);
+            return match self.answered(lambda, call, event, attempt).await? {
+                Ok(payload) => mcp_form::answer(form, payload).await,
+                Err(outcome) => Ok(ended(outcome)),
+            };
+        }
+        if lambda.payload == LambdaPayload::Bedrock {
+            return self.in_bedrock_form(lambda, call, attempt).await.map(ended);
+        }
+        match self.answered(lambda, call, arguments_form::event(call), attempt).await? {
+            Ok(payload) => arguments_form::outcome(&payload).map(ended),
+            Err(outcome) => Ok(ended(outcome)),
         }
     }
 
@@ -231,12 +296,12 @@ impl Executor for LambdaExecutor {
         Ok(())
     }
 
-    async fn cut<F, Fut>(&self, _: &Invocation<'_>, outcome: Outcome, _: bool, _: F) -> Outcome
+    async fn cut<F, Fut>(&self, call: &Invocation<'_>, outcome: Outcome, unbounded: bool, fit: F) -> Outcome
     where
         F: Fn(Outcome) -> Fut + Send + Sync,
         Fut: Future<Output = Option<Outcome>> + Send,
     {
-        outcome
+        list_pages::cut(call, outcome, unbounded, fit).await
     }
 
     fn address(target: &LambdaTarget) -> &Url {
@@ -275,8 +340,9 @@ fn url_of(lambda: &LambdaTransport) -> Result<Url, Outcome> {
 }
 
 fn unsupported(call: &Invocation<'_>) -> Outcome {
+    let takes = if call.server.lists_tools() { "tool calls and `tools/list`" } else { "tool calls" };
     let text = format!(
-        "Server `{}` is a Lambda function that takes tool calls alone, so `{}` is refused. Nothing was sent.",
+        "Server `{}` is a Lambda function that takes {takes} alone, so `{}` is refused. Nothing was sent.",
         call.server.id,
         call.request.operation.as_str()
     );

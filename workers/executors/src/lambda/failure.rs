@@ -82,6 +82,8 @@ fn of_service(status: u16, code: &str, retry_after_ms: Option<u64>) -> Kind {
         | "UnsupportedMediaTypeException"
         | "ValidationException" => Kind::Refused,
         "ServiceException" | "EFSIOException" => Kind::ServiceFailed,
+        // An execution of this name was begun with another event: the call's own, of an earlier version of the fleet.
+        "DurableExecutionAlreadyStartedException" => Kind::Unclear,
         "RequestTooLargeException" | "SerializedRequestEntityTooLargeException" => Kind::EventTooLarge,
         "AccessDeniedException" => Kind::Forbidden,
         // The keys ended between two calls; new ones are obtained.
@@ -130,6 +132,20 @@ pub(super) fn function_broke_off(words: &str) -> Failure {
 pub(super) fn not_loaded(words: &str) -> Failure {
     let summary = "the function's code cannot be loaded";
     Kind::NotLoaded.failure(format!("{summary}: {}", short(words)), summary)
+}
+
+/// The function reported an error of its own in answer to a request that runs no tool.
+pub(super) fn list_refused(words: &str) -> Failure {
+    let summary = "the function reported an error";
+    Kind::BrokeOff.failure(format!("{summary}: {}", short(words)), summary)
+}
+
+/// Whether an answer may be read.
+pub(super) fn check_size(payload: &[u8], most_bytes: u64) -> Result<(), Failure> {
+    if payload.len() as u64 <= most_bytes {
+        return Ok(());
+    }
+    Err(answer_too_large(&format!("it has {} bytes, and {most_bytes} are read", payload.len())))
 }
 
 /// The answer is larger than Lambda passes on, or than the worker reads.

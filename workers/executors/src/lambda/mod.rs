@@ -7,5 +7,6 @@ mod context;
 pub(crate) mod executor;
 mod failure;
 mod function_error;
+mod listing;
 mod mcp_form;
 pub(crate) mod ports;

@@ -19,7 +19,7 @@ use super::failure::failure_of;
 use super::list_pages::{self, Place};
 use super::outcome::answer_of;
 use super::subscriptions::Subscriptions;
-use super::tool_list::ToolLists;
+use super::tool_list::{EndpointList, ToolLists};
 use super::{readiness, task};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
@@ -56,7 +56,7 @@ impl<G: RequestGate> McpExecutor<G> {
         schemas: CompiledSchemas,
         most_subscriptions: usize,
     ) -> Self {
-        let (lists, endpoints) = (ToolLists::new(client.clone(), gate), Arc::new(endpoints));
+        let (lists, endpoints) = (ToolLists::new(gate), Arc::new(endpoints));
         Self { client, endpoints, lists, schemas, subscriptions: Subscriptions::new(most_subscriptions) }
     }
 
@@ -81,7 +81,7 @@ impl<G: RequestGate> McpExecutor<G> {
     }
 
     /// Forgets all lists of tools: the catalog that they were asked under is another one now.
-    pub fn forget_lists(&self) {
+    pub(crate) fn forget_lists(&self) {
         self.lists.forget();
     }
 }
@@ -95,7 +95,9 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         readiness::obtain_credential(&endpoint, &limits)
             .await
             .map_err(|fault| NotReady::Credential(failure_of(&fault)))?;
-        readiness::check_definition((&self.lists, &self.schemas), call, endpoint, limits).await
+        let session = call.request.session.clone();
+        let list = EndpointList { client: self.client.clone(), endpoint: endpoint.clone(), session };
+        readiness::check_definition((&self.lists, &self.schemas), call, (endpoint, &list), limits).await
     }
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {

@@ -9,4 +9,4 @@ pub(crate) mod questions;
 pub(crate) mod readiness;
 mod subscriptions;
 mod task;
-mod tool_list;
+pub(crate) mod tool_list;

@@ -6,7 +6,7 @@ use toolfleet_mcp::Endpoint;
 use toolfleet_mcp::Fault;
 
 use super::listing::{ListedTool, Listing};
-use super::tool_list::ToolLists;
+use super::tool_list::{ListSource, ToolLists};
 use crate::arguments::{SchemaOf, check_arguments};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Invocation, NotReady, Ready, ReadyLimits};
@@ -25,17 +25,17 @@ pub(crate) async fn obtain_credential(endpoint: &Endpoint, limits: &ReadyLimits)
 }
 
 /// Looks at the server's own list of tools, where the call depends on it.
-pub(super) async fn check_definition<G: RequestGate>(
+pub(crate) async fn check_definition<G: RequestGate, T>(
     (lists, schemas): (&ToolLists<G>, &CompiledSchemas),
     call: &Invocation<'_>,
-    endpoint: Endpoint,
+    (target, source): (T, &impl ListSource),
     limits: ReadyLimits,
-) -> Result<Ready<Endpoint>, NotReady> {
-    let mut ready = Ready { target: endpoint, definition: None, repeatable: false };
+) -> Result<Ready<T>, NotReady> {
+    let mut ready = Ready { target, definition: None, repeatable: false };
     if !needs_listing(call) {
         return Ok(ready);
     }
-    let tools = match lists.get(call, &ready.target, &limits).await {
+    let tools = match lists.get(call, source, &limits).await {
         Ok(tools) => tools,
         Err(stopped) if can_do_without(call, &stopped, limits.first_try) => return Ok(ready),
         Err(Stopped::Refused(refusal)) => return Err(NotReady::Refused(refusal)),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use toolfleet_core::ids::{SessionId, Tenant};
-use toolfleet_mcp::{Endpoint, McpClient};
+use toolfleet_core::failure::Failure;
+use toolfleet_core::ids::{ServerId, SessionId, Tenant};
+use toolfleet_mcp::{Endpoint, McpClient, ToolList};
 use toolfleet_mcp::{Fault, NotSentCause};
 
 use super::failure::failure_of;
@@ -16,9 +17,43 @@ use crate::executor::{Invocation, ReadyLimits};
 use crate::gate::{RequestGate, Stopped};
 use crate::single_flight::SingleFlight;
 
+/// Where a list of tools comes from.
+pub(crate) trait ListSource: Clone + Send + Sync + 'static {
+    /// Asks the server for its list.
+    fn list(&self, deadline: Instant) -> impl Future<Output = Result<ToolList, Failure>> + Send;
+
+    /// What is known of the server while its list does not come; empty where nothing is.
+    fn state(&self) -> String;
+}
+
+/// The list of an MCP server that the client reaches itself.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointList {
+    pub(crate) client: McpClient,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) session: Option<SessionId>,
+}
+
+impl EndpointList {
+    fn session(&self) -> Option<&str> {
+        self.session.as_ref().map(SessionId::as_str)
+    }
+}
+
+impl ListSource for EndpointList {
+    async fn list(&self, deadline: Instant) -> Result<ToolList, Failure> {
+        let listed = self.client.tool_list(&self.endpoint, self.session(), deadline).await;
+        listed.map_err(|fault| failure_of(&fault))
+    }
+
+    fn state(&self) -> String {
+        self.client.standing(&self.endpoint, self.session())
+    }
+}
+
 /// The lists of tools that a worker reads.
 #[derive(Debug)]
-pub(super) struct ToolLists<G> {
+pub(crate) struct ToolLists<G> {
     shared: Arc<Shared<G>>,
     /// One call fetches for all.
     flights: SingleFlight<ListKey, Result<Arc<Listing>, Stopped>>,
@@ -27,18 +62,17 @@ pub(super) struct ToolLists<G> {
 /// What a request for a list needs, whichever calls wait for it.
 #[derive(Debug)]
 struct Shared<G> {
-    client: McpClient,
     gate: Arc<G>,
     cache: Listings,
 }
 
 impl<G: RequestGate> ToolLists<G> {
-    pub(super) fn new(client: McpClient, gate: Arc<G>) -> Self {
-        let shared = Shared { client, gate, cache: Listings::default() };
+    pub(crate) fn new(gate: Arc<G>) -> Self {
+        let shared = Shared { gate, cache: Listings::default() };
         Self { shared: Arc::new(shared), flights: SingleFlight::default() }
     }
 
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.shared.cache.clear();
     }
 
@@ -46,7 +80,7 @@ impl<G: RequestGate> ToolLists<G> {
     pub(super) async fn get(
         &self,
         call: &Invocation<'_>,
-        endpoint: &Endpoint,
+        source: &impl ListSource,
         limits: &ReadyLimits,
     ) -> Result<Arc<Listing>, Stopped> {
         let own = (call.server.id.clone(), Some(call.tenant().clone()));
@@ -58,18 +92,17 @@ impl<G: RequestGate> ToolLists<G> {
         let longest_wait = limits.longest_wait.min(Duration::from_millis(call.attempt_ms));
         let until = limits.until.min(limits.deadline).min(now + longest_wait);
         let fetch = || {
-            let (shared, endpoint, fetch_time) =
-                (Arc::clone(&self.shared), endpoint.clone(), limits.fetch_time);
-            let (tenant, session) = (call.tenant().clone(), call.request.session.clone());
-            async move { shared.fetch(&endpoint, &tenant, session.as_ref(), fetch_time).await }
+            let (shared, source, fetch_time) = (Arc::clone(&self.shared), source.clone(), limits.fetch_time);
+            let (server, tenant) = (call.server.id.clone(), call.tenant().clone());
+            async move { shared.fetch(&source, &server, &tenant, fetch_time).await }
         };
         let wait = until.saturating_duration_since(now);
         match timeout(wait, self.flights.join(own, fetch)).await {
             Ok(Some(listed)) => listed,
             Ok(None) => Err(not_sent("the server's list of tools could not be read".to_owned())),
             Err(_) => {
-                let state = self.shared.client.standing(endpoint, call.session());
                 let late = "the server's list of tools did not come in time";
+                let state = source.state();
                 Err(not_sent(if state.is_empty() { late.to_owned() } else { format!("{late}; {state}") }))
             }
         }
@@ -80,18 +113,13 @@ impl<G: RequestGate> Shared<G> {
     /// Asks the server for its list, and caches it. `fetch_time` does not depend on the call that asked first.
     async fn fetch(
         &self,
-        endpoint: &Endpoint,
+        source: &impl ListSource,
+        server: &ServerId,
         tenant: &Tenant,
-        session: Option<&SessionId>,
         fetch_time: Duration,
     ) -> Result<Arc<Listing>, Stopped> {
-        let request = async {
-            // Shorter than the time of the waiting calls, so that they receive the failure.
-            let deadline = Instant::now() + fetch_time;
-            let listed = self.client.tool_list(endpoint, session.map(SessionId::as_str), deadline).await;
-            listed.map_err(|fault| failure_of(&fault))
-        };
-        let server = &endpoint.server;
+        // Shorter than the time of the waiting calls, so that they receive the failure.
+        let request = async { source.list(Instant::now() + fetch_time).await };
         let list = self.gate.request(server, tenant, request).await?;
         let freshness = list.freshness;
         let read = Listings::read(list).await;

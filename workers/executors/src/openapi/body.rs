@@ -10,6 +10,7 @@ use toolfleet_catalog::openapi::{Field, Media, MediaKind};
 use super::multipart::{self, Part};
 use super::style::{Escape, pairs};
 use super::value::{Shape, flat, shape};
+use super::xml;
 
 /// A body: the value of `Content-Type`, and the bytes.
 pub(super) type Written = (String, Vec<u8>);
@@ -30,6 +31,7 @@ pub(super) fn write(argument: &str, raw: &RawValue, media: &Media) -> Result<Wri
             let members = fields_of(argument, raw)?;
             Ok(multipart::write(&parts(argument, &members, fields)?))
         }
+        MediaKind::Xml(body) => Ok(of(xml::write(argument, raw, body)?.into_bytes())),
         MediaKind::Text => match shape(raw) {
             Shape::Scalar(text) => Ok(of(text.into_bytes())),
             Shape::Null | Shape::List(_) | Shape::Members(_) => Ok(of(raw.get().trim().as_bytes().to_vec())),

@@ -7,6 +7,7 @@ pub(crate) mod executor;
 mod multipart;
 mod style;
 mod value;
+mod xml;
 
 #[cfg(test)]
 mod golden;

@@ -90,6 +90,8 @@ fn throttled() -> Vec<Case> {
         once("unsafe", after(Some(300)), SUCCEEDED, (2, 1, 1)),
         once("unsafe", LambdaFault::service(502, "EC2ThrottledException"), SUCCEEDED, (2, 1, 1)),
         once("unsafe", LambdaFault::service(429, ""), SUCCEEDED, (2, 1, 1)),
+        once("unsafe", LambdaFault::service(400, "ThrottlingException"), SUCCEEDED, (2, 1, 1)),
+        once("unsafe", LambdaFault::service(402, "ServiceQuotaExceededException"), SUCCEEDED, (2, 1, 1)),
     ]
 }
 
@@ -104,20 +106,50 @@ fn misconfigured() -> Vec<Case> {
         "InvalidSubnetIDException",
         "InvalidRuntimeException",
         "InvalidZipFileException",
+        "CodeArtifactUserDeletedException",
+        "CodeArtifactUserFailedException",
     ];
     let mut cases = refused(502, &codes, "server_error");
     cases.extend(refused(404, &["ResourceNotFoundException"], "server_error"));
-    cases.extend(refused(400, &["RecursiveInvocationException"], "server_error"));
+    let bad = ["RecursiveInvocationException", "NoPublishedVersionException", "ModeNotSupportedException"];
+    cases.extend(refused(400, &bad, "server_error"));
     cases
 }
 
 fn not_started() -> Vec<Case> {
     let mut cases = passing(
         502,
-        &["ResourceNotReadyException", "ENILimitReachedException", "SubnetIPAddressLimitReachedException"],
+        &[
+            "ResourceNotReadyException",
+            "ENILimitReachedException",
+            "ENINotReadyException",
+            "SubnetIPAddressLimitReachedException",
+            "EC2UnexpectedException",
+            "CodeArtifactUserPendingException",
+        ],
     );
-    cases.extend(passing(409, &["SnapStartNotReadyException", "ResourceConflictException"]));
-    cases.extend(passing(408, &["SnapStartTimeoutException", "EFSMountTimeoutException"]));
+    cases.extend(passing(
+        409,
+        &["SnapStartNotReadyException", "SnapStartRegenerationFailureException", "ResourceConflictException"],
+    ));
+    cases.extend(passing(
+        408,
+        &[
+            "SnapStartTimeoutException",
+            "EFSMountTimeoutException",
+            "EFSMountConnectivityException",
+            "S3FilesMountTimeoutException",
+        ],
+    ));
+    cases.extend(passing(
+        400,
+        &[
+            "SnapStartException",
+            "EFSMountFailureException",
+            "S3FilesMountConnectivityException",
+            "S3FilesMountFailureException",
+        ],
+    ));
     cases
 }
 
@@ -147,6 +179,41 @@ fn service_failed() -> Vec<Case> {
     cases.extend(ambiguous(fault(410, "EFSIOException"), "server_error", 1));
     cases.extend(ambiguous(fault(504, ""), "server_error", 1));
     cases.push(always("unsafe", fault(418, "NovelException"), unknown("server_error"), (1, 1, 1)));
+    cases
+}
+
+/// Errors of the functions that are MCP servers: they mean what they mean over HTTP.
+fn of_messages() -> Vec<Case> {
+    let error =
+        |code: i64| json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no"}}).to_string();
+    let response = |status: u16, body: &str| {
+        LambdaFault::RunThenAnswer(
+            json!({"statusCode": status, "headers": {"retry-after": "3"}, "body": body}).to_string(),
+        )
+    };
+    let message = |code| LambdaFault::RunThenAnswer(error(code));
+    let mut cases = Vec::new();
+    for (unsafe_tool, safe_tool, internal) in
+        [("mcp", "mcp-safe", message(-32_603)), ("gateway", "gateway-safe", response(200, &error(-32_603)))]
+    {
+        cases.push(always(unsafe_tool, internal.clone(), unknown("rpc_error"), (1, 1, 1)));
+        cases.push(once(safe_tool, internal.clone(), SUCCEEDED, (2, 2, 2)));
+        cases.push(always(safe_tool, internal, failed("rpc_error", MayHaveRun::Unknown), (3, 3, 3)));
+    }
+    cases.push(always("mcp", message(-32_602), failed("rpc_error", MayHaveRun::No), (1, 1, 1)));
+    cases.push(always("mcp", message(7), unknown("rpc_error"), (1, 1, 1)));
+    cases.push(once("gateway", response(429, ""), SUCCEEDED, (2, 2, 1)));
+    cases.push(always("gateway", response(500, "oh"), unknown("server_error"), (1, 1, 1)));
+    cases.push(once("gateway-safe", response(502, "oh"), SUCCEEDED, (2, 2, 2)));
+    cases.push(always("gateway", response(401, "who"), failed("unauthorized", MayHaveRun::No), (1, 1, 1)));
+    cases.push(always("gateway", response(403, "no"), failed("forbidden", MayHaveRun::No), (1, 1, 1)));
+    cases.push(always("gateway", response(400, "no"), failed("server_error", MayHaveRun::No), (1, 1, 1)));
+    cases.push(always("gateway", response(409, "no"), unknown("server_error"), (1, 1, 1)));
+    let tool_error =
+        Ends { kind: OutcomeKind::ToolError, code: Some("tool_reported_error"), ran: Some(MayHaveRun::Yes) };
+    let reported =
+        r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true,"content":[{"type":"text","text":"no"}]}}"#;
+    cases.push(always("mcp-safe", LambdaFault::RunThenAnswer(reported.to_owned()), tool_error, (1, 1, 1)));
     cases
 }
 
@@ -213,11 +280,50 @@ fn rows() -> Vec<(&'static str, Vec<Case>)> {
                 "server_error",
             ),
         ),
-        ("the event is larger than 6 MB", refused(413, &["RequestTooLargeException"], "request_too_large")),
+        (
+            "the event is larger than 6 MB",
+            refused(
+                413,
+                &["RequestTooLargeException", "SerializedRequestEntityTooLargeException"],
+                "request_too_large",
+            ),
+        ),
+        (
+            "`DurableExecutionAlreadyStartedException`: the execution of this name was begun with another event",
+            vec![always(
+                "durable",
+                LambdaFault::service(409, "DurableExecutionAlreadyStartedException"),
+                failed("server_error", MayHaveRun::Unknown),
+                (1, 0, 1),
+            )],
+        ),
+        (
+            "the role cannot be assumed",
+            vec![Case {
+                name: "a role of another account".to_owned(),
+                tool: "role",
+                once: false,
+                fault: None,
+                ends: failed("credential_unavailable", MayHaveRun::No),
+                counts: (0, 0, 0),
+            }],
+        ),
+        ("`mcp`, `api-gateway`: a JSON-RPC error, or a status of the response", of_messages()),
         ("`AccessDeniedException`", refused(403, &["AccessDeniedException"], "forbidden")),
         (
             "keys or signature are not accepted",
-            refused(403, &["UnrecognizedClientException", "InvalidSignatureException"], "unauthorized"),
+            refused(
+                403,
+                &[
+                    "UnrecognizedClientException",
+                    "InvalidSignatureException",
+                    "SignatureDoesNotMatch",
+                    "IncompleteSignatureException",
+                    "MissingAuthenticationTokenException",
+                    "InvalidClientTokenId",
+                ],
+                "unauthorized",
+            ),
         ),
         ("the keys have expired", passing(403, &["ExpiredTokenException"])),
         (
@@ -240,16 +346,30 @@ fn rows() -> Vec<(&'static str, Vec<Case>)> {
     ]
 }
 
-fn catalog() -> Value {
+fn catalog(timeout_ms: u64) -> Value {
     let function =
         |id: &str, payload: &str| json!({"id": id, "lambda": format!("{ARN}:f"), "payload": payload});
+    let with = |mut server: Value, field: &str, value: Value| {
+        server[field] = value;
+        server
+    };
+    let durable = with(function("durable", "arguments"), "durable", json!(true));
+    let role =
+        with(function("role", "arguments"), "role_arn", json!("arn:aws:iam::210987654321:role/invoke"));
     json!({
-        "servers": [function("plain", "arguments"), function("group", "bedrock")],
+        "servers": [function("plain", "arguments"), function("group", "bedrock"), function("message", "mcp"),
+            function("response", "api-gateway"), durable, role],
         "tools": [
-            {"id": "safe", "server": "plain", "idempotent": true, "timeout_ms": 700},
-            {"id": "unsafe", "server": "plain", "timeout_ms": 700},
-            {"id": "away", "server": "plain", "timeout_ms": 700},
-            {"id": "bedrock", "server": "group", "timeout_ms": 700}
+            {"id": "durable", "server": "durable", "timeout_ms": timeout_ms},
+            {"id": "role", "server": "role", "timeout_ms": timeout_ms},
+            {"id": "mcp", "server": "message", "timeout_ms": timeout_ms},
+            {"id": "mcp-safe", "server": "message", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "gateway", "server": "response", "timeout_ms": timeout_ms},
+            {"id": "gateway-safe", "server": "response", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "safe", "server": "plain", "idempotent": true, "timeout_ms": timeout_ms},
+            {"id": "unsafe", "server": "plain", "timeout_ms": timeout_ms},
+            {"id": "away", "server": "plain", "timeout_ms": timeout_ms},
+            {"id": "bedrock", "server": "group", "timeout_ms": timeout_ms}
         ],
         "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}
     })
@@ -258,14 +378,26 @@ fn catalog() -> Value {
 /// Takes a call through a worker that has met nothing yet, and holds its end against the case.
 async fn prove(rig: &mut Rig, lambda: &MockLambda, id: &str, case: &Case) {
     lambda.behave();
-    lambda.function("f", |_| json!("done"));
+    lambda.function("f", |invocation| {
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {"content": []}});
+        match (invocation.event.get("jsonrpc"), invocation.event.get("body")) {
+            (Some(_), _) => answer,
+            (None, Some(_)) => json!({"statusCode": 200, "body": answer.to_string()}),
+            (None, None) => json!("done"),
+        }
+    });
+    if case.tool == "role" {
+        lambda.refuse_roles();
+    }
     match &case.fault {
         Some(fault) if case.once => lambda.next(fault.clone()),
         Some(fault) => lambda.always(fault.clone()),
         None => {}
     }
     rig.lambda = Some(if case.tool == "away" { "http://127.0.0.1:9".to_owned() } else { lambda.url() });
-    let context = rig.fleet_of(catalog(), limits(), None).await;
+    // Long enough for a busy machine, except where it is waited for.
+    let timeout_ms = if case.fault == Some(LambdaFault::RunThenHold) { 700 } else { 10_000 };
+    let context = rig.fleet_of(catalog(timeout_ms), limits(), None).await;
     let (invoked, ran) = (lambda.invocations().len(), lambda.executions("f"));
     rig.send(request(id, case.tool).to_string()).await;
     rig.settle_with(&context).await;

@@ -33,13 +33,16 @@ mod identities;
 mod import_circles;
 mod isolation;
 mod lambda;
+mod lambda_lists;
 mod lambda_policy;
 mod leaks;
 mod limits;
 mod long_lists;
 mod mcp_session_store;
+mod one_policy;
 mod openapi;
 mod openapi_documents;
+mod openapi_golden;
 mod operations;
 
 mod payload_requests;

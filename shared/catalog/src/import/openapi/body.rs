@@ -1,6 +1,7 @@
 //! The body of an operation: `requestBody`, or `body` and `formData` parameters of 2.0, in the media types that can be written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -10,6 +11,7 @@ use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
 use super::schemas::{Schemas, is_binary};
+use super::xml;
 
 /// A body with the schema of its argument.
 pub(super) struct Described {
@@ -53,7 +55,30 @@ pub(super) fn read<'a>(
         };
         made.push((media, schema));
     }
+    if made.is_empty() {
+        let schemas_of = content
+            .iter()
+            .filter_map(|(media, value)| Some((media.as_str(), raw.resolved(value).ok()?.get("schema")?)));
+        made.extend(in_xml(raw, schemas_of, schemas, refers_to)?);
+    }
     of_kinds(made, content.keys().map(String::as_str), fields).map(Some)
+}
+
+/// XML made of a schema, which is written where the operation takes nothing else.
+fn in_xml<'a, 'm>(
+    raw: &Raw<'a>,
+    kinds: impl Iterator<Item = (&'m str, &'a Value)>,
+    schemas: &mut Schemas<'a>,
+    refers_to: &mut Vec<String>,
+) -> Result<Option<(Media, Value)>, Reason> {
+    for (media, schema) in kinds.filter(|(media, _)| is_xml(media)) {
+        let converted = schemas.convert(schema, refers_to)?;
+        if let Some(body) = xml::body(*raw, schema)? {
+            let kind = MediaKind::Xml(Arc::new(body));
+            return Ok(Some((Media { content_type: media.trim().to_owned(), kind }, converted)));
+        }
+    }
+    Ok(None)
 }
 
 /// The body of these media types, each with its schema.
@@ -64,7 +89,12 @@ fn of_kinds<'a>(
 ) -> Result<Described, Reason> {
     if made.is_empty() {
         let named: Vec<&str> = named.collect();
-        let text = format!("has a body in {}, which is not written here", shown(&named.join(", ")));
+        let why = if named.iter().any(|media| is_xml(media)) {
+            "whose root element has no name (`xml.name`), which is needed to write it"
+        } else {
+            "which is not written here"
+        };
+        let text = format!("has a body in {}, {why}", shown(&named.join(", ")));
         return Err(Reason::new("unsupported_body", text));
     }
     let (media, all): (Vec<Media>, Vec<Value>) = made.into_iter().unzip();
@@ -190,6 +220,10 @@ fn two<'a>(
             (_, None) => Value::Bool(true),
         };
         made.push((media, converted));
+    }
+    if let (true, Some(schema)) = (made.is_empty(), schema) {
+        let kinds = consumes.iter().map(|media| (media.as_str(), schema));
+        made.extend(in_xml(raw, kinds, schemas, refers_to)?);
     }
     of_kinds(made, consumes.iter().map(String::as_str), body.fields).map(Some)
 }

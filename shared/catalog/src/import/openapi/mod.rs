@@ -19,15 +19,19 @@ mod read;
 mod reason;
 mod schemas;
 mod security;
+mod xml;
 
 pub use document::{Document, LeftOut, ReadOptions};
 pub use filter::{Filter, Selection};
 pub use given::Given;
 pub use model::{
     Body, Encoding, Field, Location, Media, MediaKind, Method, Operation, Parameter, ParameterForm, Style,
+    XmlBody, XmlElement,
 };
+pub(crate) use read::value_of;
 pub use read::{MOST_BYTES, read};
 pub use reason::Reason;
+pub use xml::is_name as is_xml_name;
 
 #[cfg(test)]
 mod tests;

@@ -195,10 +195,53 @@ pub enum MediaKind {
     Form(BTreeMap<String, Field>),
     /// As `multipart/form-data`, by the encodings of its fields.
     Multipart(BTreeMap<String, Field>),
+    /// As XML, by the XML Objects of its schema.
+    Xml(Arc<XmlBody>),
     /// A string, as it is.
     Text,
     /// Bytes: a string in UTF-8, or `{"base64": ".."}`.
     Bytes,
+}
+
+/// A body in XML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XmlBody {
+    /// Its root element, which has a name.
+    pub root: XmlElement,
+    /// What `same_as` refers to.
+    pub shared: BTreeMap<String, XmlElement>,
+}
+
+/// How a value is written as XML. What the document does not say is decided by the kind of the value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct XmlElement {
+    /// The name that the XML Object gives; without it that of the property.
+    pub name: Option<String>,
+    /// The prefix of the name.
+    pub prefix: Option<String>,
+    /// The namespace of the name.
+    pub namespace: Option<String>,
+    /// Whether it is an attribute.
+    pub attribute: bool,
+    /// Whether a list has an element around its items.
+    pub wrapped: bool,
+    /// The members of an object.
+    pub members: BTreeMap<String, Self>,
+    /// The items of a list.
+    pub items: Option<Box<Self>>,
+    /// The shared element that says what this one does not.
+    pub same_as: Option<String>,
+}
+
+impl XmlElement {
+    /// Whether the document says nothing of its name.
+    pub(super) const fn is_unnamed(&self) -> bool {
+        self.name.is_none()
+            && self.prefix.is_none()
+            && self.namespace.is_none()
+            && !self.attribute
+            && !self.wrapped
+    }
 }
 
 /// How a field of a form is written. A field of which nothing is said is written by the kind of its value.

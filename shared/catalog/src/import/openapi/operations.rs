@@ -16,7 +16,7 @@ use super::schemas::Schemas;
 use super::security::Security;
 use super::{base, body, parameters};
 
-/// The most operations of a document.
+/// The most operations of a document that may be wanted.
 const MOST_OPERATIONS: usize = 20_000;
 /// The longest description that is kept, in characters.
 const MOST_DESCRIPTION: usize = 4_096;
@@ -49,6 +49,13 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
     let names = names(&found);
     let seen: Vec<Seen<'_>> = found.iter().zip(&names).map(|(one, name)| seen(one, name)).collect();
     let wanted = options.filter.apply(&seen)?;
+    let count = wanted.iter().filter(|unwanted| unwanted.is_none()).count();
+    if count > MOST_OPERATIONS {
+        let text = format!(
+            "has {count} operations that are wanted, and {MOST_OPERATIONS} are read; choose some by `include` and `exclude`"
+        );
+        return Err(Reason::new("too_large", text));
+    }
     let mut reader = Reader {
         raw: *raw,
         options,
@@ -126,9 +133,6 @@ fn found<'a>(raw: &Raw<'a>) -> Result<(Vec<Found<'a>>, Vec<LeftOut>), Reason> {
                 Err(reason) => left_out.push(left(&field.to_ascii_uppercase(), path, None, reason)),
             }
         }
-    }
-    if found.len() > MOST_OPERATIONS {
-        return Err(Reason::new("too_large", format!("has more than {MOST_OPERATIONS} operations")));
     }
     Ok((found, left_out))
 }

@@ -1,5 +1,7 @@
 //! Reads the text of a document.
 
+use serde_json::Value;
+
 use super::document::{Document, Raw, ReadOptions};
 use super::operations;
 use super::reason::Reason;
@@ -14,6 +16,11 @@ pub const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// # Errors
 /// It is no OpenAPI document, it names no address and none is given, or a filter names what it does not have.
 pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
+    operations::read(&Raw::of(&value_of(text)?)?, options)
+}
+
+/// The value of such a text.
+pub(crate) fn value_of(text: &str) -> Result<Value, Reason> {
     if text.len() > MOST_BYTES {
         let text = format!("is larger than {} MiB", MOST_BYTES / 1024 / 1024);
         return Err(Reason::new("too_large", text));
@@ -23,6 +30,5 @@ pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
     } else {
         yaml::document("the document", text)
     };
-    let value = value.map_err(|error| Reason::invalid(error.problem))?;
-    operations::read(&Raw::of(&value)?, options)
+    value.map_err(|error| Reason::invalid(error.problem))
 }

@@ -245,21 +245,30 @@ impl<'a> Schemas<'a> {
 
     /// The schema of a field, looked for through references and `allOf`, as far as a property `name` is found.
     pub(super) fn properties(&self, schema: &'a Value) -> Vec<(&'a str, &'a Value)> {
-        let mut found = Vec::new();
-        self.add_properties(schema, &mut found, 0);
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        self.add_properties(schema, &mut found, &mut seen, 0);
         found
     }
 
-    fn add_properties(&self, schema: &'a Value, found: &mut Vec<(&'a str, &'a Value)>, depth: usize) {
+    fn add_properties(
+        &self,
+        schema: &'a Value,
+        found: &mut Vec<(&'a str, &'a Value)>,
+        seen: &mut SeenSchemas,
+        depth: usize,
+    ) {
         if depth > 8 {
             return;
         }
         let Ok(fields) = self.raw.resolved(schema) else { return };
+        if !is_new(fields, seen) {
+            return;
+        }
         let own = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
         found.extend(own.map(|(name, schema)| (name.as_str(), schema)));
         for list in ["allOf", "anyOf", "oneOf"] {
             for part in fields.get(list).and_then(Value::as_array).into_iter().flatten() {
-                self.add_properties(part, found, depth + 1);
+                self.add_properties(part, found, seen, depth + 1);
             }
         }
     }
@@ -275,6 +284,14 @@ impl<'a> Schemas<'a> {
         };
         of(schema) || schema.get("items").is_some_and(of)
     }
+}
+
+/// The schemas that a search has met, by where they stand: lists of references to lists of references are searched once.
+pub(super) type SeenSchemas = HashSet<*const Map<String, Value>>;
+
+/// Whether a search meets the schema for the first time.
+pub(super) fn is_new(fields: &Map<String, Value>, seen: &mut SeenSchemas) -> bool {
+    seen.insert(std::ptr::from_ref(fields))
 }
 
 fn is_read_only(schema: &Value) -> bool {

@@ -1,12 +1,14 @@
-//! A catalog: can it be read, can its entries be executed, and does each server answer with the credential that it names?
+//! A catalog: can it be read, can its entries be executed, can each secret be read, and does each server answer with its credential?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use toolfleet_catalog::{Catalog, NotExecutable, Server};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use toolfleet_catalog::{Catalog, LambdaTransport, NotExecutable, Server};
 use toolfleet_client::shell_command::quoted;
+use toolfleet_core::credential::SecretRef;
 
-use super::finding::{Check, Finding};
+use super::finding::{Check, Finding, Verdict};
 use crate::commands::tools::live_list::ToolLister;
 use crate::commands::tools::source;
 use crate::connect::Connect;
@@ -30,7 +32,7 @@ pub(super) async fn findings(
     let mut findings =
         vec![Finding::ok(Check::CatalogReads, "catalog", format!("{tools} tools on {servers} servers"))];
     findings.extend(entries(&catalog, &edit));
-    findings.extend(lists(&catalog, &edit).await?);
+    findings.extend(of_servers(&catalog, &edit).await?);
     Ok((findings, catalog.reply_queues().into_iter().map(str::to_owned).collect()))
 }
 
@@ -45,34 +47,83 @@ fn entries(catalog: &Catalog, edit: &str) -> Vec<Finding> {
     servers.chain(tools).filter(|(_, found)| !found.is_switched_off()).map(finding).collect()
 }
 
-/// Whether each server lists its tools.
-async fn lists(catalog: &Catalog, edit: &str) -> Result<Vec<Finding>, CommandError> {
+/// How many servers, or secrets, are asked at the same time.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Whether each secret can be read, each server lists its tools, each function may be invoked and each HTTP interface answers.
+async fn of_servers(catalog: &Catalog, edit: &str) -> Result<Vec<Finding>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
-    let mut findings = Vec::new();
-    for server in catalog.servers() {
-        findings.push(list(&lister, server, edit).await);
-    }
+    let secrets: BTreeMap<_, _> = catalog
+        .servers()
+        .into_iter()
+        .flat_map(|server| server.secrets())
+        .map(|reference| (reference.to_string(), reference))
+        .collect();
+    let reads = secrets.values().map(|reference| secret(&lister, reference).boxed());
+    let mut findings: Vec<_> =
+        stream::iter(reads.collect::<Vec<_>>()).buffered(ASKED_AT_ONCE).collect().await;
+    let asked = catalog.servers().into_iter().map(|server| server_findings(&lister, server, edit).boxed());
+    let asked: Vec<_> = stream::iter(asked.collect::<Vec<_>>()).buffered(ASKED_AT_ONCE).collect().await;
+    findings.extend(asked.into_iter().flatten());
+    findings.sort_by_key(|finding| finding.check);
     lister.close().await;
     Ok(findings)
 }
 
+async fn secret(lister: &ToolLister, reference: &SecretRef) -> Finding {
+    match lister.read_secret(reference).await {
+        Ok(()) => Finding::ok(Check::SecretsRead, reference.to_string(), "can be read"),
+        Err(problem) => {
+            let remedy =
+                format!("aws secretsmanager describe-secret --secret-id {}", quoted(reference.name()));
+            Finding::failed(Check::SecretsRead, reference.to_string(), problem, remedy)
+        }
+    }
+}
+
+async fn server_findings(lister: &ToolLister, server: &Arc<Server>, edit: &str) -> Vec<Finding> {
+    if server.openapi().is_some() {
+        return vec![interface(lister, server, edit).await];
+    }
+    let Some(lambda) = server.lambda() else {
+        return vec![list(lister, server, edit).await];
+    };
+    let found = function(lister, server, lambda).await;
+    if found.verdict == Verdict::Ok && server.lists_tools() {
+        return vec![found, list(lister, server, edit).await];
+    }
+    vec![found]
+}
+
+async fn interface(lister: &ToolLister, server: &Arc<Server>, edit: &str) -> Finding {
+    let subject = server.id.to_string();
+    let operations = server.openapi().map_or(0, |openapi| openapi.interface.document.operations.len());
+    match lister.reach(server).await {
+        Ok(answer) => {
+            let text = format!("{operations} operations in its document; its address answers {answer}");
+            Finding::ok(Check::InterfacesAnswer, subject, text)
+        }
+        Err(problem) => Finding::failed(Check::InterfacesAnswer, subject, problem, edit),
+    }
+}
+
+async fn function(lister: &ToolLister, server: &Server, lambda: &LambdaTransport) -> Finding {
+    let (subject, arn) = (server.id.to_string(), lambda.function.as_str());
+    match lister.check_function(lambda).await {
+        Ok(()) => Finding::ok(Check::FunctionsInvocable, subject, format!("{arn} may be invoked")),
+        Err(problem) => {
+            let remedy = format!(
+                "aws lambda invoke --invocation-type DryRun --region {} --function-name {} /dev/null",
+                lambda.function.region(),
+                quoted(arn)
+            );
+            Finding::failed(Check::FunctionsInvocable, subject, problem, remedy)
+        }
+    }
+}
+
 async fn list(lister: &ToolLister, server: &Arc<Server>, edit: &str) -> Finding {
     let subject = server.id.to_string();
-    if let Some(openapi) = server.openapi() {
-        let text = format!(
-            "{} operations in its document; the API itself is not asked",
-            openapi.interface.document.operations.len()
-        );
-        return Finding::ok(Check::ServersList, subject, text);
-    }
-    if let Some(lambda) = server.lambda() {
-        let text = format!("{} is not asked: it has no list of tools", lambda.function.as_str());
-        let remedy = format!(
-            "aws lambda invoke --invocation-type DryRun --function-name {} /dev/null",
-            quoted(lambda.function.as_str())
-        );
-        return Finding::warning(Check::ServersList, subject, text, remedy);
-    }
     match lister.list(server).await {
         Ok(tools) => Finding::ok(Check::ServersList, subject, format!("lists {} tools", tools.len())),
         Err(problem) => Finding::failed(Check::ServersList, subject, problem, format!("{edit} --live")),

@@ -9,7 +9,7 @@ const PAGE: &str = "docs/reference/doctor.md";
 pub(super) const DEPLOY: &str = "aws cloudformation deploy --stack-name toolfleet --template-file infra/cloudformation/data.yaml --capabilities CAPABILITY_IAM";
 
 /// Something that is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Check {
     /// Which fleet is meant.
     FleetChosen,
@@ -51,8 +51,14 @@ pub(super) enum Check {
     CatalogReads,
     /// Each entry of the catalog can be executed.
     EntriesExecutable,
+    /// Each secret that its servers name can be read.
+    SecretsRead,
     /// Each server of the catalog lists its tools.
     ServersList,
+    /// Lambda would invoke each function.
+    FunctionsInvocable,
+    /// The address of each HTTP interface answers.
+    InterfacesAnswer,
     /// Each queue of notices answers.
     RepliesAnswer,
 }
@@ -60,7 +66,7 @@ pub(super) enum Check {
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
@@ -81,7 +87,10 @@ impl Check {
         Self::NothingPaused,
         Self::CatalogReads,
         Self::EntriesExecutable,
+        Self::SecretsRead,
         Self::ServersList,
+        Self::FunctionsInvocable,
+        Self::InterfacesAnswer,
         Self::RepliesAnswer,
     ];
 
@@ -99,9 +108,13 @@ impl Check {
             | Self::WorkersAllowed => "workers",
             Self::ServersAnswer | Self::LimitsKeepUp => "servers",
             Self::NothingPaused => "switches",
-            Self::CatalogReads | Self::EntriesExecutable | Self::ServersList | Self::RepliesAnswer => {
-                "catalog"
-            }
+            Self::CatalogReads
+            | Self::EntriesExecutable
+            | Self::SecretsRead
+            | Self::ServersList
+            | Self::FunctionsInvocable
+            | Self::InterfacesAnswer
+            | Self::RepliesAnswer => "catalog",
         }
     }
 
@@ -128,7 +141,10 @@ impl Check {
             Self::NothingPaused => "nothing-paused",
             Self::CatalogReads => "catalog-reads",
             Self::EntriesExecutable => "entries-executable",
+            Self::SecretsRead => "secrets-read",
             Self::ServersList => "servers-list",
+            Self::FunctionsInvocable => "functions-invocable",
+            Self::InterfacesAnswer => "interfaces-answer",
             Self::RepliesAnswer => "replies-answer",
         }
     }

@@ -236,8 +236,7 @@ fn whereabouts(server: &Server) -> String {
 /// Asks several at once, so that one that does not start holds up no other. They stay in their order.
 async fn list_all(catalog: &Catalog) -> Result<Vec<(Arc<Server>, ListResult)>, CommandError> {
     let lister = ToolLister::of(catalog).await?;
-    let asked =
-        catalog.servers().into_iter().filter(|server| server.is_mcp_endpoint() || server.openapi().is_some());
+    let asked = catalog.servers().into_iter().filter(|server| server.lists_tools());
     let lists = asked.map(|server| {
         let lister = &lister;
         async move { (Arc::clone(server), lister.list(server).await) }.boxed()

@@ -1,0 +1,118 @@
+//! A message in an event as an API Gateway writes it (payload format 2.0), and the answer in the response that a function gives it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use toolfleet_mcp_protocol::header;
+
+use super::message::{ID, Message};
+use crate::fault::Fault;
+use crate::protocol::frame::readable;
+use crate::protocol::param_headers::header_value;
+use crate::protocol::wire::MODERN;
+use crate::transport::request_error::RequestError;
+use crate::transport::whole_message::answer_in;
+
+/// The path of the events, which a function of a single MCP server does not look at.
+const PATH: &str = "/mcp";
+
+pub(super) fn event(message: &Message<'_>) -> Vec<u8> {
+    let mut headers = json!({
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        header::PROTOCOL_VERSION: MODERN,
+        header::METHOD: message.method,
+    });
+    let name = message.name.and_then(header_value);
+    if let (Some(headers), Some(Ok(name))) = (headers.as_object_mut(), name.as_ref().map(HeaderValue::to_str))
+    {
+        headers.insert(header::NAME.to_owned(), Value::from(name));
+    }
+    let event = json!({
+        "version": "2.0",
+        "routeKey": format!("POST {PATH}"),
+        "rawPath": PATH,
+        "rawQueryString": "",
+        "headers": headers,
+        "requestContext": {
+            "requestId": message.id,
+            "routeKey": format!("POST {PATH}"),
+            "stage": "$default",
+            "http": {
+                "method": "POST", "path": PATH, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "toolfleet",
+            },
+        },
+        "body": String::from_utf8_lossy(&message.body),
+        "isBase64Encoded": false,
+    });
+    event.to_string().into_bytes()
+}
+
+/// A response as a function writes it for an API Gateway.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Response {
+    status_code: Option<u16>,
+    #[serde(default)]
+    headers: Option<BTreeMap<String, Value>>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+/// The result in a response. One without a status is a body by itself, as for an API Gateway.
+pub(super) async fn result(payload: Vec<u8>) -> Result<Box<RawValue>, RequestError> {
+    let invalid = |detail: String| RequestError::from(Fault::InvalidAnswer { detail });
+    let response: Response = serde_json::from_slice(&payload).map_err(|error| {
+        let place = (error.line(), error.column());
+        invalid(format!("it is no response of an API Gateway (line {}, column {})", place.0, place.1))
+    })?;
+    let Some(status) = response.status_code else {
+        return answer_in(payload, ID).await;
+    };
+    let body = response.body.unwrap_or_default();
+    let body = if response.is_base64_encoded {
+        let wrong = |_| invalid("its `body` is not base64, as `isBase64Encoded` says".to_owned());
+        STANDARD.decode(body).map_err(wrong)?
+    } else {
+        body.into_bytes()
+    };
+    let headers = header_map(response.headers.unwrap_or_default());
+    if !(200..300).contains(&status) {
+        return Err(RequestError::of_status(status, &headers, &body, ID));
+    }
+    let kind =
+        headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let body = if kind.starts_with("text/event-stream") { messages_of_events(&body) } else { body };
+    answer_in(body, ID).await
+}
+
+/// The headers that HTTP could carry.
+fn header_map(headers: BTreeMap<String, Value>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// The messages of a whole event stream as a batch.
+fn messages_of_events(stream: &[u8]) -> Vec<u8> {
+    let text = readable(stream).replace("\r\n", "\n").replace('\r', "\n");
+    let data = |event: &str| {
+        let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
+        lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    };
+    let messages: Vec<String> =
+        text.split("\n\n").map(data).filter(|message| message.starts_with('{')).collect();
+    format!("[{}]", messages.join(",")).into_bytes()
+}

@@ -1,0 +1,12 @@
+//! Requests and their answers as whole messages, for transports that carry nothing else: no connection, no session, no stream of their
+//! own. A Lambda function is called so.
+
+mod api_gateway;
+mod call;
+mod form;
+mod list;
+mod message;
+
+pub use call::SingleCall;
+pub use form::SingleForm;
+pub use list::{SingleError, SingleList};

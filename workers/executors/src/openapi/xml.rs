@@ -1,0 +1,247 @@
+//! Writes a value as XML, by the XML Objects of its schema. Members stand in the order in which the caller wrote them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::value::RawValue;
+use toolfleet_catalog::openapi::{XmlBody, XmlElement, is_xml_name};
+
+use super::value::{Shape, flat, shape};
+
+/// The deepest nesting of elements.
+const MOST_DEPTH: usize = 100;
+/// How many shared elements may lead from one to the next.
+const MOST_HOPS: usize = 32;
+
+/// The document that the value makes; `argument` names the value in errors.
+pub(super) fn write(argument: &str, raw: &RawValue, body: &XmlBody) -> Result<String, String> {
+    let mut writer = Writer { body, text: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned() };
+    let root = Said::of(body, &body.root);
+    let name = root.name.unwrap_or_default();
+    match shape(raw) {
+        Shape::List(items) => {
+            // A document has one root, so a list is wrapped in it.
+            let opened = writer.open(argument, name, &root, &[])?;
+            writer.items(argument, name, &root, &items, 1)?;
+            writer.close(&opened);
+        }
+        Shape::Null | Shape::Scalar(_) | Shape::Members(_) => {
+            writer.element(argument, name, &root, raw, 0)?
+        }
+    }
+    Ok(writer.text)
+}
+
+/// All that is said of an element, by itself and by what it refers to.
+struct Said<'a> {
+    name: Option<&'a str>,
+    prefix: Option<&'a str>,
+    namespace: Option<&'a str>,
+    attribute: bool,
+    wrapped: bool,
+    /// It and what it refers to, in this order.
+    chain: Vec<&'a XmlElement>,
+}
+
+impl<'a> Said<'a> {
+    fn of(body: &'a XmlBody, element: &'a XmlElement) -> Self {
+        let mut chain = vec![element];
+        while let Some(next) = chain.last().and_then(|last| body.shared.get(last.same_as.as_deref()?)) {
+            if chain.len() > MOST_HOPS {
+                break;
+            }
+            chain.push(next);
+        }
+        let first = |of: fn(&XmlElement) -> Option<&str>| chain.iter().find_map(|element| of(element));
+        Self {
+            name: first(|element| element.name.as_deref()),
+            prefix: first(|element| element.prefix.as_deref()),
+            namespace: first(|element| element.namespace.as_deref()),
+            attribute: chain.iter().any(|element| element.attribute),
+            wrapped: chain.iter().any(|element| element.wrapped),
+            chain,
+        }
+    }
+
+    fn member(&self, body: &'a XmlBody, name: &str) -> Option<Self> {
+        let found = self.chain.iter().find_map(|element| element.members.get(name));
+        found.map(|element| Self::of(body, element))
+    }
+
+    fn items(&self, body: &'a XmlBody) -> Option<Self> {
+        let found = self.chain.iter().find_map(|element| element.items.as_deref());
+        found.map(|element| Self::of(body, element))
+    }
+
+    fn nothing() -> Self {
+        let (name, prefix, namespace) = (None, None, None);
+        Self { name, prefix, namespace, attribute: false, wrapped: false, chain: Vec::new() }
+    }
+
+    /// The name with its prefix.
+    fn full_name(&self, otherwise: &str) -> String {
+        let name = self.name.unwrap_or(otherwise);
+        self.prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}:{name}"))
+    }
+
+    /// The declaration of its namespace.
+    fn declaration(&self) -> Option<(String, &'a str)> {
+        let of = |prefix: &str| format!("xmlns:{prefix}");
+        Some((self.prefix.map_or_else(|| "xmlns".to_owned(), of), self.namespace?))
+    }
+}
+
+struct Writer<'a> {
+    body: &'a XmlBody,
+    text: String,
+}
+
+impl<'a> Writer<'a> {
+    /// One element with this value; a member of an object is not a list here.
+    fn element(
+        &mut self,
+        place: &str,
+        name: &str,
+        said: &Said<'a>,
+        raw: &RawValue,
+        depth: usize,
+    ) -> Result<(), String> {
+        if depth > MOST_DEPTH {
+            return Err(format!("`{place}` is nested more than {MOST_DEPTH} deep"));
+        }
+        match shape(raw) {
+            Shape::Null => self.empty(place, name, said),
+            Shape::Scalar(text) => {
+                let opened = self.open(place, name, said, &[])?;
+                self.escape(place, &text)?;
+                self.close(&opened);
+                Ok(())
+            }
+            Shape::List(items) => self.list(place, name, said, &items, depth),
+            Shape::Members(members) => {
+                let known = |name: &str| said.member(self.body, name).unwrap_or_else(Said::nothing);
+                let members: Vec<_> =
+                    members.iter().map(|(name, raw)| (name.as_str(), known(name), *raw)).collect();
+                let (attributes, children): (Vec<_>, Vec<_>) =
+                    members.into_iter().partition(|(_, said, _)| said.attribute);
+                let opened = self.open(place, name, said, &attributes)?;
+                for (name, said, raw) in
+                    children.iter().filter(|(.., raw)| !matches!(shape(raw), Shape::Null))
+                {
+                    self.element(&format!("{place}.{name}"), name, said, raw, depth + 1)?;
+                }
+                self.close(&opened);
+                Ok(())
+            }
+        }
+    }
+
+    /// A list: an element for each item, within one around them where the document says so.
+    fn list(
+        &mut self,
+        place: &str,
+        name: &str,
+        said: &Said<'a>,
+        items: &[&RawValue],
+        depth: usize,
+    ) -> Result<(), String> {
+        let own = said.name.unwrap_or(name);
+        if !said.wrapped {
+            return self.items(place, own, said, items, depth + 1);
+        }
+        let opened = self.open(place, name, said, &[])?;
+        self.items(place, own, said, items, depth + 1)?;
+        self.close(&opened);
+        Ok(())
+    }
+
+    fn items(
+        &mut self,
+        place: &str,
+        name: &str,
+        said: &Said<'a>,
+        items: &[&RawValue],
+        depth: usize,
+    ) -> Result<(), String> {
+        let of_item = said.items(self.body).unwrap_or_else(Said::nothing);
+        for (i, item) in items.iter().enumerate() {
+            self.element(&format!("{place}[{i}]"), name, &of_item, item, depth)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, place: &str, name: &str, said: &Said<'a>) -> Result<(), String> {
+        let opened = self.open(place, name, said, &[])?;
+        self.close(&opened);
+        Ok(())
+    }
+
+    /// The start of an element; gives its name.
+    fn open(
+        &mut self,
+        place: &str,
+        name: &str,
+        said: &Said<'a>,
+        attributes: &[(&str, Said<'a>, &RawValue)],
+    ) -> Result<String, String> {
+        let full = said.full_name(name);
+        check_name(place, &full)?;
+        let _ = write!(self.text, "<{full}");
+        let mut declared: BTreeMap<String, &str> = said.declaration().into_iter().collect();
+        // An attribute without a prefix is in no namespace.
+        let of_attributes = attributes.iter().filter(|(_, said, _)| said.prefix.is_some());
+        declared.extend(of_attributes.filter_map(|(_, said, _)| said.declaration()));
+        for (name, namespace) in declared {
+            self.attribute(place, &name, namespace)?;
+        }
+        for (name, said, raw) in attributes {
+            let Some(text) = flat(raw) else { continue };
+            let (place, full) = (format!("{place}.{name}"), said.full_name(name));
+            check_name(&place, &full)?;
+            self.attribute(&place, &full, &text)?;
+        }
+        self.text.push('>');
+        Ok(full)
+    }
+
+    fn close(&mut self, name: &str) {
+        let _ = write!(self.text, "</{name}>");
+    }
+
+    fn attribute(&mut self, place: &str, name: &str, text: &str) -> Result<(), String> {
+        let _ = write!(self.text, " {name}=\"");
+        self.escape(place, text)?;
+        self.text.push('"');
+        Ok(())
+    }
+
+    /// The text, so that it stays a text and keeps its line ends.
+    fn escape(&mut self, place: &str, text: &str) -> Result<(), String> {
+        for c in text.chars() {
+            match c {
+                '&' => self.text.push_str("&amp;"),
+                '<' => self.text.push_str("&lt;"),
+                '>' => self.text.push_str("&gt;"),
+                '"' => self.text.push_str("&quot;"),
+                '\t' | '\n' | '\r' => {
+                    let _ = write!(self.text, "&#{};", u32::from(c));
+                }
+                c if (c < ' ') || matches!(c, '\u{fffe}' | '\u{ffff}') => {
+                    return Err(format!(
+                        "`{place}` has the character U+{:04X} in it, which no XML can have",
+                        u32::from(c)
+                    ));
+                }
+                c => self.text.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_name(place: &str, name: &str) -> Result<(), String> {
+    if name.splitn(2, ':').all(is_xml_name) {
+        return Ok(());
+    }
+    Err(format!("`{place}` is no name that an element of XML can have"))
+}
