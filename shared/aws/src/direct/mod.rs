@@ -11,16 +11,20 @@
 mod rest;
 mod template;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::retry::RetryConfig;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
-
-pub(crate) use self::template::Learner;
 
 use self::rest::Rest;
 use self::template::{Template, Unanswered};
@@ -174,5 +178,32 @@ impl Operation {
                 Err(NoAnswer::Failed)
             }
         }
+    }
+}
+
+/// Keeps each request of the SDK as the template of its operation. A template has the interceptors, so an interceptor does not own the
+/// templates.
+#[derive(Debug, Clone)]
+pub(crate) struct Learner(Weak<Inner>);
+
+#[dyn_dispatch_hint]
+impl Intercept for Learner {
+    fn name(&self) -> &'static str {
+        "toolfleet template"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        components: &RuntimeComponents,
+        settings: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = settings.load::<Metadata>().map(Metadata::name);
+        if let (Some(templates), Some(operation)) = (self.0.upgrade(), operation)
+            && let Some(operation) = templates.operation(operation)
+        {
+            operation.template.store(Template::of(context.request(), components, settings).map(Into::into));
+        }
+        Ok(())
     }
 }

@@ -3,10 +3,8 @@
 //! Address, headers, region, credentials, HTTP client and time-outs are the SDK's own, so there is no second configuration. So is its correction of
 //! a wrong clock: the date of its request less the time at which it was made.
 
-use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
-use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::auth::AuthSchemeId;
 use aws_smithy_runtime_api::client::http::{
     HttpClient as _, HttpConnector as _, HttpConnectorSettings, SharedHttpConnector,
@@ -14,9 +12,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::identity::{
     ResolveCachedIdentity as _, SharedIdentityCache, SharedIdentityResolver,
 };
-use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
-use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, Metadata};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::{GetIdentityResolver as _, RuntimeComponents};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
@@ -26,7 +22,6 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
 
-use super::Inner;
 use crate::error::chain;
 use crate::identity::{ToSign, sign};
 
@@ -58,7 +53,11 @@ pub(super) struct Template {
 }
 
 impl Template {
-    fn of(request: &HttpRequest, components: &RuntimeComponents, settings: &ConfigBag) -> Option<Self> {
+    pub(super) fn of(
+        request: &HttpRequest,
+        components: &RuntimeComponents,
+        settings: &ConfigBag,
+    ) -> Option<Self> {
         let scope = Scope::of(request.headers().get("authorization")?)?;
         let now = wall_ms(components)?;
         let date = date_of(request.headers().get("x-amz-date")?)?;
@@ -172,33 +171,6 @@ fn date_of(text: &str) -> Option<i64> {
 const fn correction_ms(date: i64, now: i64) -> i64 {
     let ahead = date.saturating_sub(now);
     if ahead.abs() < 2_000 { 0 } else { ahead }
-}
-
-/// Keeps each request of the SDK as the template of its operation. A template has the interceptors, so an interceptor does not own the
-/// templates.
-#[derive(Debug, Clone)]
-pub(crate) struct Learner(pub(super) Weak<Inner>);
-
-#[dyn_dispatch_hint]
-impl Intercept for Learner {
-    fn name(&self) -> &'static str {
-        "toolfleet template"
-    }
-
-    fn read_before_transmit(
-        &self,
-        context: &BeforeTransmitInterceptorContextRef<'_>,
-        components: &RuntimeComponents,
-        settings: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let operation = settings.load::<Metadata>().map(Metadata::name);
-        if let (Some(templates), Some(operation)) = (self.0.upgrade(), operation)
-            && let Some(operation) = templates.operation(operation)
-        {
-            operation.template.store(Template::of(context.request(), components, settings).map(Into::into));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

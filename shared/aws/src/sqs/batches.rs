@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::BuildError;
 
-use super::messages::{Outgoing, Receipt};
+use super::messages::{Deletion, Outgoing, Visibility};
 use super::wire::{BatchAnswer, OfDelivery, Sending, batch};
 use crate::batch::{BatchItem, Rules, SendPart};
 use crate::direct::{Clients, NoAnswer};
@@ -17,21 +17,6 @@ pub(crate) const RULES: Rules =
 /// No call waits for the deletion of a message in a standard queue, so it may wait for nine others; not so long that many messages are
 /// received again after a crash.
 const DELETE_WAIT: Duration = Duration::from_millis(150);
-
-/// The visibility time-out of one delivery.
-#[derive(Debug, Clone)]
-pub(crate) struct Visibility {
-    pub(crate) receipt: Receipt,
-    pub(crate) seconds: u32,
-}
-
-/// The deletion of a message.
-#[derive(Debug, Clone)]
-pub(crate) struct Deletion {
-    pub(crate) receipt: Receipt,
-    /// Whether the next message of its group can be received only after it.
-    pub(crate) frees_group: bool,
-}
 
 impl BatchItem for Deletion {
     fn key(&self) -> Option<&str> {

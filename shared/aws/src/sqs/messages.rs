@@ -34,3 +34,18 @@ pub struct Outgoing {
     /// In a FIFO queue, the deduplication id; the digest of the body unless given.
     pub deduplication: Option<String>,
 }
+
+/// The visibility time-out of one delivery.
+#[derive(Debug, Clone)]
+pub(crate) struct Visibility {
+    pub(crate) receipt: Receipt,
+    pub(crate) seconds: u32,
+}
+
+/// The deletion of a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Deletion {
+    pub(crate) receipt: Receipt,
+    /// Whether the next message of its group can be received only after it.
+    pub(crate) frees_group: bool,
+}

@@ -8,8 +8,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{MessageSystemAttributeName as System, QueueAttributeName};
 use toolfleet_core::time::Timestamp;
 
-use super::batches::{Deletion, RULES, Requests, Visibility, repeating};
-use super::messages::ATTRIBUTE_BYTES;
+use super::batches::{RULES, Requests, repeating};
+use super::messages::{ATTRIBUTE_BYTES, Deletion, Visibility};
 pub use super::messages::{MAX_BODY_BYTES, MAX_MESSAGE_BYTES, Outgoing, Receipt};
 use super::wire::{Receive, Received, ReceivedMessage};
 use crate::batch::{BatchItem, Batcher, RunQueue, SendPart, send_or_split};

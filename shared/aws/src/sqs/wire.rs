@@ -10,8 +10,7 @@ use aws_sdk_sqs::types::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::batches::{Deletion, Visibility};
-use super::messages::Outgoing;
+use super::messages::{Deletion, Outgoing, Visibility};
 use toolfleet_core::digest::Digest;
 
 /// The group of a message in a FIFO queue that names none.
