@@ -95,10 +95,10 @@ async fn serve_on(
     }
 }
 
-/// How many files the process may open for connections.
+/// How many files the process may open for connections: at least half of all, where it may open few.
 fn files_for_connections() -> usize {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(most.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1)
+    usize::try_from(most.saturating_sub(OTHER_FILES).max(most / 2)).unwrap_or(usize::MAX).max(1)
 }
 
 /// Answers the requests of one connection until it ends, or until the stop and the end of the request at hand.

@@ -17,7 +17,7 @@ use crate::visitor::{Scope, Visitor};
 /// How many pages are made at once.
 const MOST_PAGES: usize = 32;
 
-/// How many login forms are read at once.
+/// How many logins of each kind are answered at once.
 const MOST_LOGINS: usize = 16;
 
 /// What a console is made of.
@@ -45,7 +45,11 @@ pub struct Console {
     /// Pages of known visitors.
     pub(crate) slots: Semaphore,
     /// Login forms, which anybody may send.
-    pub(crate) logins: Semaphore,
+    pub(crate) forms: Semaphore,
+    /// Logins that begin at the provider, which anybody may cause: where it hangs, they stop no other login.
+    pub(crate) starts: Semaphore,
+    /// Browsers that come back from the provider to a login that they have begun.
+    pub(crate) returns: Semaphore,
 }
 
 impl Console {
@@ -57,9 +61,10 @@ impl Console {
         } else {
             format!("toolfleet-console-{port}")
         };
-        let (slots, logins) = (Semaphore::new(MOST_PAGES), Semaphore::new(MOST_LOGINS));
+        let slots = Semaphore::new(MOST_PAGES);
+        let [forms, starts, returns] = [(); 3].map(|()| Semaphore::new(MOST_LOGINS));
         let dead_letters = Cache::default();
-        Self { client, access, now, dead_letters, hosts, cookie, slots, logins }
+        Self { client, access, now, dead_letters, hosts, cookie, slots, forms, starts, returns }
     }
 
     /// The name of the session's cookie.

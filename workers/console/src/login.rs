@@ -61,7 +61,10 @@ fn page(console: &Console, next: &str, is_wrong: bool) -> Result<Response, Failu
 /// Takes the form.
 pub(crate) async fn log_in(console: &Console, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     is_of_own_page(headers)?;
-    let slot = console.logins.try_acquire().map_err(|_| Failure::busy())?;
+    if console.access.tokens.is_empty() {
+        return Err(Failure::not_found("There is no such page."));
+    }
+    let slot = console.forms.try_acquire().map_err(|_| Failure::busy())?;
     let body = tokio::time::timeout(LONGEST_FORM, to_bytes(body, MAX_FORM_BYTES)).await;
     drop(slot);
     let body = body.map_err(|_| Failure::slow_form())?.map_err(|_| Failure::wrong("token", "is too long"))?;

@@ -30,7 +30,7 @@ const MAX_CODE_BYTES: usize = 4_096;
 /// Sends the browser to the provider.
 pub(crate) async fn start(console: &Console, next: &str) -> Result<Response, Failure> {
     let oidc = provider(console)?;
-    let _slot = console.logins.try_acquire().map_err(|_| Failure::busy())?;
+    let _slot = console.starts.try_acquire().map_err(|_| Failure::busy())?;
     let mut state = [0; 32];
     getrandom::fill(&mut state).map_err(Failure::defect)?;
     let attempt = attempt(console, URL_SAFE_NO_PAD.encode(state))?;
@@ -74,7 +74,7 @@ async fn answer(console: &Console, headers: &HeaderMap, query: &Query) -> Result
     }
     let code = query.get("code").filter(|code| code.len() <= MAX_CODE_BYTES);
     let code = code.ok_or_else(|| refused(&OidcError::Invalid("the browser brings no code".to_owned())))?;
-    let _slot = console.logins.try_acquire().map_err(|_| Failure::busy())?;
+    let _slot = console.returns.try_acquire().map_err(|_| Failure::busy())?;
     let attempt = attempt(console, state)?;
     let visitor = within_time(oidc.visitor(code, query.get("iss"), &attempt)).await?;
     let seal = |until| console.access.key.seal_visitor(&visitor, oidc.rules(), until);

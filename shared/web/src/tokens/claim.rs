@@ -35,6 +35,11 @@ impl ClaimName {
         (self.0 != "none").then(|| self.clone())
     }
 
+    /// Whether it is the claim of that name, however it is written.
+    pub fn is(&self, name: &str) -> bool {
+        self.0.trim_matches('/') == name
+    }
+
     /// Its value among these claims.
     pub fn of<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         // A name such as `https://example.com/roles` is a claim of its own.
@@ -49,6 +54,15 @@ impl ClaimName {
 pub fn words(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => text.split_whitespace().collect(),
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+    }
+}
+
+/// The values of a claim: a list of texts, or one text, which may have spaces.
+pub fn values(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text.trim()],
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
     }

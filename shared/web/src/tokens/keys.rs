@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, PublicKeyUse};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::Url;
 
@@ -31,11 +31,13 @@ pub trait KeySource: Send + Sync {
 }
 
 /// The keys of an issuer, cached. Whoever shows a known key waits for no reading of others.
-pub struct Keys {
+pub struct Keys(Arc<Shared>);
+
+struct Shared {
     source: Box<dyn KeySource>,
     cached: ArcSwapOption<Cached>,
-    /// When reading was last tried; held by whoever reads.
-    tried: Mutex<Option<Instant>>,
+    /// When reading was last tried; held while keys are read.
+    tried: Arc<Mutex<Option<Instant>>>,
 }
 
 struct Cached {
@@ -47,7 +49,7 @@ struct Cached {
 impl Keys {
     /// The keys of that source; nothing is read yet.
     pub fn of(source: Box<dyn KeySource>) -> Self {
-        Self { source, cached: ArcSwapOption::empty(), tried: Mutex::default() }
+        Self(Arc::new(Shared { source, cached: ArcSwapOption::empty(), tried: Arc::default() }))
     }
 
     /// The key of that id for that algorithm; a token without an id fits the only key of its algorithm.
@@ -57,7 +59,7 @@ impl Keys {
         algorithm: Algorithm,
     ) -> Result<Option<Jwk>, IssuerError> {
         let known = |within: Duration| {
-            let cached = self.cached.load_full().filter(|cached| cached.at.elapsed() < within)?;
+            let cached = self.0.cached.load_full().filter(|cached| cached.at.elapsed() < within)?;
             Some(key_of(&cached.keys, kid, algorithm))
         };
         let fresh = || known(CACHE_TTL).flatten();
@@ -66,12 +68,12 @@ impl Keys {
         if let Some(key) = fresh() {
             return Ok(Some(key));
         }
-        let mut tried = match self.tried.try_lock() {
+        let mut tried = match self.0.tried.clone().try_lock_owned() {
             Ok(tried) => tried,
             Err(_) => match old().flatten() {
                 Some(key) => return Ok(Some(key)),
                 // Whoever waits here finds the keys that another one has read.
-                None => self.tried.lock().await,
+                None => self.0.tried.clone().lock_owned().await,
             },
         };
         if let Some(key) = fresh() {
@@ -81,18 +83,27 @@ impl Keys {
             return old().ok_or_else(|| IssuerError("they could not be read a moment ago".to_owned()));
         }
         *tried = Some(Instant::now());
-        match self.source.read().await {
-            Ok(keys) => {
-                let found = key_of(&keys, kid, algorithm);
-                self.cached.store(Some(Arc::new(Cached { keys, at: Instant::now() })));
-                Ok(found)
-            }
+        match Shared::read(self.0.clone(), tried).await {
+            Ok(()) => Ok(fresh()),
             Err(error) => {
                 let found = old().flatten().ok_or_else(|| error.clone())?;
                 tracing::warn!(%error, code = "issuer_keys_failed", "the issuer's keys cannot be read again; the old ones are used");
                 Ok(Some(found))
             }
         }
+    }
+}
+
+impl Shared {
+    /// Reads the keys in a task of its own: a caller that goes away ends no reading that others wait for.
+    async fn read(shared: Arc<Self>, held: OwnedMutexGuard<Option<Instant>>) -> Result<(), IssuerError> {
+        let reading = tokio::spawn(async move {
+            let _held = held;
+            let keys = shared.source.read().await?;
+            shared.cached.store(Some(Arc::new(Cached { keys, at: Instant::now() })));
+            Ok(())
+        });
+        reading.await.unwrap_or_else(|_| Err(IssuerError("the task that read them panicked".to_owned())))
     }
 }
 
@@ -185,5 +196,28 @@ mod tests {
         // Also when the keys are old.
         tokio::time::advance(Duration::from_secs(4_000)).await;
         assert!(known().await.unwrap().is_some());
+    }
+
+    /// Keys that are there once the gate opens.
+    struct Gated(Arc<tokio::sync::Notify>);
+
+    impl KeySource for Gated {
+        fn read(&self) -> ReadKeys<'_> {
+            Box::pin(async {
+                self.0.notified().await;
+                Ok(JwkSet { keys: Vec::new() })
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_ends_no_reading() {
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let keys = Keys::of(Box::new(Gated(gate.clone())));
+        let mut gone = Box::pin(keys.find(Some("k1"), Algorithm::ES256));
+        assert!(futures::poll!(&mut gone).is_pending(), "it reads");
+        drop(gone);
+        gate.notify_one();
+        assert!(keys.find(Some("k1"), Algorithm::ES256).await.unwrap().is_none(), "they were read");
     }
 }

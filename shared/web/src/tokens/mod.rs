@@ -14,7 +14,7 @@ mod issuer;
 mod keys;
 mod verifier;
 
-pub use claim::{ClaimName, words};
+pub use claim::{ClaimName, values, words};
 pub use issuer::{Issuer, IssuerError, Metadata};
 pub use keys::{HttpKeys, KeySource, Keys, ReadKeys};
 pub use verifier::{LEEWAY_S, TokenError, Verifier};

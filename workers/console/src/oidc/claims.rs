@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 use toolfleet_core::ids::Tenant;
-use toolfleet_web::tokens::{ClaimName, words};
+use toolfleet_web::tokens::{ClaimName, values};
 
 use crate::visitor::{Scope, Visitor};
 
@@ -36,12 +36,13 @@ impl FromStr for OperatorClaim {
 impl OperatorClaim {
     fn is_in(&self, claims: &Map<String, Value>) -> bool {
         let Some(found) = self.claim.of(claims) else { return false };
-        // A group's name may have spaces.
-        let has = found.as_str() == Some(self.value.as_str()) || words(found).contains(&self.value.as_str());
-        // Many providers let a user write any address that is not verified.
-        let is_address = self.claim.to_string() == "email";
-        has && (!is_address || claims.get("email_verified") == Some(&Value::Bool(true)))
+        values(found).contains(&self.value.as_str()) && may_be_believed(&self.claim, claims)
     }
+}
+
+/// Many providers let a user write any address that is not verified.
+fn may_be_believed(claim: &ClaimName, claims: &Map<String, Value>) -> bool {
+    !claim.is("email") || claims.get("email_verified") == Some(&Value::Bool(true))
 }
 
 /// What the claims mean.
@@ -79,7 +80,10 @@ impl VisitorClaims {
         let parse = |text: &str| {
             Tenant::parse(text).map_err(|error| format!("The tenant in the claim “{name}” {error}"))
         };
-        let found = name.of(claims).map(words).unwrap_or_default();
+        if !may_be_believed(name, claims) {
+            return Err("Your provider has not verified your e-mail address".to_owned());
+        }
+        let found = name.of(claims).map(values).unwrap_or_default();
         let tenants = found.into_iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?;
         if tenants.is_empty() {
             return Err(format!("Your login has no tenant in its claim “{name}”"));
@@ -122,7 +126,10 @@ mod tests {
             visitor(&rules, claims)
         };
         assert_eq!(ann(json!({"org": {"tenants": ["acme"]}})).unwrap(), "ann@example.com sees tenant acme");
-        assert_eq!(ann(json!({"org": {"tenants": "b a"}})).unwrap(), "ann@example.com sees tenants a, b");
+        assert_eq!(
+            ann(json!({"org": {"tenants": ["b", "a"]}})).unwrap(),
+            "ann@example.com sees tenants a, b"
+        );
         assert_eq!(
             ann(json!({"groups": ["x", "fleet operators"]})).unwrap(),
             "ann@example.com sees all tenants"
@@ -133,8 +140,10 @@ mod tests {
             json!({"org": {"tenants": 7}}),
             json!({"org": {"tenants": ["_fleet"]}}),
             json!({"org": {"tenants": ["*"]}}),
+            json!({"org": {"tenants": "b a"}}),
             json!({"tenants": ["acme"]}),
             json!({"groups": ["fleet", "operators"]}),
+            json!({"groups": "my fleet operators"}),
         ] {
             assert!(ann(refused.clone()).unwrap_err().contains("“/org/tenants”"), "{refused}");
         }
@@ -142,14 +151,26 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_verified_makes_no_operator() {
-        let rules = rules(None, Some("email=ann@example.com"));
-        let with = |verified: Value| {
+        for claim in ["email=ann@example.com", "/email=ann@example.com"] {
+            let rules = rules(None, Some(claim));
+            let with = |verified: Value| {
+                visitor(&rules, json!({"sub": "1", "email": "ann@example.com", "email_verified": verified}))
+            };
+            assert_eq!(with(json!(true)).unwrap(), "ann@example.com sees all tenants");
+            for not in [json!(false), json!("true"), json!(null)] {
+                assert!(with(not).unwrap_err().contains("not among the operators"));
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_verified_is_no_tenant() {
+        let rules = rules(Some("email"), None);
+        let of = |verified: bool| {
             visitor(&rules, json!({"sub": "1", "email": "ann@example.com", "email_verified": verified}))
         };
-        assert_eq!(with(json!(true)).unwrap(), "ann@example.com sees all tenants");
-        for not in [json!(false), json!("true"), json!(null)] {
-            assert!(with(not).unwrap_err().contains("not among the operators"));
-        }
+        assert_eq!(of(true).unwrap(), "ann@example.com sees tenant ann@example.com");
+        assert!(of(false).unwrap_err().contains("not verified"));
     }
 
     #[test]
