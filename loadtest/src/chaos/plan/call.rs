@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
+use super::fault::{Event, Fault};
 use super::server::{Repeats, Server};
 use super::shape::Shape;
 
@@ -61,6 +62,12 @@ pub struct ChaosCall {
     pub cancelled_after: Option<Duration>,
     /// Whether its caller asks for a notice.
     pub notice: bool,
+    /// Whether its request says that repeating it does no harm.
+    pub promised: bool,
+    /// The call whose question it answers.
+    pub resumes: Option<String>,
+    /// The call of the round before that it repeats.
+    pub redrives: Option<String>,
 }
 
 /// The place of a call in a group.
@@ -78,6 +85,11 @@ impl ChaosCall {
         self.question.as_deref().unwrap_or(&self.id)
     }
 
+    /// Whether it may be executed more than once. An answer is given once, whatever the catalog says of the tool.
+    pub fn is_safe(&self) -> bool {
+        self.promised || (self.repeats != Repeats::Once && self.resumes.is_none())
+    }
+
     /// When it may start, after the start of the run.
     pub fn due(&self) -> Duration {
         self.at + self.not_before.unwrap_or_default()
@@ -91,6 +103,7 @@ pub(super) fn calls(seed: u64, shape: Shape, rng: &mut Rng) -> Vec<ChaosCall> {
     times.sort_unstable();
     let mut calls: Vec<_> = (0..).zip(times).map(|(n, at)| call(seed, n, at, shape, rng)).collect();
     families(seed, &mut calls, rng);
+    answers(&mut calls, rng);
     calls.sort_by_key(|call| call.at);
     calls
 }
@@ -139,6 +152,9 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
         copies: if rng.u32(..50) == 0 { 2 } else { 1 },
         cancelled_after: cancelled.then(|| Duration::from_millis(rng.u64(..2_000))),
         notice: rng.bool(),
+        promised: false,
+        resumes: None,
+        redrives: None,
     };
     if server == Server::Batching { together(call) } else { call }
 }
@@ -162,7 +178,7 @@ fn together(call: ChaosCall) -> ChaosCall {
 fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
     let mut left: Option<(String, &'static str, u32)> = None;
     for call in calls.iter_mut() {
-        if call.server.is_limited() || call.server.is_shared() {
+        if call.server.is_limited() || call.server.is_alone() {
             continue;
         }
         if left.is_none() && rng.u32(..100) < 3 {
@@ -175,5 +191,33 @@ fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
             call.not_before = Some(Duration::from_millis(rng.u64(1_000..5_000)));
             left = (more > 1).then_some((key, tenant, more - 1));
         }
+    }
+}
+
+/// Makes every second call to the server that asks the answer to the one before it.
+fn answers(calls: &mut [ChaosCall], rng: &mut Rng) {
+    let mut asked: Option<ChaosCall> = None;
+    for call in calls.iter_mut().filter(|call| call.server == Server::Asking) {
+        let Some(first) = asked.take() else {
+            asked = Some(call.clone());
+            continue;
+        };
+        call.tenant = first.tenant;
+        call.repeats = first.repeats;
+        call.session = first.session;
+        call.promised = first.repeats != Repeats::Once && rng.bool();
+        call.not_before = None;
+        call.resumes = Some(first.id);
+    }
+}
+
+/// Gives the calls to the steady server that are sent while there is no bucket a result that is stored there.
+pub(super) fn enlarge(calls: &mut [ChaosCall], events: &[Event]) {
+    let away = |at: Duration| {
+        let of_bucket = events.iter().filter(|event| event.fault == Fault::BucketAway);
+        of_bucket.into_iter().any(|event| (event.at..event.at + event.length).contains(&at))
+    };
+    for call in calls.iter_mut().filter(|call| call.server == Server::Steady && call.bytes == 0) {
+        call.bytes = if away(call.at) { LARGE_BYTES } else { 0 };
     }
 }

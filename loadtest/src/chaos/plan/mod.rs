@@ -5,6 +5,8 @@
 mod call;
 mod fault;
 mod group;
+mod limits;
+mod round;
 mod server;
 mod shape;
 
@@ -15,6 +17,8 @@ use fastrand::Rng;
 pub use self::call::{ChaosCall, ID_PREFIX, Place, TENANTS};
 pub use self::fault::{Event, Fault};
 pub use self::group::ChaosGroup;
+pub use self::limits::Limits;
+pub use self::round::Round;
 pub use self::server::{MOST_IN_BATCH, Repeats, Server, tool};
 pub use self::shape::Shape;
 
@@ -38,6 +42,7 @@ impl Plan {
         let mut events: Vec<_> =
             Fault::ALL.into_iter().flat_map(|fault| fault::events(fault, shape, &mut rng)).collect();
         events.sort_by_key(|event| event.at);
+        call::enlarge(&mut calls, &events);
         Self { calls, groups, events }
     }
 
@@ -55,29 +60,6 @@ impl Plan {
         }
         counts
     }
-
-    /// The starts in a second that the rated server's limit allows: about as many as are sent.
-    pub fn rate(shape: Shape) -> u32 {
-        rounded_up(per_second(shape, Server::Rated) * 1.1).max(2)
-    }
-
-    /// The open requests that the narrow server's limit allows: about as many as it needs.
-    pub fn concurrency(shape: Shape) -> u32 {
-        rounded_up(per_second(shape, Server::Narrow) * 0.4).max(2)
-    }
-}
-
-fn per_second(shape: Shape, server: Server) -> f64 {
-    let share = f64::from(server.share()) / 100.0;
-    f64::from(shape.calls) * share / shape.length.as_secs_f64().max(1.0)
-}
-
-fn rounded_up(value: f64) -> u32 {
-    let mut up = 0_u32;
-    while f64::from(up) < value {
-        up += 1;
-    }
-    up
 }
 
 #[cfg(test)]
