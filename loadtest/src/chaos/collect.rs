@@ -23,6 +23,7 @@ use super::ledger::{Brings, Fate, Request};
 use super::plan::{ChaosCall, ChaosGroup, Limits, Plan, Repeats, Server, TENANTS, tool};
 use super::rig::Rig;
 use super::servers::{answer_text, run_in};
+use super::writes::Loss;
 use crate::flow::server::{Execution, micros};
 use crate::flow::turns;
 
@@ -55,6 +56,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     seen.writes(rig);
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     let lost_leases = seen.lost_leases(&log);
+    let answers_after_loss = seen.answers_after_loss(&rig.losses);
     let calls = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
     strangers.sort_unstable();
@@ -77,6 +79,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
         lost_leases,
+        answers_after_loss,
     })
 }
 
@@ -201,6 +204,21 @@ impl Seen {
             }
         }
         lost
+    }
+
+    /// Answers that were given after the worker that got the question was killed or frozen.
+    fn answers_after_loss(&self, losses: &[Loss]) -> u64 {
+        let is_after = |answer: &&CallSeen| {
+            let asked = answer.resumes.as_ref().and_then(|id| self.calls.get(id));
+            let times = asked.and_then(|asked| asked.first_request_us.zip(answer.first_request_us));
+            let worker = asked.and_then(|asked| asked.worker.as_ref());
+            let lost = |loss: &Loss| {
+                Some(&loss.worker) == worker
+                    && times.is_some_and(|(from, to)| (from..=to).contains(&loss.at_us))
+            };
+            losses.iter().any(lost)
+        };
+        u64::try_from(self.calls.values().filter(is_after).count()).unwrap_or(u64::MAX)
     }
 
     fn writes(&mut self, rig: &Rig) {

@@ -227,6 +227,8 @@ pub struct Evidence {
     pub dead_letters: u64,
     /// Workers that got SIGTERM and exited with another code than 0, with their status.
     pub bad_exits: Vec<String>,
+    /// Answers that were given after the worker that got the question was killed or frozen.
+    pub answers_after_loss: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
     /// How often each kind of fault was injected and each feature was used, those that never were included.

@@ -1,5 +1,6 @@
 //! The calls of a chaos run.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -20,6 +21,8 @@ pub(super) const HUGE_BYTES: usize = 700_000;
 const QUESTIONS: u32 = 2;
 /// The calls to the server that takes several at once come together, of one tenant, so often.
 const TOGETHER: Duration = Duration::from_secs(4);
+/// So many questions are open at a time: the more there are, the longer it takes from a question to its answer.
+const UNANSWERED: usize = 4;
 /// So many calls of one `supersede` key follow each other at most.
 const FAMILY: u32 = 4;
 
@@ -127,8 +130,8 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
     let session = in_session.then(|| format!("conversation-{seed}-{}", rng.u32(..20)));
     let hurries = rng.u32(..100) < 3;
     let bytes = match rng.u32(..1_000) {
-        0..20 if server == Server::Steady => LARGE_BYTES,
-        20..23 if server == Server::Steady => HUGE_BYTES,
+        0..28 if server == Server::Steady => LARGE_BYTES,
+        28..33 if server == Server::Steady => HUGE_BYTES,
         _ => 0,
     };
     let not_before = (rng.u32(..100) < 3).then(|| Duration::from_millis(rng.u64(1_000..4_000)));
@@ -194,14 +197,15 @@ fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
     }
 }
 
-/// Makes every second call to the server that asks the answer to the one before it.
+/// Makes about every second call to the server that asks the answer to an earlier one. The last questions are never answered.
 fn answers(calls: &mut [ChaosCall], rng: &mut Rng) {
-    let mut asked: Option<ChaosCall> = None;
+    let mut asked = VecDeque::new();
     for call in calls.iter_mut().filter(|call| call.server == Server::Asking) {
-        let Some(first) = asked.take() else {
-            asked = Some(call.clone());
+        if asked.len() < UNANSWERED {
+            asked.push_back(call.clone());
             continue;
-        };
+        }
+        let Some(first) = asked.pop_front() else { continue };
         call.tenant = first.tenant;
         call.repeats = first.repeats;
         call.session = first.session;

@@ -18,8 +18,8 @@ const LARGEST: u32 = 5;
 const LACKING: u32 = 8;
 const CANCELLED: u32 = 8;
 const EARLY: u32 = 4;
-/// Of one group in so many, what did not succeed is sent again.
-const REDRIVEN: u32 = 2;
+/// One group in so many is not sent again, whatever became of it.
+const LEFT: u32 = 4;
 
 /// A group of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +121,7 @@ fn ended(group: ChaosGroup, last: &ChaosCall, shape: Shape, rng: &mut Rng) -> Ch
     let deadline = last.due() + Duration::from_millis(after_ms);
     // A group that only its deadline decides would make the run longer.
     let in_time = u32::try_from(group.members.len()) == Ok(group.size) || deadline < shape.length;
-    let redriven = rng.u32(..REDRIVEN) == 0 && in_time;
+    let redriven = rng.u32(..LEFT) > 0 && in_time;
     ChaosGroup {
         deadline,
         redriven_after: redriven.then(|| Duration::from_millis(rng.u64(..1_500))),
