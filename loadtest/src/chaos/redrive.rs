@@ -18,14 +18,15 @@ use super::decisions::Decisions;
 use super::evidence::RedriveSeen;
 use super::plan::{ChaosCall, Round};
 
-/// How often a decision is looked for, and how much later than the deadline of its group one is given up.
+/// How often a decision is looked for.
 const LOOK: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A group that is decided so long after the last call was sent is left as it is: its next round would make the run longer.
+const LATEST: Duration = Duration::from_secs(2);
 /// The pause before a redrive is tried again, and how often it may be refused: a member that starts meanwhile makes it fail.
 const AGAIN: Duration = Duration::from_millis(200);
 const TRIES: u32 = 50;
 /// From a redrive to the deadline of its round.
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(10);
 
 /// A group that was sent again.
 pub(super) struct Redriven {
@@ -58,7 +59,8 @@ async fn redrive(
 ) -> anyhow::Result<Option<Redriven>> {
     let Some(group) = callers.plan.groups.get(position) else { return Ok(None) };
     let key = group.key()?;
-    let until = callers.start + group.deadline + PATIENCE;
+    let last = callers.plan.calls.last().map(|call| call.at).unwrap_or_default();
+    let until = callers.start + last + LATEST;
     while decisions.first(&key).is_none() {
         if Instant::now() > until {
             return Ok(None);
