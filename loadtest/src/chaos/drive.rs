@@ -12,8 +12,8 @@ use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::limits::{Positive, RateLimit};
 
 use super::changes::{LimitChange, Unread};
-use super::fault_proxy::Rates;
-use super::plan::{Event, Fault, Limits, Server, TENANTS};
+use super::fault_proxy::{REFUSED, Rates};
+use super::plan::{Event, Fault, Limits, MOST_LONGER, Server, TENANTS};
 use super::rig::Rig;
 use super::writes::Thaw;
 use crate::evidence::messages_left;
@@ -68,6 +68,8 @@ pub(crate) struct Faults {
     planned: u64,
     /// The faults that last now and change the rates of the proxies.
     active: HashSet<Fault>,
+    /// How many connections the bucket had refused when it went away, and when it comes back in any case.
+    bucket: (u64, Instant),
     limits: Limits,
     /// The changes of the rated and of the narrow server's limit, and the periods in which workers may not have read them.
     pub(crate) rate: Vec<LimitChange>,
@@ -91,6 +93,7 @@ impl Faults {
             actions: BTreeMap::new(),
             planned: 0,
             active: HashSet::new(),
+            bucket: (0, start),
             limits,
             rate: Vec::new(),
             concurrency: Vec::new(),
@@ -157,6 +160,9 @@ impl Faults {
                 rig.thaws.push(Thaw { worker, at_us: rig.servers.ledger().now_us() });
             }
             Action::StartEndpoints => rig.bed.start_endpoints_again()?,
+            Action::EndOf(Fault::BucketAway) if self.has_met_nobody(rig) => {
+                self.plan(Instant::now() + LOOK, Action::EndOf(Fault::BucketAway));
+            }
             Action::EndOf(fault) => {
                 self.active.remove(&fault);
                 self.apply(rig);
@@ -199,6 +205,9 @@ impl Faults {
             | Fault::AnswersLost
             | Fault::QueueFailing
             | Fault::BucketAway => {
+                if fault == Fault::BucketAway {
+                    self.bucket = (refused(rig), now + length + MOST_LONGER);
+                }
                 if fault == Fault::Failing {
                     self.cannot_read(length, rig);
                 }
@@ -227,6 +236,12 @@ impl Faults {
         }
         *self.injected.entry(fault).or_default() += 1;
         Ok(())
+    }
+
+    /// Whether no worker has asked for the bucket since it went away, and there is time left.
+    fn has_met_nobody(&self, rig: &Rig) -> bool {
+        let (before, until) = self.bucket;
+        refused(rig) == before && Instant::now() < until
     }
 
     /// Starts another worker where a fault would take the only one.
@@ -319,6 +334,11 @@ impl Faults {
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
+}
+
+/// How many connections the bucket has refused.
+fn refused(rig: &Rig) -> u64 {
+    rig.proxies.s3.counts().get(REFUSED).copied().unwrap_or(0)
 }
 
 /// How many messages the queues of calls and the dead-letter queue hold, visible or not.

@@ -43,7 +43,7 @@ const STATEMENTS: &str = "statements throttled in a batch";
 const LOST: &str = "answers lost";
 const TWICE: &str = "messages delivered twice";
 const LATE: &str = "messages delivered late and out of order";
-const REFUSED: &str = "connections refused while it is away";
+pub(crate) const REFUSED: &str = "connections refused while it is away";
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

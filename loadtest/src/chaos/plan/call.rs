@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
-use super::fault::{Event, Fault};
+use super::fault::{Event, Fault, MOST_LONGER};
 use super::server::{Repeats, Server};
 use super::shape::Shape;
 
@@ -21,6 +21,8 @@ pub(super) const HUGE_BYTES: usize = 700_000;
 const QUESTIONS: u32 = 2;
 /// The calls to the server that takes several at once come together, of one tenant, so often.
 const TOGETHER: Duration = Duration::from_secs(4);
+/// Calls that are sent so long before there is no bucket may need it then.
+const BEFORE_AWAY: Duration = Duration::from_secs(2);
 /// So many questions are open at a time: the more there are, the longer it takes from a question to its answer.
 const UNANSWERED: usize = 4;
 /// So many calls of one `supersede` key follow each other at most.
@@ -215,11 +217,15 @@ fn answers(calls: &mut [ChaosCall], rng: &mut Rng) {
     }
 }
 
-/// Gives the calls to the steady server that are sent while there is no bucket a result that is stored there.
+/// Gives the calls to the steady server that are sent about when there is no bucket a result that is stored there. Some calls start late, and a
+/// period without a bucket lasts until a worker has met it.
 pub(super) fn enlarge(calls: &mut [ChaosCall], events: &[Event]) {
     let away = |at: Duration| {
         let of_bucket = events.iter().filter(|event| event.fault == Fault::BucketAway);
-        of_bucket.into_iter().any(|event| (event.at..event.at + event.length).contains(&at))
+        of_bucket.into_iter().any(|event| {
+            let (from, to) = (event.at.saturating_sub(BEFORE_AWAY), event.at + event.length + MOST_LONGER);
+            (from..to).contains(&at)
+        })
     };
     for call in calls.iter_mut().filter(|call| call.server == Server::Steady && call.bytes == 0) {
         call.bytes = if away(call.at) { LARGE_BYTES } else { 0 };

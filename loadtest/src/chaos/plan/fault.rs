@@ -8,6 +8,9 @@ use fastrand::Rng;
 /// No fault begins before.
 pub(super) const CALM: Duration = Duration::from_secs(2);
 
+/// A period without a bucket lasts so much longer at most, until a worker has met it.
+pub const MOST_LONGER: Duration = Duration::from_secs(6);
+
 /// A kind of fault, or of an operator's intervention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
@@ -103,8 +106,8 @@ impl Fault {
             Self::Failing | Self::QueueFailing => (1_000, 3_000),
             Self::BucketAway => (2_000, 4_000),
             Self::PauseServer | Self::PauseTenant => (3_000, 6_000),
-            // Each of both values lasts longer than workers may take to learn of it.
-            Self::RateChanged | Self::ConcurrencyChanged => (18_000, 24_000),
+            // Each of both values lasts much longer than workers may take to learn of it.
+            Self::RateChanged | Self::ConcurrencyChanged => (28_000, 34_000),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 
 pub use self::call::{ChaosCall, ID_PREFIX, Place, TENANTS};
-pub use self::fault::{Event, Fault};
+pub use self::fault::{Event, Fault, MOST_LONGER};
 pub use self::group::ChaosGroup;
 pub use self::limits::Limits;
 pub use self::round::Round;
