@@ -62,7 +62,6 @@ pub(super) fn used(evidence: &Evidence) -> Vec<(String, u64)> {
         ("calls ended by the decision of their group", calls(|call| call.ended_with(Code::GroupDecided))),
         ("questions that a server asked", calls(|call| call.asked > 0)),
         ("answers that a server was given", calls(|call| call.answers > 0)),
-        ("answers that another worker gave than the one that was asked", elsewhere(evidence)),
         ("groups of members that are sent again", rounds(|group| group.round > 1)),
         ("calls that repeat one of the round before", calls(|call| call.redrives.is_some())),
         ("groups decided as succeeded", decided(GroupResult::Succeeded)),
@@ -74,7 +73,7 @@ pub(super) fn used(evidence: &Evidence) -> Vec<(String, u64)> {
 }
 
 /// Answers that were given by another worker than the one that was asked.
-fn elsewhere(evidence: &Evidence) -> u64 {
+pub(super) fn elsewhere(evidence: &Evidence) -> u64 {
     let worker: HashMap<_, _> =
         evidence.calls.iter().filter_map(|call| Some((call.id.as_str(), call.worker.as_deref()?))).collect();
     let is_elsewhere = |call: &&CallSeen| {
