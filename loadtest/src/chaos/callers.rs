@@ -22,7 +22,6 @@ use toolfleet_core::time::Timestamp;
 use super::decisions::Decisions;
 use super::evidence::RedriveSeen;
 use super::plan::{ChaosCall, Plan, Round, Server, tool};
-use super::redrive;
 use super::servers::responses_of;
 use super::trace::traceparent;
 use crate::evidence::millis;
@@ -107,7 +106,7 @@ impl Callers {
         Ok(CallKey { tenant: Tenant::parse(call.tenant)?, call_id: CallId::parse(call.id.as_str())? })
     }
 
-    /// Sends each call, answers questions, cancels groups and sends them again, at their times.
+    /// Sends each call, answers questions and cancels groups, at their times.
     pub(crate) async fn send_all(&self, decisions: &Decisions) -> anyhow::Result<Sent> {
         for group in &self.plan.groups {
             decisions.follow(group.key()?, self.start + group.first_at);
@@ -136,15 +135,7 @@ impl Callers {
             }
             Ok(sent)
         };
-        let (mut sent, (), redriven) =
-            tokio::try_join!(calls, self.cancel_groups(), redrive::redrive_all(self, decisions))?;
-        for redriven in redriven {
-            sent.ids
-                .extend(redriven.round.iter().flat_map(|round| &round.members).map(|(_, new)| new.clone()));
-            sent.ends.extend(redriven.ends);
-            sent.redrives.push(redriven.seen);
-            sent.rounds.extend(redriven.round);
-        }
+        let (sent, ()) = tokio::try_join!(calls, self.cancel_groups())?;
         Ok(sent)
     }
 

@@ -84,7 +84,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let watching = tokio::spawn(decisions.clone().watch(rig.fleet.clone()));
     let sending = tokio::spawn({
         let (callers, decisions) = (callers.clone(), decisions.clone());
-        async move { callers.send_all(&decisions).await }
+        async move { redrive::send_all(&callers, &decisions).await }
     });
     let mut faults = Faults::new(&plan.events, limits, args.lease_ms, start);
     faults.inject(&mut rig).await?;

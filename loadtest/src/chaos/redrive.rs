@@ -13,7 +13,7 @@ use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::request::{CallRequest, GroupKey};
 use toolfleet_core::time::Timestamp;
 
-use super::callers::{Callers, until_accepted};
+use super::callers::{Callers, Sent, until_accepted};
 use super::decisions::Decisions;
 use super::evidence::RedriveSeen;
 use super::plan::{ChaosCall, Round};
@@ -29,17 +29,30 @@ const TRIES: u32 = 50;
 const ROUND: Duration = Duration::from_secs(10);
 
 /// A group that was sent again.
-pub(super) struct Redriven {
+struct Redriven {
     /// Its next round; none if nothing had to be sent again.
-    pub(super) round: Option<Round>,
+    round: Option<Round>,
     /// What the callers got.
-    pub(super) seen: RedriveSeen,
+    seen: RedriveSeen,
     /// How members had ended before.
-    pub(super) ends: HashMap<String, OutcomeKind>,
+    ends: HashMap<String, OutcomeKind>,
+}
+
+/// Sends the calls of the plan, and decided groups again.
+pub(super) async fn send_all(callers: &Callers, decisions: &Decisions) -> anyhow::Result<Sent> {
+    let (mut sent, all) = tokio::try_join!(callers.send_all(decisions), redrive_all(callers, decisions))?;
+    for redriven in all {
+        let members = redriven.round.iter().flat_map(|round| &round.members);
+        sent.ids.extend(members.map(|(_, new)| new.clone()));
+        sent.ends.extend(redriven.ends);
+        sent.redrives.push(redriven.seen);
+        sent.rounds.extend(redriven.round);
+    }
+    Ok(sent)
 }
 
 /// Sends the groups of the plan again that are meant to be.
-pub(super) async fn redrive_all(callers: &Callers, decisions: &Decisions) -> anyhow::Result<Vec<Redriven>> {
+async fn redrive_all(callers: &Callers, decisions: &Decisions) -> anyhow::Result<Vec<Redriven>> {
     let (mut redriving, mut redriven) = (JoinSet::new(), Vec::new());
     for (position, group) in callers.plan.groups.iter().enumerate() {
         if group.redriven_after.is_some() {

@@ -10,7 +10,7 @@ mod round;
 mod server;
 mod shape;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 
@@ -44,6 +44,20 @@ impl Plan {
         events.sort_by_key(|event| event.at);
         call::enlarge(&mut calls, &events);
         Self { calls, groups, events }
+    }
+
+    /// The plan with those rounds, their groups and calls, after its own.
+    #[must_use]
+    pub fn with_rounds(&self, rounds: &[Round]) -> Self {
+        let mut plan = self.clone();
+        let calls: HashMap<_, _> = self.calls.iter().map(|call| (call.id.as_str(), call)).collect();
+        for round in rounds {
+            let Some(group) = self.groups.get(round.group) else { continue };
+            let (group, members) = round.of(group, plan.groups.len(), &calls);
+            plan.groups.push(group);
+            plan.calls.extend(members);
+        }
+        plan
     }
 
     /// The group of a call, and its place in it.

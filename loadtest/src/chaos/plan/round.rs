@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::call::{ChaosCall, Place};
-use super::{ChaosGroup, Plan};
+use super::group::ChaosGroup;
 
 /// The next round of a group of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,40 +19,36 @@ pub struct Round {
     pub members: Vec<(String, String)>,
 }
 
-impl Plan {
-    /// The plan with those rounds, their groups and calls, after its own.
-    #[must_use]
-    pub fn with_rounds(&self, rounds: &[Round]) -> Self {
-        let mut plan = self.clone();
-        let calls: HashMap<_, _> = self.calls.iter().map(|call| (call.id.as_str(), call)).collect();
-        for round in rounds {
-            let Some(group) = self.groups.get(round.group) else { continue };
-            let position = plan.groups.len();
-            let members = (0..).zip(&round.members);
-            let call = |(index, (old, new)): (u32, &(String, String))| {
-                let call = ChaosCall::clone(calls.get(old.as_str())?);
-                Some(ChaosCall {
-                    id: new.clone(),
-                    at: round.sent,
-                    not_before: None,
-                    cancelled_after: None,
-                    group: Some(Place { group: position, index }),
-                    redrives: Some(old.clone()),
-                    ..call
-                })
-            };
-            plan.calls.extend(members.filter_map(call));
-            plan.groups.push(ChaosGroup {
-                round: group.round + 1,
-                size: u32::try_from(round.members.len()).unwrap_or(u32::MAX),
-                members: round.members.iter().map(|(_, new)| new.clone()).collect(),
-                first_at: round.sent,
-                deadline: round.deadline,
-                cancelled_at: None,
-                redriven_after: None,
-                ..group.clone()
-            });
-        }
-        plan
+impl Round {
+    /// The group of the round, at that position, and its calls. `calls` has those of the plan by id.
+    pub(super) fn of(
+        &self,
+        group: &ChaosGroup,
+        position: usize,
+        calls: &HashMap<&str, &ChaosCall>,
+    ) -> (ChaosGroup, Vec<ChaosCall>) {
+        let call = |(index, (old, new)): (u32, &(String, String))| {
+            let call = ChaosCall::clone(calls.get(old.as_str())?);
+            Some(ChaosCall {
+                id: new.clone(),
+                at: self.sent,
+                not_before: None,
+                cancelled_after: None,
+                group: Some(Place { group: position, index }),
+                redrives: Some(old.clone()),
+                ..call
+            })
+        };
+        let next = ChaosGroup {
+            round: group.round + 1,
+            size: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
+            members: self.members.iter().map(|(_, new)| new.clone()).collect(),
+            first_at: self.sent,
+            deadline: self.deadline,
+            cancelled_at: None,
+            redriven_after: None,
+            ..group.clone()
+        };
+        (next, (0..).zip(&self.members).filter_map(call).collect())
     }
 }
