@@ -87,10 +87,10 @@ fn operations_with(count: usize, schemas: Value, schema: Value) -> Document {
 }
 
 fn body_of(document: &Document, n: usize) -> &XmlBody {
-    match &document.operations[n].body.as_ref().unwrap().media[0].kind {
-        MediaKind::Xml(body) => body,
-        other => panic!("{other:?}"),
-    }
+    let MediaKind::Xml(body) = &document.operations[n].body.as_ref().unwrap().media[0].kind else {
+        panic!("{document:?}")
+    };
+    body
 }
 
 #[test]

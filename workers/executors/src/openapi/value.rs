@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// Of members with one name the last counts, as in most readers of JSON.
-fn last_of_each<'a>(mut members: Vec<(String, &'a RawValue)>) -> Vec<(String, &'a RawValue)> {
+fn last_of_each(mut members: Vec<(String, &RawValue)>) -> Vec<(String, &RawValue)> {
     let last: HashMap<&str, usize> =
         members.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
     if last.len() < members.len() {
