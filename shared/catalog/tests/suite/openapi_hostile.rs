@@ -1,8 +1,10 @@
 //! OpenAPI documents that are written to cost much: cycles, lists of references to lists of references, names like keywords, deep nesting.
 //! Each is read in bounded work, and what is lost has a reason.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
-use toolfleet_catalog::openapi::{Document, MediaKind, ReadOptions, read};
+use toolfleet_catalog::openapi::{Document, MediaKind, ReadOptions, XmlBody, is_xml_name, read};
 
 fn document(schemas: Value, media: &str, schema: Value) -> Document {
     let body = json!({"required": true, "content": {media: {"schema": schema}}});
@@ -69,11 +71,130 @@ fn a_body_in_xml_has_a_bound() {
     // Each of 300 schemas has all members of one: 90,000 elements.
     let members: Map<_, _> = (0..300).map(|n| (format!("m{n}"), json!({"type": "string"}))).collect();
     let parts: Map<_, _> =
-        (0..300).map(|n| (format!("p{n}"), json!({"allOf": [reference("Members")]}))).collect();
+        (0..300).map(|n| (format!("p{n}"), json!({"allOf": [reference("Members"), {}]}))).collect();
     let schemas = json!({"Members": {"type": "object", "properties": members}, "Whole": {"type": "object", "properties": parts}});
     let document = document(schemas, XML, reference("Whole"));
     assert_eq!(codes(&document), ["too_large"], "{:?}", document.left_out);
-    assert!(document.left_out[0].reason.to_string().contains("more than 20000 elements"));
+    assert!(document.left_out[0].reason.to_string().contains("more than 50000 elements"));
+}
+
+/// A document with `count` operations that take this body in XML.
+fn operations_with(count: usize, schemas: Value, schema: Value) -> Document {
+    let post = json!({"post": {"requestBody": {"content": {XML: {"schema": schema}}}}});
+    let paths: Map<_, _> = (0..count).map(|n| (format!("/x{n}"), post.clone())).collect();
+    let text = json!({"openapi": "3.0.3", "servers": [{"url": "https://h.example"}], "paths": paths, "components": {"schemas": schemas}});
+    read(&text.to_string(), &ReadOptions::default()).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+fn body_of(document: &Document, n: usize) -> &XmlBody {
+    let MediaKind::Xml(body) = &document.operations[n].body.as_ref().unwrap().media[0].kind else {
+        panic!("{document:?}")
+    };
+    body
+}
+
+#[test]
+fn schemas_that_need_a_deep_stack_are_read_or_left_out() {
+    let member = |schema: Value| json!({"type": "object", "properties": {"parent": schema}});
+    let described = member(json!({"description": "d", "allOf": [reference("Category")]}));
+    let read = document(json!({"Category": described}), XML, reference("Category"));
+    assert_eq!((read.operations.len(), codes(&read)), (1, vec![]));
+    assert_eq!(body_of(&read, 0).shared.len(), 1);
+    let twice = member(json!({"allOf": [reference("Category"), {"type": "object"}]}));
+    let left = document(json!({"Category": twice}), XML, reference("Category"));
+    assert_eq!(codes(&left), ["too_large"]);
+    assert!(left.left_out[0].reason.to_string().contains("nested more than 100 deep"), "{:?}", left.left_out);
+    let chain = |of: fn(Value) -> Value| -> Value {
+        let link = |n: usize| (format!("S{n}"), of(reference(&format!("S{}", (n + 1) % 3_000))));
+        (0..3_000).map(link).collect::<Map<_, _>>().into()
+    };
+    for of in [|next| next, |next| json!({"type": "object", "properties": {"next": next}})]
+        as [fn(Value) -> Value; 2]
+    {
+        let read = document(chain(of), XML, reference("S0"));
+        assert_eq!((read.operations.len(), codes(&read)), (1, vec![]));
+        assert_eq!(body_of(&read, 0).shared.len(), 3_000);
+    }
+}
+
+#[test]
+fn operations_share_their_elements() {
+    let members: Map<_, _> = (0..400).map(|n| (format!("m{n}"), json!({"type": "string"}))).collect();
+    let document =
+        operations_with(200, json!({"Pet": {"type": "object", "properties": members}}), reference("Pet"));
+    assert_eq!((document.operations.len(), codes(&document)), (200, vec![]));
+    assert!(Arc::ptr_eq(&body_of(&document, 0).shared, &body_of(&document, 199).shared));
+    assert_eq!(body_of(&document, 199).shared.len(), 1);
+}
+
+#[test]
+fn the_bodies_of_a_document_have_one_bound() {
+    let members: Map<_, _> = (0..400).map(|n| (format!("m{n}"), json!({"type": "string"}))).collect();
+    let document = operations_with(
+        200,
+        json!({}),
+        json!({"type": "object", "properties": members, "xml": {"name": "r"}}),
+    );
+    assert!(document.operations.len() > 100 && codes(&document).len() > 50, "{}", document.operations.len());
+    assert!(codes(&document).iter().all(|code| *code == "too_large"));
+    // A long text counts as many elements: it is copied into each part.
+    let parts: Map<_, _> =
+        (0..300).map(|n| (format!("p{n}"), json!({"allOf": [reference("Long"), {}]}))).collect();
+    let long = json!({"xml": {"namespace": "n".repeat(100_000)}});
+    let whole = json!({"type": "object", "properties": parts, "xml": {"name": "r"}});
+    assert_eq!(codes(&operations_with(1, json!({"Long": long}), whole)), ["too_large"]);
+}
+
+#[test]
+fn what_refers_to_a_schema_that_is_left_out_is_left_out() {
+    let either = json!({"oneOf": [{"xml": {"name": "a"}}, {"xml": {"name": "b"}}]});
+    let node =
+        json!({"type": "object", "properties": {"next": reference("Node"), "either": reference("Either")}});
+    let document = operations_with(3, json!({"Either": either, "Node": node}), reference("Node"));
+    assert_eq!(codes(&document), ["unsupported_body"; 3]);
+}
+
+#[test]
+fn alternatives_that_say_how_they_are_written_are_left_out() {
+    let pet =
+        json!({"type": "object", "properties": {"id": {"type": "integer", "xml": {"attribute": true}}}});
+    let read = |schema: Value| {
+        let whole = json!({"type": "object", "xml": {"name": "r"}, "properties": {"a": schema}});
+        document(json!({"Pet": pet, "Kind": {"enum": ["x"]}}), XML, whole)
+    };
+    for list in ["oneOf", "anyOf"] {
+        let left = read(json!({list: [reference("Pet"), {"type": "string"}]}));
+        assert_eq!(codes(&left), ["unsupported_body"]);
+        assert!(left.left_out[0].reason.to_string().contains(&format!("`{list}`")), "{:?}", left.left_out);
+        assert_eq!(codes(&read(json!({list: [reference("Kind"), {"type": "string"}]}))), Vec::<&str>::new());
+        let nullable = read(json!({list: [reference("Pet"), {"type": "null"}]}));
+        assert!(body_of(&nullable, 0).root.members["a"].members["id"].attribute);
+    }
+    assert_eq!(codes(&read(json!({"allOf": [reference("Pet"), {"type": "object"}]}))), Vec::<&str>::new());
+}
+
+#[test]
+fn names_are_those_of_xml() {
+    for name in ["a", "_a-1.b", "é", "名", "a\u{b7}", "a\u{300}", "\u{10000}"] {
+        assert!(is_xml_name(name), "{name}");
+    }
+    // Letters and digits of Unicode are not all characters of names.
+    for name in [
+        "",
+        "1",
+        "-a",
+        "a:b",
+        "a b",
+        "\u{aa}",
+        "\u{b5}",
+        "\u{d7}",
+        "a\u{b2}",
+        "\u{300}",
+        "a\u{2160}\u{3000}",
+        "\u{24b6}",
+    ] {
+        assert!(!is_xml_name(name), "{name}");
+    }
 }
 
 #[test]

@@ -231,6 +231,7 @@ fn xml() -> Vec<OpenApiCase> {
         (json!({}), text.clone(), "<animals>value</animals>"),
         (json!({}), named("animal"), "<animal>value</animal>"),
         (json!({"name": "aliens"}), named("animal"), "<animal>value</animal>"),
+        (json!({"name": "aliens"}), text.clone(), "<animals>value</animals>"),
         (json!({"wrapped": true}), text.clone(), "<animals><animals>value</animals></animals>"),
         (json!({"wrapped": true}), named("animal"), "<animals><animal>value</animal></animals>"),
         (

@@ -133,7 +133,59 @@ fn a_value_that_no_xml_can_have_is_named() {
     );
     assert_eq!(wrong(r#"{"body": {"x><y": 1}}"#), "`body.x><y` is no name that an element of XML can have");
     assert_eq!(wrong(r#"{"body": {"x y": 1}}"#), "`body.x y` is no name that an element of XML can have");
+    for name in ["p:x", "a:b:c", "x\u{d7}", "\u{300}"] {
+        let error = wrong(&json!({"body": {name: 1}}).to_string());
+        assert_eq!(error, format!("`body.{name}` is no name that an element of XML can have"));
+    }
+    assert_eq!(
+        wrong(r#"{"body": {"l": [{"k": ["\u0000"]}]}}"#),
+        "`body.l[0].k[0]` has the character U+0000 in it, which no XML can have"
+    );
     let deep = format!(r#"{{"body": {}1{}}}"#, r#"{"d":"#.repeat(120), "}".repeat(120));
     let error = wrong(&deep);
     assert!(error.contains("is nested more than 100 deep"), "{error}");
+}
+
+#[test]
+fn an_attribute_stands_once() {
+    let attribute = |mut xml: Value| {
+        xml["attribute"] = json!(true);
+        json!({"type": "string", "xml": xml})
+    };
+    let properties = json!({"a": attribute(json!({})), "b": attribute(json!({"name": "a"})), "xmlns": attribute(json!({})),
+        "p": attribute(json!({"prefix": "p", "namespace": "urn:1"})), "q": attribute(json!({"prefix": "p", "namespace": "urn:2"}))});
+    let sent = |xml: Value, body: &str| {
+        let schema = json!({"type": "object", "xml": xml, "properties": properties});
+        let document = document("3.0.4", "/x", content("application/xml", json!({ "schema": schema })));
+        let encoded = request(&document, &format!(r#"{{"body": {body}}}"#))?;
+        Ok::<_, String>(String::from_utf8(encoded.body.unwrap()).unwrap())
+    };
+    let (plain, spaced) = (json!({"name": "r"}), json!({"name": "r", "namespace": "urn:r"}));
+    let second = |name: &str| {
+        format!("`body.{name}` would be a second attribute of one name; leave one of the two out")
+    };
+    assert_eq!(sent(plain.clone(), r#"{"a": "1", "b": "2"}"#).unwrap_err(), second("b"));
+    assert_eq!(sent(spaced, r#"{"xmlns": "urn:x"}"#).unwrap_err(), second("xmlns"));
+    let error = sent(plain.clone(), r#"{"p": "1", "q": "2"}"#).unwrap_err();
+    assert_eq!(error, "`body.q` has a prefix that means another namespace beside it");
+    assert!(sent(plain.clone(), r#"{"b": "2", "a": null}"#).unwrap().ends_with("<r a=\"2\"></r>"));
+    assert!(sent(plain, r#"{"xmlns": "urn:x"}"#).unwrap().ends_with("<r xmlns=\"urn:x\"></r>"));
+}
+
+#[test]
+fn many_members_and_long_names_are_written_in_bounded_work() {
+    let schema = json!({"type": "object", "xml": {"name": "r"}, "properties": {"n": {"type": "array", "items": {"xml": {"name": "i"}}}}});
+    let document = document("3.0.4", "/x", content("application/xml", json!({ "schema": schema })));
+    let sent =
+        |body: &str| request(&document, &format!(r#"{{"body": {body}}}"#)).map(|sent| sent.body.unwrap());
+    let members: Vec<String> = (0..100_000).map(|n| format!(r#""m{n}": {n}"#)).collect();
+    let many = sent(&format!(r#"{{"m7": 0, {}, "m99999": 1}}"#, members.join(", "))).unwrap();
+    assert!(String::from_utf8(many).unwrap().ends_with("<m99998>99998</m99998><m99999>1</m99999></r>"));
+    // Each item of the list repeats the list's name.
+    let items = vec!["1"; 50_000].join(",");
+    let error = sent(&format!(r#"{{"{}": [{items}]}}"#, "x".repeat(500_000))).unwrap_err();
+    assert!(error.ends_with("makes an XML document of more than 16777216 bytes") && error.len() < 300);
+    // The place of each item would hold the long name.
+    let long = sent(&format!(r#"{{"{}": {{"n": [{items}]}}}}"#, "x".repeat(500_000))).unwrap();
+    assert!(long.len() < 2_000_000);
 }

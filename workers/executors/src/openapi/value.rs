@@ -1,5 +1,6 @@
 //! An argument as its text has it: numbers keep their digits, objects the order of their members.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -35,15 +36,30 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members: Self::Value = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    // Of two members with one name the last counts, as in most readers of JSON.
-                    members.retain(|(known, _)| *known != name);
                     members.push((name, value));
                 }
-                Ok(members)
+                Ok(last_of_each(members))
             }
         }
         deserializer.deserialize_map(Each).map(Members)
     }
+}
+
+/// Of members with one name the last counts, as in most readers of JSON.
+fn last_of_each(mut members: Vec<(String, &RawValue)>) -> Vec<(String, &RawValue)> {
+    let last: HashMap<&str, usize> =
+        members.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    if last.len() < members.len() {
+        let is_last = |(i, (name, _)): (usize, &(String, _))| last.get(name.as_str()) == Some(&i);
+        let mut kept = members.iter().enumerate().map(is_last).collect::<Vec<_>>().into_iter();
+        members.retain(|_| kept.next().unwrap_or(false));
+    }
+    members
+}
+
+/// Whether a value is null.
+pub(super) fn is_null(raw: &RawValue) -> bool {
+    raw.get().trim_start().starts_with('n')
 }
 
 /// What a value is. `RawValue` holds valid JSON, so every value has a shape.

@@ -1,35 +1,52 @@
 //! Writes a value as XML, by the XML Objects of its schema. Members stand in the order in which the caller wrote them.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::{self, Write as _};
 
 use serde_json::value::RawValue;
 use toolfleet_catalog::openapi::{XmlBody, XmlElement, is_xml_name};
 
-use super::value::{Shape, flat, shape};
+use super::value::{Shape, flat, is_null, shape};
 
 /// The deepest nesting of elements.
 const MOST_DEPTH: usize = 100;
 /// How many shared elements may lead from one to the next.
 const MOST_HOPS: usize = 32;
+/// The longest document, in bytes: each item of a list repeats the name of the list.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The document that the value makes; `argument` names the value in errors.
 pub(super) fn write(argument: &str, raw: &RawValue, body: &XmlBody) -> Result<String, String> {
     let mut writer = Writer { body, text: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned() };
     let root = Said::of(body, &body.root);
-    let name = root.name.unwrap_or_default();
+    let (name, place) = (root.name.unwrap_or_default(), &Place::Argument(argument));
     match shape(raw) {
         Shape::List(items) => {
             // A document has one root, so a list is wrapped in it.
-            let opened = writer.open(argument, name, &root, &[])?;
-            writer.items(argument, name, &root, &items, 1)?;
+            let opened = writer.open(place, name, &root, &[])?;
+            writer.items(place, name, &root, &items, 1)?;
             writer.close(&opened);
         }
-        Shape::Null | Shape::Scalar(_) | Shape::Members(_) => {
-            writer.element(argument, name, &root, raw, 0)?
-        }
+        Shape::Null | Shape::Scalar(_) | Shape::Members(_) => writer.element(place, name, &root, raw, 0)?,
     }
     Ok(writer.text)
+}
+
+/// Where a value stands among the arguments. Its text is made for errors only, and long names are cut in it.
+enum Place<'p> {
+    Argument(&'p str),
+    Member(&'p Self, &'p str),
+    Item(&'p Self, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Argument(name) => f.write_str(name),
+            Self::Member(of, name) => write!(f, "{of}.{name:.120}"),
+            Self::Item(of, i) => write!(f, "{of}[{i}]"),
+        }
+    }
 }
 
 /// All that is said of an element, by itself and by what it refers to.
@@ -100,7 +117,7 @@ impl<'a> Writer<'a> {
     /// One element with this value; a member of an object is not a list here.
     fn element(
         &mut self,
-        place: &str,
+        place: &Place<'_>,
         name: &str,
         said: &Said<'a>,
         raw: &RawValue,
@@ -125,10 +142,8 @@ impl<'a> Writer<'a> {
                 let (attributes, children): (Vec<_>, Vec<_>) =
                     members.into_iter().partition(|(_, said, _)| said.attribute);
                 let opened = self.open(place, name, said, &attributes)?;
-                for (name, said, raw) in
-                    children.iter().filter(|(.., raw)| !matches!(shape(raw), Shape::Null))
-                {
-                    self.element(&format!("{place}.{name}"), name, said, raw, depth + 1)?;
+                for (name, said, raw) in children.iter().filter(|(.., raw)| !is_null(raw)) {
+                    self.element(&Place::Member(place, name), name, said, raw, depth + 1)?;
                 }
                 self.close(&opened);
                 Ok(())
@@ -139,25 +154,25 @@ impl<'a> Writer<'a> {
     /// A list: an element for each item, within one around them where the document says so.
     fn list(
         &mut self,
-        place: &str,
+        place: &Place<'_>,
         name: &str,
         said: &Said<'a>,
         items: &[&RawValue],
         depth: usize,
     ) -> Result<(), String> {
-        let own = said.name.unwrap_or(name);
+        // The name of a list is that of the element around its items; where there is none, it means nothing.
         if !said.wrapped {
-            return self.items(place, own, said, items, depth + 1);
+            return self.items(place, name, said, items, depth + 1);
         }
         let opened = self.open(place, name, said, &[])?;
-        self.items(place, own, said, items, depth + 1)?;
+        self.items(place, said.name.unwrap_or(name), said, items, depth + 1)?;
         self.close(&opened);
         Ok(())
     }
 
     fn items(
         &mut self,
-        place: &str,
+        place: &Place<'_>,
         name: &str,
         said: &Said<'a>,
         items: &[&RawValue],
@@ -165,12 +180,12 @@ impl<'a> Writer<'a> {
     ) -> Result<(), String> {
         let of_item = said.items(self.body).unwrap_or_else(Said::nothing);
         for (i, item) in items.iter().enumerate() {
-            self.element(&format!("{place}[{i}]"), name, &of_item, item, depth)?;
+            self.element(&Place::Item(place, i), name, &of_item, item, depth)?;
         }
         Ok(())
     }
 
-    fn empty(&mut self, place: &str, name: &str, said: &Said<'a>) -> Result<(), String> {
+    fn empty(&mut self, place: &Place<'_>, name: &str, said: &Said<'a>) -> Result<(), String> {
         let opened = self.open(place, name, said, &[])?;
         self.close(&opened);
         Ok(())
@@ -179,26 +194,42 @@ impl<'a> Writer<'a> {
     /// The start of an element; gives its name.
     fn open(
         &mut self,
-        place: &str,
+        place: &Place<'_>,
         name: &str,
         said: &Said<'a>,
         attributes: &[(&str, Said<'a>, &RawValue)],
     ) -> Result<String, String> {
+        if self.text.len() > MOST_BYTES {
+            return Err(format!("`{place}` makes an XML document of more than {MOST_BYTES} bytes"));
+        }
         let full = said.full_name(name);
-        check_name(place, &full)?;
+        check_name(place, said.name.unwrap_or(name))?;
         let _ = write!(self.text, "<{full}");
         let mut declared: BTreeMap<String, &str> = said.declaration().into_iter().collect();
         // An attribute without a prefix is in no namespace.
-        let of_attributes = attributes.iter().filter(|(_, said, _)| said.prefix.is_some());
-        declared.extend(of_attributes.filter_map(|(_, said, _)| said.declaration()));
-        for (name, namespace) in declared {
-            self.attribute(place, &name, namespace)?;
+        for (name, said, _) in
+            attributes.iter().filter(|(_, said, raw)| said.prefix.is_some() && !is_null(raw))
+        {
+            let Some((prefix, namespace)) = said.declaration() else { continue };
+            if *declared.entry(prefix).or_insert(namespace) != namespace {
+                let place = Place::Member(place, name);
+                return Err(format!("`{place}` has a prefix that means another namespace beside it"));
+            }
         }
+        for (name, namespace) in &declared {
+            self.attribute(place, name, namespace)?;
+        }
+        let mut written: HashSet<String> = declared.into_keys().collect();
         for (name, said, raw) in attributes {
             let Some(text) = flat(raw) else { continue };
-            let (place, full) = (format!("{place}.{name}"), said.full_name(name));
-            check_name(&place, &full)?;
-            self.attribute(&place, &full, &text)?;
+            let (place, full) = (&Place::Member(place, name), said.full_name(name));
+            check_name(place, said.name.unwrap_or(name))?;
+            self.attribute(place, &full, &text)?;
+            if !written.insert(full) {
+                return Err(format!(
+                    "`{place}` would be a second attribute of one name; leave one of the two out"
+                ));
+            }
         }
         self.text.push('>');
         Ok(full)
@@ -208,7 +239,7 @@ impl<'a> Writer<'a> {
         let _ = write!(self.text, "</{name}>");
     }
 
-    fn attribute(&mut self, place: &str, name: &str, text: &str) -> Result<(), String> {
+    fn attribute(&mut self, place: &Place<'_>, name: &str, text: &str) -> Result<(), String> {
         let _ = write!(self.text, " {name}=\"");
         self.escape(place, text)?;
         self.text.push('"');
@@ -216,7 +247,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The text, so that it stays a text and keeps its line ends.
-    fn escape(&mut self, place: &str, text: &str) -> Result<(), String> {
+    fn escape(&mut self, place: &Place<'_>, text: &str) -> Result<(), String> {
         for c in text.chars() {
             match c {
                 '&' => self.text.push_str("&amp;"),
@@ -239,8 +270,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn check_name(place: &str, name: &str) -> Result<(), String> {
-    if name.splitn(2, ':').all(is_xml_name) {
+fn check_name(place: &Place<'_>, name: &str) -> Result<(), String> {
+    if is_xml_name(name) {
         return Ok(());
     }
     Err(format!("`{place}` is no name that an element of XML can have"))

@@ -1,7 +1,6 @@
 //! The body of an operation: `requestBody`, or `body` and `formData` parameters of 2.0, in the media types that can be written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +10,7 @@ use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
 use super::schemas::{Schemas, is_binary};
-use super::xml;
+use super::xml::Elements;
 
 /// A body with the schema of its argument.
 pub(super) struct Described {
@@ -25,10 +24,11 @@ pub(super) fn read<'a>(
     operation: &'a Map<String, Value>,
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
+    elements: &mut Elements<'a>,
     refers_to: &mut Vec<String>,
 ) -> Result<Option<Described>, Reason> {
     if raw.version == Version::Two {
-        return two(raw, operation, written, schemas, refers_to);
+        return two(raw, operation, written, schemas, elements, refers_to);
     }
     let Some(value) = operation.get("requestBody") else {
         return Ok(None);
@@ -59,22 +59,22 @@ pub(super) fn read<'a>(
         let schemas_of = content
             .iter()
             .filter_map(|(media, value)| Some((media.as_str(), raw.resolved(value).ok()?.get("schema")?)));
-        made.extend(in_xml(raw, schemas_of, schemas, refers_to)?);
+        made.extend(in_xml(schemas_of, schemas, elements, refers_to)?);
     }
     of_kinds(made, content.keys().map(String::as_str), fields).map(Some)
 }
 
 /// XML made of a schema, which is written where the operation takes nothing else.
 fn in_xml<'a, 'm>(
-    raw: &Raw<'a>,
     kinds: impl Iterator<Item = (&'m str, &'a Value)>,
     schemas: &mut Schemas<'a>,
+    elements: &mut Elements<'a>,
     refers_to: &mut Vec<String>,
 ) -> Result<Option<(Media, Value)>, Reason> {
     for (media, schema) in kinds.filter(|(media, _)| is_xml(media)) {
         let converted = schemas.convert(schema, refers_to)?;
-        if let Some(body) = xml::body(*raw, schema)? {
-            let kind = MediaKind::Xml(Arc::new(body));
+        if let Some(body) = elements.body(schema)? {
+            let kind = MediaKind::Xml(body);
             return Ok(Some((Media { content_type: media.trim().to_owned(), kind }, converted)));
         }
     }
@@ -195,6 +195,7 @@ fn two<'a>(
     operation: &'a Map<String, Value>,
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
+    elements: &mut Elements<'a>,
     refers_to: &mut Vec<String>,
 ) -> Result<Option<Described>, Reason> {
     let consumes = operation.get("consumes").or_else(|| raw.root.get("consumes"));
@@ -223,7 +224,7 @@ fn two<'a>(
     }
     if let (true, Some(schema)) = (made.is_empty(), schema) {
         let kinds = consumes.iter().map(|media| (media.as_str(), schema));
-        made.extend(in_xml(raw, kinds, schemas, refers_to)?);
+        made.extend(in_xml(kinds, schemas, elements, refers_to)?);
     }
     of_kinds(made, consumes.iter().map(String::as_str), body.fields).map(Some)
 }

@@ -196,7 +196,7 @@ pub enum MediaKind {
     /// As `multipart/form-data`, by the encodings of its fields.
     Multipart(BTreeMap<String, Field>),
     /// As XML, by the XML Objects of its schema.
-    Xml(Arc<XmlBody>),
+    Xml(XmlBody),
     /// A string, as it is.
     Text,
     /// Bytes: a string in UTF-8, or `{"base64": ".."}`.
@@ -207,10 +207,13 @@ pub enum MediaKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct XmlBody {
     /// Its root element, which has a name.
-    pub root: XmlElement,
+    pub root: Arc<XmlElement>,
     /// What `same_as` refers to.
-    pub shared: BTreeMap<String, XmlElement>,
+    pub shared: SharedElements,
 }
+
+/// The elements that bodies of a document share, by their references.
+pub(super) type SharedElements = Arc<BTreeMap<String, XmlElement>>;
 
 /// How a value is written as XML. What the document does not say is decided by the kind of the value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

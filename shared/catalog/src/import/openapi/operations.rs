@@ -9,11 +9,12 @@ use url::Url;
 use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts};
 use super::filter::Seen;
 use super::media::is_json;
-use super::model::{Body, Method, Operation};
+use super::model::{Body, MediaKind, Method, Operation};
 use super::names::{self, Place};
 use super::reason::{Reason, shown};
 use super::schemas::Schemas;
 use super::security::Security;
+use super::xml::Elements;
 use super::{base, body, parameters};
 
 /// The most operations of a document that may be wanted.
@@ -40,6 +41,7 @@ struct Reader<'a> {
     base: Url,
     security: Security<'a>,
     schemas: Schemas<'a>,
+    elements: Elements<'a>,
 }
 
 /// Reads a document.
@@ -62,6 +64,7 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
         base: base.clone(),
         security: Security::of(*raw),
         schemas: Schemas::of(*raw),
+        elements: Elements::of(*raw),
     };
     let mut operations = Vec::new();
     for ((one, name), unwanted) in found.iter().zip(names.clone()).zip(wanted) {
@@ -71,9 +74,14 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
             Err(reason) => left_out.push(left(one.method.as_str(), one.path, one.id, reason)),
         }
     }
-    let shared = reader.schemas.shared();
+    let (shared, elements) = (reader.schemas.shared(), reader.elements.shared());
     for operation in &mut operations {
         operation.shared = Arc::clone(&shared);
+        for media in operation.body.iter_mut().flat_map(|body| &mut body.media) {
+            if let MediaKind::Xml(body) = &mut media.kind {
+                body.shared = Arc::clone(&elements);
+            }
+        }
     }
     let info =
         |field: &str| raw.root.pointer(&format!("/info/{field}")).and_then(Value::as_str).map(str::to_owned);
@@ -166,7 +174,8 @@ impl<'a> Reader<'a> {
         let raw = self.raw;
         let written = parameters::written(&raw, one.item, one.fields)?;
         let mut described = parameters::read(&raw, &written, &mut self.schemas, &mut refers_to, headers)?;
-        let body = body::read(&raw, one.fields, &written, &mut self.schemas, &mut refers_to)?;
+        let (schemas, elements) = (&mut self.schemas, &mut self.elements);
+        let body = body::read(&raw, one.fields, &written, schemas, elements, &mut refers_to)?;
         check_path(one.path, &described)?;
         let mut arguments = Arguments::default();
         for one in &mut described {
