@@ -79,10 +79,13 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
     let exchange = |add: &[(&str, u64)], remove: &[&str], expired: &[(&str, u64)], most_before| Exchange {
         add: timed(add),
         remove: names(remove),
+        let_go: Vec::new(),
         expired: timed(expired),
         most_before,
+        ends_s: None,
         hold_ms: Some(400),
     };
+    let ends_in = |days: i64| Some(now.as_s() + days * 86_400);
     let first = exchange(&[("a", 1)], &[], &[], Some(2));
     assert!(matches!(permits.exchange(&first).await.unwrap(), Exchanged::Found(None)), "there is no row yet");
     let take = |name: &str| Take { name: name.to_owned(), until: now.plus_ms(1_000), replaces: None };
@@ -96,7 +99,11 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
         exchange(&[("e", 5)], &["b"], &[], Some(3)),
         exchange(&[("e", 5)], &[], &[("c", 9)], Some(3)),
         exchange(&[("e", 5)], &[], &[("c", 3)], Some(3)),
-        exchange(&[], &["a", "gone"], &[], None),
+        exchange(&[("task", 6)], &["gone"], &[], None),
+        Exchange { let_go: names(&["a", "gone"]), ..exchange(&[("task", 6)], &["e"], &[], None) },
+        Exchange { ends_s: ends_in(3), ..exchange(&[("f", 7)], &[], &[], Some(2)) },
+        Exchange { ends_s: ends_in(2), ..exchange(&[("g", 8)], &[], &[], Some(9)) },
+        Exchange { let_go: names(&["f"]), ..exchange(&[], &[], &[], None) },
     ];
     let mut done = Vec::new();
     for exchange in exchanges {
@@ -108,9 +115,9 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
             Exchanged::Found(row) => assert_eq!((row.map(|row| *row), &expected), (Some(before), &None)),
         }
     }
-    assert_eq!(done, [true, false, true, false, false, true, true]);
+    assert_eq!(done, [true, false, true, false, false, true, false, true, true, false, true]);
     let row = permits.read().await.unwrap().unwrap();
-    assert_eq!(row.entries.into_keys().collect::<Vec<_>>(), ["d", "e"]);
+    assert_eq!((row.ends_s, row.entries.into_keys().collect()), (ends_in(3), names(&["d", "task"])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +131,8 @@ async fn no_entry_is_added_beside_a_block() {
         .await
         .unwrap();
     let add = vec![("a".to_owned(), now.plus_ms(1))];
-    let (remove, expired) = (Vec::new(), Vec::new());
-    let exchange = Exchange { add, remove, expired, most_before: Some(2), hold_ms: None };
+    let (remove, let_go, expired) = (Vec::new(), Vec::new(), Vec::new());
+    let exchange =
+        Exchange { add, remove, let_go, expired, most_before: Some(2), ends_s: None, hold_ms: None };
     assert!(matches!(permits.exchange(&exchange).await.unwrap(), Exchanged::Found(Some(_))));
 }

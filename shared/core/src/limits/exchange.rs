@@ -14,27 +14,33 @@ use crate::time::Timestamp;
 /// The most entries in one exchange: its expression stays far below the 4 KiB of DynamoDB.
 const MOST: usize = 40;
 
+/// The time of a row's end may be so much before that of its last entry, in seconds: half of what it is kept for. So it is raised seldom.
+const ENDS_BEFORE_S: i64 = 12 * 60 * 60;
+
 /// Entries that are removed and added in one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
     /// New entries, with their times.
     pub add: Vec<(String, Timestamp)>,
-    /// Entries that are released. Where others are added in their place, each must be there.
+    /// Entries in whose place others are added: each must be there.
     pub remove: Vec<String>,
+    /// Entries that are released and need not be there: another worker may have added them since the row was seen, or removed them.
+    pub let_go: Vec<String>,
     /// Entries of lost workers, which must still have that time: whoever is alive may have renewed them.
     pub expired: Vec<(String, Timestamp)>,
-    /// The most entries that the row may have before; none where nothing is added.
+    /// The most entries that the row may have before; none where nothing is added but in the place of another.
     pub most_before: Option<usize>,
+    /// The later end of the row; none where the end that was seen is late enough.
+    pub ends_s: Option<i64>,
     /// How long permits were held lately, in milliseconds.
     pub hold_ms: Option<u64>,
 }
 
 impl Exchange {
-    /// What leads from one row to another, if that is only released and new entries: no block, no entry that is kept or takes the place of
-    /// another.
+    /// What leads from one row to another, if that is only released and new entries: no block, no entry that is kept.
     pub fn between(seen: &HolderRow, new: &HolderRow, change: &Change) -> Option<Self> {
         let plain = seen.blocks.is_empty() && change.block.is_none();
-        if !plain || change.take.iter().any(|take| take.replaces.is_some()) {
+        if !plain {
             return None;
         }
         let is_kept =
@@ -45,43 +51,57 @@ impl Exchange {
         let entry = |(name, until): (&String, &Timestamp)| (name.clone(), *until);
         let add: Vec<_> =
             new.entries.iter().filter(|(name, _)| !seen.entries.contains_key(*name)).map(entry).collect();
-        let released: BTreeSet<_> = change.release.iter().collect();
+        let is_new = |name: &String| new.entries.contains_key(name) && !seen.entries.contains_key(name);
+        let passing = change.take.iter().filter(|take| is_new(&take.name));
+        let replaced: BTreeSet<_> = passing.filter_map(|take| take.replaces.as_ref()).collect();
+        let released: BTreeSet<_> = change.release.iter().chain(replaced.iter().copied()).collect();
         let gone = seen.entries.iter().filter(|(name, _)| !new.entries.contains_key(*name));
-        let (remove, mut expired): (Vec<_>, Vec<_>) =
+        let (there, mut expired): (Vec<_>, Vec<_>) =
             gone.map(entry).partition(|(name, _)| released.contains(name));
-        let remove: Vec<_> = remove.into_iter().map(|(name, _)| name).collect();
-        if add.is_empty() {
+        // An entry in the place of another needs no room.
+        let needs_room = add.len() > replaced.len();
+        if !needs_room {
             // They count no longer, and the next write that needs their room removes them.
             expired.clear();
         }
-        let count = add.len() + remove.len() + expired.len();
+        let there = there.into_iter().map(|(name, _)| name);
+        let (remove, mut let_go): (Vec<_>, Vec<_>) =
+            there.partition(|name| needs_room || replaced.contains(name));
+        let is_unseen =
+            |name: &&String| !seen.entries.contains_key(*name) && !new.entries.contains_key(*name);
+        let_go.extend(released.into_iter().filter(is_unseen).cloned());
+        let count = add.len() + remove.len() + let_go.len() + expired.len();
         if count == 0 || count > MOST {
             return None;
         }
         let limit = usize::try_from(change.limit).unwrap_or(usize::MAX);
         let most_before =
-            limit.saturating_add(remove.len()).saturating_add(expired.len()).checked_sub(add.len())?;
-        let most_before = (!add.is_empty()).then_some(most_before);
-        Some(Self { add, remove, expired, most_before, hold_ms: new.hold_ms })
+            limit.saturating_add(remove.len()).saturating_add(expired.len()).checked_sub(add.len());
+        let most_before = if needs_room { Some(most_before?) } else { None };
+        let is_too_early = |last_s: &i64| seen.ends_s.is_none_or(|ends_s| *last_s > ends_s + ENDS_BEFORE_S);
+        let ends_s = new.last_s().filter(|last_s| !add.is_empty() && is_too_early(last_s));
+        Some(Self { add, remove, let_go, expired, most_before, ends_s, hold_ms: new.hold_ms })
     }
 
     /// The row after it; nothing where it cannot be made.
     pub fn apply(&self, row: &HolderRow) -> Option<HolderRow> {
         let there = self.remove.iter().all(|name| row.entries.contains_key(name));
         let lost = self.expired.iter().all(|(name, until)| row.entries.get(name) == Some(until));
-        if let Some(most) = self.most_before
-            && !(there && lost && row.blocks.is_empty() && row.entries.len() <= most)
-        {
+        let has_room = self.most_before.is_none_or(|most| row.blocks.is_empty() && row.entries.len() <= most);
+        let is_later = self.ends_s.is_none_or(|ends_s| row.ends_s.is_none_or(|before| before < ends_s));
+        if !(there && lost && has_room && is_later) {
             return None;
         }
         let mut row = row.clone();
         row.rev = row.rev.saturating_add(1);
-        let gone = self.remove.iter().chain(self.expired.iter().map(|(name, _)| name));
+        let released = self.remove.iter().chain(&self.let_go);
+        let gone = released.chain(self.expired.iter().map(|(name, _)| name));
         for name in gone {
             row.entries.remove(name);
         }
         row.entries.extend(self.add.iter().cloned());
         row.hold_ms = self.hold_ms.or(row.hold_ms);
+        row.ends_s = self.ends_s.or(row.ends_s);
         Some(row)
     }
 

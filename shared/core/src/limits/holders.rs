@@ -29,6 +29,8 @@ pub struct HolderRow {
     pub blocks: BTreeMap<String, Block>,
     /// How long permits were held lately, in milliseconds.
     pub hold_ms: Option<u64>,
+    /// About the latest time of all that it held, in seconds. It is never lowered: the table forgets the row some time after it.
+    pub ends_s: Option<i64>,
 }
 
 /// The permits that one worker gives out itself.
@@ -48,7 +50,7 @@ pub struct Take {
     /// Until when it counts unless it is answered.
     pub until: Timestamp,
     /// The entry whose permit passes to it, as that of a request to its task. Such a permit is taken already, so that a limit that was lowered
-    /// meanwhile does not refuse it.
+    /// meanwhile does not refuse it. Where that entry is gone there is nothing to pass: the task may be over and released already.
     pub replaces: Option<String>,
 }
 
@@ -107,10 +109,12 @@ impl StateTable for HolderTable {
         let takes = event.take.iter().zip(passes);
         let taken: Vec<_> = takes.map(|(take, passes)| row.take(take, passes, event.limit)).collect();
         let granted = Granted { taken, block, held: row.held() };
-        if seen.is_some_and(|seen| seen.entries == row.entries && seen.blocks == row.blocks) {
+        let is_same = |seen: &HolderRow| seen.entries == row.entries && seen.blocks == row.blocks;
+        if seen.map_or(row.held() == 0, is_same) {
             return Decision::Leave(granted);
         }
         row.rev = row.rev.saturating_add(1);
+        row.ends_s = row.ends_s.max(row.last_s());
         Decision::Write { row: Box::new(row), then: granted }
     }
 }
@@ -121,6 +125,12 @@ impl HolderRow {
         let blocks = self.blocks.values().map(|block| block.permits);
         let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         blocks.fold(entries, u32::saturating_add)
+    }
+
+    /// The latest time of its entries and blocks, in seconds.
+    pub fn last_s(&self) -> Option<i64> {
+        let until = self.entries.values().chain(self.blocks.values().map(|block| &block.until));
+        until.map(|until| until.as_s()).max()
     }
 
     fn forget_lost(&mut self, event: &Change) {
@@ -138,7 +148,8 @@ impl HolderRow {
 
     fn take(&mut self, take: &Take, passes: bool, limit: u32) -> bool {
         let known = passes || self.entries.contains_key(&take.name);
-        if !known && (self.held() >= limit || take.name.len() > NAME_CHARS) {
+        let is_late = take.replaces.is_some();
+        if !known && (is_late || self.held() >= limit || take.name.len() > NAME_CHARS) {
             return false;
         }
         let until = self.entries.get(&take.name).copied().unwrap_or(take.until).max(take.until);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use toolfleet_core::failure::{Evidence, Failure, Reachability};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::limits::turn_book::LATE_US;
@@ -15,6 +15,10 @@ use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit};
 
 /// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
 pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
+
+/// For so long a call that has become a task waits until its permits have passed to it: from then on another worker can release them. The task
+/// itself must be stored soon, so that no crash forgets it.
+const PASSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a call holds of its limits. Dropped before its request is sent, the turns go back and the permits are released. Dropped while
 /// the request is under way, the permits end by their own time: the server may go on working.
@@ -114,11 +118,9 @@ impl Passes {
 
     /// The call has become a task of its server: limits that count tasks keep a permit of that name until then.
     pub(super) async fn becomes_task(self, name: &str, until: Timestamp) {
-        for (permit, limit) in self.permits {
-            if limit.count_tasks {
-                permit.becomes(name.to_owned(), until).await;
-            }
-        }
+        let counted = self.permits.into_iter().filter(|(_, limit)| limit.count_tasks);
+        let passed: Vec<_> = counted.map(|(permit, _)| permit.becomes(name.to_owned(), until)).collect();
+        let _in_time = timeout(PASSED_WITHIN, futures::future::join_all(passed)).await;
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
     let mut waiting = Waiting { context, inbound, call, slot, seat };
     let mut missed = false;
     let mut passes = loop {
+        let begun = Instant::now();
         let turns = Box::pin(limits.turns(limits.near_ms(), missed));
         let passes = match waiting.in_hand(turns).await {
             Ok(Ok(passes)) => passes,
@@ -76,7 +77,6 @@ pub(super) async fn wait_for_turn<S: Slot>(
             Err(Drains) => return Turned::Draining,
         };
         limits.waits_here(&passes);
-        let begun = Instant::now();
         if let Some(wake_at) = wake_at(&passes)
             && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
         {

@@ -206,7 +206,7 @@ struct Expressions {
 }
 
 fn expressions(exchange: &Exchange) -> Expressions {
-    let Exchange { add, remove, expired, most_before, hold_ms } = exchange;
+    let Exchange { add, remove, let_go, expired, most_before, ends_s, hold_ms } = exchange;
     let number = |number: i64| AttributeValue::N(number.to_string());
     let own = [("#pk", PK), ("#rev", REV), ("#entries", "entries")];
     let mut names: HashMap<_, _> = own.map(|(alias, name)| (alias.to_owned(), name.to_owned())).into();
@@ -218,10 +218,11 @@ fn expressions(exchange: &Exchange) -> Expressions {
         values.insert(format!(":a{at}"), number(until.as_ms()));
         set.push(format!("#entries.#a{at} = :a{at}"));
     }
-    if let Some(last_s) = add.iter().map(|(_, until)| until.as_s()).max() {
-        values.insert(":kept".to_owned(), number(last_s.saturating_add(KEPT_S)));
+    if let Some(ends_s) = ends_s {
+        values.insert(":kept".to_owned(), number(ends_s.saturating_add(KEPT_S)));
         names.insert("#kept".to_owned(), EXPIRES_AT.to_owned());
         set.push("#kept = :kept".to_owned());
+        conditions.push("(attribute_not_exists(#kept) OR #kept < :kept)".to_owned());
     }
     if let Some(hold_ms) = hold_ms {
         values.insert(":hold".to_owned(), AttributeValue::N(hold_ms.to_string()));
@@ -232,9 +233,11 @@ fn expressions(exchange: &Exchange) -> Expressions {
     for (at, name) in remove.iter().enumerate() {
         names.insert(format!("#r{at}"), name.clone());
         gone.push(format!("#entries.#r{at}"));
-        if most_before.is_some() {
-            conditions.push(format!("attribute_exists(#entries.#r{at})"));
-        }
+        conditions.push(format!("attribute_exists(#entries.#r{at})"));
+    }
+    for (at, name) in let_go.iter().enumerate() {
+        names.insert(format!("#l{at}"), name.clone());
+        gone.push(format!("#entries.#l{at}"));
     }
     for (at, (name, until)) in expired.iter().enumerate() {
         names.insert(format!("#x{at}"), name.clone());
@@ -303,14 +306,12 @@ fn permits_item(row: &HolderRow) -> Item {
     let block = |(worker, block): (&String, &Block)| {
         (worker.clone(), AttributeValue::S(format!("{} {}", block.permits, block.until.as_ms())))
     };
-    let ends = row.entries.values().chain(row.blocks.values().map(|block| &block.until));
-    let last_s = ends.map(|until| until.as_s()).max();
     item([
         (REV, number(row.rev)),
         ("entries", Some(AttributeValue::M(row.entries.iter().map(entry).collect()))),
         ("blocks", Some(AttributeValue::M(row.blocks.iter().map(block).collect()))),
         ("hold_ms", row.hold_ms.and_then(number)),
-        (EXPIRES_AT, last_s.and_then(|last_s| number(last_s.saturating_add(KEPT_S)))),
+        (EXPIRES_AT, row.ends_s.and_then(|ends_s| number(ends_s.saturating_add(KEPT_S)))),
     ])
 }
 
@@ -328,6 +329,9 @@ fn permits_of(item: &Item) -> Option<HolderRow> {
         entries: item.get("entries")?.as_m().ok()?.iter().map(entry).collect::<Option<BTreeMap<_, _>>>()?,
         blocks: item.get("blocks")?.as_m().ok()?.iter().map(block).collect::<Option<BTreeMap<_, _>>>()?,
         hold_ms: item.get("hold_ms").and_then(|hold| hold.as_n().ok()?.parse().ok()),
+        ends_s: item
+            .get(EXPIRES_AT)
+            .and_then(|kept| Some(kept.as_n().ok()?.parse::<i64>().ok()?.saturating_sub(KEPT_S))),
     })
 }
 
@@ -391,6 +395,7 @@ mod tests {
             entries: BTreeMap::from([("a".to_owned(), until)]),
             blocks: BTreeMap::from([("w-1".to_owned(), Block { permits: 3, until })]),
             hold_ms: Some(412),
+            ends_s: Some(until.as_s() + 9),
         };
         assert_eq!(permits_of(&permits_item(&row)), Some(row));
     }

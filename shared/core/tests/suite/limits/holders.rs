@@ -147,7 +147,9 @@ fn a_lowered_limit_refuses_no_permit_that_passes_to_a_task() {
     // The same write again, whose answer was lost, and one for an entry that has ended by its own time.
     assert_eq!(apply(&mut row, &Change { take: vec![task], ..change(2, 1) }).taken, [true]);
     let late = Take { replaces: Some("gone".into()), ..take("late", 60_000) };
-    assert_eq!(apply(&mut row, &Change { take: vec![late], ..change(3, 1) }).taken, [false]);
+    let late = |limit| Change { take: vec![late.clone()], ..change(3, limit) };
+    assert_eq!(apply(&mut row, &late(1)).taken, [false]);
+    assert_eq!(apply(&mut row, &late(9)).taken, [false], "its task may be over: nobody would release it");
 }
 
 #[test]
@@ -167,6 +169,25 @@ fn a_full_limit_is_told_without_a_write() {
     apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 1) });
     let refused = HolderTable::decide(row.as_ref(), &Change { take: vec![take("b", 9_000)], ..change(1, 1) });
     assert_eq!(refused, Decision::Leave(Granted { taken: vec![false], block: 0, held: 1 }));
+    let nothing = HolderTable::decide(None, &Change { release: vec!["a".into()], ..change(1, 1) });
+    assert_eq!(nothing, Decision::Leave(Granted::default()), "a row is not made for a release");
+}
+
+/// Another worker has turned the request into a task; its row was read here before that.
+#[test]
+fn a_release_of_an_entry_that_was_not_seen_is_in_the_write_of_others() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 3) });
+    let seen = row.clone().unwrap();
+    apply(&mut row, &Change { take: vec![take("task", 90_000)], ..change(1, 3) });
+    let both = Change { release: vec!["task".into()], take: vec![take("b", 9_000)], ..change(2, 3) };
+    let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &both) else {
+        panic!("b is new")
+    };
+    let exchange = Exchange::between(&seen, &new, &both).unwrap();
+    assert_eq!(exchange.most_before, Some(2), "it makes no room");
+    let names: Vec<_> = exchange.apply(&row.unwrap()).unwrap().entries.into_keys().collect();
+    assert_eq!(names, ["a", "b"]);
 }
 
 #[test]
@@ -190,12 +211,26 @@ proptest! {
         limit in 1..8_u32,
         (seen, met) in (entries(), entries()),
         release in prop::collection::vec(0..8_u8, 0..4),
-        takes in prop::collection::vec(8..12_u8, 0..4),
+        takes in prop::collection::btree_map(8..12_u8, prop::option::of(0..2_u8), 0..4),
+        (take_s, met_end_s) in (20..100_000_u64, 0..100_000_i64),
     ) {
         let seen = HolderRow { rev: 3, entries: seen, ..HolderRow::default() };
+        let seen = HolderRow { ends_s: seen.last_s(), ..seen };
         let met = HolderRow { rev: 9, entries: met, ..HolderRow::default() };
-        let release: Vec<_> = release.into_iter().map(|name| format!("e{name}")).collect();
-        let take = takes.into_iter().map(|name| take(&format!("e{name}"), 20_000)).collect();
+        // The end of a row is never lowered.
+        let ends_s = met.last_s().max(seen.ends_s).map(|last_s| last_s + met_end_s);
+        let met = HolderRow { ends_s, ..met };
+        let mut release: Vec<_> = release.into_iter().map(|name| format!("e{name}")).collect();
+        let replaced: BTreeMap<_, _> = takes.iter().filter_map(|(name, replaces)| {
+            replaces.map(|replaces| (format!("e{name}"), format!("e{}", (name - 8) * 2 + replaces)))
+        }).collect();
+        release.extend(replaced.values().cloned());
+        let mut take: Vec<_> = takes.into_keys().map(|name| {
+            let name = format!("e{name}");
+            Take { replaces: replaced.get(&name).cloned(), ..take(&name, take_s * 1_000) }
+        }).collect();
+        // As workers ask: those that take the place of others first.
+        take.sort_by_key(|take| take.replaces.is_none());
         let change = Change { release: release.clone(), take, ..change(5_000, limit) };
         let Decision::Write { row: new, then } = HolderTable::decide(Some(&seen), &change) else { return Ok(()) };
         let Some(exchange) = Exchange::between(&seen, &new, &change) else { return Ok(()) };
@@ -206,13 +241,16 @@ proptest! {
         };
         prop_assert_eq!(live(&same), live(&new));
         let Some(after) = exchange.apply(&met) else { return Ok(()) };
-        if !exchange.add.is_empty() {
-            prop_assert!(after.entries.len() <= limit as usize, "{:?}", after);
-        }
+        let is_new = |(name, _): &(String, Timestamp)| !replaced.contains_key(name);
+        let most = if exchange.add.iter().any(is_new) { limit as usize } else { met.entries.len() };
+        prop_assert!(after.entries.len() <= most, "{:?}", after);
+        let last_s = after.last_s().filter(|_| !exchange.add.is_empty());
+        prop_assert!(last_s.is_none_or(|last_s| after.ends_s.is_some_and(|ends_s| last_s - ends_s <= 12 * 3_600)));
+        prop_assert!(after.ends_s >= met.ends_s, "an end is never lowered");
         prop_assert!(exchange.add.iter().all(|(name, _)| after.entries.contains_key(name)));
-        prop_assert!(exchange.remove.iter().all(|name| !after.entries.contains_key(name)));
+        prop_assert!(change.release.iter().all(|name| !after.entries.contains_key(name)), "{:?}", after);
         let touched = |name: &String| {
-            exchange.remove.contains(name) || exchange.expired.iter().any(|(expired, _)| expired == name)
+            change.release.contains(name) || exchange.expired.iter().any(|(expired, _)| expired == name)
         };
         for (name, until) in met.entries.iter().filter(|(name, _)| !touched(name)) {
             prop_assert_eq!(after.entries.get(name), Some(until), "what others hold stays");
@@ -235,11 +273,13 @@ fn an_exchange_is_no_change_of_blocks_or_of_entries_that_are_kept() {
     assert_eq!(of(&new).unwrap().most_before, Some(1));
     assert_eq!(of(&Change { take: vec![take("a", 9_001)], ..change(1, 2) }), None, "it is kept for longer");
     let replaces = Take { replaces: Some("a".into()), ..take("task", 9_000) };
-    assert_eq!(of(&Change { take: vec![replaces], ..change(1, 2) }), None);
+    let passed = of(&Change { take: vec![replaces], ..change(1, 2) }).unwrap();
+    assert_eq!((passed.most_before, passed.remove), (None, vec!["a".to_owned()]), "it needs no room");
     let block = Some(("w".to_owned(), Block { permits: 1, until: at(9_000) }));
     assert_eq!(of(&Change { block, ..change(1, 2) }), None);
     let released = of(&Change { release: vec!["a".into()], ..change(1, 2) }).unwrap();
-    assert_eq!((released.most_before, released.remove.len()), (None, 1), "a release has no condition");
+    assert_eq!((released.most_before, released.remove.len()), (None, 0), "a release has no condition");
+    assert_eq!(released.let_go, ["a"]);
     let done = HolderRow { entries: [("b".to_owned(), at(9_000))].into(), ..HolderRow::default() };
     let exchange = of(&new).unwrap();
     assert!(exchange.is_done_in(&done) && !exchange.is_done_in(&seen) && !released.is_done_in(&done));

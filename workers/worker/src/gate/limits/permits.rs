@@ -71,7 +71,7 @@ impl PermitBooks {
         limit: u32,
         until: Timestamp,
     ) -> Result<bool, NoPermit> {
-        self.book(key).keep(Take { name, until, replaces: None }, limit).await
+        self.book(key).keep(Take { name, until, replaces: None }, Some(limit)).await
     }
 
     /// Releases the entry of that name.

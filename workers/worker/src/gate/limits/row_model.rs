@@ -43,17 +43,34 @@ pub(super) struct Table<Row> {
     pub(super) stored: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) reads: AtomicU64,
+    /// How many writes from now on are stored without an answer.
+    pub(super) unanswered: AtomicU64,
 }
 
 impl<Row> Default for Table<Row> {
     fn default() -> Self {
-        Self { row: Mutex::new(None), stored: 0.into(), lost: 0.into(), reads: 0.into() }
+        Self {
+            row: Mutex::new(None),
+            stored: 0.into(),
+            lost: 0.into(),
+            reads: 0.into(),
+            unanswered: 0.into(),
+        }
     }
 }
 
 impl<Row> Table<Row> {
     pub(super) fn row(&self) -> MutexGuard<'_, Option<Row>> {
         self.row.lock().unwrap()
+    }
+
+    /// The answer to a write, unless it is lost.
+    fn answer<T>(&self, answer: T) -> Result<T, AwsError> {
+        let less_one = |left: u64| left.checked_sub(1);
+        match self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one) {
+            Ok(_) => Err(AwsError::configuration("no answer".to_owned())),
+            Err(_) => Ok(answer),
+        }
     }
 
     /// How many writes of a hundred were lost.
@@ -94,7 +111,7 @@ where
             }
         };
         half_a_trip().await;
-        Ok(swapped)
+        self.0.answer(swapped)
     }
 }
 
@@ -116,7 +133,7 @@ impl PermitRows for Model<HolderTable> {
             }
         };
         half_a_trip().await;
-        Ok(exchanged)
+        self.0.answer(exchanged)
     }
 }
 

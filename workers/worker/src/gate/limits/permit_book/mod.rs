@@ -90,8 +90,8 @@ enum Reply<S: PermitRows> {
     Permit(PermitWish, oneshot::Sender<Option<Permit<S>>>),
     /// An entry that is kept for longer; whether it is in the row.
     Kept(oneshot::Sender<bool>),
-    /// An entry that takes the place of one that is released in the same write. Nobody waits for it after a write that failed.
-    Replaces(Option<oneshot::Sender<()>>),
+    /// An entry that takes the place of one that is released in the same write. It is asked for until a write is stored.
+    Replaces(oneshot::Sender<()>),
 }
 
 /// A permit. It is released when it is dropped, unless its request is under way: then it ends by its own time.
@@ -125,23 +125,24 @@ impl<S: PermitRows> Permit<S> {
         self.wish.hold_ms
     }
 
-    /// Makes it count for its whole time from now on.
+    /// Makes it count for its whole time from now on. The limit is that of later calls: it may have been lowered since this one was admitted.
     pub(crate) async fn renew(&self) {
         let until = self.book.clock.now().plus_ms(self.wish.hold_ms);
         if self.of_block {
-            return self.book.lease(self.wish.limit, self.wish.workers.unwrap_or(1), until).await;
+            return self.book.lease(None, self.wish.workers.unwrap_or(1), until).await;
         }
         let take = Take { name: self.wish.name.clone(), until, replaces: None };
-        let _kept = self.book.keep(take, self.wish.limit).await;
+        let _kept = self.book.keep(take, None).await;
     }
 
-    /// The request has become a task of its server: an entry of that name takes the place of this permit.
-    pub(crate) async fn becomes(mut self, name: String, until: Timestamp) {
+    /// The request has become a task of its server: an entry of that name takes the place of this permit. It does so from now on, whoever
+    /// waits until it is stored.
+    pub(crate) fn becomes(mut self, name: String, until: Timestamp) -> oneshot::Receiver<()> {
         let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
         let take = Take { name, until, replaces: Some(entry.clone()) };
         // What is left of this permit releases nothing.
         self.under_way = true;
-        book.replace(entry, take, self.wish.limit).await;
+        book.replace(entry, take)
     }
 }
 
@@ -212,15 +213,15 @@ impl<S: PermitRows> PermitBook<S> {
         receiver.await.map_err(|_gone| NoPermit::Unknown)
     }
 
-    /// Keeps an entry until that time. Whether it is in the row: one that was there is, another where a permit is free.
+    /// Keeps an entry until that time. Whether it is in the row: one that was there is, another where a permit is free of that limit.
     ///
     /// # Errors
     /// The table does not answer.
-    pub(super) async fn keep(self: &Arc<Self>, take: Take, limit: u32) -> Result<bool, NoPermit> {
+    pub(super) async fn keep(self: &Arc<Self>, take: Take, limit: Option<u32>) -> Result<bool, NoPermit> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
-            state.limit = limit;
+            state.limit = limit.unwrap_or(state.limit);
             state.asks.push(Ask { take, reply: Reply::Kept(sender), lost: 0 });
         }
         self.begin();
@@ -228,16 +229,15 @@ impl<S: PermitRows> PermitBook<S> {
     }
 
     /// An entry takes the place of another, in one write: no other call finds the permit free in between.
-    async fn replace(self: &Arc<Self>, entry: String, take: Take, limit: u32) {
+    fn replace(self: &Arc<Self>, entry: String, take: Take) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
-            state.limit = limit;
             state.release(entry);
-            state.asks.push(Ask { take, reply: Reply::Replaces(Some(sender)), lost: 0 });
+            state.asks.push(Ask { take, reply: Reply::Replaces(sender), lost: 0 });
         }
         self.begin();
-        let _replaced = receiver.await;
+        receiver
     }
 
     /// How many calls wait in the worker's hands.
@@ -290,7 +290,7 @@ impl<S: PermitRows> PermitBook<S> {
             let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
             let mut taken = self.state().block.take(wish.limit, until);
             if !taken {
-                self.lease(wish.limit, workers, until).await;
+                self.lease(Some(wish.limit), workers, until).await;
                 taken = self.state().block.take(wish.limit, until);
             }
             if taken {
@@ -307,11 +307,11 @@ impl<S: PermitRows> PermitBook<S> {
     }
 
     /// Leases the block for longer, and larger where more is wanted.
-    async fn lease(self: &Arc<Self>, limit: u32, workers: u32, until: Timestamp) {
+    async fn lease(self: &Arc<Self>, limit: Option<u32>, workers: u32, until: Timestamp) {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
-            state.limit = limit;
+            state.limit = limit.unwrap_or(state.limit);
             state.block_asks.push(sender);
             state.wish_block(BlockWish { workers, until });
         }

@@ -204,12 +204,86 @@ async fn an_entry_that_a_lost_write_was_to_keep_is_kept_by_a_later_one() {
     let book = book(&table, &clock, 0);
     let take = |until| Take { name: "task".into(), until, replaces: None };
     let before = clock.now().plus_ms(1_000);
-    assert_eq!(book.keep(take(before), 1).await, Ok(true));
+    assert_eq!(book.keep(take(before), Some(1)).await, Ok(true));
     let rivals = change_each_ms(&table, 200);
     let later = clock.now().plus_ms(60_000);
-    assert_eq!(book.keep(take(later), 1).await, Ok(true));
+    assert_eq!(book.keep(take(later), Some(1)).await, Ok(true));
     rivals.await.unwrap();
     assert_eq!(table.row().as_ref().unwrap().entries["task"], later);
+}
+
+fn names(table: &Table) -> Vec<String> {
+    table.row().as_ref().unwrap().entries.keys().cloned().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_passes_to_its_task_whatever_others_write() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let rivals = change_each_ms(&table, 100_000);
+    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    assert_eq!((names(&table), table.lost.load(Ordering::Relaxed)), (vec!["task".to_owned()], 0));
+    rivals.abort();
+}
+
+/// A block makes each write replace the row.
+#[tokio::test(start_paused = true)]
+async fn a_permit_has_passed_to_its_task_when_its_call_goes_on() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
+    book.state().seen = table.row().clone();
+    let rivals = change_each_ms(&table, 200);
+    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    assert_eq!(names(&table), ["task"]);
+    assert!(table.lost.load(Ordering::Relaxed) >= 4, "its first writes were lost");
+    rivals.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_another_worker_has_released_gets_no_second_permit() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let (book, other) = (book(&table, &clock, 0), book(&table, &clock, 1));
+    let permit = book.take(wish("a".into(), 5), patience(Duration::ZERO, false, 1)).await.unwrap();
+    table.unanswered.store(1, Ordering::Relaxed);
+    let passed = permit.becomes("task".into(), clock.now().plus_ms(600_000));
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!(names(&table), ["task"], "it is stored, and its worker does not know it");
+    other.release("task".into(), None);
+    passed.await.unwrap();
+    assert!(names(&table).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_entry_whose_write_has_no_answer_is_released() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    table.unanswered.store(1, Ordering::Relaxed);
+    let none = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await;
+    assert_eq!((none.unwrap_err(), names(&table)), (NoPermit::Unknown, vec!["a".to_owned()]));
+    tokio::time::sleep(2_000 * MS).await;
+    assert!(names(&table).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_does_not_raise_a_lowered_limit_again() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 10), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let older = book.take(wish("b".into(), 10), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let waits = {
+        let book = Arc::clone(&book);
+        tokio::spawn(async move { book.take(wish("c".into(), 1), patience(3_000 * MS, true, 1)).await })
+    };
+    tokio::time::sleep(300 * MS).await;
+    assert_eq!(book.waiting(), 1);
+    permit.renew().await;
+    older.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    assert_eq!(waits.await.unwrap().unwrap_err(), NoPermit::Full, "two are open, and one may be");
+    assert_eq!(names(&table), ["a", "task"]);
 }
 
 #[tokio::test(start_paused = true)]

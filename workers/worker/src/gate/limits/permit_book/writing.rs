@@ -1,6 +1,6 @@
 //! The task that writes to one limit's row for all calls of this worker, until nothing is to be written and nobody waits.
 //!
-//! Releases and new entries are exchanged (`Exchange` of the core): the writes of other workers do not stand in their way. Everything else
+//! Releases and new entries, also those in the place of others, are exchanged (`Exchange` of the core): the writes of other workers do not stand in their way. Everything else
 //! replaces the row, and is lost where another worker was faster. What was to be released, kept or replaced then goes into the next write,
 //! which follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
 //! and waits as for any other. So a row with many writers makes calls wait for the limit, and is no error.
@@ -99,7 +99,7 @@ impl<S: PermitRows> PermitBook<S> {
             }
             match ask.reply {
                 Reply::Kept(sender) => drop(sender.send(taken)),
-                Reply::Replaces(sender) => drop(sender.map(|sender| sender.send(()))),
+                Reply::Replaces(sender) => drop(sender.send(())),
                 Reply::Permit(wish, sender) => {
                     let book = Arc::clone(self);
                     let new = || Permit { book, wish, since: begun, under_way: false, of_block: false };
@@ -130,8 +130,9 @@ impl<S: PermitRows> PermitBook<S> {
                         in_line.push(Ask { take, reply, lost })
                     }
                     Reply::Permit(_, sender) if lost >= MOST_LOST => drop(sender.send(None)),
-                    Reply::Permit(..) | Reply::Kept(_) => state.again(Ask { take, reply, lost }),
-                    Reply::Replaces(_) => state.again(Ask { take, reply: Reply::Replaces(None), lost }),
+                    Reply::Permit(..) | Reply::Kept(_) | Reply::Replaces(_) => {
+                        state.again(Ask { take, reply, lost })
+                    }
                 }
             }
             state.releases.extend(change.release);
@@ -145,14 +146,16 @@ impl<S: PermitRows> PermitBook<S> {
     }
 
     /// The row may have changed, or not. What could not be released is released later, with what takes its place. The others learn that
-    /// nothing is known.
+    /// nothing is known, and a new entry, which may be stored, is released.
     fn write_failed(&self, next: Next<S>) {
         let Next { asks, block_asks, change, .. } = next;
         let mut state = self.state();
         state.seen = None;
-        for Ask { take, reply, lost } in asks {
-            if matches!(reply, Reply::Replaces(_)) {
-                state.again(Ask { take, reply: Reply::Replaces(None), lost });
+        for ask in asks {
+            match ask.reply {
+                Reply::Replaces(_) => state.again(ask),
+                Reply::Permit(..) => state.releases.push(ask.take.name),
+                Reply::Kept(_) => {}
             }
         }
         state.releases.extend(change.release);
