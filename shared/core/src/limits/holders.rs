@@ -104,10 +104,12 @@ impl StateTable for HolderTable {
             row.entries.remove(name);
         }
         row.learn_hold(event.held_ms);
+        let mut taken = vec![false; passes.len()];
+        // What passes on a permit has it: nothing else gets the room in between.
+        row.take_each(event, &passes, true, &mut taken);
         let block =
             event.block.as_ref().map_or(0, |(worker, block)| row.take_block(worker, *block, event.limit));
-        let takes = event.take.iter().zip(passes);
-        let taken: Vec<_> = takes.map(|(take, passes)| row.take(take, passes, event.limit)).collect();
+        row.take_each(event, &passes, false, &mut taken);
         let granted = Granted { taken, block, held: row.held() };
         let is_same = |seen: &HolderRow| seen.entries == row.entries && seen.blocks == row.blocks;
         if seen.map_or(row.held() == 0, is_same) {
@@ -143,6 +145,15 @@ impl HolderRow {
         if let Some(held_ms) = held_ms {
             let before_ms = self.hold_ms.unwrap_or(held_ms);
             self.hold_ms = Some(before_ms.saturating_mul(7).saturating_add(held_ms) / 8);
+        }
+    }
+
+    /// Serves the takes that pass on a permit, or the others.
+    fn take_each(&mut self, event: &Change, passes: &[bool], passing: bool, taken: &mut [bool]) {
+        for ((take, passes), taken) in event.take.iter().zip(passes).zip(taken) {
+            if *passes == passing {
+                *taken = self.take(take, *passes, event.limit);
+            }
         }
     }
 

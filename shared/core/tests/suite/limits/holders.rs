@@ -164,6 +164,16 @@ fn the_row_learns_how_long_permits_are_held() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_a_permit_that_passes_to_a_task() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("request", 9_000)], ..change(1, 1) });
+    let pass = Take { replaces: Some("request".into()), ..take("task", 60_000) };
+    let block = Some(("w1".to_owned(), Block { permits: 1, until: at(60_000) }));
+    let granted = apply(&mut row, &Change { take: vec![take("new", 9_000), pass], block, ..change(2, 1) });
+    assert_eq!((granted.taken, granted.block, granted.held), (vec![false, true], 0, 1));
+}
+
+#[test]
 fn a_full_limit_is_told_without_a_write() {
     let mut row = None;
     apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 1) });
