@@ -22,6 +22,7 @@ use crate::call::{ProgressReporter, Waited, never_runs, unreadable_result};
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw};
+use crate::per_caller::too_many_lasting;
 use crate::tasks::{POLL_INTERVAL_MS, Task, state_of, unreadable};
 
 /// How long `tasks/result` waits on an event stream, which shows that it lives. On another response it waits as long as a call is waited for.
@@ -114,6 +115,12 @@ impl Gateway {
         if row.as_ref().is_some_and(never_runs) {
             return Ok(is_of_task(&never_run(request)));
         }
+        let has_ended = row.as_ref().is_some_and(|row| row.finished.is_some());
+        // The wait on an event stream lasts.
+        let _counted = match notifications.is_some() && !has_ended {
+            true => Some(self.lasting.count(&request.caller).ok_or_else(too_many_lasting)?),
+            false => None,
+        };
         let within = match notifications {
             Some(_) => self.ends_for(&request.caller).map_or(RESULT_WITHIN, |ends| {
                 ends.saturating_duration_since(Instant::now()).min(RESULT_WITHIN)
