@@ -263,7 +263,8 @@ async fn a_cancellation_ends_the_wait_for_a_call_that_no_worker_has() {
         assert_eq!(status_of(&http, &id).await["status"], "working");
     }
     http.result("tasks/cancel", id.clone()).await;
-    let result = waiting.next().await["result"].clone();
+    let told = tokio::time::timeout(Duration::from_secs(30), waiting.next()).await.unwrap();
+    let result = told["result"].clone();
     let outcome = json!({"outcome": "cancelled", "mayHaveRun": "no", "retryable": false});
     assert_eq!(result["_meta"]["toolfleet/outcome"], outcome, "{result}");
     assert_eq!(result["_meta"][RELATED], id);
