@@ -69,6 +69,14 @@ pub(crate) fn unknown_result(text: &str, request: &Request) -> Box<RawValue> {
     error_result(&text, outcome, request)
 }
 
+/// The result of a call that was cancelled before a worker received it. Its message may be lost, and will not be executed if it comes.
+pub(crate) fn never_run(request: &Request) -> Box<RawValue> {
+    let outcome =
+        json!({"outcome": OutcomeKind::Cancelled, "mayHaveRun": MayHaveRun::No, "retryable": false});
+    let text = "The caller cancelled this call before a worker received it. The tool did not run.";
+    error_result(text, outcome, request)
+}
+
 /// What a client is told of a failure of the fleet's queue, table or bucket, whose own text is for the log: it names queues and tables.
 pub(crate) fn fleet_failed(error: &dyn std::fmt::Display, call_id: &CallId) -> &'static str {
     tracing::warn!(%error, %call_id, code = "gateway_wait_failed", "a call cannot be read or changed");

@@ -59,6 +59,8 @@ pub(crate) enum Waited {
     Open,
     /// No worker has received it, as far as is known.
     NotReceived,
+    /// It was cancelled before a worker received it.
+    NeverRuns,
 }
 
 /// A call that is ready to be sent.
@@ -253,6 +255,11 @@ pub(crate) fn is_received(row: &CallRow) -> bool {
     row.digest.is_some() || row.finished.is_some()
 }
 
+/// Whether the call was cancelled before a worker received it.
+pub(crate) fn never_runs(row: &CallRow) -> bool {
+    row.cancel_requested_at.is_some() && !is_received(row)
+}
+
 /// Whether the client asks for a task, in a version that has such requests. Others pass the member over, as that version wants it.
 fn asks_for_task(request: &Request, task: Option<&RawValue>) -> Result<bool, RpcError> {
     let Some(task) = task.filter(|_| request.has_task_requests()) else { return Ok(false) };
@@ -327,7 +334,7 @@ impl Gateway {
         })
     }
 
-    /// Waits for a call that a handle leads to.
+    /// Waits for a call that a handle leads to. An error that passes does not end the wait.
     pub(crate) async fn wait_for(
         &self,
         request: &Request,
@@ -339,19 +346,33 @@ impl Gateway {
         let mut pause = Duration::from_millis(20);
         let mut waited = Waited::NotReceived;
         loop {
-            let reading = timeout_at(until.max(request.at + self.limits.wait), self.row_of(handle, request));
+            let reading = async {
+                match self.row_of(handle, request).await? {
+                    Some(row) => self.filled(row).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let reading = timeout_at(until.max(request.at + self.limits.wait), reading);
             let late = |_| Err(AwsError::passing("no answer within the bound").into());
-            if let Some(row) = reading.await.unwrap_or_else(late)? {
-                progress.see(&row);
-                if is_received(&row) {
-                    waited = Waited::Open;
-                }
-                if let Some(result) = ended_row(row) {
-                    return Ok(Waited::Ended(Box::new(result)));
-                }
-            }
+            let read = reading.await.unwrap_or_else(late);
             let now = Instant::now();
-            if now >= until || self.draining.is_cancelled() {
+            let is_over = now >= until || self.draining.is_cancelled();
+            match read {
+                Ok(None) => {}
+                Ok(Some(row)) if never_runs(&row) => return Ok(Waited::NeverRuns),
+                Ok(Some(row)) => {
+                    progress.see(&row);
+                    if is_received(&row) {
+                        waited = Waited::Open;
+                    }
+                    if let Some(result) = ended_row(row) {
+                        return Ok(Waited::Ended(Box::new(result)));
+                    }
+                }
+                Err(WaitError::Aws(error)) if !error.is_permanent() && !is_over => {}
+                Err(error) => return Err(error),
+            }
+            if is_over {
                 return Ok(waited);
             }
             tokio::time::sleep_until((now + pause).min(until)).await;
@@ -359,25 +380,32 @@ impl Gateway {
         }
     }
 
-    /// The row that holds the state of the call that a handle leads to.
+    /// The row that holds the state of the call that a handle leads to, without a result that is stored in the bucket.
     pub(crate) async fn row_of(
         &self,
         handle: &Handle,
         request: &Request,
-    ) -> Result<Option<CallRow>, WaitError> {
-        let readable = |error| match error {
-            PayloadError::Aws(error) => WaitError::Aws(error),
-            error @ (PayloadError::Missing(_)
-            | PayloadError::Altered { .. }
-            | PayloadError::TooLarge { .. }) => WaitError::Unreadable(Box::new(error)),
-        };
-        let own = self.client.row(&handle.key(&request.caller)).await.map_err(readable)?;
+    ) -> Result<Option<CallRow>, AwsError> {
+        let own = self.client.row_without_result(&handle.key(&request.caller)).await?;
         if let Some(row) = own.filter(|row| handle.is_of(row)) {
             return Ok(Some(row));
         }
         match handle.message_key() {
-            Some(key) => self.client.row(&key).await.map_err(readable),
+            Some(key) => self.client.row_without_result(&key).await,
             None => Ok(None),
+        }
+    }
+
+    /// The row with its result.
+    pub(crate) async fn filled(&self, mut row: CallRow) -> Result<CallRow, WaitError> {
+        match self.client.fill_result(&mut row).await {
+            Ok(()) => Ok(row),
+            Err(PayloadError::Aws(error)) => Err(WaitError::Aws(error)),
+            Err(
+                error @ (PayloadError::Missing(_)
+                | PayloadError::Altered { .. }
+                | PayloadError::TooLarge { .. }),
+            ) => Err(WaitError::Unreadable(Box::new(error))),
         }
     }
 }

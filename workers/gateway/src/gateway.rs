@@ -24,9 +24,9 @@ use crate::definitions::DefinitionReader;
 use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
+use crate::per_caller::{MOST_LASTING, MOST_SUBSCRIPTIONS, PerCaller};
 use crate::server_lists::{ListKind, ServerLists};
 use crate::session_streams::SessionStreams;
-use crate::subscribers::Subscribers;
 
 /// The versions with sessions that clients may use. 2024-11-05 has another transport.
 const LEGACY: [ProtocolVersion; 3] =
@@ -99,7 +99,9 @@ pub struct Gateway {
     pub(crate) draining: CancellationToken,
     pub(crate) lists: Arc<ServerLists>,
     pub(crate) streams: SessionStreams,
-    pub(crate) subscribers: Subscribers,
+    pub(crate) subscribers: PerCaller,
+    /// The requests that last.
+    pub(crate) lasting: PerCaller,
     now: Now,
 }
 
@@ -125,7 +127,8 @@ impl Gateway {
             in_flight: InFlight::new(client.clone(), draining.clone()),
             lists: Arc::new(ServerLists::new(client.clone(), limits.tools_ttl)),
             streams: SessionStreams::default(),
-            subscribers: Subscribers::default(),
+            subscribers: PerCaller::new(MOST_SUBSCRIPTIONS),
+            lasting: PerCaller::new(MOST_LASTING),
             client,
             catalog,
             authenticator,

@@ -29,6 +29,7 @@ use crate::auth::Refusal;
 use crate::batch::{answer_batch, messages_of};
 use crate::gateway::{Gateway, legacy};
 use crate::message::{Request, RpcError, response};
+use crate::per_caller::too_many_lasting;
 use crate::slots::{Slot, Slots};
 use crate::streams::StreamEvent;
 
@@ -213,9 +214,13 @@ async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest
     if !slot.count_to(&caller.tenant) {
         return busy("the gateway answers as many requests of this tenant as it may; try again");
     }
+    let Some(counted) = endpoint.gateway.lasting.count(&caller) else {
+        return failed(None, &RpcError { status: StatusCode::TOO_MANY_REQUESTS, ..too_many_lasting() });
+    };
     let last_event = text(headers, mcp_header::LAST_EVENT_ID).map(str::to_owned);
     let (gateway, (sender, events)) = (Arc::clone(&endpoint.gateway), mpsc::unbounded());
     let telling = async move {
+        let _counted = counted;
         gateway.session_stream(&caller, &session, last_event.as_deref(), &sender).await;
         None
     };

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::UnboundedSender;
+use futures::future::{join, join_all};
 use tokio::time::{Instant, sleep};
 use toolfleet_catalog::Catalog;
 
 use crate::caller::Caller;
 use crate::client_lists::{ClientList, SeenLists};
 use crate::gateway::Gateway;
+use crate::read_lists::Readable;
 use crate::server_lists::{LISTS_WITHIN, ListKind};
 
 /// How often it is looked whether something has changed.
@@ -51,8 +53,8 @@ impl Mark {
 }
 
 impl Gateway {
-    fn mark(&self) -> Mark {
-        Mark { catalog: self.catalog(), changes: self.lists.changes() }
+    fn mark(&self, caller: &Caller) -> Mark {
+        Mark { catalog: self.catalog(), changes: self.lists.changes(&caller.tenant) }
     }
 
     /// Tells of these lists for ever: first how they are, unless the caller has seen them earlier, then each change.
@@ -66,7 +68,7 @@ impl Gateway {
         if lists.is_empty() {
             return std::future::pending().await;
         }
-        let mut mark = self.mark();
+        let mut mark = self.mark(caller);
         let first = self.seen(caller, lists, Instant::now() + FIRST_WITHIN).await;
         // After the reading: a list that it has read is used as long from then on.
         let mut read_at = Instant::now();
@@ -79,11 +81,11 @@ impl Gateway {
         tell(&seen, changed);
         loop {
             sleep(LOOK_EVERY).await;
-            let is_changed = !self.mark().is_same(&mark);
+            let is_changed = !self.mark(caller).is_same(&mark);
             if !is_changed && read_at.elapsed() < self.limits.tools_ttl {
                 continue;
             }
-            mark = if is_changed { self.settled().await } else { self.mark() };
+            mark = if is_changed { self.settled(caller).await } else { self.mark(caller) };
             let read = self.seen(caller, lists, Instant::now() + LISTS_WITHIN).await;
             read_at = Instant::now();
             let changed = seen.changed_in(&read);
@@ -95,11 +97,11 @@ impl Gateway {
     }
 
     /// Waits until nothing has changed for a moment.
-    async fn settled(&self) -> Mark {
-        let (since, mut mark) = (Instant::now(), self.mark());
+    async fn settled(&self, caller: &Caller) -> Mark {
+        let (since, mut mark) = (Instant::now(), self.mark(caller));
         loop {
             sleep(QUIET).await;
-            let now = self.mark();
+            let now = self.mark(caller);
             if now.is_same(&mark) || since.elapsed() >= TOLD_WITHIN {
                 return now;
             }
@@ -107,42 +109,44 @@ impl Gateway {
         }
     }
 
-    /// The lists as the caller sees them now.
+    /// The lists as the caller sees them now. They are read together: one that is late makes no other one late.
     async fn seen(&self, caller: &Caller, lists: &[ClientList], until: Instant) -> SeenLists {
-        let catalog = self.catalog();
-        let mut seen = SeenLists::default();
-        for list in lists {
+        let catalog = &self.catalog();
+        let reading = lists.iter().map(|list| async move {
             let mut hasher = DefaultHasher::new();
             match list {
                 ClientList::Tools => {
-                    let definitions = self.reader(&catalog, caller, until).all().await;
+                    let definitions = self.reader(catalog, caller, until).all().await;
                     for (name, one) in &definitions.tools {
                         (name, one.entry.get()).hash(&mut hasher);
                     }
                 }
                 ClientList::Prompts => {
-                    self.hash(&mut hasher, &catalog, caller, ListKind::Prompts, until).await
+                    let prompts = self.readable(catalog, caller, ListKind::Prompts, until).await;
+                    hash(&mut hasher, ListKind::Prompts, &prompts);
                 }
                 ClientList::Resources => {
-                    self.hash(&mut hasher, &catalog, caller, ListKind::Resources, until).await;
-                    self.hash(&mut hasher, &catalog, caller, ListKind::ResourceTemplates, until).await;
+                    let (resources, templates) = join(
+                        self.readable(catalog, caller, ListKind::Resources, until),
+                        self.readable(catalog, caller, ListKind::ResourceTemplates, until),
+                    )
+                    .await;
+                    hash(&mut hasher, ListKind::Resources, &resources);
+                    hash(&mut hasher, ListKind::ResourceTemplates, &templates);
                 }
             }
-            seen.set(*list, hasher.finish());
+            (*list, hasher.finish())
+        });
+        let mut seen = SeenLists::default();
+        for (list, hash) in join_all(reading).await {
+            seen.set(list, hash);
         }
         seen
     }
+}
 
-    async fn hash(
-        &self,
-        hasher: &mut DefaultHasher,
-        catalog: &Catalog,
-        caller: &Caller,
-        kind: ListKind,
-        until: Instant,
-    ) {
-        for (name, entry) in self.readable(catalog, caller, kind, until).await.entries {
-            (kind.member(), name, entry.get()).hash(hasher);
-        }
+fn hash(hasher: &mut DefaultHasher, kind: ListKind, read: &Readable) {
+    for (name, entry) in &read.entries {
+        (kind.member(), name, entry.get()).hash(hasher);
     }
 }

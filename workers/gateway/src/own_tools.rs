@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toolfleet_client::WaitError;
 use toolfleet_core::outcome::OutcomeKind;
 
-use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, text_result, unknown_result};
+use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, never_run, text_result, unknown_result};
 use crate::call::{ProgressReporter, Waited, unreadable_result};
 use crate::definitions::{Definition, Definitions};
 use crate::gateway::Gateway;
@@ -108,6 +108,7 @@ impl Gateway {
                 Ok(error_result(&text, json!({"outcome": "input_required"}), request))
             }
             Ok(Waited::Ended(result)) => self.ended(request, &result, &handle),
+            Ok(Waited::NeverRuns) => Ok(never_run(request)),
             Ok(Waited::Open) => {
                 let text =
                     format!("The call has not ended after another {} s. It goes on.", within.as_secs());

@@ -17,11 +17,12 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp_protocol::{meta_key, result_type};
 
-use crate::answer::{NEVER_RECEIVED, error_result, sentence, unknown_result};
-use crate::call::{ProgressReporter, Waited, is_received, unreadable_result};
+use crate::answer::{NEVER_RECEIVED, never_run, sentence, unknown_result};
+use crate::call::{ProgressReporter, Waited, never_runs, unreadable_result};
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw};
+use crate::per_caller::too_many_lasting;
 use crate::tasks::{POLL_INTERVAL_MS, Task, state_of, unreadable};
 
 /// How long `tasks/result` waits on an event stream, which shows that it lives. On another response it waits as long as a call is waited for.
@@ -111,12 +112,15 @@ impl Gateway {
         let task = self.task(request).await?;
         let Task { id, handle, row, .. } = task;
         let is_of_task = |result: &RawValue| related(result, &id, request);
-        // Its message may be lost, and will not be executed if it comes.
-        if row.as_ref().is_some_and(|row| row.cancel_requested_at.is_some() && !is_received(row)) {
-            let outcome = json!({"outcome": OutcomeKind::Cancelled, "mayHaveRun": "no", "retryable": false});
-            let text = "The caller cancelled this call before a worker received it. The tool did not run.";
-            return Ok(is_of_task(&error_result(text, outcome, request)));
+        if row.as_ref().is_some_and(never_runs) {
+            return Ok(is_of_task(&never_run(request)));
         }
+        let has_ended = row.as_ref().is_some_and(|row| row.finished.is_some());
+        // The wait on an event stream lasts.
+        let _counted = match notifications.is_some() && !has_ended {
+            true => Some(self.lasting.count(&request.caller).ok_or_else(too_many_lasting)?),
+            false => None,
+        };
         let within = match notifications {
             Some(_) => self.ends_for(&request.caller).map_or(RESULT_WITHIN, |ends| {
                 ends.saturating_duration_since(Instant::now()).min(RESULT_WITHIN)
@@ -128,6 +132,7 @@ impl Gateway {
             Ok(Waited::Ended(result)) => {
                 self.ended(request, &result, &handle).map(|result| is_of_task(&result))
             }
+            Ok(Waited::NeverRuns) => Ok(is_of_task(&never_run(request))),
             Ok(Waited::NotReceived) if handle.is_overdue(self.now()) => {
                 Ok(is_of_task(&unknown_result(NEVER_RECEIVED, request)))
             }

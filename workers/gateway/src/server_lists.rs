@@ -2,11 +2,13 @@
 //! server and holds no server's credential.
 //!
 //! Lists are kept for a while, by tenant, server and what is listed: what one user of a tenant was shown is shown to its others. A list that cannot be read
-//! again is used on. A refusal is that of one caller, and remembered for a moment.
+//! again, or not in time, is used on. A refusal is that of one caller, and remembered for a moment.
+//!
+//! **Invariant:** a list is of the server as the catalog has it: what was read at another address is not shown.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -105,18 +107,29 @@ pub(crate) struct ServerLists {
     client: Client,
     ttl: Duration,
     cells: Mutex<HashMap<Key, Arc<Cell>>>,
-    /// Grows whenever a list was read that is another one than before.
-    changes: AtomicU64,
+    /// By tenant; grows whenever a list was read that is another one than its callers were shown.
+    changes: std::sync::Mutex<HashMap<Tenant, u64>>,
 }
 
 struct Cell {
     used: std::sync::Mutex<Instant>,
+    kept: std::sync::Mutex<Option<Kept>>,
+    /// Whether somebody was told that the list is not known.
+    is_missed: AtomicBool,
     state: Arc<Mutex<State>>,
 }
 
+/// A list that was read, and where.
+struct Kept {
+    server: Arc<Server>,
+    entries: Arc<Entries>,
+}
+
+/// What is known beside the list; locked while it is read.
 #[derive(Default)]
 struct State {
-    entries: Option<Arc<Entries>>,
+    /// Of which server.
+    server: Option<Arc<Server>>,
     /// Until when it is used without asking.
     until: Option<Instant>,
     failure: String,
@@ -126,11 +139,18 @@ struct State {
 }
 
 impl State {
+    /// Forgets what is known of a server that had that id before.
+    fn become_of(&mut self, server: &Arc<Server>) {
+        if !self.server.as_ref().is_some_and(|before| is_same(before, server)) {
+            *self = Self { server: Some(Arc::clone(server)), ..Self::default() };
+        }
+    }
+
     /// The answer without reading; none if it has to be read.
-    fn known_to(&self, caller: &Caller) -> Option<Listed> {
+    fn known_to(&self, caller: &Caller, kept: Option<Arc<Entries>>) -> Option<Listed> {
         let now = Instant::now();
         if self.until.is_some_and(|until| until > now) {
-            return Some(self.entries.clone().ok_or_else(|| self.failure.clone()));
+            return Some(kept.ok_or_else(|| self.failure.clone()));
         }
         let refused = self.refused.get(&name_of(caller));
         refused.filter(|(until, _)| *until > now).map(|(_, answer)| answer.clone())
@@ -145,6 +165,11 @@ impl State {
     }
 }
 
+/// Whether both are reached at the same place in the same way. A catalog that was read again has a new value of each server.
+fn is_same(one: &Arc<Server>, other: &Arc<Server>) -> bool {
+    Arc::ptr_eq(one, other) || one.transport == other.transport
+}
+
 /// The user with all that access depends on, and the session.
 fn name_of(caller: &Caller) -> String {
     let session = caller.session.as_ref().map(|session| session.as_str());
@@ -153,12 +178,16 @@ fn name_of(caller: &Caller) -> String {
 
 impl ServerLists {
     pub(crate) fn new(client: Client, ttl: Duration) -> Self {
-        Self { client, ttl, cells: Mutex::default(), changes: AtomicU64::default() }
+        Self { client, ttl, cells: Mutex::default(), changes: std::sync::Mutex::default() }
     }
 
-    /// A number that is another one after a list was read that differs from before.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Relaxed)
+    /// A number that is another one after a list of that tenant was read that differs from what its callers were shown.
+    pub(crate) fn changes(&self, tenant: &Tenant) -> u64 {
+        lock(&self.changes).get(tenant).copied().unwrap_or_default()
+    }
+
+    fn count_change(&self, tenant: &Tenant) {
+        *lock(&self.changes).entry(tenant.clone()).or_default() += 1;
     }
 
     /// What the server lists for the caller's tenant, if it is known by `until`. One caller asks, the others wait for the same answer.
@@ -170,38 +199,46 @@ impl ServerLists {
         kind: ListKind,
         until: Instant,
     ) -> Listed {
-        let late = |_| Err("it was not read in time".to_owned());
+        let cell = self.cell((caller.tenant.clone(), server.id.clone(), kind)).await;
         let waited = timeout_at(until, async {
-            let cell = self.cell((caller.tenant.clone(), server.id.clone(), kind)).await;
-            let state = Arc::clone(&cell.state).lock_owned().await;
-            if let Some(known) = state.known_to(caller) {
+            let mut state = Arc::clone(&cell.state).lock_owned().await;
+            state.become_of(server);
+            if let Some(known) = state.known_to(caller, cell.kept_of(server)) {
                 return known;
             }
-            let (lists, caller, server) = (Arc::clone(self), caller.clone(), Arc::clone(server));
-            let reading = tokio::spawn(async move { lists.renew(state, &caller, &server, kind).await });
+            let (lists, cell) = (Arc::clone(self), Arc::clone(&cell));
+            let (caller, server) = (caller.clone(), Arc::clone(server));
+            let reading =
+                tokio::spawn(async move { lists.renew(&cell, state, &caller, &server, kind).await });
             reading.await.unwrap_or_else(|_| Err("its reading was interrupted".to_owned()))
         });
-        waited.await.unwrap_or_else(late)
+        let late = |_| cell.kept_of(server).ok_or_else(|| "it was not read in time".to_owned());
+        let listed = waited.await.unwrap_or_else(late);
+        if listed.is_err() {
+            cell.is_missed.store(true, Ordering::Relaxed);
+        }
+        listed
     }
 
     /// Reads the list again.
     async fn renew(
         &self,
+        cell: &Cell,
         mut state: OwnedMutexGuard<State>,
         caller: &Caller,
-        server: &Server,
+        server: &Arc<Server>,
         kind: ListKind,
     ) -> Listed {
         match self.read(caller, server, kind).await {
             Ok(entries) => {
-                if state.entries.as_ref().is_none_or(|before| !before.is_same(&entries)) {
-                    self.changes.fetch_add(1, Ordering::Relaxed);
+                if cell.keep(server, entries) {
+                    self.count_change(&caller.tenant);
                 }
-                let until = Some(Instant::now() + self.ttl);
-                *state = State { entries: Some(Arc::new(entries)), until, ..State::default() };
+                let (server, until) = (Some(Arc::clone(server)), Some(Instant::now() + self.ttl));
+                *state = State { server, until, ..State::default() };
             }
             Err(NotListed { why, is_refusal: true }) => {
-                let answer = state.entries.clone().ok_or(why);
+                let answer = cell.kept_of(server).ok_or(why);
                 state.refuse(caller, answer.clone());
                 return answer;
             }
@@ -210,7 +247,7 @@ impl ServerLists {
                 (state.failure, state.until) = (failure, Some(Instant::now() + PAUSE));
             }
         }
-        state.entries.clone().ok_or_else(|| state.failure.clone())
+        cell.kept_of(server).ok_or_else(|| state.failure.clone())
     }
 
     async fn cell(&self, key: Key) -> Arc<Cell> {
@@ -220,9 +257,7 @@ impl ServerLists {
             let oldest = cells.iter().min_by_key(|(_, cell)| cell.used()).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| cells.remove(&oldest));
         }
-        let cell = cells
-            .entry(key)
-            .or_insert_with(|| Arc::new(Cell { used: std::sync::Mutex::new(now), state: Arc::default() }));
+        let cell = cells.entry(key).or_insert_with(|| Arc::new(Cell::at(now)));
         cell.use_at(now);
         Arc::clone(cell)
     }
@@ -268,13 +303,42 @@ impl ServerLists {
     }
 }
 
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 impl Cell {
+    fn at(now: Instant) -> Self {
+        Self {
+            used: std::sync::Mutex::new(now),
+            kept: std::sync::Mutex::default(),
+            is_missed: AtomicBool::default(),
+            state: Arc::default(),
+        }
+    }
+
     fn used(&self) -> Instant {
-        *self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *lock(&self.used)
     }
 
     fn use_at(&self, now: Instant) {
-        *self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = now;
+        *lock(&self.used) = now;
+    }
+
+    /// The list that is kept of that server.
+    fn kept_of(&self, server: &Arc<Server>) -> Option<Arc<Entries>> {
+        let kept = lock(&self.kept);
+        kept.as_ref().filter(|kept| is_same(&kept.server, server)).map(|kept| Arc::clone(&kept.entries))
+    }
+
+    /// Keeps the list, and says whether it is another one than callers were shown. A list that nobody missed is none: it was never asked for, or
+    /// dropped for others.
+    fn keep(&self, server: &Arc<Server>, entries: Entries) -> bool {
+        let entries = Arc::new(entries);
+        let kept = Kept { server: Arc::clone(server), entries: Arc::clone(&entries) };
+        let before = lock(&self.kept).replace(kept);
+        let is_missed = self.is_missed.swap(false, Ordering::Relaxed);
+        before.map_or(is_missed, |before| !before.entries.is_same(&entries))
     }
 }
 
@@ -325,6 +389,10 @@ fn name_in(entry: &RawValue, kind: ListKind) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use toolfleet_catalog::Catalog;
+    use toolfleet_client::{Aws, AwsOptions, Tables, system_clock};
+
     use super::*;
 
     fn listed(text: &str, kind: ListKind) -> Result<(Vec<String>, Option<String>), String> {
@@ -343,5 +411,69 @@ mod tests {
         for none in ["{}", "[]", r#"{"prompts": {}}"#] {
             assert_eq!(listed(none, ListKind::Prompts), Err("the answer is no list of prompts".to_owned()));
         }
+    }
+
+    fn server(url: &str) -> Arc<Server> {
+        let catalog = json!({
+            "servers": [{"id": "main", "url": url, "discover": true}],
+            "tenants": {"queue": ["*"]},
+            "publish": {"servers": {"main": true}},
+        });
+        let catalog = Catalog::parse(&catalog.to_string()).unwrap();
+        Arc::clone(catalog.published().servers().next().unwrap().1)
+    }
+
+    fn entries(names: &[&str]) -> Entries {
+        let entry = |name: &&str| ((*name).to_owned(), RawValue::from_string("{}".to_owned()).unwrap());
+        Entries { by_name: names.iter().map(entry).collect(), is_cut: false }
+    }
+
+    #[test]
+    fn a_change_is_what_differs_from_what_callers_were_shown() {
+        let here = server("https://a.example/mcp");
+        let cell = Cell::at(Instant::now());
+        assert!(!cell.keep(&here, entries(&["a"])), "it may have been dropped for another list");
+        assert!(!cell.keep(&here, entries(&["a"])));
+        assert!(cell.keep(&here, entries(&["b"])));
+        let missed = Cell::at(Instant::now());
+        missed.is_missed.store(true, Ordering::Relaxed);
+        assert!(missed.keep(&here, entries(&["a"])));
+        assert!(!missed.keep(&here, entries(&["a"])));
+    }
+
+    #[test]
+    fn a_list_is_of_the_server_at_that_place() {
+        let cell = Cell::at(Instant::now());
+        cell.keep(&server("https://a.example/mcp"), entries(&["a"]));
+        assert!(cell.kept_of(&server("https://a.example/mcp")).is_some(), "the catalog was read again");
+        let moved = server("https://b.example/mcp");
+        assert!(cell.kept_of(&moved).is_none());
+        let mut state = State { until: Some(Instant::now() + PAUSE), ..State::default() };
+        state.become_of(&moved);
+        assert!(state.until.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_late_is_used_on_and_a_change_is_of_one_tenant() {
+        let options = AwsOptions {
+            region: Some("us-east-1".to_owned()),
+            static_credentials: Some(("none".to_owned(), "none".to_owned())),
+            ..AwsOptions::default()
+        };
+        let (aws, tables) = (Aws::connect(options).await, Tables::with_prefix("none"));
+        let client = Client::new(&aws, "http://127.0.0.1:9/none", &tables, system_clock());
+        let lists = Arc::new(ServerLists::new(client, PAUSE));
+        let (caller, here) = (crate::tests::request("2026-07-28").caller, server("https://a.example/mcp"));
+        let cell = lists.cell((caller.tenant.clone(), here.id.clone(), ListKind::Tools)).await;
+        let _reading = cell.state.lock().await;
+        let now = Instant::now();
+        assert!(lists.of(&caller, &here, ListKind::Tools, now).await.is_err());
+        cell.keep(&here, entries(&["a"]));
+        assert!(lists.of(&caller, &here, ListKind::Tools, now).await.unwrap().by_name.contains_key("a"));
+        let moved = server("https://b.example/mcp");
+        assert!(lists.of(&caller, &moved, ListKind::Tools, now).await.is_err());
+        lists.count_change(&caller.tenant);
+        assert_eq!(lists.changes(&caller.tenant), 1);
+        assert_eq!(lists.changes(&Tenant::parse("globex").unwrap()), 0);
     }
 }

@@ -27,6 +27,7 @@ use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::list_changes::ListNews;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
+use crate::per_caller::too_many_lasting;
 use crate::session_streams::Command;
 use crate::subscription::{Said, Subscription, Tell};
 
@@ -110,6 +111,7 @@ impl Gateway {
     /// Answers `subscriptions/listen`: the answer comes when the token expires or the gateway stops, the notifications before it.
     pub(crate) async fn listen(&self, request: &Request, out: &UnboundedSender<String>) -> Answer {
         let filter = request.inbound.params::<ListenParams>()?.notifications;
+        let _counted = self.lasting.count(&request.caller).ok_or_else(too_many_lasting)?;
         let lists = filter.lists(self.offered().lists());
         let mut uris = filter.resource_subscriptions;
         uris.sort_unstable();

@@ -23,7 +23,7 @@ use crate::caller::Caller;
 use crate::gateway::Gateway;
 use crate::in_flight::InFlight;
 use crate::message::raw;
-use crate::subscribers::MOST_OF_CALLER;
+use crate::per_caller::MOST_SUBSCRIPTIONS;
 
 /// How long one call of a subscription lasts: the next one follows it.
 const CALL_LASTS: Duration = Duration::from_secs(600);
@@ -115,7 +115,7 @@ impl Gateway {
         let tell = |said| drop(tell.unbounded_send((of.uri.clone(), said)));
         let Some(_counted) = self.subscribers.count(&of.caller) else {
             let text = format!(
-                "A caller has at most {MOST_OF_CALLER} subscriptions at a gateway, in all its streams; end another one first."
+                "A caller has at most {MOST_SUBSCRIPTIONS} subscriptions at a gateway, in all its streams; end another one first."
             );
             return tell(Said::Refused(text));
         };

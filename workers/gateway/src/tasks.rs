@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use toolfleet_client::Cancelled;
+use toolfleet_client::{Cancelled, WaitError};
 use toolfleet_core::call::{CallRow, State};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
@@ -16,7 +16,7 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_mcp_protocol::{error_code, meta_key, result_type};
 
 use crate::answer::{NEVER_RECEIVED, ended_row, fleet_failed, result_of, unknown_result};
-use crate::call::is_received;
+use crate::call::{is_received, unreadable_result};
 use crate::call_request::CallName;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
@@ -37,7 +37,7 @@ struct Params {
     input_responses: Option<Box<RawValue>>,
 }
 
-/// A task: its handle, and the row of the call by which it goes on at the moment.
+/// A task: its handle, and the row of the call by which it goes on at the moment, without a result that is stored in the bucket.
 pub(crate) struct Task {
     pub(crate) id: String,
     pub(crate) handle: Handle,
@@ -80,6 +80,18 @@ impl Gateway {
             None => {
                 let members = told("working", given, "No worker has received the call yet.");
                 return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
+        };
+        let ended_at = row.finished.as_ref().map_or(row.enqueued_at, |end| end.at);
+        let row = match self.filled(row).await {
+            Ok(row) => row,
+            Err(WaitError::Unreadable(error)) => {
+                let mut members = told("completed", ended_at, "");
+                members.insert("result".to_owned(), unreadable_result(&error, &handle, request));
+                return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+            }
+            Err(error @ (WaitError::Aws(_) | WaitError::TimeOut { .. })) => {
+                return Err(unreadable(&error, &key));
             }
         };
         let Some(result) = ended_row(row) else {
@@ -125,9 +137,18 @@ impl Gateway {
         let params: Params = request.inbound.params()?;
         let given = params.input_responses.unwrap_or_else(|| raw(&json!({})));
         let task = self.task_of_extension(request).await?;
-        if let Some(result) = task.row.and_then(ended_row)
-            && result.outcome.kind == OutcomeKind::InputRequired
-        {
+        let asked = match task.row.filter(asks) {
+            None => None,
+            Some(row) => match self.filled(row).await {
+                Ok(row) => ended_row(row),
+                // The task has ended: `tasks/get` says how.
+                Err(WaitError::Unreadable(_)) => None,
+                Err(error @ (WaitError::Aws(_) | WaitError::TimeOut { .. })) => {
+                    return Err(unreadable(&error, &task.key));
+                }
+            },
+        };
+        if let Some(result) = asked {
             let handle = task.handle.of_call(task.key.call_id.clone());
             let earlier = Earlier::of(handle.clone(), &result.outcome)?;
             if !earlier.is_answered_by(&given) {
@@ -173,7 +194,8 @@ impl Gateway {
             Some(_) => Ok(Some(task.key.clone())),
             // The id may be that of an earlier call, and this one is about to be refused.
             None => {
-                let row = self.client.row(&task.key).await.map_err(|error| unreadable(&error, &task.key))?;
+                let row = self.client.row_without_result(&task.key).await;
+                let row = row.map_err(|error| unreadable(&error, &task.key))?;
                 Ok(row.is_none_or(|row| task.handle.is_of(&row)).then(|| task.key.clone()))
             }
         }
@@ -202,7 +224,7 @@ impl Gateway {
                 break;
             }
             let next = next_of(request, &key)?;
-            match self.client.row(&next).await.map_err(|error| unreadable(&error, &next))? {
+            match self.client.row_without_result(&next).await.map_err(|error| unreadable(&error, &next))? {
                 Some(found) => (key, row) = (next, Some(found)),
                 None => break,
             }

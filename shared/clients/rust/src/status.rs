@@ -149,6 +149,14 @@ impl Client {
         Ok(row)
     }
 
+    /// The same without a result that is stored in the bucket: [`Client::fill_result`] reads that.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn row_without_result(&self, key: &CallKey) -> Result<Option<CallRow>, AwsError> {
+        self.calls.read(key).await
+    }
+
     /// Reads the result of that row from the bucket, where it is stored there.
     ///
     /// # Errors

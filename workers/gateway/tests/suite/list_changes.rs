@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toolfleet_catalog::Catalog;
 use toolfleet_gateway::Limits;
+use toolfleet_testkit::{MockMcp, ProtocolRevision};
 
 use crate::access::Issuer;
 use crate::events::{Events, listen_to, of_session, stream_of};
@@ -132,6 +133,49 @@ async fn a_server_that_lists_otherwise_is_noticed() {
     // A list that cannot be read again is used on.
     rig.mcp.always_for("resources/list", toolfleet_testkit::MockFault::Garbage("no JSON".into()));
     is_told_nothing(&mut events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_makes_no_other_list_late() {
+    let dead = MockMcp::start(ProtocolRevision::Modern).await;
+    let rig = Rig::start_with(|url| {
+        json!({
+            "servers": [{"id": "main", "url": url, "discover": true}, {"id": "dead", "url": dead.url(), "discover": true}],
+            "tenants": {"queue": ["*"]},
+            "publish": {"servers": {"dead": true}, "prompts": {"main": true}},
+        })
+    })
+    .await;
+    rig.mcp.method("prompts/list", |_| json!({"prompts": [{"name": "p"}]}));
+    let _held = dead.hold_for("tools/list");
+    let served = rig.gateway(quick()).await;
+    let mut events = listen_to(&Http::modern(&served), all()).await;
+    events.next().await;
+    is_told_nothing(&mut events).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_moved_is_listed_as_it_is_there() {
+    let of = |url: &str| {
+        json!({
+            "servers": [{"id": "main", "url": url, "discover": true}],
+            "tenants": {"queue": ["*"]},
+            "publish": {"servers": {"main": true}},
+        })
+    };
+    let rig = Rig::without_worker(of).await;
+    let doomed = rig.doomed_worker();
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::modern(&served);
+    let tools = http.result("tools/list", json!({})).await.to_string();
+    assert!(tools.contains("main__echo"), "{tools}");
+    doomed.shutdown_background();
+    let moved = MockMcp::start(ProtocolRevision::Modern).await;
+    moved.tool("other", |_: &Value| json!({"content": []}));
+    rig.catalog.store(Arc::new(Catalog::parse(&of(&moved.url()).to_string()).unwrap()));
+    let _worker = rig.worker().await;
+    let tools = http.result("tools/list", json!({})).await.to_string();
+    assert!(tools.contains("main__other") && !tools.contains("main__echo"), "{tools}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod access;
 mod addresses;
 mod calls;
 mod events;
+mod failing;
 mod going_on;
 mod input;
 mod list_changes;

@@ -66,19 +66,23 @@ async fn an_answer_that_was_lost_is_read_again() {
     assert!(wrong["code"] == 7 && wrong["message"].as_str().unwrap().contains("not today"), "{wrong}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn contents_that_are_too_large_for_a_row_are_read_whole() {
-    let rig = Rig::start_with(one_server).await;
-    // Base64 of bytes that do not compress.
+/// 3 MB of base64 that do not compress.
+pub(crate) fn incompressible() -> String {
     let mut state = 1_u64;
-    let blob: String = std::iter::repeat_with(|| {
+    std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state >> 58) as usize],
         )
     })
     .take(3_000_000)
-    .collect();
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contents_that_are_too_large_for_a_row_are_read_whole() {
+    let rig = Rig::start_with(one_server).await;
+    let blob = incompressible();
     let contents = json!({"contents": [{"uri": "img:large", "mimeType": "image/png", "blob": blob}]});
     let answer = contents.clone();
     rig.mcp.method("resources/read", move |_| answer.clone());

@@ -7,7 +7,11 @@ use toolfleet_gateway::Limits;
 
 use crate::access::Issuer;
 use crate::events::Events;
-use crate::rig::{Answered, Http, Rig, Served, answered, open, text};
+use crate::failing::{Failing, NO_SUCH_KEY, THROTTLED};
+use crate::going_on::until_done;
+use crate::reading::one_server;
+use crate::reading_faults::incompressible;
+use crate::rig::{Answered, Http, Rig, Served, answered, gateway_of, impatient, open, text};
 
 const VERSION: &str = "2025-11-25";
 const RELATED: &str = "io.modelcontextprotocol/related-task";
@@ -248,6 +252,76 @@ async fn a_task_that_is_cancelled_before_a_worker_has_it_never_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_ends_the_wait_for_a_call_that_no_worker_has() {
+    let rig = Rig::without_worker(one_server).await;
+    let served = rig.gateway(Limits::default()).await;
+    let http = http(&served);
+    let id = task_of(&http, "main__echo", json!({"text": "never"})).await;
+    let mut waiting = Events::of(http.post(&http.message("tasks/result", id.clone()))).await;
+    // The wait has begun: it goes on beside these.
+    for _ in 0..5 {
+        assert_eq!(status_of(&http, &id).await["status"], "working");
+    }
+    http.result("tasks/cancel", id.clone()).await;
+    let told = tokio::time::timeout(Duration::from_secs(30), waiting.next()).await.unwrap();
+    let result = told["result"].clone();
+    let outcome = json!({"outcome": "cancelled", "mayHaveRun": "no", "retryable": false});
+    assert_eq!(result["_meta"]["toolfleet/outcome"], outcome, "{result}");
+    assert_eq!(result["_meta"][RELATED], id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttle_does_not_end_the_wait() {
+    let rig = Rig::start().await;
+    let table = Failing::before(rig.dynamodb_url()).await;
+    let client = rig.client_at(Some(&table.url), None).await;
+    let served = gateway_of(client, rig.catalog.clone(), Limits::default(), open("acme")).await;
+    let http = http(&served);
+    let held = rig.mcp.hold();
+    let id = task_of(&http, "echo", json!({"text": "later"})).await;
+    rig.mcp.arrived("tools/call", 1).await;
+    let mut waiting = Events::of(http.post(&http.message("tasks/result", id.clone()))).await;
+    assert_eq!(status_of(&http, &id).await["status"], "working");
+    table.fails(Some(THROTTLED));
+    // More often than one reading is tried.
+    tokio::select! {
+        told = waiting.next() => panic!("{told}"),
+        () = table.has_failed(10) => {}
+    }
+    table.fails(None);
+    drop(held);
+    assert_eq!(text(&waiting.next().await["result"]), "later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_stored_result_is_gone_has_ended() {
+    let rig = Rig::start().await;
+    let bucket = Failing::before("").await;
+    bucket.fails(Some(NO_SUCH_KEY));
+    let client = rig.client_at(None, Some(&bucket.url)).await;
+    let served = gateway_of(client, rig.catalog.clone(), impatient(), open("acme")).await;
+    let large = json!({"content": [{"type": "text", "text": incompressible()}]});
+    rig.mcp.tool("large", move |_: &Value| large.clone());
+    let legacy = http(&served);
+    let id = task_of(&legacy, "main__large", json!({})).await;
+    assert_eq!(until_done(&legacy, &id).await["status"], "completed");
+    let late = refused(&legacy, "tasks/cancel", id.clone()).await;
+    assert!(late["message"].as_str().unwrap().contains("terminal status 'completed'"), "{late}");
+    assert_eq!(bucket.count(), 0, "who asks for the status needs no result");
+    let result = result_of(&legacy, &id).await.0["result"].clone();
+    assert_eq!(result["_meta"]["toolfleet/outcome"]["outcome"], "outcome_unknown", "{result}");
+    // The result of the extension is in its task.
+    let modern = Http::modern(&served).with_tasks();
+    let held = rig.mcp.hold();
+    let task = modern.call("main__large", json!({})).await;
+    drop(held);
+    let done = until_done(&modern, &json!({"taskId": task["taskId"]})).await;
+    let outcome = &done["result"]["_meta"]["toolfleet/outcome"]["outcome"];
+    assert_eq!((&done["status"], outcome), (&json!("completed"), &json!("outcome_unknown")), "{done}");
+    modern.result("tasks/cancel", json!({"taskId": task["taskId"]})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_the_result_is_told_of_progress() {
     let rig = Rig::start().await;
     let served = rig.gateway(Limits::default()).await;
@@ -296,7 +370,7 @@ async fn a_gateway_that_stops_says_that_the_task_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_a_task_says_so() {
     let rig = Rig::start().await;
-    let served = rig.gateway(crate::rig::impatient()).await;
+    let served = rig.gateway(impatient()).await;
     let http = http(&served);
     for tool in ["get_result", "search_tools"] {
         let wrong = refused(&http, "tools/call", json!({"name": tool, "arguments": {}, "task": {}})).await;

@@ -126,6 +126,19 @@ impl Rig {
         Client::new(&self.aws, queue, &Tables::with_prefix("toolfleet"), system_clock())
     }
 
+    /// A client that finds the table of calls and the bucket at these addresses.
+    pub(crate) async fn client_at(&self, dynamodb: Option<&str>, s3: Option<&str>) -> Client {
+        let Endpoints([sqs, own_dynamodb, secrets, own_s3]) = Endpoints::of(&self.local);
+        let dynamodb = dynamodb.map_or(own_dynamodb, str::to_owned);
+        let endpoints = Endpoints([sqs, dynamodb, secrets, s3.map_or(own_s3, str::to_owned)]);
+        let queue = self.local.queue_url("toolfleet-calls");
+        Client::new(&endpoints.connect().await, queue, &Tables::with_prefix("toolfleet"), system_clock())
+    }
+
+    pub(crate) fn dynamodb_url(&self) -> &str {
+        self.local.dynamodb_url()
+    }
+
     /// A gateway of these bounds, without tokens.
     pub(crate) async fn gateway(&self, limits: Limits) -> Served {
         self.gateway_for(limits, open("acme")).await

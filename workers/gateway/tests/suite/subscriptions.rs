@@ -7,8 +7,8 @@ use toolfleet_gateway::Limits;
 use toolfleet_testkit::{MockMcp, ProtocolRevision};
 
 use crate::access::Issuer;
-use crate::events::{Events, listen, of_session, stream_of};
-use crate::rig::{Http, Rig, gateway_of, open};
+use crate::events::{Events, listen, listen_to, of_session, stream_of};
+use crate::rig::{Http, Rig, answered, gateway_of, open};
 use crate::updating::{Updating, WATCHED};
 
 fn catalog(url: &str) -> Value {
@@ -221,6 +221,51 @@ async fn subscriptions_leave_slots_to_other_calls_of_their_tenant() {
     assert!(error["code"] == -32602 && error["message"].as_str().unwrap().contains("are 16"), "{error}");
     Http::modern(&served).result("resources/read", json!({"uri": WATCHED})).await;
     assert_eq!(held.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_last_leave_slots_to_other_callers() {
+    let rig = Rig::start_with(|url| {
+        let mut catalog = catalog(url);
+        catalog["publish"]["servers"] = json!({"notes": true});
+        catalog
+    })
+    .await;
+    let issuer = Issuer::new();
+    let served = rig.gateway_for(Limits::default(), issuer.authenticator()).await;
+    let bearer = |user: &str| format!("Bearer {}", issuer.token_for(600, "acme", user, &json!([])));
+    let of = |version, user: &str| Http::of(&served, version).with("authorization", &bearer(user));
+    let says = |told: &Value| told["error"]["message"].as_str().unwrap_or_default().contains("at most 20");
+    let (ann, older) = (of("2026-07-28", "ann"), of("2025-11-25", "ann"));
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut events = listen_to(&ann, json!({})).await;
+        let first = events.next().await;
+        assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
+        held.push(events);
+    }
+    let refused = listen_to(&ann, json!({})).await.next().await;
+    assert!(says(&refused), "{refused}");
+    let get = reqwest::Client::new().get(&served.url).header("accept", "text/event-stream");
+    let get = get.header("mcp-session-id", "s1").header("authorization", bearer("ann"));
+    let refused = answered(get).await;
+    assert!(refused.status == 429 && says(&refused.body), "{refused:?}");
+    let hold = rig.mcp.hold();
+    let task = json!({"name": "notes__echo", "arguments": {}, "task": {}});
+    let made = older.result("tools/call", task).await;
+    let id = json!({"taskId": made["task"]["taskId"]});
+    let refused = Events::of(older.post(&older.message("tasks/result", id.clone()))).await.next().await;
+    assert!(says(&refused), "{refused}");
+    // Another user of the tenant has its own.
+    let first = listen_to(&of("2026-07-28", "bob"), json!({})).await.next().await;
+    assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
+    // What has ended is not waited for.
+    drop(hold);
+    crate::going_on::until_done(&older, &id).await;
+    let ended = Events::of(older.post(&older.message("tasks/result", id))).await.next().await;
+    assert!(ended["result"].is_object(), "{ended}");
+    drop(held.pop());
+    while says(&listen_to(&ann, json!({})).await.next().await) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
