@@ -12,7 +12,7 @@ use toolfleet_core::progress::{Amount, LogLine, Progress, ProgressNote};
 use toolfleet_mcp::{
     Answer, ClientOptions, Endpoint, EndpointTransport, Fault, McpClient, Program, ToolCall,
 };
-use toolfleet_testkit::{ScriptedProgram, is_there};
+use toolfleet_testkit::{Hearing, ScriptedProgram, is_there};
 
 use crate::support::{later, raw, soon};
 
@@ -396,7 +396,7 @@ async fn what_a_program_says_of_its_secrets_reaches_neither_fault_nor_log() {
     let writer = log.clone();
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone());
-    let _for_this_thread = tracing::subscriber::set_default(subscriber.finish());
+    let _for_this_thread = Hearing::new(subscriber.finish());
     let (client, script) = (client(), ScriptedProgram::new(&["crash"]));
     let env = [("API_KEY".to_owned(), Template::parse("sk-live-12345").unwrap())];
     let endpoint = endpoint_of(Program::new(script.command(), script.args(), None, env, None));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
 use serde_json::{Value, json};
 use toolfleet_core::ids::Tenant;
-use toolfleet_testkit::{MockFault, ToolAnswer};
+use toolfleet_testkit::{Hearing, MockFault, ToolAnswer};
 use toolfleet_worker::telemetry;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -164,7 +164,7 @@ async fn the_hunt() {
             ))
     };
     let subscriber = tracing_subscriber::registry().with(telemetry::spans(&provider)).with(written);
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let _listening = Hearing::new(subscriber);
 
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();

@@ -15,7 +15,7 @@ use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_egress::Proxies;
 use toolfleet_testkit::{
-    Authority, ForwardProxy, H2Mcp, Issued, MockFault, MockMcp, ProtocolRevision, Recorded, TlsSide,
+    Authority, ForwardProxy, H2Mcp, Hearing, Issued, MockFault, MockMcp, ProtocolRevision, Recorded, TlsSide,
     ToolAnswer,
 };
 use toolfleet_worker::telemetry;
@@ -432,7 +432,7 @@ async fn the_hunt() {
     tracing_log::LogTracer::init().expect("no other logger");
     let subscriber = tracing_subscriber::registry().with(telemetry::spans(&provider)).with(written);
     // One thread runs all, so that one subscriber hears all.
-    let _listening = tracing::subscriber::set_default(subscriber);
+    let _listening = Hearing::new(subscriber);
 
     let mut rig = Rig::new().await;
     let authority = Authority::new("ours");
