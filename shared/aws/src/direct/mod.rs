@@ -43,16 +43,16 @@ pub(crate) enum NoAnswer {
     NotSent,
     /// There was an answer that is not one of this module, or no connection.
     Failed,
-    /// It took the time of an attempt.
-    TimedOut,
+    /// It took the time of an attempt, or the service has more requests than it takes: it counts as an attempt.
+    Attempted,
 }
 
 impl NoAnswer {
-    /// How the SDK repeats the request: in all, requests that time out are sent [`ATTEMPTS`] times.
+    /// How the SDK repeats the request: in all, requests that time out or are throttled are sent [`ATTEMPTS`] times.
     pub(crate) fn retry_config(self) -> RetryConfig {
         match self {
             Self::NotSent | Self::Failed => attempts(ATTEMPTS),
-            Self::TimedOut => attempts(ATTEMPTS - 1),
+            Self::Attempted => attempts(ATTEMPTS - 1),
         }
     }
 }
@@ -122,28 +122,74 @@ impl Direct {
         let template = operation.template().ok_or(NoAnswer::NotSent)?;
         let body = body().map_err(|_| NoAnswer::NotSent)?;
         let count = || self.0.usage.sent(self.0.service, operation.name);
-        match timeout(self.0.attempt, template.send(body, count)).await {
+        let (no_answer, pause) = match timeout(self.0.attempt, template.send(body, count)).await {
             Ok(Ok((200, body))) => return operation.read(&body),
-            Ok(Ok((status, _))) => {
+            Ok(Ok((status, body))) => {
                 debug!(operation.name, status, "repeated through the SDK");
-                // The service rejects the request as it is. So will it through the SDK, which tells why.
-                if status == 400 {
-                    return Err(NoAnswer::Failed);
+                match Rejection::of(status, &body) {
+                    // So will it be through the SDK, which tells why.
+                    Some(Rejection::Request) => return Err(NoAnswer::Failed),
+                    // The SDK obtains others.
+                    Some(Rejection::Credentials) => (NoAnswer::Failed, Duration::ZERO),
+                    Some(Rejection::Rate) => (NoAnswer::Attempted, pause()),
+                    None => (NoAnswer::Failed, pause()),
                 }
             }
             Ok(Err(Unanswered::Unsigned)) => return Err(NoAnswer::NotSent),
             Ok(Err(Unanswered::Broken(error))) => {
                 debug!(operation.name, error, "repeated through the SDK");
+                (NoAnswer::Failed, pause())
             }
             Err(_) => {
                 debug!(operation.name, "timed out, repeated through the SDK");
-                operation.rest().failed(Instant::now());
-                return Err(NoAnswer::TimedOut);
+                (NoAnswer::Attempted, Duration::ZERO)
             }
+        };
+        operation.rest().failed(Instant::now(), pause);
+        tokio::time::sleep(pause).await;
+        Err(no_answer)
+    }
+}
+
+/// How long to wait before a request is repeated.
+fn pause() -> Duration {
+    MAX_PAUSE.mul_f64(fastrand::f64())
+}
+
+/// What a service rejects with status 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rejection {
+    /// The request as it is.
+    Request,
+    /// Requests at that rate; DynamoDB has no status of its own for them.
+    Rate,
+    /// Credentials whose time is over.
+    Credentials,
+}
+
+impl Rejection {
+    fn of(status: u16, body: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Error {
+            #[serde(rename = "__type", default)]
+            kind: String,
         }
-        operation.rest().failed(Instant::now());
-        tokio::time::sleep(MAX_PAUSE.mul_f64(fastrand::f64())).await;
-        Err(NoAnswer::Failed)
+        if status != 400 {
+            return None;
+        }
+        let kind = serde_json::from_slice::<Error>(body).map(|error| error.kind).unwrap_or_default();
+        Some(match kind.rsplit('#').next().unwrap_or_default() {
+            "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "Throttling"
+            | "ThrottledException"
+            | "ThrottlingException"
+            | "TooManyRequestsException" => Self::Rate,
+            "ExpiredToken" | "ExpiredTokenException" => Self::Credentials,
+            _ => Self::Request,
+        })
     }
 }
 

@@ -23,14 +23,15 @@ impl Rest {
         }
     }
 
-    /// Each failure after a rest doubles it. Those within one are of requests that were sent before.
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// Each failure after a rest doubles it. Those within one are of requests that were sent before. The rest lasts beyond the pause before the
+    /// request is repeated.
+    pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
         let length = match self.0 {
             None => FIRST,
             Some((_, until)) if now < until => return,
             Some((length, _)) => length.saturating_mul(2).min(LONGEST),
         };
-        self.0 = Some((length, now + length));
+        self.0 = Some((length, now + pause + length));
     }
 
     /// Answers cannot be read: nothing says that the next ones can.
@@ -49,15 +50,16 @@ mod tests {
         assert!(!rest.rests(start));
         let mut now = start;
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            rest.failed(now);
+            let pause = Duration::from_millis(700);
+            rest.failed(now, pause);
             // Requests that were under way when the first one failed.
-            rest.failed(now);
-            let end = now + Duration::from_secs(seconds);
+            rest.failed(now, Duration::ZERO);
+            let end = now + pause + Duration::from_secs(seconds);
             assert!(rest.rests(end.checked_sub(Duration::from_millis(1)).unwrap()) && !rest.rests(end));
             now = end;
         }
         rest.succeeded(now);
-        rest.failed(now);
+        rest.failed(now, Duration::ZERO);
         rest.succeeded(now);
         assert!(rest.rests(now) && !rest.rests(now + FIRST), "a success within a rest does not end it");
     }

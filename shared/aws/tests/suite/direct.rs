@@ -187,6 +187,23 @@ async fn a_request_that_goes_on_failing_has_the_attempts_of_the_sdk_beside_its_o
 }
 
 #[tokio::test]
+async fn a_throttled_request_has_no_more_attempts_than_those_of_the_sdk() {
+    let stub = Stub::start(|n, body| match n {
+        0 => (200, success(body)),
+        1..=3 => (400, json!({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"})),
+        _ => (200, success(body)),
+    })
+    .await;
+    let queue = stub.aws.queue("http://localhost/1/q");
+    queue.send(message()).await.unwrap();
+    let error = queue.send(message()).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    queue.send(message()).await.unwrap();
+    let senders: Vec<bool> = stub.requests().iter().map(is_of_the_sdk).collect();
+    assert_eq!(senders, [true, false, true, true, true], "and the operation rests");
+}
+
+#[tokio::test]
 async fn a_rejected_request_is_explained_by_the_sdk_and_stops_no_other() {
     let stub = Stub::start(|n, body| match n {
         1 | 2 => (400, json!({"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no"})),
