@@ -17,7 +17,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use toolfleet_credentials::{SecretText, TokenHttpClient};
 use toolfleet_web::tokens::{HttpKeys, Issuer, IssuerError, Keys, Metadata, TokenError, Verifier};
 use url::{Url, form_urlencoded};
@@ -28,6 +28,10 @@ use crate::visitor::Visitor;
 
 /// How long the provider's metadata is used before it is read again.
 const METADATA_TTL: Duration = Duration::from_secs(3_600);
+/// How long a reading may take while there is an older one.
+const METADATA_TIME_OUT: Duration = Duration::from_secs(3);
+/// How long an older reading is used where there is no newer one.
+const METADATA_PAUSE: Duration = Duration::from_secs(60);
 
 /// The path to which the provider sends browsers back.
 pub(crate) const CALLBACK: &str = "/login/callback";
@@ -57,6 +61,7 @@ pub struct Oidc {
     config: OidcConfig,
     issuer: Issuer,
     verifier: Verifier,
+    /// What was read last, and until when it is used.
     metadata: Mutex<Option<(Metadata, Instant)>>,
     rules: String,
 }
@@ -84,6 +89,16 @@ pub(crate) enum OidcError {
     /// Whoever has logged in may see nothing here.
     #[error("{0}")]
     NotAllowed(String),
+}
+
+impl OidcError {
+    /// The error for somebody who is not logged in: where the provider's endpoints are is not theirs to know.
+    pub(crate) fn for_visitor(&self) -> String {
+        match self {
+            Self::Unavailable(_) => "the provider cannot be asked".to_owned(),
+            Self::Invalid(_) | Self::Refused(_) | Self::NotAllowed(_) => self.to_string(),
+        }
+    }
 }
 
 impl From<IssuerError> for OidcError {
@@ -236,20 +251,17 @@ impl Oidc {
 
     async fn metadata(&self) -> Result<Metadata, OidcError> {
         let mut cached = self.metadata.lock().await;
-        if let Some((metadata, at)) = cached.as_ref()
-            && at.elapsed() < METADATA_TTL
-        {
-            return Ok(metadata.clone());
-        }
-        match (self.issuer.metadata().await, cached.as_ref()) {
-            (Ok(metadata), _) => {
-                *cached = Some((metadata.clone(), Instant::now()));
-                Ok(metadata)
-            }
-            // Where it was an hour ago is better than nothing.
-            (Err(_), Some((old, _))) => Ok(old.clone()),
-            (Err(error), None) => Err(error.into()),
-        }
+        let (metadata, lasts) = match cached.as_ref() {
+            Some((metadata, until)) if Instant::now() < *until => return Ok(metadata.clone()),
+            None => (self.issuer.metadata().await?, METADATA_TTL),
+            Some((old, _)) => match timeout(METADATA_TIME_OUT, self.issuer.metadata()).await {
+                Ok(Ok(metadata)) => (metadata, METADATA_TTL),
+                // What held an hour ago is better than nothing.
+                Ok(Err(_)) | Err(_) => (old.clone(), METADATA_PAUSE),
+            },
+        };
+        *cached = Some((metadata.clone(), Instant::now() + lasts));
+        Ok(metadata)
     }
 }
 

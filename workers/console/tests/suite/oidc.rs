@@ -146,7 +146,7 @@ async fn an_answer_that_is_not_right_logs_nobody_in() {
         (OidcFault::NoIdToken, 502, "no id_token"),
         (OidcFault::NoJson, 502, "no id_token"),
         (OidcFault::Refuses, 401, "HTTP 400, invalid_grant"),
-        (OidcFault::Breaks, 502, "HTTP 500"),
+        (OidcFault::Breaks, 502, "the provider cannot be asked."),
     ] {
         let mut browser = Browser::new(&console);
         let address = begin(&mut browser, "%2F").await;
@@ -168,6 +168,7 @@ async fn a_provider_without_its_own_metadata_gets_no_browser() {
         provider.fault(Some(fault));
         let refused = Browser::new(&console).get("/login/start").await;
         assert_eq!((refused.status, refused.header("set-cookie")), (502, ""), "{fault:?}");
+        refused.shows(&["Nobody is logged in"]).hides(&[provider.issuer()]);
     }
     provider.fault(None);
     begin(&mut Browser::new(&console), "%2F").await;
