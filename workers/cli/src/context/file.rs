@@ -108,8 +108,16 @@ fn locked(path: &Path) -> std::io::Result<fs::File> {
 /// replaced.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let path = linked(path)?;
+    create_folder(&path)?;
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    create_private(&new)?.write_all(text.as_bytes())?;
+    // One is left of an earlier process of that number.
+    if let Err(error) = fs::remove_file(&new)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    // A new file, and not what a link of that name leads to.
+    private().create_new(true).open(&new)?.write_all(text.as_bytes())?;
     fs::rename(&new, path)
 }
 
@@ -131,8 +139,16 @@ fn linked(path: &Path) -> std::io::Result<PathBuf> {
 
 /// Creates a file, or empties it, with its folder. Only its owner may read it.
 pub(super) fn create_private(path: &Path) -> std::io::Result<fs::File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    create_folder(path)?;
+    private().create(true).truncate(true).open(path)
+}
+
+fn create_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+fn private() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
 }

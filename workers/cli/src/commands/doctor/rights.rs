@@ -76,7 +76,13 @@ pub(super) async fn workers(client: &Client, role: Option<&str>) -> Vec<Finding>
         match simulation(role, &actions, &arns, resource == "FleetTable").json().await {
             Ok(answer) => {
                 asked += actions.len();
-                missing.extend(denied(&answer));
+                match denied(&answer) {
+                    Some(denied) => missing.extend(denied),
+                    None => {
+                        let text = format!("not known: IAM said nothing of the rights on {resource}");
+                        return look(text, "toolfleet doctor --worker-role ARN");
+                    }
+                }
             }
             Err(error) => {
                 return look(format!("not known: {}", error.message()), "aws sts get-caller-identity");
@@ -152,19 +158,16 @@ fn simulation(role: &str, actions: &[String], arns: &[String], is_by_key: bool) 
     Call::new("aws", &all.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// What an answer does not allow.
-fn denied(answer: &Value) -> Vec<String> {
+/// What an answer does not allow; nothing where it decides nothing.
+fn denied(answer: &Value) -> Option<Vec<String>> {
     let text =
         |result: &Value, name: &str| result.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let results = answer.get("EvaluationResults").and_then(Value::as_array).into_iter().flatten();
-    let denied = results.filter(|result| text(result, "EvalDecision") != "allowed");
-    denied
-        .map(|result| {
-            let why =
-                if text(result, "EvalDecision") == "explicitDeny" { " (a policy denies it)" } else { "" };
-            format!("{} on {}{why}", text(result, "EvalActionName"), text(result, "EvalResourceName"))
-        })
-        .collect()
+    let results = answer.get("EvaluationResults").and_then(Value::as_array)?;
+    let denied = results.iter().filter(|result| text(result, "EvalDecision") != "allowed").map(|result| {
+        let why = if text(result, "EvalDecision") == "explicitDeny" { " (a policy denies it)" } else { "" };
+        format!("{} on {}{why}", text(result, "EvalActionName"), text(result, "EvalResourceName"))
+    });
+    (!results.is_empty()).then(|| denied.collect())
 }
 
 #[cfg(test)]
@@ -198,7 +201,10 @@ mod tests {
             {"EvalActionName": "sqs:DeleteMessage", "EvalResourceName": "arn:q", "EvalDecision": "implicitDeny"},
             {"EvalActionName": "sqs:ReceiveMessage", "EvalResourceName": "arn:q", "EvalDecision": "explicitDeny"},
         ]});
-        let missing = denied(&answer);
+        let missing = denied(&answer).unwrap();
+        for nothing in [json!({}), json!({"EvaluationResults": []})] {
+            assert_eq!(denied(&nothing), None, "{nothing}");
+        }
         assert_eq!(
             missing,
             ["sqs:DeleteMessage on arn:q", "sqs:ReceiveMessage on arn:q (a policy denies it)"]
