@@ -51,12 +51,7 @@ pub(crate) async fn answer_batch(
             }
             let _slot = match place {
                 0 => None,
-                _ => {
-                    let mut slot = slots.take();
-                    let fits = slot.as_mut().is_some_and(|slot| slot.count_to(&caller.tenant));
-                    let busy = "the gateway answers as many requests as it may; send this one again";
-                    Some(slot.filter(|_| fits).ok_or_else(|| RpcError::internal(busy))?)
-                }
+                _ => Some(slots.take(&caller.tenant).map_err(|why| RpcError::internal(why.text()))?),
             };
             let request = accept(headers, inbound, caller.clone(), at)?;
             if request.inbound.id.is_none() {

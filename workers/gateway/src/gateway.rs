@@ -53,7 +53,7 @@ pub struct Limits {
     pub tools_ttl: Duration,
     /// The largest request in bytes.
     pub max_body_bytes: usize,
-    /// How many requests are answered at once.
+    /// How many requests are answered at once, and how many event streams that last.
     pub max_requests: usize,
 }
 

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use futures::channel::mpsc;
 use futures::stream::select;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_mcp_protocol::{error_code, header as mcp_header, method};
@@ -27,10 +27,11 @@ use uuid::Uuid;
 use crate::accept::{accept, first_of, inbound_of, takes_batches, text};
 use crate::auth::Refusal;
 use crate::batch::{answer_batch, messages_of};
+use crate::caller::Caller;
 use crate::gateway::{Gateway, legacy};
 use crate::message::{Request, RpcError, response};
 use crate::per_caller::too_many_lasting;
-use crate::slots::{Slot, Slots};
+use crate::slots::{NoSlot, Slot, Slots};
 use crate::streams::StreamEvent;
 
 /// How long a client may take to send a request.
@@ -45,14 +46,17 @@ struct Endpoint {
     gateway: Arc<Gateway>,
     hosts: Hosts,
     slots: Slots,
+    /// Of event streams that last, most of which are idle: as many again, so that they keep out no request.
+    streams: Slots,
 }
 
 /// The routes of a gateway.
 pub(crate) fn routes(gateway: Arc<Gateway>, hosts: Hosts) -> Router {
     let several_tenants = gateway.authenticator.has_several_tenants();
-    let slots = Slots::new(gateway.limits.max_requests, several_tenants);
+    let slots = || Slots::new(gateway.limits.max_requests, several_tenants);
+    let (slots, streams) = (slots(), slots());
     let metadata = gateway.authenticator.metadata();
-    let endpoint = Arc::new(Endpoint { gateway, hosts, slots });
+    let endpoint = Arc::new(Endpoint { gateway, hosts, slots, streams });
     let router =
         Router::new().route(PATH, post(take).get(open_stream)).route("/health", get(|| async { "ok\n" }));
     let router = match metadata {
@@ -72,15 +76,31 @@ async fn take(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Re
     if let Err(why) = endpoint.hosts.check(request.headers()) {
         return refused(StatusCode::FORBIDDEN, &why);
     }
-    let Some(mut slot) = endpoint.slots.take() else {
-        return busy("the gateway answers as many requests as it may; try again");
+    if !is_json(request.headers()) {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json");
+    }
+    // Whoever is not known takes no slot, however long the issuer of tokens is asked for its keys.
+    let caller = match endpoint.gateway.authenticator.caller(request.headers()).await {
+        Ok(caller) => caller,
+        Err(refusal) => return not_allowed(refusal),
     };
-    let response = answer(&endpoint, request, at, &mut slot).await.unwrap_or_else(|refused| refused);
+    let mut slot = match endpoint.slots.take(&caller.tenant) {
+        Ok(slot) => slot,
+        Err(why) => return busy(why),
+    };
+    let response =
+        answer(&endpoint, request, (caller, at), &mut slot).await.unwrap_or_else(|refused| refused);
     slot.held_by(response)
 }
 
-fn busy(why: &str) -> Response {
-    let response = refused(StatusCode::SERVICE_UNAVAILABLE, why);
+fn is_json(headers: &HeaderMap) -> bool {
+    text(headers, header::CONTENT_TYPE.as_str()).is_some_and(|kind| {
+        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    })
+}
+
+fn busy(why: NoSlot) -> Response {
+    let response = refused(StatusCode::SERVICE_UNAVAILABLE, why.text());
     with_header(response, header::RETRY_AFTER, HeaderValue::from_static("1"))
 }
 
@@ -88,21 +108,10 @@ fn busy(why: &str) -> Response {
 async fn answer(
     endpoint: &Endpoint,
     request: HttpRequest,
-    at: Instant,
+    (caller, at): (Caller, Instant),
     slot: &mut Slot,
 ) -> Result<Response, Response> {
     let (parts, body) = request.into_parts();
-    let is_json = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let is_json = is_json.is_some_and(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-    });
-    if !is_json {
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json"));
-    }
-    let caller = endpoint.gateway.authenticator.caller(&parts.headers).await.map_err(not_allowed)?;
-    if !slot.count_to(&caller.tenant) {
-        return Err(busy("the gateway answers as many requests of this tenant as it may; try again"));
-    }
     let body = body_of(body, endpoint.gateway.limits.max_body_bytes).await?;
     if takes_batches(&parts.headers) && first_of(&body) == Some(b'[') {
         let messages = messages_of(&body).map_err(|error| failed(None, &error))?;
@@ -118,7 +127,15 @@ async fn answer(
     let id = inbound.id.clone();
     let accepted = accept(&parts.headers, inbound, caller, at);
     let request = accepted.map_err(|error| failed(id.as_deref(), &error))?;
-    Ok(respond(Arc::clone(&endpoint.gateway), request, &parts.headers).await)
+    let gateway = Arc::clone(&endpoint.gateway);
+    Ok(match stream_of(&request, &parts.headers) {
+        None => respond(gateway, request).await,
+        Some(Stream::OfCall) => events(gateway, request),
+        Some(Stream::Lasting) => {
+            *slot = endpoint.streams.take(&request.caller.tenant).map_err(busy)?;
+            events(gateway, request)
+        }
+    })
 }
 
 async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
@@ -132,21 +149,33 @@ async fn body_of(body: Body, most: usize) -> Result<Bytes, Response> {
     }
 }
 
-async fn respond(gateway: Arc<Gateway>, request: Request, headers: &HeaderMap) -> Response {
+/// The event stream that answers a request.
+enum Stream {
+    /// It ends with the call.
+    OfCall,
+    /// It lasts as long as its client listens, or a task takes.
+    Lasting,
+}
+
+fn takes_events(headers: &HeaderMap) -> bool {
+    text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// The event stream that a request asks for.
+fn stream_of(request: &Request, headers: &HeaderMap) -> Option<Stream> {
+    let (stream, is_asked) = match request.inbound.method.as_str() {
+        method::TOOLS_CALL => (Stream::OfCall, request.meta.progress_token.is_some()),
+        method::TASKS_RESULT => (Stream::Lasting, request.has_task_requests()),
+        method::SUBSCRIPTIONS_LISTEN => (Stream::Lasting, request.is_modern()),
+        _ => return None,
+    };
+    (is_asked && takes_events(headers) && request.inbound.id.is_some()).then_some(stream)
+}
+
+async fn respond(gateway: Arc<Gateway>, request: Request) -> Response {
     if request.inbound.id.is_none() {
         gateway.take_notification(&request).await;
         return StatusCode::ACCEPTED.into_response();
-    }
-    let takes_events =
-        text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
-    let has_events = match request.inbound.method.as_str() {
-        method::TOOLS_CALL => request.meta.progress_token.is_some(),
-        method::TASKS_RESULT => request.has_task_requests(),
-        method::SUBSCRIPTIONS_LISTEN => request.is_modern(),
-        _ => false,
-    };
-    if takes_events && has_events {
-        return events(gateway, request);
     }
     let opens = request.inbound.method == method::INITIALIZE;
     let answer = gateway.answer(&request, &None).await;
@@ -182,7 +211,7 @@ fn events(gateway: Arc<Gateway>, request: Request) -> Response {
     event_stream(all.map(|text| Event::default().data(text)))
 }
 
-fn event_stream(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+fn event_stream(events: impl futures::Stream<Item = Event> + Send + 'static) -> Response {
     let events = Sse::new(events.map(Ok::<_, Infallible>));
     let stream = events.keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     with_header(stream, header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"))
@@ -194,26 +223,22 @@ async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest
         return refused(StatusCode::FORBIDDEN, &why);
     }
     let headers = request.headers();
-    let takes_events =
-        text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
     let has_sessions = text(headers, mcp_header::PROTOCOL_VERSION).is_none_or(|text| legacy(text).is_some());
     let session = text(headers, mcp_header::SESSION_ID).map(str::to_owned);
     let Some(session) =
-        session.filter(|_| takes_events && has_sessions && endpoint.gateway.has_session_streams())
+        session.filter(|_| takes_events(headers) && has_sessions && endpoint.gateway.has_session_streams())
     else {
         let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
         return with_header(response, header::ALLOW, HeaderValue::from_static("POST"));
-    };
-    let Some(mut slot) = endpoint.slots.take() else {
-        return busy("the gateway answers as many requests as it may; try again");
     };
     let caller = match endpoint.gateway.authenticator.caller(headers).await {
         Ok(caller) => caller,
         Err(refusal) => return not_allowed(refusal),
     };
-    if !slot.count_to(&caller.tenant) {
-        return busy("the gateway answers as many requests of this tenant as it may; try again");
-    }
+    let slot = match endpoint.streams.take(&caller.tenant) {
+        Ok(slot) => slot,
+        Err(why) => return busy(why),
+    };
     let Some(counted) = endpoint.gateway.lasting.count(&caller) else {
         return failed(None, &RpcError { status: StatusCode::TOO_MANY_REQUESTS, ..too_many_lasting() });
     };

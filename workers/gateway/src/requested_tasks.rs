@@ -40,8 +40,8 @@ impl Status {
         Self { word: "working", since, text: text.into() }
     }
 
-    fn cancelled(since: Timestamp) -> Self {
-        Self { word: "cancelled", since, text: "The call was cancelled.".to_owned() }
+    fn cancelled(since: Timestamp, text: &str) -> Self {
+        Self { word: "cancelled", since, text: text.to_owned() }
     }
 
     fn completed(since: Timestamp, text: impl Into<String>) -> Self {
@@ -103,7 +103,7 @@ impl Gateway {
             Some(Cancelled::Ended | Cancelled::Noted | Cancelled::Ahead) => {}
             Some(Cancelled::TooLate) | None => return Err(ended("completed")),
         }
-        let members = Status::cancelled(self.now()).members(&task.id, task.handle.given_at());
+        let members = Status::cancelled(self.now(), "The call is being cancelled.").members(&task.id, task.handle.given_at());
         Ok(finish_result(members, result_type::COMPLETE, request, &[]))
     }
 
@@ -154,13 +154,15 @@ impl Gateway {
                 false => Status::working(task.handle.given_at(), "No worker has received the call yet."),
             };
         };
-        if let Some(at) = row.cancel_requested_at {
-            return Status::cancelled(at);
-        }
-        match &row.finished {
-            Some(end) if end.outcome.kind == OutcomeKind::Cancelled => Status::cancelled(end.at),
-            Some(end) => Status::completed(end.at, told_of(&end.outcome)),
-            None => {
+        match (&row.finished, row.cancel_requested_at) {
+            (Some(end), at) if end.outcome.kind == OutcomeKind::Cancelled => {
+                Status::cancelled(at.unwrap_or(end.at), "The call was cancelled.")
+            }
+            // A task that was told to be cancelled stays so, whatever its call has become.
+            (Some(_), Some(at)) => Status::cancelled(at, "The call had ended before it could be cancelled."),
+            (None, Some(at)) => Status::cancelled(at, "The call is being cancelled."),
+            (Some(end), None) => Status::completed(end.at, told_of(&end.outcome)),
+            (None, None) => {
                 let since = row.notes.as_ref().map_or(row.enqueued_at, |notes| notes.at);
                 Status::working(since, state_of(row))
             }

@@ -86,7 +86,7 @@ pub struct GatewayArgs {
     /// The largest request in bytes.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_BODY_BYTES", hide_env_values = true, value_name = "BYTES", default_value = "4194304", value_parser = number(1_024_usize, 67_108_864))]
     max_body_bytes: usize,
-    /// How many requests are answered at once; more are answered with 503.
+    /// How many requests are answered at once, and beside them how many event streams that last; more are answered with 503.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_REQUESTS", hide_env_values = true, value_name = "N", default_value = "1024", value_parser = number(1_usize, 100_000))]
     max_requests: usize,
     /// The issuer of tokens. Without it nobody needs a token, which is accepted on this machine's own address alone.

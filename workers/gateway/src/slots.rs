@@ -1,4 +1,4 @@
-//! How many requests are answered at once: of all callers, and of one tenant, so that none of them keeps the others out.
+//! How many requests are answered at once, and how many event streams last: of all callers, and of one tenant, so that none of them keeps the others out.
 //!
 //! **Invariant:** a slot is held until its response is written, or its connection is gone.
 
@@ -24,11 +24,29 @@ pub(crate) struct Slots {
     tenants: Arc<Mutex<HashMap<Tenant, usize>>>,
 }
 
-/// A slot of a request, and its part of the tenant's share once the tenant is known.
+/// A slot of a request, and its part of the tenant's share.
 pub(crate) struct Slot {
     _slot: OwnedSemaphorePermit,
-    tenant: Option<Tenant>,
+    tenant: Tenant,
     slots: Slots,
+}
+
+/// Why there is no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// All are taken.
+    Full,
+    /// The tenant has its share.
+    Share,
+}
+
+impl NoSlot {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Full => "the gateway answers as many requests as it may; try again",
+            Self::Share => "the gateway answers as many requests of this tenant as it may; try again",
+        }
+    }
 }
 
 impl Slots {
@@ -38,10 +56,20 @@ impl Slots {
         Self { all: Arc::new(Semaphore::new(most)), share, tenants: Arc::default() }
     }
 
-    /// A slot, if one is free.
-    pub(crate) fn take(&self) -> Option<Slot> {
-        let slot = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Slot { _slot: slot, tenant: None, slots: self.clone() })
+    /// A slot for a request of that tenant.
+    ///
+    /// # Errors
+    /// None is free, or the tenant has its share.
+    pub(crate) fn take(&self, tenant: &Tenant) -> Result<Slot, NoSlot> {
+        let slot = Arc::clone(&self.all).try_acquire_owned().map_err(|_| NoSlot::Full)?;
+        let mut tenants = self.tenants();
+        let count = tenants.entry(tenant.clone()).or_default();
+        if *count >= self.share {
+            return Err(NoSlot::Share);
+        }
+        *count += 1;
+        drop(tenants);
+        Ok(Slot { _slot: slot, tenant: tenant.clone(), slots: self.clone() })
     }
 
     fn tenants(&self) -> MutexGuard<'_, HashMap<Tenant, usize>> {
@@ -50,19 +78,6 @@ impl Slots {
 }
 
 impl Slot {
-    /// Counts the slot to the tenant's share; false if that is used up.
-    pub(crate) fn count_to(&mut self, tenant: &Tenant) -> bool {
-        let mut tenants = self.slots.tenants();
-        let count = tenants.entry(tenant.clone()).or_default();
-        if *count >= self.slots.share {
-            return false;
-        }
-        *count += 1;
-        drop(tenants);
-        self.tenant = Some(tenant.clone());
-        true
-    }
-
     /// The response, which holds the slot until it is written.
     pub(crate) fn held_by(self, response: Response) -> Response {
         let (mut parts, body) = response.into_parts();
@@ -93,12 +108,11 @@ fn pieces_of<E>(read: Result<Bytes, E>) -> Vec<Result<Bytes, E>> {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some(tenant) = &self.tenant else { return };
         let mut tenants = self.slots.tenants();
-        match tenants.get_mut(tenant) {
+        match tenants.get_mut(&self.tenant) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
-                tenants.remove(tenant);
+                tenants.remove(&self.tenant);
             }
         }
     }
@@ -112,34 +126,37 @@ mod tests {
     fn a_tenant_has_its_share_and_leaves_the_rest() {
         let slots = Slots::new(8, true);
         let tenant = |name| Tenant::parse(name).unwrap();
-        let slot_of = |name| slots.take().and_then(|mut slot| slot.count_to(&tenant(name)).then_some(slot));
-        let held: Vec<_> = (0..2).map(|_| slot_of("acme").unwrap()).collect();
-        assert!(slot_of("acme").is_none() && slot_of("acme").is_none(), "a refused one takes nothing");
+        let slot_of = |name| slots.take(&tenant(name));
+        let held: Vec<_> = (0..2).map(|_| slot_of("acme").ok().unwrap()).collect();
+        for _ in 0..2 {
+            assert_eq!(slot_of("acme").err(), Some(NoSlot::Share), "a refused one takes nothing");
+        }
         let others: Vec<_> =
             ["b", "c", "d"].into_iter().flat_map(|name| [slot_of(name), slot_of(name)]).collect();
-        assert!(others.iter().all(Option::is_some) && slots.take().is_none());
+        assert!(others.iter().all(Result::is_ok));
+        assert_eq!(slot_of("e").err(), Some(NoSlot::Full));
         drop(held);
-        assert!(slot_of("acme").is_some());
+        assert!(slot_of("acme").is_ok());
         drop(others);
         assert!(slots.tenants().is_empty());
         // One tenant has all of them.
         let alone = Slots::new(2, false);
-        let both: Vec<_> =
-            (0..2).filter_map(|_| alone.take()).map(|mut slot| slot.count_to(&tenant("acme"))).collect();
-        assert_eq!(both, [true, true]);
+        let both = [alone.take(&tenant("acme")), alone.take(&tenant("acme"))];
+        assert!(both.iter().all(Result::is_ok));
     }
 
     #[tokio::test]
     async fn a_slot_is_held_until_the_response_is_read() {
         let slots = Slots::new(1, false);
-        let response = slots.take().unwrap().held_by(Response::new(Body::from(vec![7; PIECE_BYTES + 1])));
+        let slot_of_one = || slots.take(&Tenant::parse("acme").unwrap()).ok();
+        let response = slot_of_one().unwrap().held_by(Response::new(Body::from(vec![7; PIECE_BYTES + 1])));
         assert_eq!(response.headers()["content-length"], "65537");
         let mut body = response.into_body().into_data_stream();
         assert_eq!(body.next().await.unwrap().unwrap().len(), PIECE_BYTES);
-        assert!(slots.take().is_none());
+        assert!(slot_of_one().is_none());
         assert_eq!(body.next().await.unwrap().unwrap().len(), 1);
         assert!(body.next().await.is_none());
         drop(body);
-        assert!(slots.take().is_some());
+        assert!(slot_of_one().is_some());
     }
 }

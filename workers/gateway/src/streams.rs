@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** what a stream has subscribed to ends with the stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,20 +137,24 @@ impl Gateway {
         let (tell_lists, mut list_news) = mpsc::unbounded();
         let mut watching = pin!(self.follow_lists(&request.caller, &lists, None, &tell_lists));
         let mut is_list_known = lists.is_empty();
-        let mut waited = following.len();
-        let mut accepted: Vec<String> = Vec::new();
+        let mut undecided: BTreeSet<String> = following.keys().cloned().collect();
+        let mut accepted: BTreeSet<String> = BTreeSet::new();
         let mut refused: BTreeMap<String, String> = BTreeMap::new();
         let expires = self.ends_for(&request.caller);
         let until = Instant::now() + ACCEPTED_WITHIN;
-        while waited > 0 || !is_list_known {
+        while !undecided.is_empty() || !is_list_known {
             tokio::select! {
                 Some(_ended) = running.next() => {}
                 never = &mut watching => match never {},
                 Some(_first) = list_news.next() => is_list_known = true,
                 Some((uri, what)) = said.next() => match what {
-                    Said::Accepted => { accepted.push(uri); waited -= 1; }
+                    Said::Accepted => { undecided.remove(&uri); accepted.insert(uri); }
                     Said::Updated => {}
-                    Said::Refused(why) => { refused.insert(uri, why); waited -= 1; }
+                    Said::Refused(why) => {
+                        undecided.remove(&uri);
+                        accepted.remove(&uri);
+                        refused.insert(uri, why);
+                    }
                 },
                 () = sleep_until(until) => break,
                 () = at(expires) => break,
@@ -183,7 +187,13 @@ impl Gateway {
                     }
                 }
                 Some((uri, what)) = said.next() => {
-                    if what == Said::Updated && accepted.contains(&uri) {
+                    // Whoever reads one again that is refused now learns why.
+                    let is_told = match what {
+                        Said::Updated => accepted.contains(&uri),
+                        Said::Refused(_) => accepted.remove(&uri),
+                        Said::Accepted => false,
+                    };
+                    if is_told {
                         let _gone = out.unbounded_send(updated(&uri, id.as_ref()));
                     }
                 }

@@ -121,6 +121,7 @@ impl Gateway {
         };
         let mut seen = Seen { is_known: of.is_resumed, ..Seen::default() };
         let mut pauses = Pauses::default();
+        let mut is_loss_told = false;
         loop {
             let Some((server, own)) = self.subscribable(&of.caller, &of.uri) else {
                 return tell(Said::Refused("Unknown resource, or one without subscriptions.".to_owned()));
@@ -152,7 +153,8 @@ impl Gateway {
                 Ok(result) => {
                     cancel.key = None;
                     let outcome = result.outcome;
-                    if !seen.is_known && is_final(&outcome) {
+                    // A server that fails now may be back soon; what the fleet refuses it refuses again.
+                    if is_final(&outcome) && (!seen.is_known || outcome.kind == OutcomeKind::Refused) {
                         let why = outcome.error.map_or_else(String::new, |error| error.message);
                         return tell(Said::Refused(why));
                     }
@@ -164,6 +166,11 @@ impl Gateway {
                 }
             };
             drop(cancel);
+            // Until the next one is accepted nothing is heard. A client that reads the resource learns why.
+            if seen.is_known && !has_succeeded && !is_loss_told {
+                tell(Said::Updated);
+            }
+            is_loss_told = !has_succeeded;
             // The next call is another subscription: whatever it begins with, something may have been missed.
             seen.tag = None;
             if let Some(pause) = pauses.after(has_succeeded, begun.elapsed()) {

@@ -82,14 +82,22 @@ pub(crate) async fn listen_to(http: &Http, notifications: Value) -> Events {
 
 /// The stream of a session.
 pub(crate) async fn stream_of(served: &Served, session: &str, last_id: Option<&str>) -> Events {
-    let mut request = reqwest::Client::new()
+    Events::of(stream_request(served, session, last_id)).await
+}
+
+pub(crate) fn stream_request(
+    served: &Served,
+    session: &str,
+    last_id: Option<&str>,
+) -> reqwest::RequestBuilder {
+    let request = reqwest::Client::new()
         .get(&served.url)
         .header("accept", "text/event-stream")
         .header("mcp-session-id", session);
-    if let Some(last_id) = last_id {
-        request = request.header("last-event-id", last_id);
+    match last_id {
+        Some(last_id) => request.header("last-event-id", last_id),
+        None => request,
     }
-    Events::of(request).await
 }
 
 pub(crate) fn of_session(served: &Served, session: &str) -> Http {

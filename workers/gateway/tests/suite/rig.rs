@@ -13,6 +13,7 @@ use toolfleet_client::{Aws, AwsOptions, Client, Tables, system_clock};
 use toolfleet_config::egress::EgressConfig;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::ids::{Tenant, WorkerId};
+use toolfleet_core::time::Timestamp;
 use toolfleet_gateway::{Authenticator, Bounds, Gateway, Hosts, Limits, Parts, Sealer, SessionSource, serve};
 use toolfleet_local::{LocalEndpoints, LocalOptions, REGION};
 use toolfleet_testkit::{MockMcp, ProtocolRevision};
@@ -133,6 +134,12 @@ impl Rig {
         let endpoints = Endpoints([sqs, dynamodb, secrets, s3.map_or(own_s3, str::to_owned)]);
         let queue = self.local.queue_url("toolfleet-calls");
         Client::new(&endpoints.connect().await, queue, &Tables::with_prefix("toolfleet"), system_clock())
+    }
+
+    /// Until when the only open request counts in a concurrency limit.
+    pub(crate) async fn permit_ends(&self, limit: &str) -> Option<Timestamp> {
+        let permits = self.aws.fleet(&Tables::with_prefix("toolfleet")).permits(&limit.parse().unwrap());
+        permits.read().await.unwrap()?.entries.values().copied().next()
     }
 
     pub(crate) fn dynamodb_url(&self) -> &str {

@@ -7,7 +7,7 @@ use toolfleet_gateway::Limits;
 use toolfleet_testkit::{MockMcp, ProtocolRevision};
 
 use crate::access::Issuer;
-use crate::events::{Events, listen, listen_to, of_session, stream_of};
+use crate::events::{Events, listen, listen_to, of_session, stream_of, stream_request};
 use crate::rig::{Http, Rig, answered, gateway_of, open};
 use crate::updating::{Updating, WATCHED};
 
@@ -72,6 +72,39 @@ async fn an_older_client_subscribes_and_is_told_on_the_stream_of_its_session() {
     assert_eq!(server.seen("resources/subscribe"), 2);
     assert_eq!(http.result("resources/unsubscribe", json!({"uri": WATCHED})).await, json!({}));
     server.saw("end of a stream", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_streams_keep_out_no_request() {
+    let server = Updating::start(true).await;
+    let rig = Rig::start_with(|_| catalog(&server.url)).await;
+    let served = rig.gateway(Limits { max_requests: 1, ..Limits::default() }).await;
+    let _idle = stream_of(&served, "s1", None).await;
+    Http::modern(&served).result("server/discover", json!({})).await;
+    let refused = stream_request(&served, "s2", None).send().await.unwrap();
+    assert_eq!(
+        (refused.status(), refused.headers()["retry-after"].to_str().unwrap()),
+        (reqwest::StatusCode::SERVICE_UNAVAILABLE, "1")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permit_of_a_subscription_is_renewed_as_long_as_it_lasts() {
+    let server = Updating::start(true).await;
+    let limited = |_: &str| {
+        let mut catalog = catalog(&server.url);
+        catalog["servers"][0]["limits"] = json!({"concurrency": 1});
+        catalog["servers"][0]["timeout_ms"] = json!(1_000);
+        catalog
+    };
+    let rig = Rig::start_with(limited).await;
+    let served = rig.gateway(Limits::default()).await;
+    let mut events = listen(&served, json!([WATCHED])).await;
+    events.next().await;
+    let first = rig.permit_ends("server:notes").await.expect("it has a permit");
+    while rig.permit_ends("server:notes").await.expect("it still has it") <= first {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,12 @@ impl AdmittedCall {
         self.server.limits.adaptive || self.tool.as_ref().is_some_and(|tool| tool.limits.adaptive)
     }
 
+    /// Whether a request may last longer than the time of an attempt: with progress that time begins anew, and a subscription lasts as long as
+    /// its call.
+    pub(super) fn outlasts_attempt(&self) -> bool {
+        self.progress || matches!(self.ask, OperationParams::Subscription { .. })
+    }
+
     /// All names of the tool; none for an operation that calls no tool.
     fn tool_names(&self) -> Option<ToolNames<'_>> {
         names(&self.server, self.tool.as_deref(), &self.name, &self.request)
