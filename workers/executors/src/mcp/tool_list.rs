@@ -83,9 +83,7 @@ impl<G: RequestGate> ToolLists<G> {
         source: &impl ListSource,
         limits: &ReadyLimits,
     ) -> Result<Arc<Listing>, Stopped> {
-        let own = (call.server.id.clone(), Some(call.tenant().clone()));
-        let public = (call.server.id.clone(), None);
-        if let Some(tools) = self.shared.cache.get(&own).or_else(|| self.shared.cache.get(&public)) {
+        if let Some(tools) = self.shared.cached(&call.server.id, call.tenant()) {
             return Ok(tools);
         }
         let now = Instant::now();
@@ -97,6 +95,7 @@ impl<G: RequestGate> ToolLists<G> {
             async move { shared.fetch(&source, &server, &tenant, fetch_time).await }
         };
         let wait = until.saturating_duration_since(now);
+        let own = (call.server.id.clone(), Some(call.tenant().clone()));
         match timeout(wait, self.flights.join(own, fetch)).await {
             Ok(Some(listed)) => listed,
             Ok(None) => Err(not_sent("the server's list of tools could not be read".to_owned())),
@@ -110,6 +109,11 @@ impl<G: RequestGate> ToolLists<G> {
 }
 
 impl<G: RequestGate> Shared<G> {
+    fn cached(&self, server: &ServerId, tenant: &Tenant) -> Option<Arc<Listing>> {
+        let of = |tenant: Option<Tenant>| self.cache.get(&(server.clone(), tenant));
+        of(Some(tenant.clone())).or_else(|| of(None))
+    }
+
     /// Asks the server for its list, and caches it. `fetch_time` does not depend on the call that asked first.
     async fn fetch(
         &self,
@@ -118,6 +122,10 @@ impl<G: RequestGate> Shared<G> {
         tenant: &Tenant,
         fetch_time: Duration,
     ) -> Result<Arc<Listing>, Stopped> {
+        // Another one may have read it after this call had looked, and before it began this flight.
+        if let Some(tools) = self.cached(server, tenant) {
+            return Ok(tools);
+        }
         // Shorter than the time of the waiting calls, so that they receive the failure.
         let request = async { source.list(Instant::now() + fetch_time).await };
         let list = self.gate.request(server, tenant, request).await?;
