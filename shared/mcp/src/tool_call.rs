@@ -3,16 +3,40 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::request::Operation;
 
 use crate::endpoint::Endpoint;
-use crate::fault::Fault;
+use crate::fault::{Fault, NotSentCause};
 
 /// Hears what the server tells while the call runs.
 pub type OnNote<'a> = &'a (dyn Fn(ProgressNote) + Send + Sync);
+
+/// Decides when the requests of a call are sent.
+pub trait Pacer: Send + Sync {
+    /// Waits until the next request may be sent; false where it may not within the call's time.
+    fn next(&self) -> BoxFuture<'_, bool>;
+}
+
+/// Asked right before each request of a call is sent.
+pub type Admit<'a> = &'a dyn Pacer;
+
+/// Waits until a request may be sent.
+///
+/// # Errors
+/// It may not in time.
+pub async fn admitted(admit: Option<Admit<'_>>) -> Result<(), Fault> {
+    match admit {
+        Some(admit) if !admit.next().await => {
+            let detail = "no turn of the call's rate limits came within the attempt's time".to_owned();
+            Err(Fault::NotSent { detail, cause: NotSentCause::Time })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
 
 /// What a server that answered `input_required` wants to see again.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,6 +81,8 @@ pub struct ToolCall<'a> {
     pub resume: Resume<'a>,
     /// Whether running it twice does no harm. Without it, the request is sent again only where it is proved that nothing ran.
     pub repeatable: bool,
+    /// Where requests have to wait for a turn.
+    pub admit: Option<Admit<'a>>,
 }
 
 impl ToolCall<'_> {
@@ -83,6 +109,7 @@ impl<'a> ToolCall<'a> {
             patience: None,
             resume: Resume::default(),
             repeatable: false,
+            admit: None,
         }
     }
 }

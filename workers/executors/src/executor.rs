@@ -13,6 +13,7 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::progress::ProgressNote;
 use toolfleet_core::request::{CallRequest, OperationParams};
+use toolfleet_mcp::Admit;
 use url::Url;
 
 /// Receives the progress that a target reports while a call runs.
@@ -133,6 +134,8 @@ pub struct Attempt<'a> {
     pub tracestate: Option<&'a str>,
     /// Receives progress.
     pub on_progress: Option<OnProgress<'a>>,
+    /// Asked right before each request is sent.
+    pub admit: Option<Admit<'a>>,
 }
 
 /// The task that a call has become.

@@ -28,3 +28,4 @@ pub use lambda::ports::{Asked, AttributeStore, Attributes, LambdaInvoke};
 pub use mcp::executor::{EndpointSource, McpExecutor};
 pub use mcp::failure::failure_of;
 pub use mcp::questions::{Questions, questions_in};
+pub use toolfleet_mcp::{Admit, Pacer};

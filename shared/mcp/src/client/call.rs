@@ -17,7 +17,7 @@ use crate::client::idle_timer::Heard;
 use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Negotiated, Shared};
 use crate::fault::{Fault, NotSentCause};
-use crate::tool_call::{Resume, ToolCall};
+use crate::tool_call::{Resume, ToolCall, admitted};
 use crate::transport::sent::Sent;
 
 /// How often a server may ask for the same request again within one attempt.
@@ -131,6 +131,7 @@ impl Shared {
                 | Operation::PromptsList
                 | Operation::CompletionComplete => Vec::new(),
             };
+            admitted(call.admit).await.map_err(|fault| after_doubt(fault, sent))?;
             let mut error = match self.exchange.call(call, resume, tongue.connection(), mirrored, sent).await
             {
                 Ok(result) => return answer(result, tongue).await,

@@ -16,7 +16,7 @@ use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Shared};
 use crate::fault::Fault;
 use crate::fault::invalid;
-use crate::tool_call::ToolCall;
+use crate::tool_call::{ToolCall, admitted};
 use crate::transport::connection::Connection;
 use crate::transport::exchange::AskedPage;
 use crate::transport::request_error::RequestError;
@@ -74,6 +74,7 @@ impl Shared {
         cursor: Option<&str>,
     ) -> Result<Box<RawValue>, RequestError> {
         let ask = |cursor: Option<String>| async move {
+            admitted(call.admit).await?;
             let asked = AskedPage {
                 operation: call.operation,
                 cursor: cursor.as_deref(),

@@ -23,7 +23,7 @@ use crate::client::remedy::{Refused, Taken};
 use crate::client::state::{McpClient, Negotiated, Shared};
 use crate::fault::{Fault, invalid};
 use crate::protocol::wire::{ACKNOWLEDGED, UPDATED};
-use crate::tool_call::ToolCall;
+use crate::tool_call::{ToolCall, admitted};
 use crate::transport::channels::channel::{Lease, Watching};
 use crate::transport::connection::Connection;
 use crate::transport::http::session::Session;
@@ -128,6 +128,7 @@ impl Shared {
         let mut taken = Taken { headers: true, ..Taken::default() };
         loop {
             let tongue = self.tongue(call.endpoint, call.conversation).await?;
+            admitted(call.admit).await?;
             let accept = || {
                 *accepted.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(tongue.version().to_owned());

@@ -14,7 +14,7 @@ use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::request::{Operation, OperationParams};
-use toolfleet_mcp::{ListBounds, SingleError, SingleForm, SingleList};
+use toolfleet_mcp::{ListBounds, SingleError, SingleForm, SingleList, admitted};
 use url::Url;
 
 use super::context::client_context;
@@ -122,6 +122,7 @@ impl<G: RequestGate> LambdaExecutor<G> {
             return Err(failure::event_too_large(event.payload.len(), MOST_EVENT_BYTES));
         }
         let until = Instant::now() + Duration::from_millis(call.attempt_ms);
+        admitted(attempt.admit).await.map_err(|fault| failure_of(&fault))?;
         let invoked = timeout_at(until.min(attempt.deadline), self.lambda.invoke(lambda, event)).await;
         let answer = invoked.map_err(|_| failure::attempt_timed_out(call.attempt_ms))?;
         let answer = answer.map_err(|fault| failure::of_invoke(&fault))?;

@@ -134,6 +134,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
             traceparent: attempt.traceparent,
             tracestate: attempt.tracestate,
             repeatable: call.repeatable,
+            admit: attempt.admit,
             ..ToolCall::new(target, call.name, arguments, until.min(attempt.deadline))
         };
         if call.progress {

@@ -83,6 +83,7 @@ impl OpenApiExecutor {
             traceparent: attempt.traceparent,
             tracestate: attempt.tracestate,
             deadline: until.min(attempt.deadline),
+            admit: attempt.admit,
         };
         let has_key = transport.idempotency_key.is_some() && !operation.method.is_safe();
         let answer = self.client.plain_request(request).await?;

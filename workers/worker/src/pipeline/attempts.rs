@@ -12,12 +12,13 @@ use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
-use toolfleet_executors::Executor as _;
+use toolfleet_executors::{Admit, Executor as _};
 
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
 use super::inbound::InboundCall;
 use super::lease::Lease;
+use super::pace::{MOST_TURNS, Pace};
 use super::passes::Passes;
 use super::prepare::{ReadyCall, with_what_was_left_out};
 use super::progress_buffer::ProgressBuffer;
@@ -32,8 +33,6 @@ use crate::context::WorkerContext;
 
 /// An attempt that takes longer is not repeated in the worker's slot.
 const SLOW_TRY: Duration = Duration::from_secs(2);
-/// How many turns an attempt may miss before its call goes back to the queue.
-const MOST_TURNS: u32 = 3;
 /// So many workers share the retries of the fleet where it is not known how many there are.
 const FEW_WORKERS: u32 = 8;
 
@@ -104,16 +103,22 @@ impl Attempts<'_> {
         let _long = may_be_long.then(|| context.activity.long_call());
         let number = state.count_attempt();
         state.begin_request();
-        passes.sent(&call.request.key, context.now());
+        let pace = self.pace(&mut passes);
+        passes.sent(context.now());
         let answer = tokio::select! {
-            answer = self.send(number) => answer,
-            never = passes.keep(call.progress) => match never {},
+            answer = self.send(number, pace.as_ref()) => answer,
+            never = passes.keep(call.outlasts_attempt()) => match never {},
         };
         passes.record(&answer, context.now());
         state.end_request();
-        // An attempt that the caller's own deadline cut short says nothing of the server.
-        let cut_short = answer.is_err() && Instant::now() >= self.deadline;
+        let lacking = pace.and_then(Pace::lacking);
+        // An attempt that the caller's own deadline cut short, or that had no turn, says nothing of the server.
+        let cut_short = answer.is_err() && (lacking.is_some() || Instant::now() >= self.deadline);
         let pause_ms = permit.record(&answer, cut_short, context.now());
+        if let (Some(wait), Err(Failure { may_have_run: MayHaveRun::No, .. })) = (lacking, &answer) {
+            state.uncount_attempt();
+            return Ok(self.wait(wait));
+        }
         match answer {
             Ok(Answer { meaning: Meaning::Ended(outcome), .. }) => Ok(Executed::Finished(outcome)),
             Ok(Answer { meaning: Meaning::Task { handle, poll_after_ms: asked_ms }, .. }) => {
@@ -184,8 +189,16 @@ impl Attempts<'_> {
         Err(Wait::after_missed_turns(context, server))
     }
 
+    /// The turns of the attempt's requests, where a rate limit holds.
+    fn pace(&self, passes: &mut Passes) -> Option<Pace<'_>> {
+        let call = &self.ready.call;
+        let first = passes.take_turns()?;
+        let until = self.deadline.min(Instant::now() + Duration::from_millis(call.attempt_ms));
+        Some(Pace::new(Limits::of(self.context, self.inbound, call)?, until, first))
+    }
+
     /// Sends the call.
-    async fn send(&self, number: u32) -> Result<Answer, Failure> {
+    async fn send(&self, number: u32, pace: Option<&Pace<'_>>) -> Result<Answer, Failure> {
         let Self { context, inbound, ready, progress_buffer, deadline, .. } = *self;
         let add = |note| {
             context.gate.heard(ready.call.subject());
@@ -198,6 +211,7 @@ impl Attempts<'_> {
             deadline,
             sent: inbound.trace_context(),
             on_progress: Some(&add),
+            admit: pace.map(|pace| pace as Admit<'_>),
         };
         send(context, request).await
     }

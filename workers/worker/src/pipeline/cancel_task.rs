@@ -49,6 +49,7 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
         traceparent: trace.traceparent.as_deref(),
         tracestate: trace.tracestate.as_deref(),
         on_progress: None,
+        admit: None,
     };
     let session = task.session.as_ref();
     match context.executors.cancel(server, tenant, session, &task.handle, attempt).await {

@@ -57,6 +57,7 @@ mod keep_unreadable;
 mod large_result;
 mod lease;
 mod notify;
+mod pace;
 mod passes;
 mod permit;
 mod places;

@@ -72,13 +72,28 @@ impl Passes {
         self.adaptive = None;
     }
 
-    /// The request of that call is sent now.
-    pub(super) fn sent(&mut self, call: &CallKey, now: Timestamp) {
+    /// Its turns alone, if there are any.
+    pub(super) fn take_turns(&mut self) -> Option<Self> {
+        let turns = std::mem::take(&mut self.turns);
+        (!turns.is_empty()).then(|| Self {
+            turns,
+            first_due: self.first_due.take(),
+            due: self.due.take(),
+            ..Self::default()
+        })
+    }
+
+    /// A request of that call is sent at its turns now.
+    pub(super) fn use_turns(&mut self, call: &CallKey) {
         for turn in self.turns.drain(..) {
             // The load test compares these times with those at the server.
             tracing::debug!(call = %call.call_id, limit = %turn.limit(), turn_us = turn.turn.at_us, "a request is sent at its turn");
             let _used = turn.keep();
         }
+    }
+
+    /// The attempt begins now.
+    pub(super) fn sent(&mut self, now: Timestamp) {
         for (permit, _) in &mut self.permits {
             permit.sent();
         }
@@ -87,10 +102,11 @@ impl Passes {
         }
     }
 
-    /// Keeps the permits of a request under way: where the attempt's time restarts with progress, and where a permit is free soon after its
-    /// worker is lost.
-    pub(super) async fn keep(&self, progress: bool) -> Infallible {
-        let renewed = |(_, limit): &&(Permit, ConcurrencyLimit)| progress || limit.on_loss == OnLoss::Free;
+    /// Keeps the permits of a request under way: where it may outlast its attempt's time, and where a permit is free soon after its worker is
+    /// lost.
+    pub(super) async fn keep(&self, outlasts_attempt: bool) -> Infallible {
+        let renewed =
+            |(_, limit): &&(Permit, ConcurrencyLimit)| outlasts_attempt || limit.on_loss == OnLoss::Free;
         let shortest_ms = self.permits.iter().filter(renewed).map(|(permit, _)| permit.hold_ms()).min();
         let Some(shortest_ms) = shortest_ms else {
             return std::future::pending().await;

@@ -48,7 +48,7 @@ pub(super) async fn poll_task(
     };
     let trace = inbound.trace_context();
     let (traceparent, tracestate) = (trace.traceparent.as_deref(), trace.tracestate.as_deref());
-    let attempt = Attempt { deadline, traceparent, tracestate, on_progress: None };
+    let attempt = Attempt { deadline, traceparent, tracestate, on_progress: None, admit: None };
     let polled = context.executors.poll(&ready.target, &call.invocation(), task.polled(), attempt).await;
     let cut_short = polled.is_err() && Instant::now() >= deadline;
     let pause_ms = permit.record(&polled, cut_short, context.now());

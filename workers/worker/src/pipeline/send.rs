@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use toolfleet_core::answer::Answer;
 use toolfleet_core::failure::Failure;
-use toolfleet_executors::{Attempt, Executor as _, Executors, Invocation, OnProgress, Target};
+use toolfleet_executors::{Admit, Attempt, Executor as _, Executors, Invocation, OnProgress, Target};
 use tracing::Instrument as _;
 
 use crate::context::WorkerContext;
@@ -20,10 +20,12 @@ pub(super) struct Request<'a> {
     /// The trace of the call's sender.
     pub(super) sent: Onward,
     pub(super) on_progress: Option<OnProgress<'a>>,
+    /// Asked before each request, where a rate limit holds.
+    pub(super) admit: Option<Admit<'a>>,
 }
 
 pub(super) async fn send(context: &WorkerContext, request: Request<'_>) -> Result<Answer, Failure> {
-    let Request { target, invocation, number, deadline, sent, on_progress } = request;
+    let Request { target, invocation, number, deadline, sent, on_progress, admit } = request;
     let (operation, server) = (invocation.request.operation, &invocation.server.id);
     let address = Executors::<Gate>::address(target);
     let span = trace::attempt(operation, invocation.name, address, number);
@@ -34,6 +36,7 @@ pub(super) async fn send(context: &WorkerContext, request: Request<'_>) -> Resul
         traceparent: onward.traceparent.as_deref(),
         tracestate: onward.tracestate.as_deref(),
         on_progress,
+        admit,
     };
     let under_way = context.activity.request(server);
     let asked = context.executors.attempt(target, &invocation, attempt);

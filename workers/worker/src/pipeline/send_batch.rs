@@ -83,7 +83,8 @@ async fn ask(
     (mut passes, permit): (Passes, Permit<'_>),
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    passes.sent(&request.key, context.now());
+    passes.use_turns(&request.key);
+    passes.sent(context.now());
     let sending = Request {
         target: &batch.target,
         invocation: Invocation { request, ..batch.call.invocation() },
@@ -91,6 +92,7 @@ async fn ask(
         deadline,
         sent: batch.sent.clone(),
         on_progress: None,
+        admit: None,
     };
     let answer = tokio::select! {
         answer = send(context, sending) => answer,
@@ -168,7 +170,7 @@ fn not_divided(calls: usize, problem: &str) -> Outcome {
 /// Cancels the task that a batch has become: it is no call's own.
 async fn cancel(context: &WorkerContext, batch: &BatchCall, handle: &str) {
     let (call, deadline) = (&batch.call, Instant::now() + CANCEL_TIME);
-    let attempt = Attempt { deadline, traceparent: None, tracestate: None, on_progress: None };
+    let attempt = Attempt { deadline, traceparent: None, tracestate: None, on_progress: None, admit: None };
     let (tenant, session) = (&call.request.key.tenant, call.request.session.as_ref());
     if let Err(failure) = context.executors.cancel(&call.server, tenant, session, handle, attempt).await {
         let fault = redaction::for_the_log(&failure, &call.request);

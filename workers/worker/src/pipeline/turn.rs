@@ -5,7 +5,7 @@
 //! Where several rate limits hold, one time is searched at which each has a turn (`turn_search` of the core), and the message carries all of
 //! them. All permits are taken after the turn has come, and none is held while another is waited for. A retry asks again for everything.
 //!
-//! A turn is checked by a monotonic clock right before the request is sent: one that is later than 20 ms is replaced by a new one.
+//! A turn is checked by a monotonic clock right before the request is sent (`pace`): one that is later than 20 ms is replaced by a new one.
 
 use std::time::Duration;
 
@@ -77,11 +77,23 @@ impl<'a> Limits<'a> {
     /// # Errors
     /// What the call waits for; its message carries its turns.
     pub(super) async fn turns(&self, near_ms: u64, missed: bool) -> Result<Passes, Wait> {
-        let rates = self.rates();
-        if rates.is_empty() {
+        if self.rates().is_empty() {
             return Ok(Passes::default());
         }
         self.check_lately_full()?;
+        self.turns_within(near_ms, missed).await
+    }
+
+    /// Turns for one more request of an attempt that is under way and holds its permits.
+    ///
+    /// # Errors
+    /// What it waits for.
+    pub(super) async fn more_turns(&self, within: Duration, missed: bool) -> Result<Passes, Wait> {
+        self.turns_within(u64::try_from(within.as_millis()).unwrap_or(u64::MAX), missed).await
+    }
+
+    async fn turns_within(&self, near_ms: u64, missed: bool) -> Result<Passes, Wait> {
+        let rates = self.rates();
         let carried = if missed { Vec::new() } else { self.carried(&rates).await? };
         let (first, own) = if missed { (0, Wish::Again) } else { self.begins_with(&rates) };
         let mut search = TurnSearch::new(rates.len(), first, own);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::MockFault;
+use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 
@@ -77,13 +78,17 @@ async fn two_workers_share_the_turns_of_one_limit() {
 /// A message that is hidden while its call waits counts as in flight and makes its tenant noisy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_is_carried_to_another_worker() {
-    // A machine that stops for 20 ms at the time of the turn lets the call miss it.
+    used_at_once("no call used the turn that its message carried", a_carried_turn_is_used).await;
+}
+
+/// A machine that stops for 20 ms at the time of a turn lets its call miss it: so another is tried.
+async fn used_at_once(otherwise: &str, is_used: impl AsyncFn() -> bool) {
     for _ in 0..5 {
-        if a_carried_turn_is_used().await {
+        if is_used().await {
             return;
         }
     }
-    panic!("no call used the turn that its message carried");
+    panic!("{otherwise}");
 }
 
 async fn a_carried_turn_is_used() -> bool {
@@ -113,6 +118,10 @@ async fn a_carried_turn_is_used() -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_carries_the_turns_of_all_its_limits() {
+    used_at_once("no call used the turns of both its limits", both_turns_are_used).await;
+}
+
+async fn both_turns_are_used() -> bool {
     let rig = Rig::new().await;
     let mut catalog = limited(&rig, json!({"rate": "1/10s"}));
     catalog["tenants"]["limits"] = json!({"acme": {"rate": "1/10s"}});
@@ -131,11 +140,53 @@ async fn a_call_carries_the_turns_of_all_its_limits() {
         given.push(turns_of(&rig, limit).await);
     }
     rig.clock.advance_ms(10_200);
-    rig.deliver(&worker(&rig, &catalog).await).await;
+    let second = worker(&rig, &catalog).await;
+    rig.deliver(&second).await;
+    rig.settle_with(&second).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
-    for (limit, given) in limits.iter().zip(given) {
-        assert_eq!(turns_of(&rig, limit).await, given, "it asked for no other turn");
+    let mut now = Vec::new();
+    for limit in &limits {
+        now.push(turns_of(&rig, limit).await);
     }
+    now == given
+}
+
+/// A server may ask for the same request again: what it gets is one more request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_that_a_server_asks_for_has_a_turn_of_its_own() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"rate": "20/s"}));
+    let mut left = 3;
+    rig.mcp.tool("unsafe", move |_| {
+        left -= 1;
+        let asks = r#"{"resultType": "input_required", "requestState": "again"}"#;
+        ToolAnswer::Raw(if left > 0 { asks } else { r#"{"content": []}"# }.to_owned())
+    });
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.deliver(&worker(&rig, &catalog).await).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{}", seen.message);
+    assert_eq!((rig.mcp.requests_of("tools/call").len(), turns(&rig).await.ahead.len()), (3, 3));
+}
+
+/// The server would see it at the time of another call's turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_its_connection_has_delayed_gets_another_turn() {
+    let rig = Rig::with(ProtocolRevision::Legacy).await;
+    let catalog = limited(&rig, json!({"rate": "20/s"}));
+    let context = worker(&rig, &catalog).await;
+    let hold = rig.mcp.hold_for("initialize");
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(pipeline::run(context, delivery, ()));
+    rig.mcp.arrived("initialize", 1).await;
+    // Later than a turn may be used.
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    drop(hold);
+    running.await.unwrap();
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{}", seen.message);
+    assert!(turns(&rig).await.ahead.len() >= 2, "the first one was missed");
 }
 
 /// Takes a turn of a limit of one in ten seconds, so that the next is ten seconds away.

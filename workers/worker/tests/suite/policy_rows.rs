@@ -574,10 +574,10 @@ fn deadline() -> Vec<Case> {
         Ends { kind: OutcomeKind::TimedOut, code: Some("deadline_exceeded"), ran: Some(MayHaveRun::Unknown) };
     let silent = || always(MockFault::NeverAnswer);
     vec![
-        case("not safe to repeat", BOTH, "unsafe", silent(), ends, (1, 0, 1)).within_ms(1_500).by(EVERY),
-        case("safe to repeat", BOTH, "safe", silent(), ends, (1, 0, 1)).within_ms(1_500).by(EVERY),
+        case("not safe to repeat", BOTH, "unsafe", silent(), ends, (1, 0, 1)).within_ms(2_500).by(EVERY),
+        case("safe to repeat", BOTH, "safe", silent(), ends, (1, 0, 1)).within_ms(2_500).by(EVERY),
         case("between two attempts", BOTH, "safe-hasty", silent(), ends, (2, 0, 2))
-            .within_ms(2_300)
+            .within_ms(3_300)
             .by(EVERY),
     ]
 }

@@ -171,8 +171,8 @@ fn catalog(rig: &Rig, wire: Wire) -> Value {
         {"id": "safe", "server": "mock", "idempotent": true, "timeout_ms": 5000},
         {"id": "unsafe", "server": "mock", "timeout_ms": 5000},
         {"id": "patient", "server": "mock", "timeout_ms": 30_000},
-        {"id": "hasty", "server": "mock", "name": "unsafe", "timeout_ms": 1000},
-        {"id": "safe-hasty", "server": "mock", "name": "safe", "idempotent": true, "timeout_ms": 1000},
+        {"id": "hasty", "server": "mock", "name": "unsafe", "timeout_ms": 1500},
+        {"id": "safe-hasty", "server": "mock", "name": "safe", "idempotent": true, "timeout_ms": 1500},
         {"id": "away", "server": "away", "name": "unsafe", "timeout_ms": 5000},
         {"id": "nameless", "server": "nameless", "name": "unsafe", "timeout_ms": 5000},
         {"id": "no-tls", "server": "no-tls", "name": "unsafe", "timeout_ms": 5000}

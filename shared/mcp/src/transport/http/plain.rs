@@ -16,6 +16,7 @@ use crate::client::call::{out_of_time, timed_out};
 use crate::client::state::McpClient;
 use crate::endpoint::Endpoint;
 use crate::fault::Fault;
+use crate::tool_call::{Admit, admitted};
 use crate::transport::http::error_body::reason_in;
 use crate::transport::http::requests::{
     Launch, TRACEPARENT, TRACESTATE, Transport, ran_before, redirect, redirect_of,
@@ -24,7 +25,6 @@ use crate::transport::request_error::{MAX_ERROR_BODY_BYTES, may_pass, retry_afte
 use crate::transport::sent::Sent;
 
 /// A request.
-#[derive(Debug)]
 pub struct PlainRequest<'a> {
     /// Whose credentials it has.
     pub endpoint: &'a Endpoint,
@@ -42,6 +42,8 @@ pub struct PlainRequest<'a> {
     pub tracestate: Option<&'a str>,
     /// When it ends, whatever the server does.
     pub deadline: Instant,
+    /// Where requests have to wait for a turn.
+    pub admit: Option<Admit<'a>>,
 }
 
 /// An answer, of any status but those that are faults, without any credential of ours.
@@ -97,6 +99,7 @@ impl Transport {
         let headers = headers_of(request);
         let mut retries = AuthRetries::default();
         loop {
+            admitted(request.admit).await?;
             let (response, stamp) = self.plain_once(request, &headers, sent).await?;
             let status = response.status().as_u16();
             if let (Some(auth), Some(stamp), 401 | 403) = (&request.endpoint.auth, stamp, status)

@@ -108,6 +108,7 @@ impl ToolLister {
                 url: &endpoint.url,
                 headers: HeaderMap::new(),
                 body: None,
+                admit: None,
                 traceparent: None,
                 tracestate: None,
                 deadline,
