@@ -103,7 +103,8 @@ impl Gateway {
             Some(Cancelled::Ended | Cancelled::Noted | Cancelled::Ahead) => {}
             Some(Cancelled::TooLate) | None => return Err(ended("completed")),
         }
-        let members = Status::cancelled(self.now(), "The call is being cancelled.").members(&task.id, task.handle.given_at());
+        let members = Status::cancelled(self.now(), "The call is being cancelled.")
+            .members(&task.id, task.handle.given_at());
         Ok(finish_result(members, result_type::COMPLETE, request, &[]))
     }
 

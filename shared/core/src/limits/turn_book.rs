@@ -47,8 +47,10 @@ pub struct TurnRow {
     pub epoch: u64,
     /// The limit that it works by.
     pub rate: RateLimit,
-    /// The version of the control table that set this limit; 0 for the catalog's.
+    /// The version of the control table by which that is the limit.
     pub version: u64,
+    /// When a worker that knows that limit last changed the row.
+    pub rate_us: i64,
     /// No turn is given before this time: it follows the past turns.
     pub floor_us: i64,
     /// The turns given that are not past, in order.
@@ -125,7 +127,7 @@ pub struct Reserve {
     pub mark: u64,
     /// The limit, as this worker knows it.
     pub rate: RateLimit,
-    /// The version of the control table that set it; 0 for the catalog's.
+    /// The version of the control table that the worker knows.
     pub version: u64,
     /// Whether tenants share the limit.
     pub shared: bool,
@@ -142,7 +144,7 @@ pub struct Setting {
     pub epoch: u64,
     /// The limit.
     pub rate: RateLimit,
-    /// The version of the control table that set it; 0 for the catalog's.
+    /// The version of the control table by which that is the limit.
     pub version: u64,
 }
 
@@ -153,10 +155,11 @@ impl Setting {
     }
 
     /// Whether a turn that a message carries still counts, for a worker that knows the limit as `rate` of that version: a worker that knows
-    /// a newer limit gives the row its setting when it asks, and that makes the turn void.
+    /// a newer limit, or a lower one, gives the row its setting when it asks, and that makes the turn void.
     pub fn honours(&self, turn: Turn, rate: RateLimit, version: u64) -> bool {
-        let is_newer = rate != self.rate && version >= self.version;
-        self.epoch == turn.epoch && !is_newer
+        let changes = version > self.version && rate != self.rate
+            || version == self.version && is_lower(rate, self.rate);
+        self.epoch == turn.epoch && !changes
     }
 }
 
@@ -217,6 +220,11 @@ pub const fn wake_us(now_us: i64, estimate_us: i64) -> i64 {
     longer(now_us.saturating_add(1_000_000), estimate_us.saturating_sub(WAKE_AHEAD_US))
 }
 
+/// Whether that limit allows fewer requests than the other in a time.
+const fn is_lower(rate: RateLimit, than: RateLimit) -> bool {
+    rate.spacing_us() > than.spacing_us()
+}
+
 const fn longer(a: i64, b: i64) -> i64 {
     if a > b { a } else { b }
 }
@@ -229,6 +237,7 @@ impl TurnRow {
             epoch: 1,
             rate: event.rate,
             version: event.version,
+            rate_us: event.now_us,
             floor_us: i64::MIN,
             ahead: Vec::new(),
             clocks: BTreeMap::new(),
@@ -236,12 +245,25 @@ impl TurnRow {
     }
 
     /// A worker that knows a newer limit changes the row's. Turns that lie further ahead than all workers need to learn of it are void.
+    ///
+    /// Of two limits of one version, which workers with different catalogs know, or those that have seen a live limit end and others, the lower
+    /// one holds as long as somebody asks by it.
     fn take_rule(&mut self, event: &Reserve) {
-        if event.version < self.version || event.rate == self.rate {
+        if event.version < self.version {
+            return;
+        }
+        if event.rate == self.rate {
+            self.version = event.version;
+            self.rate_us = self.rate_us.max(event.now_us);
+            return;
+        }
+        let is_asked_by = event.now_us < self.rate_us.saturating_add(CHANGE_KNOWN_US);
+        if event.version == self.version && is_asked_by && !is_lower(event.rate, self.rate) {
             return;
         }
         self.rate = event.rate;
         self.version = event.version;
+        self.rate_us = event.now_us;
         self.epoch = self.epoch.saturating_add(1);
         let known_us = event.now_us.saturating_add(CHANGE_KNOWN_US);
         self.ahead.retain(|at_us| *at_us <= known_us);
@@ -415,5 +437,7 @@ mod tests {
         assert!(!setting.honours(turn(1), rate(5), 7), "it was given under an earlier limit");
         assert!(!setting.honours(turn(2), rate(9), 8), "this worker knows a newer limit");
         assert!(setting.honours(turn(2), rate(9), 6), "this worker knows an older limit");
+        assert!(setting.honours(turn(2), rate(9), 7), "the lower one of the same version holds");
+        assert!(!setting.honours(turn(2), rate(3), 7), "this worker knows a lower one");
     }
 }

@@ -66,6 +66,30 @@ fn rate() -> impl Strategy<Value = RateLimit> {
         .prop_map(|(count, seconds)| RateLimit::new(count, seconds).unwrap())
 }
 
+/// While a catalog is reloaded, or for as long as a worker refuses it, workers know different limits of one version.
+#[test]
+fn of_two_limits_of_one_version_the_lower_one_holds_while_somebody_asks_by_it() {
+    let mut book = Book::new("20/s", false);
+    let asks = |book: &mut Book, now_us: i64, rate: &str| {
+        book.rate = rate.parse().unwrap();
+        book.ask(now_us, &[("acme", Wish::Next)]);
+        let row = book.row.as_ref().unwrap();
+        (row.rate.to_string(), row.epoch)
+    };
+    let held = |rate: &str, epoch| (rate.to_owned(), epoch);
+    assert_eq!(asks(&mut book, START_US, "20/s"), held("20/s", 1));
+    for n in 1..20 {
+        let now_us = START_US + n * 1_000_000;
+        assert_eq!(asks(&mut book, now_us, "5/s"), held("5/s", 2), "it changes once");
+        assert_eq!(asks(&mut book, now_us, "20/s"), held("5/s", 2));
+    }
+    let last_us = START_US + 19_000_000;
+    assert_eq!(asks(&mut book, last_us + CHANGE_KNOWN_US - 1, "20/s"), held("5/s", 2));
+    assert_eq!(asks(&mut book, last_us + CHANGE_KNOWN_US, "20/s"), held("20/s", 3), "nobody asks by it");
+    book.version = 1;
+    assert_eq!(asks(&mut book, last_us + CHANGE_KNOWN_US, "50/s"), held("50/s", 4), "an operator has set it");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 

@@ -19,6 +19,9 @@ use super::permit_book::PermitRows;
 /// How long a request to the table takes, there and back, in microseconds.
 const TRIP_US: std::ops::Range<u64> = 3_000..7_000;
 
+/// When a write whose answer was lost is repeated.
+pub(super) const REPEATED_AFTER: Duration = Duration::from_millis(100);
+
 /// A row with the number that each write raises.
 pub(super) trait Revised: Clone + std::fmt::Debug + Send + Sync + 'static {
     fn rev(&mut self) -> &mut u64;
@@ -45,6 +48,8 @@ pub(super) struct Table<Row> {
     pub(super) reads: AtomicU64,
     /// How many writes from now on are stored without an answer.
     pub(super) unanswered: AtomicU64,
+    /// How many writes from now on are stored, lose their answer, and are repeated after [`REPEATED_AFTER`].
+    pub(super) repeated: AtomicU64,
 }
 
 impl<Row> Default for Table<Row> {
@@ -55,6 +60,7 @@ impl<Row> Default for Table<Row> {
             lost: 0.into(),
             reads: 0.into(),
             unanswered: 0.into(),
+            repeated: 0.into(),
         }
     }
 }
@@ -109,6 +115,16 @@ where
                 self.0.lost.fetch_add(1, Ordering::Relaxed);
                 Swap::Found(row.clone().map(Box::new))
             }
+        };
+        let less_one = |left: u64| left.checked_sub(1);
+        let swapped = match swapped {
+            Swap::Stored
+                if self.0.repeated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one).is_ok() =>
+            {
+                tokio::time::sleep(REPEATED_AFTER).await;
+                Swap::Found(self.0.row().clone().map(Box::new))
+            }
+            swapped => swapped,
         };
         half_a_trip().await;
         self.0.answer(swapped)

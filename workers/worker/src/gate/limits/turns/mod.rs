@@ -345,6 +345,6 @@ impl BookState {
             }
         }
         self.asks.splice(..0, asks);
-        self.give_back.extend(reserve.give_back);
+        // What was given back stays unused: the write may have been stored without an answer, and another worker may have taken the turn.
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::turn_book::Wish;
 
-use super::super::row_model::{self, change_each_ms, clock};
+use super::super::row_model::{self, REPEATED_AFTER, change_each_ms, clock};
 use super::*;
 
 type Model = row_model::Model<TurnTable>;
@@ -104,4 +104,28 @@ async fn a_turn_no_longer_counts_once_another_worker_has_changed_its_limit() {
     let TurnAnswer::Turn(held) = own.ask(after, 3, ask()).await else { panic!("a turn is free") };
     assert!(own.honours(after, 3, held.turn).await);
     assert!(!own.honours(before, 4, held.turn).await, "this worker knows a newer limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_given_back_and_taken_by_another_worker_is_not_given_back_again() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let (own, other) = (book(&table, &clock), book(&table, &clock));
+    let rate = RateLimit::new(1, 10).unwrap();
+    let TurnAnswer::Turn(first) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    let first = first.keep();
+    let TurnAnswer::Turn(unused) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    drop(unused);
+    // The write that gives it back is stored without an answer, and another worker takes it before that write is repeated.
+    table.repeated.store(1, Ordering::Relaxed);
+    let (asked, taken) =
+        tokio::join!(own.ask(rate, 0, Ask { wish: Wish::At(first.at_us), ..ask() }), async {
+            tokio::time::sleep(REPEATED_AFTER / 2).await;
+            other.ask(rate, 0, ask()).await
+        });
+    assert!(matches!(asked, TurnAnswer::Taken(_)));
+    let TurnAnswer::Turn(taken) = taken else { panic!("the turn is free again") };
+    assert!(
+        table.row().as_ref().unwrap().ahead.contains(&taken.keep().at_us),
+        "it is that of the other worker"
+    );
 }
