@@ -9,6 +9,8 @@ mod calls;
 mod groups;
 mod kind;
 mod limits;
+mod questions;
+mod redrives;
 mod result;
 mod sharing;
 mod times;
@@ -32,7 +34,9 @@ pub fn account(evidence: &Evidence) -> Account {
     sharing::account_stored(evidence, &mut account);
     sharing::account_shared(evidence, &mut account);
     sharing::account_batches(evidence, &mut account);
+    questions::account_questions(evidence, &mut account);
     groups::account_groups(evidence, &mut account);
+    redrives::account_redrives(evidence, &mut account);
     limits::account_rate(&evidence.rated, &mut account);
     limits::account_concurrency(&evidence.narrow, &mut account);
     if evidence.messages_left > 0 {

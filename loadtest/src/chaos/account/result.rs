@@ -27,6 +27,8 @@ pub struct Account {
     pub late_answers: u64,
     /// Requests over a limit that a worker sent right after it had been frozen.
     pub after_freeze: u64,
+    /// Starts while every worker knew of a rate below that of the catalog.
+    pub under_lowered: u64,
     /// Starts over the rate at the server that the delays after their turns explain.
     pub late_starts: u64,
 }

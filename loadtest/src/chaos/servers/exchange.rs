@@ -11,7 +11,7 @@ use tokio::io::{self, AsyncWriteExt as _};
 use toolfleet_mcp_protocol::{ProtocolVersion, error_code, header, method};
 
 use super::super::behaviour::{Act, Unclear, decide};
-use super::super::ledger::{Entry, Fate};
+use super::super::ledger::{Brings, Entry, Fate};
 use super::super::plan::Server;
 use super::answers::Asked;
 use super::sessions::Session;
@@ -105,6 +105,12 @@ impl Exchange<'_> {
         }
         let first = asked.calls.first().map_or("", String::as_str);
         let act = decide(self.server, self.shared.seed, first, before);
+        ledger.brings(entry, asked.brings);
+        let act = if self.server == Server::Asking && asked.brings != Brings::Answer {
+            act.unanswered()
+        } else {
+            act
+        };
         self.perform(act, entry, id, &asked, &worker).await
     }
 
@@ -169,6 +175,11 @@ impl Exchange<'_> {
                 }
                 ledger.answered(entry, Fate::Reset);
                 Ok(Next::Reset)
+            }
+            Act::Ask => {
+                let next = self.result(id, &asked.ask()).await?;
+                ledger.answered(entry, Fate::Asked);
+                Ok(next)
             }
             Act::Refuse => {
                 let next = self.write(429, "retry-after: 1\r\n", "").await?;

@@ -25,7 +25,7 @@ use super::ledger::Ledger;
 use super::plan::Server;
 use crate::proxy::{Head, read_body};
 
-pub(crate) use self::answers::{answer_text, run_in};
+pub(crate) use self::answers::{answer_text, responses_of, run_in};
 pub(crate) use self::shared::WORKER_HEADER;
 pub(crate) use self::tasks::Task;
 
