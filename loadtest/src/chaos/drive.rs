@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::Instant;
-use toolfleet_core::control::{ControlEntry, LimitChange as Change, Switch, SwitchTarget};
+use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change, Switch, SwitchTarget};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::limits::{Positive, RateLimit};
+use toolfleet_core::time::Timestamp;
 
 use super::changes::{LimitChange, Unread};
 use super::fault_proxy::{REFUSED, Rates};
@@ -371,22 +372,47 @@ async fn pause(fault: Fault, pick: usize, rig: &Rig) -> anyhow::Result<Option<St
 
 /// Sets a limit, or ends its change; false if the tables cannot be reached.
 async fn set_limit(step: LimitStep, rig: &Rig) -> anyhow::Result<bool> {
-    let is_rate = step.fault == Fault::RateChanged;
-    let server = if is_rate { Server::Rated } else { Server::Narrow };
-    let limit = format!("server:{}", server.name());
     let controls = rig.client.controls();
-    let Some(to) = step.to else {
-        return Ok(controls.clear(&format!("limit#{limit}"), BY, WHY).await.is_ok());
+    let entry = limit_entry(step, (rig.bed.clock)())?;
+    let stored = match step.to {
+        Some(_) => controls.set(&entry).await.map(drop),
+        None => controls.clear(&entry.key(), BY, WHY).await.map(drop),
     };
-    let change = if is_rate {
+    if stored.is_err() {
+        return Ok(false);
+    }
+    let Ok(control) = controls.current().await else { return Ok(false) };
+    // Else the account would judge the run by limits that nobody has set.
+    anyhow::ensure!(live_value(step.fault, &control) == step.to, "the tables have another limit than {step:?}");
+    Ok(true)
+}
+
+/// The entry of the control table that a step sets or clears.
+fn limit_entry(step: LimitStep, since: Timestamp) -> anyhow::Result<ControlEntry> {
+    let to = step.to.unwrap_or(1);
+    let change = if step.fault == Fault::RateChanged {
         Change { rate: Some(RateLimit::new(to, 1)?), concurrency: None }
     } else {
         Change { rate: None, concurrency: Some(Positive::new(to).context("the limit is 0")?) }
     };
-    let since = (rig.bed.clock)();
-    let (by, why) = (BY.to_owned(), WHY.to_owned());
-    let entry = ControlEntry::Limit { limit, change, by, why, since, until: None };
-    Ok(controls.set(&entry).await.is_ok())
+    let (limit, by, why) = (limit_name(step.fault), BY.to_owned(), WHY.to_owned());
+    Ok(ControlEntry::Limit { limit, change, by, why, since, until: None })
+}
+
+/// The limit that the fault changes.
+fn limit_name(fault: Fault) -> String {
+    let server = if fault == Fault::RateChanged { Server::Rated } else { Server::Narrow };
+    format!("server:{}", server.name())
+}
+
+/// The value that operators have set for the limit that the fault changes.
+fn live_value(fault: Fault, control: &Control) -> Option<u32> {
+    let live = control.limits.get(&limit_name(fault))?;
+    if fault == Fault::RateChanged {
+        live.rate.map(|rate| rate.count())
+    } else {
+        live.concurrency.map(Positive::get)
+    }
 }
 
 /// A few of a thousand requests fail at any time, many while a fault lasts.
@@ -407,5 +433,33 @@ fn queue_rates(active: &HashSet<Fault>) -> Rates {
         throttled: 0,
         lost: if fails { 100 } else { 3 },
         redelivered: 25,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_change_clears_the_entry_that_it_set() {
+        for (fault, other) in [
+            (Fault::RateChanged, Fault::ConcurrencyChanged),
+            (Fault::ConcurrencyChanged, Fault::RateChanged),
+        ] {
+            let now = Timestamp::from_ms(1);
+            let of = |fault, to| limit_entry(LimitStep { fault, to, asked_us: None }, now).unwrap();
+            let mut table = HashMap::new();
+            for entry in [of(fault, Some(4)), of(fault, Some(7)), of(other, Some(9))] {
+                table.insert(entry.key(), entry);
+            }
+            let live = |table: &HashMap<String, ControlEntry>, fault| {
+                live_value(fault, &Control::new(1, table.values().cloned(), now))
+            };
+            assert_eq!((live(&table, fault), live(&table, other)), (Some(7), Some(9)));
+            assert!(table.remove(&of(fault, None).key()).is_some());
+            assert_eq!((live(&table, fault), live(&table, other)), (None, Some(9)));
+        }
     }
 }
