@@ -17,13 +17,13 @@ use super::changes::in_effect;
 use super::decisions::Decisions;
 use super::drive::Faults;
 use super::evidence::{
-    CallSeen, Ended, Evidence, GroupSeen, InEffect, Narrow, Open, Rated, SharedRequest, Start,
+    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Narrow, Open, Rated, SharedRequest, Start,
 };
 use super::ledger::{Brings, Fate, Request};
 use super::plan::{ChaosCall, ChaosGroup, Limits, Plan, Repeats, Server, TENANTS, tool};
 use super::rig::Rig;
 use super::servers::{answer_text, run_in};
-use super::writes::Loss;
+use super::writes::{Loss, RowWrites, SentBy};
 use crate::flow::server::{Execution, micros};
 use crate::flow::turns;
 
@@ -53,7 +53,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     seen.audits(plan.calls.len(), rig, left.callers.started_at).await?;
     seen.executions(&requests);
     seen.tasks(rig);
-    seen.writes(rig);
+    seen.writes(rig, &requests);
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     let lost_leases = seen.lost_leases(&log);
     let answers_after_loss = seen.answers_after_loss(&rig.losses);
@@ -78,6 +78,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         dead_letters,
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
+        used: BTreeMap::new(),
         lost_leases,
         answers_after_loss,
     })
@@ -133,7 +134,7 @@ impl Seen {
                     && let Some(seen) = self.calls.get_mut(&call.id)
                 {
                     let text = text_of(&result);
-                    seen.ended = Some(ended(call, &result, text.as_deref()));
+                    seen.ended = Some(ended(call, &result, text.as_deref(), clock_start_us(rig)));
                     seen.enqueued_ms = Some(result.enqueued_at.as_ms());
                     seen.answer_of =
                         text.zip(call.question.as_ref()).and_then(|(t, asked)| run_in(&t, asked));
@@ -188,7 +189,10 @@ impl Seen {
     fn tasks(&mut self, rig: &Rig) {
         for task in rig.servers.tasks() {
             let Some(call) = self.call(&task.call) else { continue };
-            call.tasks_left += u32::from(task.end == TaskEnd::Never && !task.cancelled);
+            if task.end == TaskEnd::Never {
+                let (id, cancelled, handed_us) = (task.id, task.cancelled, task.handed_us);
+                call.endless.push(EndlessTask { id, cancelled, handed_us, known: false });
+            }
             call.tasks_cancelled += u32::from(task.cancelled);
             call.polled_elsewhere |= task.polled_by.iter().any(|polled| *polled != task.worker);
         }
@@ -221,11 +225,21 @@ impl Seen {
         u64::try_from(self.calls.values().filter(is_after).count()).unwrap_or(u64::MAX)
     }
 
-    fn writes(&mut self, rig: &Rig) {
-        for (id, row) in rig.writes.take() {
+    fn writes(&mut self, rig: &Rig, requests: &[Request]) {
+        let mut sent: HashMap<&str, Vec<SentBy>> = HashMap::new();
+        for Request { call, worker, at_us, .. } in requests {
+            sent.entry(call).or_default().push(SentBy { worker: worker.clone(), at_us: *at_us });
+        }
+        let mut rows = rig.writes.take();
+        // A call without a claim may have no write at all.
+        let unwritten: Vec<_> = sent.keys().filter(|call| !rows.contains_key(**call)).map(|call| (*call).to_owned()).collect();
+        rows.extend(unwritten.into_iter().map(|call| (call, RowWrites::default())));
+        for (id, row) in rows {
             if let Some(call) = self.call(&id) {
-                call.cut_at_worker |= row.is_cut(&rig.losses);
+                let sent = sent.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+                call.cut_at_worker |= row.is_cut(&rig.losses, sent);
                 call.claimed_us = row.first_claim_us(&rig.thaws);
+                call.endless.iter_mut().for_each(|task| task.known = row.names(&task.id));
             }
         }
     }
@@ -248,7 +262,7 @@ fn text_of(result: &CallResult) -> Option<String> {
     content.pointer("/content/0/text").and_then(|text| text.as_str().map(str::to_owned))
 }
 
-fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
+fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>, start_us: u64) -> Ended {
     let own = |text| match &call.question {
         Some(question) => run_in(text, question).is_some(),
         None => text == answer_text(&call.id, call.bytes),
@@ -258,6 +272,7 @@ fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
         code: result.outcome.error.as_ref().map(|error| error.code.as_str()),
         may_have_run: result.outcome.error.as_ref().map(|error| error.may_have_run),
         own_answer: text.is_some_and(own),
+        at_us: (u64::try_from(result.finished_at.as_ms()).unwrap_or(0) * 1_000).saturating_sub(start_us),
     }
 }
 
@@ -314,11 +329,15 @@ fn of_server(requests: &[Request], server: Server, now_us: u64) -> Vec<Execution
     of_it.map(execution).collect()
 }
 
+/// The start of the servers' clock, in microseconds since 1970, to a millisecond.
+fn clock_start_us(rig: &Rig) -> u64 {
+    let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
+    (now_ms * 1_000).saturating_sub(rig.servers.ledger().now_us())
+}
+
 fn rated(requests: &[Request], rig: &Rig, log: &str, limits: Vec<InEffect>) -> Rated {
     let ledger = rig.servers.ledger();
-    // The start of the servers' clock since 1970, to a millisecond.
-    let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
-    let used = turns::in_log(log, (now_ms * 1_000).saturating_sub(ledger.now_us()));
+    let used = turns::in_log(log, clock_start_us(rig));
     let executions = of_server(requests, Server::Rated, ledger.now_us());
     let delays = turns::delays(&used, executions.iter());
     let start = |(execution, delay_us): (&Execution, Option<u64>)| Start { at_us: execution.at_us, delay_us };

@@ -19,6 +19,21 @@ pub struct Ended {
     pub may_have_run: Option<MayHaveRun>,
     /// Whether the stored answer, if there is one, is the answer to this call.
     pub own_answer: bool,
+    /// When it ended, in microseconds on the servers' clock, to a millisecond.
+    pub at_us: u64,
+}
+
+/// A task that goes on until it is cancelled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndlessTask {
+    /// The server's name for it.
+    pub id: String,
+    /// Whether it was cancelled.
+    pub cancelled: bool,
+    /// When its server had written its name to the worker, in microseconds on the servers' clock; none if that failed.
+    pub handed_us: Option<u64>,
+    /// Whether a worker named it in a write of the call's row.
+    pub known: bool,
 }
 
 /// Everything that was seen of one call.
@@ -66,8 +81,8 @@ pub struct CallSeen {
     pub foreign_answers: u32,
     /// How it had ended when a caller read that first, while the run went on.
     pub first_end: Option<OutcomeKind>,
-    /// How many tasks of it never end and were not cancelled.
-    pub tasks_left: u32,
+    /// Its tasks that go on until they are cancelled.
+    pub endless: Vec<EndlessTask>,
     /// How many tasks of it were cancelled.
     pub tasks_cancelled: u32,
     /// Whether another worker polled a task of it than the one that sent it.
@@ -231,6 +246,8 @@ pub struct Evidence {
     pub answers_after_loss: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
-    /// How often each kind of fault was injected and each feature was used, those that never were included.
+    /// How often each kind of fault was injected, those that never were included.
     pub injected: BTreeMap<String, u64>,
+    /// The same of what depends on calls that reach their servers: what the servers did, and the features that were used.
+    pub used: BTreeMap<String, u64>,
 }

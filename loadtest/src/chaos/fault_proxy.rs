@@ -357,7 +357,7 @@ mod tests {
         client.shutdown().await.unwrap();
         assert!(whole(client).await.starts_with("HTTP/1.1 500 Injected"));
         assert_eq!(proxy.counts()["requests answered 500"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[]));
+        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
     }
 
     #[tokio::test]
@@ -369,7 +369,7 @@ mod tests {
         let _server = answer(&upstream).await;
         assert_eq!(whole(client).await, "");
         assert_eq!(proxy.counts()["answers lost"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[]));
+        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
     }
 
     #[tokio::test]

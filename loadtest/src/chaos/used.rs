@@ -1,4 +1,5 @@
-//! What a run has injected and used: a kind of which there was none is a violation, since the run proves nothing about it.
+//! What a run has injected and used: a kind of which there was none is a violation, since the run proves nothing about it. What depends on calls
+//! that reach their servers is kept apart.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +12,7 @@ use super::ledger::Fate;
 use super::plan::Fault;
 use super::rig::Rig;
 
-/// How often each kind of fault was injected, by the plan, the proxies and the servers.
+/// How often each kind of fault was injected, by the plan and the proxies.
 pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, rig: &Rig) -> BTreeMap<String, u64> {
     let times = |fault: &Fault| faults.get(fault).copied().unwrap_or(0);
     let mut all: BTreeMap<String, u64> =
@@ -27,6 +28,11 @@ pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, rig: &Rig) -
         all.extend(expected.iter().map(|what| (name(what), 0)));
         all.extend(proxy.counts().into_iter().map(|(what, times)| (name(what), times)));
     }
+    all
+}
+
+/// What the servers did.
+fn of_servers(rig: &Rig) -> Vec<(String, u64)> {
     let ledger = rig.servers.ledger();
     let of = |fate: Fate, ran: bool| ledger.count(|request| request.fate == fate && request.ran == ran);
     let requests = [
@@ -37,16 +43,14 @@ pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, rig: &Rig) -
         ("requests whose caller hung up while the tool ran", of(Fate::Abandoned, true)),
         ("answers to requests in lost sessions", rig.servers.lost_answers()),
     ];
-    all.extend(requests.map(|(what, times)| (what.to_owned(), times)));
+    let all = requests.map(|(what, times)| (what.to_owned(), times));
     // Few calls meet such a server, so a short run may have none.
-    if let silent @ 1.. = of(Fate::Abandoned, false) {
-        all.insert("requests never answered".to_owned(), silent);
-    }
-    all
+    let silent = Some(of(Fate::Abandoned, false)).filter(|times| *times > 0);
+    all.into_iter().chain(silent.map(|times| ("requests never answered".to_owned(), times))).collect()
 }
 
-/// How often each feature of the calls was used.
-pub(super) fn used(evidence: &Evidence) -> Vec<(String, u64)> {
+/// What the servers did, and how often each feature of the calls was used.
+pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
     let calls = |of: fn(&CallSeen) -> bool| evidence.calls.iter().filter(|call| of(call)).count() as u64;
     let decided = |result: GroupResult| {
         let of_it = |group: &&GroupSeen| group.decision.is_some_and(|decision| decision.result == result);
@@ -69,7 +73,8 @@ pub(super) fn used(evidence: &Evidence) -> Vec<(String, u64)> {
         ("groups decided as incomplete", decided(GroupResult::Incomplete)),
         ("groups decided as cancelled", decided(GroupResult::Cancelled)),
     ];
-    used.map(|(what, times)| (what.to_owned(), times)).into()
+    let used = used.map(|(what, times)| (what.to_owned(), times));
+    used.into_iter().chain(of_servers(rig)).collect()
 }
 
 /// Answers that were given by another worker than the one that was asked.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
-use super::fault::{Event, Fault, MOST_LONGER};
+use super::fault::{CALM, Event, Fault, MOST_LONGER};
 use super::server::{Repeats, Server};
 use super::shape::Shape;
 
@@ -25,6 +25,8 @@ const TOGETHER: Duration = Duration::from_secs(4);
 const BEFORE_AWAY: Duration = Duration::from_secs(2);
 /// So many questions are open at a time: the more there are, the longer it takes from a question to its answer.
 const UNANSWERED: usize = 4;
+/// So many calls at least come to a server after it has lost its sessions.
+const AFTER_LOSS: usize = 3;
 /// So many calls of one `supersede` key follow each other at most.
 const FAMILY: u32 = 4;
 
@@ -229,5 +231,14 @@ pub(super) fn enlarge(calls: &mut [ChaosCall], events: &[Event]) {
     };
     for call in calls.iter_mut().filter(|call| call.server == Server::Steady && call.bytes == 0) {
         call.bytes = if away(call.at) { LARGE_BYTES } else { 0 };
+    }
+}
+
+/// Lets no server lose its sessions after the last calls that can meet it.
+pub(super) fn meet_losses(calls: &[ChaosCall], events: &mut [Event]) {
+    let in_sessions = calls.iter().rev().filter(|call| call.server == Server::Forgetful);
+    let Some(latest) = in_sessions.map(|call| call.at).nth(AFTER_LOSS - 1) else { return };
+    for event in events.iter_mut().filter(|event| event.fault == Fault::SessionsLost) {
+        event.at = event.at.min(latest.max(CALM));
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::shape::Shape;
 use fastrand::Rng;
+
+use super::shape::Shape;
 
 /// No fault begins before.
 pub(super) const CALM: Duration = Duration::from_secs(2);

@@ -41,6 +41,7 @@ impl Plan {
         let groups = group::groups(&mut calls, shape, &mut rng);
         let mut events: Vec<_> =
             Fault::ALL.into_iter().flat_map(|fault| fault::events(fault, shape, &mut rng)).collect();
+        call::meet_losses(&calls, &mut events);
         events.sort_by_key(|event| event.at);
         call::enlarge(&mut calls, &events);
         Self { calls, groups, events }

@@ -136,6 +136,18 @@ fn results_are_stored_in_the_bucket_while_it_is_away() {
 }
 
 #[test]
+fn calls_follow_each_loss_of_sessions() {
+    for seed in 0..50 {
+        let short = Shape { calls: 250, length: Duration::from_secs(12), ..SHAPE };
+        let Plan { calls, events, .. } = Plan::of(seed, short);
+        let lost = events.iter().filter(|event| event.fault == Fault::SessionsLost);
+        let last = lost.map(|event| event.at).max().unwrap();
+        let after = calls.iter().filter(|call| call.server == Server::Forgetful && call.at >= last);
+        assert!(after.count() >= 3, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_changed_limit_is_lower_and_then_higher_or_the_reverse() {
     let event = |pick| Event { at: CALM, fault: Fault::RateChanged, length: CALM, pick };
     assert_eq!((event(0).limits(2), event(1).limits(2), event(3).limits(1)), ([1, 4], [4, 1], [2, 1]));

@@ -8,7 +8,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
 use super::account::Kind;
 use super::evidence::{
-    CallSeen, Ended, Evidence, GroupSeen, InEffect, Open, RedriveSeen, SharedRequest, Start,
+    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Open, RedriveSeen, SharedRequest, Start,
 };
 use super::plan::{MOST_IN_BATCH, Server};
 
@@ -191,7 +191,7 @@ fn plant_group(kind: Kind, group: &mut GroupSeen) {
 fn plant_call(kind: Kind, call: &mut CallSeen) {
     let mut ends_as = |kind, code: Option<Code>, may_have_run| {
         let code = code.map(Code::as_str);
-        call.ended = Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false });
+        call.ended = Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false, at_us: 0 });
         call.audits = vec![kind];
         call.notices = vec![kind];
     };
@@ -227,7 +227,7 @@ fn plant_call(kind: Kind, call: &mut CallSeen) {
         Kind::AnsweredTwice => call.answers = 2,
         Kind::MixedAnswer => call.foreign_answers = 1,
         Kind::EndChanged => call.first_end = Some(OutcomeKind::Failed),
-        Kind::TaskLeft => call.tasks_left = 1,
+        Kind::TaskLeft => call.endless.push(EndlessTask { known: true, ..EndlessTask::default() }),
         Kind::Lost => call.ended = None,
         Kind::UnsafeRepeat => call.executions = 2,
         Kind::NeverRan => call.executions = 0,

@@ -18,7 +18,7 @@ fn call(id: &str) -> CallSeen {
         notice: true,
         requests: 1,
         executions: 1,
-        ended: Some(Ended { kind: OutcomeKind::Succeeded, code: None, may_have_run: None, own_answer: true }),
+        ended: Some(Ended { kind: OutcomeKind::Succeeded, code: None, may_have_run: None, own_answer: true, at_us: 0 }),
         audits: vec![OutcomeKind::Succeeded],
         notices: vec![OutcomeKind::Succeeded],
         ..CallSeen::default()
@@ -71,7 +71,7 @@ fn replaced(id: &str, enqueued_ms: i64) -> CallSeen {
         enqueued_ms: Some(enqueued_ms),
         executions: 0,
         requests: 0,
-        ended: Some(Ended { kind: cancelled, code, may_have_run: Some(MayHaveRun::No), own_answer: false }),
+        ended: Some(Ended { kind: cancelled, code, may_have_run: Some(MayHaveRun::No), own_answer: false, at_us: 0 }),
         audits: vec![cancelled],
         notices: vec![cancelled],
         ..call(id)
@@ -89,7 +89,7 @@ fn ended_as(id: &str, kind: OutcomeKind, code: Code) -> CallSeen {
     let (code, may_have_run) = (Some(code.as_str()), Some(MayHaveRun::No));
     CallSeen {
         executions: 0,
-        ended: Some(Ended { kind, code, may_have_run, own_answer: false }),
+        ended: Some(Ended { kind, code, may_have_run, own_answer: false, at_us: 0 }),
         first_end: Some(kind),
         audits: vec![kind],
         notices: vec![kind],
@@ -103,11 +103,26 @@ fn asked(id: &str) -> CallSeen {
     CallSeen { server: "asking", asked: 1, ..call }
 }
 
+/// A task that goes on, and was handed over after 2 s.
+fn endless(known: bool) -> EndlessTask {
+    EndlessTask { id: "task-1".into(), cancelled: false, handed_us: Some(2_000_000), known }
+}
+
+/// A call that was sent, and ended then at its deadline.
+fn timed_out(id: &str, at_us: u64) -> CallSeen {
+    let call = ended_as(id, OutcomeKind::TimedOut, Code::DeadlineExceeded);
+    let ended = call.ended.map(|end| Ended { may_have_run: Some(MayHaveRun::Unknown), at_us, ..end });
+    CallSeen { executions: 1, ended, ..call }
+}
+
+/// So many requests prove something about each feature.
+const ENOUGH: u32 = 500;
+
 /// What faults do to calls, and what is no violation.
 fn evidence() -> Evidence {
     let unknown = OutcomeKind::OutcomeUnknown;
     let ended =
-        Ended { kind: unknown, code: None, may_have_run: Some(MayHaveRun::Unknown), own_answer: false };
+        Ended { kind: unknown, code: None, may_have_run: Some(MayHaveRun::Unknown), own_answer: false, at_us: 0 };
     let cut = |id: &str| CallSeen {
         ended: Some(ended),
         audits: vec![unknown],
@@ -138,7 +153,12 @@ fn evidence() -> Evidence {
                 claimed_us: Some(1_500),
                 ..call("newer")
             },
-            CallSeen { cut_at_worker: true, tasks_left: 1, ..call("its task is not known") },
+            CallSeen { cut_at_worker: true, endless: vec![endless(true)], ..call("its task is not known") },
+            CallSeen {
+                endless: vec![endless(false)],
+                requests: ENOUGH,
+                ..timed_out("its task is not read", 3_999_999)
+            },
             asked("asked"),
             CallSeen { server: "asking", resumes: Some("asked".into()), answers: 1, ..call("answers") },
             CallSeen { safe: true, resumes: Some("asked".into()), answers: 2, ..call("answers again") },
@@ -168,6 +188,7 @@ fn what_faults_may_do_to_calls_is_no_violation() {
     assert_eq!(account.violations, []);
     assert_eq!(account.unknown, ["cut at its server", "cut at its worker"]);
     assert_eq!(account.cut, ["cut at its server", "cut at its worker", "its task is not known"]);
+    assert_eq!(account.unproved, Vec::<String>::new());
     assert_eq!((account.safe_repeats, account.late_answers), (2, 2));
     assert_eq!((account.stored, account.late_successes, account.groups["succeeded"]), (2, 1, 1));
     assert_eq!(account.outcomes["steady"]["succeeded"], 12);
@@ -296,6 +317,35 @@ fn a_group_is_decided_as_its_members_explain() {
         group.notices.push(notice);
     };
     assert_eq!(broken(&another_id), [Kind::WrongGroupNotice]);
+}
+
+#[test]
+fn a_task_is_left_only_where_no_worker_had_read_of_it_when_its_call_ended() {
+    let id = "its task is not read";
+    assert_eq!(broken(id, |_| {}), []);
+    assert_eq!(broken(id, |call| call.endless[0].known = true), [Kind::TaskLeft]);
+    assert_eq!(broken(id, |call| (call.endless[0].known, call.endless[0].cancelled) = (true, true)), []);
+    let at = |at_us| move |call: &mut CallSeen| call.ended = timed_out(id, at_us).ended;
+    assert_eq!(broken(id, at(4_000_000)), [Kind::TaskLeft], "there was time to read it");
+    let denied = |call: &mut CallSeen| {
+        call.ended = call.ended.map(|end| Ended { may_have_run: Some(MayHaveRun::No), ..end });
+    };
+    assert_eq!(broken(id, denied), [Kind::RanAfterAll, Kind::TaskLeft]);
+    assert_eq!(account(&evidence()).unread_tasks, 1);
+}
+
+#[test]
+fn a_feature_that_was_not_used_is_a_violation_where_enough_requests_came() {
+    let not_used = |requests: u32| {
+        let mut evidence = evidence();
+        evidence.used = BTreeMap::from([("stored answers".to_owned(), 0), ("questions".to_owned(), 1)]);
+        evidence.calls.iter_mut().for_each(|call| call.requests = 0);
+        evidence.calls[0].requests = requests;
+        let account = account(&evidence);
+        (account.violations.iter().map(|broken| broken.kind).collect::<Vec<_>>(), account.unproved)
+    };
+    assert_eq!(not_used(ENOUGH), (vec![Kind::NotInjected], vec![]));
+    assert_eq!(not_used(ENOUGH - 1), (vec![], vec!["stored answers".to_owned()]));
 }
 
 #[test]

@@ -88,7 +88,8 @@ impl Exchange<'_> {
             return Ok(Next::Reset);
         }
         if self.server == Server::Forgetful {
-            match self.session() {
+            let named = self.head.header(header::SESSION_ID);
+            match self.shared.sessions.of_call(named, ledger.now_us()) {
                 Session::Open => {}
                 Session::None => {
                     ledger.answered(entry, Fate::Unclear);
@@ -152,6 +153,7 @@ impl Exchange<'_> {
                 let new = NewTask { call, worker, text: &text, entry, end, ms };
                 let handle = shared.tasks.start(&new, ledger.now_us());
                 let next = self.result(id, &handle).await?;
+                shared.tasks.handed(entry, ledger.now_us());
                 ledger.answered(entry, Fate::Working);
                 Ok(next)
             }
