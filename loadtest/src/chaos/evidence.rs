@@ -246,8 +246,8 @@ pub struct Evidence {
     pub answers_after_loss: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
-    /// How often each kind of fault was injected, those that never were included.
+    /// How often each kind of fault of the plan was injected, those that never were included.
     pub injected: BTreeMap<String, u64>,
-    /// The same of what depends on calls that reach their servers: what the servers did, and the features that were used.
+    /// The same of what depends on calls that reach their servers: what the proxies and the servers did, and the features that were used.
     pub used: BTreeMap<String, u64>,
 }

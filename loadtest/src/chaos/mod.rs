@@ -107,7 +107,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     };
     let mut evidence = collect(&rig, &left).await?;
     evidence.bad_exits = std::mem::take(&mut faults.bad_exits);
-    evidence.injected = used::injected(&faults.injected, drained, &rig);
+    evidence.injected = used::injected(&faults.injected, drained);
     evidence.used = used::used(&evidence, &rig);
     if let Some(kind) = args.plant {
         anyhow::ensure!(plant(kind, &mut evidence), "no call of this run can break the rule {}", kind.name());

@@ -1,5 +1,5 @@
 //! What a run has injected and used: a kind of which there was none is a violation, since the run proves nothing about it. What depends on calls
-//! that reach their servers is kept apart.
+//! that reach their servers, and so on chance, is kept apart.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,17 +12,23 @@ use super::ledger::Fate;
 use super::plan::Fault;
 use super::rig::Rig;
 
-/// How often each kind of fault was injected, by the plan and the proxies.
-pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, rig: &Rig) -> BTreeMap<String, u64> {
+/// How often each kind of fault of the plan was injected.
+pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64) -> BTreeMap<String, u64> {
     let times = |fault: &Fault| faults.get(fault).copied().unwrap_or(0);
     let mut all: BTreeMap<String, u64> =
         Fault::ALL.iter().map(|fault| (fault.name().to_owned(), times(fault))).collect();
     all.insert("workers that left after SIGTERM, with exit status 0".to_owned(), drained);
+    all
+}
+
+/// What the proxies did to requests of workers.
+fn of_proxies(rig: &Rig) -> BTreeMap<String, u64> {
     let proxies = [
         ("DynamoDB", &rig.proxies.dynamodb, &OF_DYNAMODB[..]),
         ("SQS", &rig.proxies.sqs, &OF_SQS[..]),
         ("S3", &rig.proxies.s3, &OF_S3[..]),
     ];
+    let mut all = BTreeMap::new();
     for (endpoint, proxy, expected) in proxies {
         let name = |what: &str| format!("{endpoint}: {what}");
         all.extend(expected.iter().map(|what| (name(what), 0)));
@@ -49,7 +55,7 @@ fn of_servers(rig: &Rig) -> Vec<(String, u64)> {
     all.into_iter().chain(silent.map(|times| ("requests never answered".to_owned(), times))).collect()
 }
 
-/// What the servers did, and how often each feature of the calls was used.
+/// What the proxies and the servers did, and how often each feature of the calls was used.
 pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
     let calls = |of: fn(&CallSeen) -> bool| evidence.calls.iter().filter(|call| of(call)).count() as u64;
     let decided = |result: GroupResult| {
@@ -74,7 +80,7 @@ pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
         ("groups decided as cancelled", decided(GroupResult::Cancelled)),
     ];
     let used = used.map(|(what, times)| (what.to_owned(), times));
-    used.into_iter().chain(of_servers(rig)).collect()
+    used.into_iter().chain(of_servers(rig)).chain(of_proxies(rig)).collect()
 }
 
 /// Answers that were given by another worker than the one that was asked.
