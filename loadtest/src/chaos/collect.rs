@@ -232,7 +232,8 @@ impl Seen {
         }
         let mut rows = rig.writes.take();
         // A call without a claim may have no write at all.
-        let unwritten: Vec<_> = sent.keys().filter(|call| !rows.contains_key(**call)).map(|call| (*call).to_owned()).collect();
+        let unwritten: Vec<_> =
+            sent.keys().filter(|call| !rows.contains_key(**call)).map(|call| (*call).to_owned()).collect();
         rows.extend(unwritten.into_iter().map(|call| (call, RowWrites::default())));
         for (id, row) in rows {
             if let Some(call) = self.call(&id) {

@@ -383,7 +383,10 @@ async fn set_limit(step: LimitStep, rig: &Rig) -> anyhow::Result<bool> {
     }
     let Ok(control) = controls.current().await else { return Ok(false) };
     // Else the account would judge the run by limits that nobody has set.
-    anyhow::ensure!(live_value(step.fault, &control) == step.to, "the tables have another limit than {step:?}");
+    anyhow::ensure!(
+        live_value(step.fault, &control) == step.to,
+        "the tables have another limit than {step:?}"
+    );
     Ok(true)
 }
 
@@ -444,10 +447,9 @@ mod tests {
 
     #[test]
     fn the_end_of_a_change_clears_the_entry_that_it_set() {
-        for (fault, other) in [
-            (Fault::RateChanged, Fault::ConcurrencyChanged),
-            (Fault::ConcurrencyChanged, Fault::RateChanged),
-        ] {
+        for (fault, other) in
+            [(Fault::RateChanged, Fault::ConcurrencyChanged), (Fault::ConcurrencyChanged, Fault::RateChanged)]
+        {
             let now = Timestamp::from_ms(1);
             let of = |fault, to| limit_entry(LimitStep { fault, to, asked_us: None }, now).unwrap();
             let mut table = HashMap::new();

@@ -329,7 +329,9 @@ mod tests {
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
         assert!(!row.is_cut(&[loss("w", 30)], &[sent("w", 20)]));
-        assert!(row.is_cut(&[loss("w", 24)], &[sent("w", 20)]) && row.is_cut(&[loss("w", 30)], &[sent("w", 26)]));
+        assert!(
+            row.is_cut(&[loss("w", 24)], &[sent("w", 20)]) && row.is_cut(&[loss("w", 30)], &[sent("w", 26)])
+        );
     }
 
     #[test]

@@ -65,7 +65,11 @@ fn account_injected(evidence: &Evidence, account: &mut Account) {
     };
     let (mut lacking, unused) = (none(&evidence.injected), none(&evidence.used));
     let requests: u32 = evidence.calls.iter().map(|call| call.requests).sum();
-    if requests >= ENOUGH_REQUESTS { lacking.extend(unused) } else { account.unproved = unused }
+    if requests >= ENOUGH_REQUESTS {
+        lacking.extend(unused)
+    } else {
+        account.unproved = unused
+    }
     for what in lacking {
         account.violation(Kind::NotInjected, format!("{what}: none"));
     }

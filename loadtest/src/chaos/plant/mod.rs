@@ -191,7 +191,8 @@ fn plant_group(kind: Kind, group: &mut GroupSeen) {
 fn plant_call(kind: Kind, call: &mut CallSeen) {
     let mut ends_as = |kind, code: Option<Code>, may_have_run| {
         let code = code.map(Code::as_str);
-        call.ended = Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false, at_us: 0 });
+        call.ended =
+            Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false, at_us: 0 });
         call.audits = vec![kind];
         call.notices = vec![kind];
     };

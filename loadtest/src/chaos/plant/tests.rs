@@ -18,7 +18,13 @@ fn call(id: &str) -> CallSeen {
         notice: true,
         requests: 1,
         executions: 1,
-        ended: Some(Ended { kind: OutcomeKind::Succeeded, code: None, may_have_run: None, own_answer: true, at_us: 0 }),
+        ended: Some(Ended {
+            kind: OutcomeKind::Succeeded,
+            code: None,
+            may_have_run: None,
+            own_answer: true,
+            at_us: 0,
+        }),
         audits: vec![OutcomeKind::Succeeded],
         notices: vec![OutcomeKind::Succeeded],
         ..CallSeen::default()
@@ -71,7 +77,13 @@ fn replaced(id: &str, enqueued_ms: i64) -> CallSeen {
         enqueued_ms: Some(enqueued_ms),
         executions: 0,
         requests: 0,
-        ended: Some(Ended { kind: cancelled, code, may_have_run: Some(MayHaveRun::No), own_answer: false, at_us: 0 }),
+        ended: Some(Ended {
+            kind: cancelled,
+            code,
+            may_have_run: Some(MayHaveRun::No),
+            own_answer: false,
+            at_us: 0,
+        }),
         audits: vec![cancelled],
         notices: vec![cancelled],
         ..call(id)
@@ -121,8 +133,13 @@ const ENOUGH: u32 = 500;
 /// What faults do to calls, and what is no violation.
 fn evidence() -> Evidence {
     let unknown = OutcomeKind::OutcomeUnknown;
-    let ended =
-        Ended { kind: unknown, code: None, may_have_run: Some(MayHaveRun::Unknown), own_answer: false, at_us: 0 };
+    let ended = Ended {
+        kind: unknown,
+        code: None,
+        may_have_run: Some(MayHaveRun::Unknown),
+        own_answer: false,
+        at_us: 0,
+    };
     let cut = |id: &str| CallSeen {
         ended: Some(ended),
         audits: vec![unknown],

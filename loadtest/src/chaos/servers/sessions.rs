@@ -87,9 +87,8 @@ mod tests {
     #[test]
     fn each_loss_meets_a_call() {
         let sessions = Sessions::default();
-        let is_lost = |session: &str, now_us| {
-            matches!(sessions.of_call(Some(session), now_us), Session::Lost { .. })
-        };
+        let is_lost =
+            |session: &str, now_us| matches!(sessions.of_call(Some(session), now_us), Session::Lost { .. });
         let [first, second] = [sessions.open(0), sessions.open(0)];
         assert!(!is_lost(&first, 1));
         sessions.lose();

@@ -53,7 +53,14 @@ struct Fleet {
 impl Fleet {
     fn new(changes: Vec<Change>) -> Self {
         let book = Book::new(&changes[0].rate.to_string(), true);
-        Self { changes, book, settings: [None; WORKERS], steps: BTreeMap::new(), planned: 0, used: Vec::new() }
+        Self {
+            changes,
+            book,
+            settings: [None; WORKERS],
+            steps: BTreeMap::new(),
+            planned: 0,
+            used: Vec::new(),
+        }
     }
 
     fn plan(&mut self, at_us: i64, step: Step) {
@@ -88,7 +95,8 @@ impl Fleet {
         while let Some(((now_us, call), step)) = self.steps.pop_first() {
             match step {
                 Step::Received { worker, carried, wish } => {
-                    let carried = carried.filter(|turn| turn.at_us >= now_us && self.honours(worker, *turn, now_us));
+                    let carried =
+                        carried.filter(|turn| turn.at_us >= now_us && self.honours(worker, *turn, now_us));
                     match carried {
                         Some(turn) => self.waits(now_us, worker, turn),
                         None => self.asks(now_us, worker, call, wish),
