@@ -13,6 +13,8 @@ const TOO_LATE_MS: std::ops::Range<u64> = 3_400..5_000;
 /// How long calls take under the concurrency limit, and those whose answers are stored: so long that others come meanwhile.
 const NARROW_MS: u64 = 300;
 const CACHING_MS: std::ops::Range<u64> = 150..400;
+/// How long a tool takes that asks before it runs.
+const ANSWERED_MS: std::ops::Range<u64> = 20..800;
 /// How long tasks take.
 const TASK_MS: std::ops::Range<u64> = 300..4_000;
 
@@ -85,11 +87,26 @@ pub(crate) enum Act {
         /// How it ends.
         end: TaskEnd,
     },
+    /// Asks a question, and the tool does not run.
+    Ask,
     /// Never answers; the tool may run.
     Silent {
         /// Whether the tool runs.
         runs: bool,
     },
+}
+
+impl Act {
+    /// The same where the tool may not run before its question is answered.
+    pub(crate) const fn unanswered(self) -> Self {
+        match self {
+            Self::Answer { .. } => Self::Ask,
+            Self::ResetAfter { .. } | Self::ResetWithin { .. } => Self::ResetBefore,
+            Self::Silent { .. } => Self::Silent { runs: false },
+            Self::Lie { .. } | Self::Short | Self::Task { .. } | Self::Refuse => Self::Refuse,
+            Self::ResetBefore | Self::Ask => self,
+        }
+    }
 }
 
 /// What the server does with the `nth` request of a call.
@@ -135,6 +152,12 @@ pub(crate) fn decide(server: Server, seed: u64, call: &str, nth: u32) -> Act {
             4..8 => Act::Refuse,
             8..12 => Act::Short,
             _ => Act::Answer { ms: rng.u64(CACHING_MS), is_error: false },
+        },
+        Server::Asking => match of_hundred {
+            0..6 => Act::ResetBefore,
+            6..14 => Act::ResetAfter { ms },
+            // So long that some workers are killed meanwhile.
+            _ => Act::Answer { ms: rng.u64(ANSWERED_MS), is_error: of_hundred < 17 },
         },
         Server::Lying | Server::Limiting => answer,
     }
@@ -183,9 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn no_tool_that_asks_runs_before_its_question_is_answered() {
+        let acts: Vec<_> = acts(Server::Asking).into_iter().map(Act::unanswered).collect();
+        assert!(acts.iter().all(|act| matches!(act, Act::Ask | Act::ResetBefore)));
+        assert!(acts.contains(&Act::Ask) && acts.contains(&Act::ResetBefore));
+    }
+
+    #[test]
     fn every_server_fails_in_its_own_way_and_answers_too() {
         let some = |server, of: Is| acts(server).iter().any(of);
-        let failures: [(Server, &[Is]); 7] = [
+        let failures: [(Server, &[Is]); 8] = [
             (
                 Server::Slow,
                 &[
@@ -220,6 +250,7 @@ mod tests {
                     |a| matches!(a, Act::Answer { is_error: true, .. }),
                 ],
             ),
+            (Server::Asking, &[|a| matches!(a, Act::ResetBefore), |a| matches!(a, Act::ResetAfter { .. })]),
             (Server::Batching, &[|a| matches!(a, Act::Refuse), |a| matches!(a, Act::Short)]),
             (
                 Server::Resetting,

@@ -12,13 +12,18 @@ use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::behaviour::TaskEnd;
-use super::callers::{Callers, Notices, until_accepted};
+use super::callers::{Callers, Notices, Sent, until_accepted};
+use super::changes::in_effect;
 use super::decisions::Decisions;
-use super::evidence::{CallSeen, Ended, Evidence, GroupSeen, Narrow, Open, Rated, SharedRequest, Start};
-use super::ledger::Request;
-use super::plan::{ChaosCall, ChaosGroup, Plan, Repeats, Server, TENANTS, tool};
+use super::drive::Faults;
+use super::evidence::{
+    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Narrow, Open, Rated, SharedRequest, Start,
+};
+use super::ledger::{Brings, Fate, Request};
+use super::plan::{ChaosCall, ChaosGroup, Limits, Plan, Repeats, Server, TENANTS, tool};
 use super::rig::Rig;
 use super::servers::{answer_text, run_in};
+use super::writes::{Loss, RowWrites, SentBy};
 use crate::flow::server::{Execution, micros};
 use crate::flow::turns;
 
@@ -32,11 +37,11 @@ const AFTER_FREEZE_US: u64 = 1_000_000;
 /// What the run leaves beside its rows and records.
 pub(crate) struct Left<'a> {
     pub(crate) callers: &'a Callers,
-    pub(crate) sent: &'a HashSet<String>,
+    pub(crate) sent: &'a Sent,
     pub(crate) notices: &'a Notices,
     pub(crate) decisions: &'a Decisions,
-    pub(crate) rate: u32,
-    pub(crate) concurrency: u32,
+    pub(crate) faults: &'a Faults,
+    pub(crate) limits: Limits,
 }
 
 /// Collects the evidence about all calls of the plan.
@@ -48,25 +53,34 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     seen.audits(plan.calls.len(), rig, left.callers.started_at).await?;
     seen.executions(&requests);
     seen.tasks(rig);
-    seen.writes(rig);
+    seen.writes(rig, &requests);
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     let lost_leases = seen.lost_leases(&log);
+    let answers_after_loss = seen.answers_after_loss(&rig.losses);
     let calls = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
     strangers.sort_unstable();
+    let faults = left.faults;
     let (messages_left, dead_letters) = super::drive::all_messages(rig).await?;
     Ok(Evidence {
         calls,
         groups: groups(rig, left).await?,
+        redrives: left.sent.redrives.clone(),
         shared: shared(&requests),
         strangers,
-        rated: rated(&requests, rig, &log, left.rate),
-        narrow: narrow(&requests, rig, left.concurrency),
+        rated: rated(&requests, rig, &log, in_effect(left.limits.rate, &faults.rate, &faults.unread)),
+        narrow: narrow(
+            &requests,
+            rig,
+            in_effect(left.limits.concurrency, &faults.concurrency, &faults.unread),
+        ),
         messages_left,
         dead_letters,
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
+        used: BTreeMap::new(),
         lost_leases,
+        answers_after_loss,
     })
 }
 
@@ -89,9 +103,12 @@ impl Seen {
                 .map(|question| format!("{question} to {}", tool(call.server, call.repeats))),
             supersede: call.supersede.clone(),
             not_before_us: call.not_before.map(|_later| start_us + micros(call.due())),
-            safe: call.repeats != Repeats::Once,
+            safe: call.is_safe(),
             claimless: call.repeats == Repeats::Claimless,
-            sent: left.sent.contains(&call.id),
+            sent: left.sent.ids.contains(&call.id),
+            resumes: call.resumes.clone(),
+            redrives: call.redrives.clone(),
+            first_end: left.sent.ends.get(&call.id).copied(),
             notice: call.notice,
             notices: notices.remove(&call.id).unwrap_or_default(),
             ..CallSeen::default()
@@ -110,15 +127,14 @@ impl Seen {
 
     async fn rows(&mut self, callers: &Callers, rig: &Rig) -> anyhow::Result<()> {
         for calls in callers.plan.calls.chunks(ROWS) {
-            let keys = calls.iter().map(|call| Ok(callers.request(call)?.key));
-            let keys: Vec<CallKey> = keys.collect::<anyhow::Result<_>>()?;
+            let keys: Vec<CallKey> = calls.iter().map(Callers::key).collect::<anyhow::Result<_>>()?;
             let statuses = until_accepted(|| rig.client.status_many(&keys)).await?;
             for (status, call) in statuses.into_iter().zip(calls) {
                 if let CallStatus::Ended(result) = status
                     && let Some(seen) = self.calls.get_mut(&call.id)
                 {
                     let text = text_of(&result);
-                    seen.ended = Some(ended(call, &result, text.as_deref()));
+                    seen.ended = Some(ended(call, &result, text.as_deref(), clock_start_us(rig)));
                     seen.enqueued_ms = Some(result.enqueued_at.as_ms());
                     seen.answer_of =
                         text.zip(call.question.as_ref()).and_then(|(t, asked)| run_in(&t, asked));
@@ -160,7 +176,11 @@ impl Seen {
             let Some(call) = self.call(&request.call) else { continue };
             call.requests += 1;
             call.first_request_us.get_or_insert(request.at_us);
+            call.worker.get_or_insert_with(|| request.worker.clone());
             call.executions += u32::from(request.ran);
+            call.asked += u32::from(request.fate == Fate::Asked);
+            call.answers += u32::from(request.brings == Brings::Answer && request.fate != Fate::Refused);
+            call.foreign_answers += u32::from(request.brings == Brings::Foreign);
             let took_us = request.end_us.map_or(0, |end| end - request.at_us);
             call.cut_at_server |= request.fate.is_cut() || took_us > MAY_BE_TOO_LATE_US;
         }
@@ -169,7 +189,10 @@ impl Seen {
     fn tasks(&mut self, rig: &Rig) {
         for task in rig.servers.tasks() {
             let Some(call) = self.call(&task.call) else { continue };
-            call.tasks_left += u32::from(task.end == TaskEnd::Never && !task.cancelled);
+            if task.end == TaskEnd::Never {
+                let (id, cancelled, handed_us) = (task.id, task.cancelled, task.handed_us);
+                call.endless.push(EndlessTask { id, cancelled, handed_us, known: false });
+            }
             call.tasks_cancelled += u32::from(task.cancelled);
             call.polled_elsewhere |= task.polled_by.iter().any(|polled| *polled != task.worker);
         }
@@ -187,11 +210,37 @@ impl Seen {
         lost
     }
 
-    fn writes(&mut self, rig: &Rig) {
-        for (id, row) in rig.writes.take() {
+    /// Answers that were given after the worker that got the question was killed or frozen.
+    fn answers_after_loss(&self, losses: &[Loss]) -> u64 {
+        let is_after = |answer: &&CallSeen| {
+            let asked = answer.resumes.as_ref().and_then(|id| self.calls.get(id));
+            let times = asked.and_then(|asked| asked.first_request_us.zip(answer.first_request_us));
+            let worker = asked.and_then(|asked| asked.worker.as_ref());
+            let lost = |loss: &Loss| {
+                Some(&loss.worker) == worker
+                    && times.is_some_and(|(from, to)| (from..=to).contains(&loss.at_us))
+            };
+            losses.iter().any(lost)
+        };
+        u64::try_from(self.calls.values().filter(is_after).count()).unwrap_or(u64::MAX)
+    }
+
+    fn writes(&mut self, rig: &Rig, requests: &[Request]) {
+        let mut sent: HashMap<&str, Vec<SentBy>> = HashMap::new();
+        for Request { call, worker, at_us, .. } in requests {
+            sent.entry(call).or_default().push(SentBy { worker: worker.clone(), at_us: *at_us });
+        }
+        let mut rows = rig.writes.take();
+        // A call without a claim may have no write at all.
+        let unwritten: Vec<_> =
+            sent.keys().filter(|call| !rows.contains_key(**call)).map(|call| (*call).to_owned()).collect();
+        rows.extend(unwritten.into_iter().map(|call| (call, RowWrites::default())));
+        for (id, row) in rows {
             if let Some(call) = self.call(&id) {
-                call.cut_at_worker |= row.is_cut(&rig.losses);
+                let sent = sent.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+                call.cut_at_worker |= row.is_cut(&rig.losses, sent);
                 call.claimed_us = row.first_claim_us(&rig.thaws);
+                call.endless.iter_mut().for_each(|task| task.known = row.names(&task.id));
             }
         }
     }
@@ -214,7 +263,7 @@ fn text_of(result: &CallResult) -> Option<String> {
     content.pointer("/content/0/text").and_then(|text| text.as_str().map(str::to_owned))
 }
 
-fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
+fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>, start_us: u64) -> Ended {
     let own = |text| match &call.question {
         Some(question) => run_in(text, question).is_some(),
         None => text == answer_text(&call.id, call.bytes),
@@ -224,6 +273,7 @@ fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
         code: result.outcome.error.as_ref().map(|error| error.code.as_str()),
         may_have_run: result.outcome.error.as_ref().map(|error| error.may_have_run),
         own_answer: text.is_some_and(own),
+        at_us: (u64::try_from(result.finished_at.as_ms()).unwrap_or(0) * 1_000).saturating_sub(start_us),
     }
 }
 
@@ -231,15 +281,18 @@ fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>) -> Ended {
 async fn groups(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Vec<GroupSeen>> {
     let notices = left.notices.all().groups;
     let mut seen = Vec::new();
-    let is_sent = |group: &&ChaosGroup| group.members.iter().any(|id| left.sent.contains(id));
+    let is_sent = |group: &&ChaosGroup| group.members.iter().any(|id| left.sent.ids.contains(id));
     for group in left.callers.plan.groups.iter().filter(is_sent) {
         let key = group.key()?;
         let row = until_accepted(|| rig.fleet.group(&key)).await?;
         let id = key.to_string();
-        let of_group = |notice: &&GroupNotice| (&notice.tenant, &notice.group) == (&key.tenant, &key.id);
+        let of_group = |notice: &&GroupNotice| {
+            (&notice.tenant, &notice.group, notice.round) == (&key.tenant, &key.id, key.round)
+        };
         seen.push(GroupSeen {
-            first: left.decisions.first(&id),
+            first: left.decisions.first(&key),
             id,
+            round: group.round,
             policy: group.policy,
             size: group.size,
             deadline: left.callers.instant(group.deadline),
@@ -277,22 +330,26 @@ fn of_server(requests: &[Request], server: Server, now_us: u64) -> Vec<Execution
     of_it.map(execution).collect()
 }
 
-fn rated(requests: &[Request], rig: &Rig, log: &str, rate: u32) -> Rated {
-    let ledger = rig.servers.ledger();
-    // The start of the servers' clock since 1970, to a millisecond.
+/// The start of the servers' clock, in microseconds since 1970, to a millisecond.
+fn clock_start_us(rig: &Rig) -> u64 {
     let now_ms = u64::try_from((rig.bed.clock)().as_ms()).unwrap_or(0);
-    let used = turns::in_log(log, (now_ms * 1_000).saturating_sub(ledger.now_us()));
+    (now_ms * 1_000).saturating_sub(rig.servers.ledger().now_us())
+}
+
+fn rated(requests: &[Request], rig: &Rig, log: &str, limits: Vec<InEffect>) -> Rated {
+    let ledger = rig.servers.ledger();
+    let used = turns::in_log(log, clock_start_us(rig));
     let executions = of_server(requests, Server::Rated, ledger.now_us());
     let delays = turns::delays(&used, executions.iter());
     let start = |(execution, delay_us): (&Execution, Option<u64>)| Start { at_us: execution.at_us, delay_us };
     Rated {
-        limit: usize::try_from(rate).unwrap_or(usize::MAX),
+        limits,
         turns: used.iter().map(|turn| turn.at_us).collect(),
         starts: executions.iter().zip(delays).map(start).collect(),
     }
 }
 
-fn narrow(requests: &[Request], rig: &Rig, concurrency: u32) -> Narrow {
+fn narrow(requests: &[Request], rig: &Rig, limits: Vec<InEffect>) -> Narrow {
     let now_us = rig.servers.ledger().now_us();
     let of_it = requests.iter().filter(|request| request.server == Server::Narrow.name());
     let after_freeze = |request: &Request| {
@@ -306,5 +363,5 @@ fn narrow(requests: &[Request], rig: &Rig, concurrency: u32) -> Narrow {
         to_us: request.end_us.unwrap_or(now_us),
         after_freeze: after_freeze(request),
     };
-    Narrow { limit: usize::try_from(concurrency).unwrap_or(usize::MAX), requests: of_it.map(open).collect() }
+    Narrow { limits, requests: of_it.map(open).collect() }
 }

@@ -7,14 +7,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::Instant;
-use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change, Switch, SwitchTarget};
 use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::limits::{Positive, RateLimit};
+use toolfleet_core::time::Timestamp;
 
-use super::fault_proxy::Rates;
-use super::plan::{Event, Fault, Server, TENANTS};
+use super::changes::{LimitChange, Unread};
+use super::fault_proxy::{REFUSED, Rates};
+use super::plan::{Event, Fault, Limits, MOST_LONGER, Server, TENANTS};
 use super::rig::Rig;
 use super::writes::Thaw;
 use crate::evidence::messages_left;
+use crate::flow::server::micros;
 use crate::run_args::CLOCK_SKEW_MS;
 
 /// The interval of looks at workers and queues.
@@ -26,8 +30,11 @@ const EXIT: Duration = Duration::from_secs(30);
 /// Servers that are paused, by turns.
 const PAUSED: [Server; 5] =
     [Server::Steady, Server::Narrow, Server::Tasking, Server::Lying, Server::Batching];
-/// Who set the pauses.
+/// How much longer than a restart of the endpoints it takes until workers read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Who set pauses and limits, and why.
 const BY: &str = "chaos";
+const WHY: &str = "as the plan says";
 
 /// What is to be done at a time.
 #[derive(Debug, Clone)]
@@ -40,6 +47,18 @@ enum Action {
     EndOf(Fault),
     /// Clears the pause of that key.
     Resume(String),
+    /// Sets a limit, or ends its change.
+    Limit(LimitStep),
+}
+
+/// A step of a live change of a limit.
+#[derive(Debug, Clone, Copy)]
+struct LimitStep {
+    fault: Fault,
+    /// The value; none for the catalog's.
+    to: Option<u32>,
+    /// When it was tried first, in microseconds on the servers' clock.
+    asked_us: Option<u64>,
 }
 
 /// The faults of a run.
@@ -50,6 +69,15 @@ pub(crate) struct Faults {
     planned: u64,
     /// The faults that last now and change the rates of the proxies.
     active: HashSet<Fault>,
+    /// How many connections the bucket had refused when it went away, and when it comes back in any case.
+    bucket: (u64, Instant),
+    limits: Limits,
+    /// The changes of the rated and of the narrow server's limit, and the periods in which workers may not have read them.
+    pub(crate) rate: Vec<LimitChange>,
+    pub(crate) concurrency: Vec<LimitChange>,
+    pub(crate) unread: Vec<Unread>,
+    /// Drained workers that exited with 0.
+    pub(crate) left: u64,
     /// How often each kind was injected.
     pub(crate) injected: BTreeMap<Fault, u64>,
     /// Drained workers that exited with another code than 0.
@@ -59,13 +87,19 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(events: &[Event], lease_ms: u32, start: Instant) -> Self {
+    pub(crate) fn new(events: &[Event], limits: Limits, lease_ms: u32, start: Instant) -> Self {
         let mut faults = Self {
             start,
             lease_ms: u64::from(lease_ms),
             actions: BTreeMap::new(),
             planned: 0,
             active: HashSet::new(),
+            bucket: (0, start),
+            limits,
+            rate: Vec::new(),
+            concurrency: Vec::new(),
+            unread: Vec::new(),
+            left: 0,
             injected: events.iter().map(|event| (event.fault, 0)).collect(),
             bad_exits: Vec::new(),
             own_ends: Vec::new(),
@@ -103,7 +137,9 @@ impl Faults {
     /// Notes drained workers that have exited, and replaces workers that ended by themselves.
     pub(crate) fn look_after_workers(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
         for exited in rig.workers.exited()? {
-            if !exited.status.success() {
+            if exited.status.success() {
+                self.left += 1;
+            } else {
                 self.bad_exits
                     .push(format!("worker {} got SIGTERM and exited with {}", exited.name, exited.status));
             }
@@ -125,11 +161,15 @@ impl Faults {
                 rig.thaws.push(Thaw { worker, at_us: rig.servers.ledger().now_us() });
             }
             Action::StartEndpoints => rig.bed.start_endpoints_again()?,
+            Action::EndOf(Fault::BucketAway) if self.has_met_nobody(rig) => {
+                self.plan(Instant::now() + LOOK, Action::EndOf(Fault::BucketAway));
+            }
             Action::EndOf(fault) => {
                 self.active.remove(&fault);
                 self.apply(rig);
             }
             Action::Resume(key) => self.resume(key, rig).await,
+            Action::Limit(step) => self.set_limit(step, rig).await?,
         }
         Ok(())
     }
@@ -157,6 +197,7 @@ impl Faults {
                 self.plan(now + frozen_for, Action::Continue(name));
             }
             Fault::Endpoints => {
+                self.cannot_read(length + READ_AGAIN, rig);
                 rig.bed.kill_endpoints()?;
                 self.plan(now + length, Action::StartEndpoints);
             }
@@ -165,11 +206,26 @@ impl Faults {
             | Fault::AnswersLost
             | Fault::QueueFailing
             | Fault::BucketAway => {
+                if fault == Fault::BucketAway {
+                    self.bucket = (refused(rig), now + length + MOST_LONGER);
+                }
+                if fault == Fault::Failing {
+                    self.cannot_read(length, rig);
+                }
                 self.active.insert(fault);
                 self.apply(rig);
                 self.plan(now + length, Action::EndOf(fault));
             }
             Fault::SessionsLost => rig.servers.lose_sessions(),
+            Fault::RateChanged | Fault::ConcurrencyChanged => {
+                let [first, second] = event.limits(self.catalog_limit(fault));
+                for (after, to) in [(Duration::ZERO, Some(first)), (length / 2, Some(second)), (length, None)]
+                {
+                    self.plan(now + after, Action::Limit(LimitStep { fault, to, asked_us: None }));
+                }
+                // Each change counts when it is stored.
+                return Ok(());
+            }
             Fault::PauseServer | Fault::PauseTenant => {
                 let Some(key) = pause(fault, pick, rig).await? else {
                     // The endpoints are away: an operator tries again.
@@ -181,6 +237,12 @@ impl Faults {
         }
         *self.injected.entry(fault).or_default() += 1;
         Ok(())
+    }
+
+    /// Whether no worker has asked for the bucket since it went away, and there is time left.
+    fn has_met_nobody(&self, rig: &Rig) -> bool {
+        let (before, until) = self.bucket;
+        refused(rig) == before && Instant::now() < until
     }
 
     /// Starts another worker where a fault would take the only one.
@@ -195,10 +257,40 @@ impl Faults {
     }
 
     async fn resume(&mut self, key: String, rig: &Rig) {
-        if rig.client.controls().clear(&key, BY, "it lasted as planned").await.is_err() {
+        if rig.client.controls().clear(&key, BY, WHY).await.is_err() {
             // The endpoints are away: an operator tries again.
             self.plan(Instant::now() + Duration::from_secs(1), Action::Resume(key));
         }
+    }
+
+    /// Sets a limit, or ends its change, and notes since when the value may be in effect.
+    async fn set_limit(&mut self, mut step: LimitStep, rig: &Rig) -> anyhow::Result<()> {
+        let now_us = || rig.servers.ledger().now_us();
+        let asked_us = *step.asked_us.get_or_insert_with(now_us);
+        let stored = set_limit(step, rig).await?;
+        if !stored {
+            // The endpoints are away: an operator tries again.
+            let again = LimitStep { asked_us: Some(asked_us), ..step };
+            self.plan(Instant::now() + Duration::from_secs(1), Action::Limit(again));
+            return Ok(());
+        }
+        let limit = step.to.unwrap_or_else(|| self.catalog_limit(step.fault));
+        let is_rate = step.fault == Fault::RateChanged;
+        let changes = if is_rate { &mut self.rate } else { &mut self.concurrency };
+        changes.push(LimitChange { limit, asked_us, stored_us: now_us() });
+        *self.injected.entry(step.fault).or_default() += 1;
+        Ok(())
+    }
+
+    /// The catalog's value of the limit that the fault changes.
+    fn catalog_limit(&self, fault: Fault) -> u32 {
+        if fault == Fault::RateChanged { self.limits.rate } else { self.limits.concurrency }
+    }
+
+    /// Notes that workers may not read what operators set, for so long from now on.
+    fn cannot_read(&mut self, length: Duration, rig: &Rig) {
+        let now_us = rig.servers.ledger().now_us();
+        self.unread.push((now_us, now_us + micros(length)));
     }
 
     /// Waits until the queues are empty for a while; false if they are not within that time.
@@ -245,6 +337,11 @@ impl Faults {
     }
 }
 
+/// How many connections the bucket has refused.
+fn refused(rig: &Rig) -> u64 {
+    rig.proxies.s3.counts().get(REFUSED).copied().unwrap_or(0)
+}
+
 /// How many messages the queues of calls and the dead-letter queue hold, visible or not.
 pub(crate) async fn all_messages(rig: &Rig) -> anyhow::Result<(u64, u64)> {
     let left = messages_left(&rig.client).await?;
@@ -266,11 +363,59 @@ async fn pause(fault: Fault, pick: usize, rig: &Rig) -> anyhow::Result<Option<St
         target,
         tenant: None,
         by: BY.to_owned(),
-        why: "a pause of the plan".to_owned(),
+        why: WHY.to_owned(),
         since: (rig.bed.clock)(),
         until: None,
     });
     Ok(rig.client.controls().set(&entry).await.ok().map(|_replaced| entry.key()))
+}
+
+/// Sets a limit, or ends its change; false if the tables cannot be reached.
+async fn set_limit(step: LimitStep, rig: &Rig) -> anyhow::Result<bool> {
+    let controls = rig.client.controls();
+    let entry = limit_entry(step, (rig.bed.clock)())?;
+    let stored = match step.to {
+        Some(_) => controls.set(&entry).await.map(drop),
+        None => controls.clear(&entry.key(), BY, WHY).await.map(drop),
+    };
+    if stored.is_err() {
+        return Ok(false);
+    }
+    let Ok(control) = controls.current().await else { return Ok(false) };
+    // Else the account would judge the run by limits that nobody has set.
+    anyhow::ensure!(
+        live_value(step.fault, &control) == step.to,
+        "the tables have another limit than {step:?}"
+    );
+    Ok(true)
+}
+
+/// The entry of the control table that a step sets or clears.
+fn limit_entry(step: LimitStep, since: Timestamp) -> anyhow::Result<ControlEntry> {
+    let to = step.to.unwrap_or(1);
+    let change = if step.fault == Fault::RateChanged {
+        Change { rate: Some(RateLimit::new(to, 1)?), concurrency: None }
+    } else {
+        Change { rate: None, concurrency: Some(Positive::new(to).context("the limit is 0")?) }
+    };
+    let (limit, by, why) = (limit_name(step.fault), BY.to_owned(), WHY.to_owned());
+    Ok(ControlEntry::Limit { limit, change, by, why, since, until: None })
+}
+
+/// The limit that the fault changes.
+fn limit_name(fault: Fault) -> String {
+    let server = if fault == Fault::RateChanged { Server::Rated } else { Server::Narrow };
+    format!("server:{}", server.name())
+}
+
+/// The value that operators have set for the limit that the fault changes.
+fn live_value(fault: Fault, control: &Control) -> Option<u32> {
+    let live = control.limits.get(&limit_name(fault))?;
+    if fault == Fault::RateChanged {
+        live.rate.map(|rate| rate.count())
+    } else {
+        live.concurrency.map(Positive::get)
+    }
 }
 
 /// A few of a thousand requests fail at any time, many while a fault lasts.
@@ -291,5 +436,32 @@ fn queue_rates(active: &HashSet<Fault>) -> Rates {
         throttled: 0,
         lost: if fails { 100 } else { 3 },
         redelivered: 25,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_change_clears_the_entry_that_it_set() {
+        for (fault, other) in
+            [(Fault::RateChanged, Fault::ConcurrencyChanged), (Fault::ConcurrencyChanged, Fault::RateChanged)]
+        {
+            let now = Timestamp::from_ms(1);
+            let of = |fault, to| limit_entry(LimitStep { fault, to, asked_us: None }, now).unwrap();
+            let mut table = HashMap::new();
+            for entry in [of(fault, Some(4)), of(fault, Some(7)), of(other, Some(9))] {
+                table.insert(entry.key(), entry);
+            }
+            let live = |table: &HashMap<String, ControlEntry>, fault| {
+                live_value(fault, &Control::new(1, table.values().cloned(), now))
+            };
+            assert_eq!((live(&table, fault), live(&table, other)), (Some(7), Some(9)));
+            assert!(table.remove(&of(fault, None).key()).is_some());
+            assert_eq!((live(&table, fault), live(&table, other)), (None, Some(9)));
+        }
     }
 }

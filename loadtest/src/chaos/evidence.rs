@@ -19,6 +19,21 @@ pub struct Ended {
     pub may_have_run: Option<MayHaveRun>,
     /// Whether the stored answer, if there is one, is the answer to this call.
     pub own_answer: bool,
+    /// When it ended, in microseconds on the servers' clock, to a millisecond.
+    pub at_us: u64,
+}
+
+/// A task that goes on until it is cancelled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndlessTask {
+    /// The server's name for it.
+    pub id: String,
+    /// Whether it was cancelled.
+    pub cancelled: bool,
+    /// When its server had written its name to the worker, in microseconds on the servers' clock; none if that failed.
+    pub handed_us: Option<u64>,
+    /// Whether a worker named it in a write of the call's row.
+    pub known: bool,
 }
 
 /// Everything that was seen of one call.
@@ -44,6 +59,8 @@ pub struct CallSeen {
     pub sent: bool,
     /// Whether its caller asked for a notice.
     pub notice: bool,
+    /// The worker that sent its first request.
+    pub worker: Option<String>,
     /// How many requests of it reached its server.
     pub requests: u32,
     /// When the first of them was read, in microseconds on the servers' clock.
@@ -52,8 +69,20 @@ pub struct CallSeen {
     pub claimed_us: Option<u64>,
     /// How often its tool ran.
     pub executions: u32,
-    /// How many tasks of it never end and were not cancelled.
-    pub tasks_left: u32,
+    /// The call whose question it answers, and the call of the round before that it repeats.
+    pub resumes: Option<String>,
+    /// See `resumes`.
+    pub redrives: Option<String>,
+    /// How often its server asked a question instead of running its tool.
+    pub asked: u32,
+    /// How often its server was given its answer, and did not refuse it; and how often another answer than its own.
+    pub answers: u32,
+    /// See `answers`.
+    pub foreign_answers: u32,
+    /// How it had ended when a caller read that first, while the run went on.
+    pub first_end: Option<OutcomeKind>,
+    /// Its tasks that go on until they are cancelled.
+    pub endless: Vec<EndlessTask>,
     /// How many tasks of it were cancelled.
     pub tasks_cancelled: u32,
     /// Whether another worker polled a task of it than the one that sent it.
@@ -99,11 +128,22 @@ pub struct Start {
     pub delay_us: Option<u64>,
 }
 
+/// A value of a limit, and for how long workers may have gone by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InEffect {
+    /// The value.
+    pub limit: usize,
+    /// From when on, in microseconds: an operator began to set it.
+    pub from_us: u64,
+    /// Until when: every worker knows that another one replaced it.
+    pub until_us: u64,
+}
+
 /// The starts under a rate limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rated {
-    /// The most starts in a second.
-    pub limit: usize,
+    /// The most starts in a second, at each time.
+    pub limits: Vec<InEffect>,
     /// The times of the turns that were used, in microseconds, sorted.
     pub turns: Vec<u64>,
     /// The starts at the server, sorted.
@@ -124,8 +164,8 @@ pub struct Open {
 /// The requests under a concurrency limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Narrow {
-    /// The most open requests.
-    pub limit: usize,
+    /// The most open requests, at each time.
+    pub limits: Vec<InEffect>,
     /// The requests.
     pub requests: Vec<Open>,
 }
@@ -135,6 +175,8 @@ pub struct Narrow {
 pub struct GroupSeen {
     /// Its tenant and id.
     pub id: String,
+    /// 1, or the number of the redrive plus 1.
+    pub round: u32,
     /// When it is decided.
     pub policy: Policy,
     /// How many members it has.
@@ -157,6 +199,17 @@ pub struct GroupSeen {
     pub notices: Vec<GroupNotice>,
 }
 
+/// What two callers got who sent the same decided group again at the same time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedriveSeen {
+    /// The group's tenant and id.
+    pub group: String,
+    /// The calls that each of them sent.
+    pub sent: Vec<BTreeSet<String>>,
+    /// Why one of them could not.
+    pub refused: Vec<String>,
+}
+
 /// A request that served several calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedRequest {
@@ -173,6 +226,8 @@ pub struct Evidence {
     pub calls: Vec<CallSeen>,
     /// The groups of the plan of which a member was sent.
     pub groups: Vec<GroupSeen>,
+    /// The redrives of groups.
+    pub redrives: Vec<RedriveSeen>,
     /// The requests that served several calls.
     pub shared: Vec<SharedRequest>,
     /// Ids of executed or audited calls that are not in the plan.
@@ -187,8 +242,12 @@ pub struct Evidence {
     pub dead_letters: u64,
     /// Workers that got SIGTERM and exited with another code than 0, with their status.
     pub bad_exits: Vec<String>,
+    /// Answers that were given after the worker that got the question was killed or frozen.
+    pub answers_after_loss: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
-    /// How often each kind of fault was injected and each feature was used, those that never were included.
-    pub injected: BTreeMap<&'static str, u64>,
+    /// How often each kind of fault of the plan was injected, those that never were included.
+    pub injected: BTreeMap<String, u64>,
+    /// The same of what depends on calls that reach their servers: what the proxies and the servers did, and the features that were used.
+    pub used: BTreeMap<String, u64>,
 }

@@ -33,6 +33,18 @@ pub(crate) struct Rates {
     pub(crate) redelivered: u32,
 }
 
+/// The counts that a run must have of each endpoint: SQS is never throttled, and of the bucket only its absence is injected.
+pub(crate) const OF_DYNAMODB: [&str; 4] = [FAILED, THROTTLED, STATEMENTS, LOST];
+pub(crate) const OF_SQS: [&str; 4] = [FAILED, LOST, TWICE, LATE];
+pub(crate) const OF_S3: [&str; 1] = [REFUSED];
+const FAILED: &str = "requests answered 500";
+const THROTTLED: &str = "requests throttled";
+const STATEMENTS: &str = "statements throttled in a batch";
+const LOST: &str = "answers lost";
+const TWICE: &str = "messages delivered twice";
+const LATE: &str = "messages delivered late and out of order";
+pub(crate) const REFUSED: &str = "connections refused while it is away";
+
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -113,7 +125,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         while carrying.try_join_next().is_some() {}
         let Ok((client, _)) = listener.accept().await else { continue };
         if *state.away.borrow() {
-            state.count("connections refused by an endpoint that is away");
+            state.count(REFUSED);
             // If it fails the connection is closed instead, which clients treat alike.
             let _ignored = client.set_zero_linger();
             continue;
@@ -125,7 +137,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
                 // Either side may close at any time; the other one is closed with it.
                 _closed = carry(client, &state) => {}
                 // The sender lives as long as the proxy.
-                _away = away.wait_for(|away| *away) => state.count("connections cut by an endpoint that is away"),
+                _away = away.wait_for(|away| *away) => state.count("connections cut when it went away"),
             }
         });
     }
@@ -146,12 +158,12 @@ async fn carry(client: TcpStream, state: &State) -> io::Result<()> {
             Verdict::Forward | Verdict::Fail | Verdict::Lose => None,
         };
         if verdict == Verdict::Fail {
-            state.fail("requests answered 500", &head, &body);
+            state.fail(FAILED, &head, &body);
             client.write_all(&answer_of(500, "InternalServerError")).await?;
             continue;
         }
         if verdict == Verdict::Throttle && throttled.is_none() {
-            state.fail("requests throttled", &head, &body);
+            state.fail(THROTTLED, &head, &body);
             client.write_all(&answer_of(400, throttle::WHOLE)).await?;
             continue;
         }
@@ -165,7 +177,7 @@ async fn carry(client: TcpStream, state: &State) -> io::Result<()> {
             }
         };
         if verdict == Verdict::Lose {
-            state.fail("answers lost", &head, &body);
+            state.fail(LOST, &head, &body);
             return Ok(());
         }
         client.write_all(&answer).await?;
@@ -201,7 +213,7 @@ impl Forwarding<'_> {
         };
         let sent = throttled.as_ref().map_or(body, |throttled| throttled.kept.as_slice());
         if let Some(throttled) = &throttled {
-            state.add("statements throttled in a batch", throttled.refused.len());
+            state.add(STATEMENTS, throttled.refused.len());
             throttled.refused.iter().for_each(|statement| state.writes.statement_failed(statement));
         }
         let sent_us = state.now_us();
@@ -269,8 +281,8 @@ impl State {
             return answer;
         };
         let done = redelivery.apply(&request, &mut changed, share, &mut lock(&self.rng), Instant::now());
-        self.add("messages delivered twice", done.doubled);
-        self.add("messages delivered late and out of order", done.late);
+        self.add(TWICE, done.doubled);
+        self.add(LATE, done.late);
         changed.to_string().into_bytes()
     }
 
@@ -345,7 +357,7 @@ mod tests {
         client.shutdown().await.unwrap();
         assert!(whole(client).await.starts_with("HTTP/1.1 500 Injected"));
         assert_eq!(proxy.counts()["requests answered 500"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[]));
+        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
     }
 
     #[tokio::test]
@@ -357,7 +369,7 @@ mod tests {
         let _server = answer(&upstream).await;
         assert_eq!(whole(client).await, "");
         assert_eq!(proxy.counts()["answers lost"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[]));
+        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
     }
 
     #[tokio::test]
@@ -370,6 +382,7 @@ mod tests {
         assert_eq!(whole(client).await, "");
         let mut refused = send(&proxy).await;
         assert!(!matches!(refused.read(&mut [0]).await, Ok(1..)));
+        assert_eq!(proxy.counts()[REFUSED], 1);
         proxy.set_away(false);
         let client = send(&proxy).await;
         let _server = answer(&upstream).await;

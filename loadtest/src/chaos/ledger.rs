@@ -18,6 +18,8 @@ pub(crate) enum Fate {
     Answered,
     /// In full: the handle of a task, whose end was not told yet.
     Working,
+    /// In full: the question that the tool asks before it runs.
+    Asked,
     /// In full: a refusal that proves that the tool did not run.
     Refused,
     /// With an answer that does not say whether the tool ran.
@@ -33,9 +35,20 @@ impl Fate {
     pub(crate) const fn is_cut(self) -> bool {
         match self {
             Self::Open | Self::Unclear | Self::Reset | Self::Abandoned => true,
-            Self::Answered | Self::Working | Self::Refused => false,
+            Self::Answered | Self::Working | Self::Asked | Self::Refused => false,
         }
     }
+}
+
+/// What a request brings a tool that asks before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brings {
+    /// No answer.
+    Nothing,
+    /// The answer of its own call, with the state of the question that it answers.
+    Answer,
+    /// An answer or a state of another call.
+    Foreign,
 }
 
 /// A request for a tool, or the part of one call in it.
@@ -53,6 +66,7 @@ pub(crate) struct Request {
     /// When the tool was done.
     pub(crate) end_us: Option<u64>,
     pub(crate) fate: Fate,
+    pub(crate) brings: Brings,
 }
 
 /// The place of a request in the ledger.
@@ -117,9 +131,14 @@ impl Ledger {
                 ran: false,
                 end_us: None,
                 fate: Fate::Open,
+                brings: Brings::Nothing,
             });
         }
         (Entry { from: number, to: inner.requests.len() }, first.unwrap_or(0))
+    }
+
+    pub(crate) fn brings(&self, entry: Entry, brings: Brings) {
+        self.change(entry, |request| request.brings = brings);
     }
 
     pub(crate) fn runs(&self, entry: Entry) {

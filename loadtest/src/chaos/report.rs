@@ -34,12 +34,19 @@ pub(crate) struct ChaosReport {
     groups: BTreeMap<&'static str, u32>,
     late_successes: u64,
     late_answers: u64,
+    unread_tasks: u64,
+    answers_elsewhere: u64,
+    answers_after_loss: u64,
+    under_lowered: u64,
     late_starts: u64,
     after_freeze: u64,
     notices: usize,
     lost_leases: u64,
     own_ends: Vec<String>,
-    injected: BTreeMap<&'static str, u64>,
+    injected: BTreeMap<String, u64>,
+    used: BTreeMap<String, u64>,
+    /// What the run lacks because too few requests reached the servers.
+    unproved: Vec<String>,
     outcomes: BTreeMap<&'static str, BTreeMap<&'static str, u32>>,
     /// The calls that ended as `outcome_unknown`.
     unknown: Vec<String>,
@@ -78,12 +85,18 @@ impl ChaosReport {
             groups: account.groups,
             late_successes: account.late_successes,
             late_answers: account.late_answers,
+            unread_tasks: account.unread_tasks,
+            answers_elsewhere: super::used::elsewhere(evidence),
+            answers_after_loss: evidence.answers_after_loss,
+            under_lowered: account.under_lowered,
             late_starts: account.late_starts,
             after_freeze: account.after_freeze,
             notices: evidence.calls.iter().map(|call| call.notices.len()).sum(),
             lost_leases: evidence.lost_leases,
             own_ends: own_ends.to_vec(),
             injected: evidence.injected.clone(),
+            used: evidence.used.clone(),
+            unproved: account.unproved,
             outcomes: account.outcomes,
             unknown: account.unknown,
             cut: account.cut,
@@ -113,7 +126,7 @@ impl fmt::Display for ChaosReport {
         writeln!(f, "chaos, seed {}: {}{build}", self.seed, self.load)?;
         writeln!(f, "  lasted {:.1} s until all queues were empty", self.lasted_s)?;
         writeln!(f, "  faults")?;
-        for (fault, times) in &self.injected {
+        for (fault, times) in self.injected.iter().chain(&self.used) {
             writeln!(f, "    {fault:<58}{times:>8}")?;
         }
         writeln!(f, "  how calls ended, by server")?;
@@ -131,7 +144,11 @@ impl fmt::Display for ChaosReport {
             ("groups", self.groups.values().copied().map(u64::from).sum()),
             ("members that succeeded after the decision of their group", self.late_successes),
             ("late answers in the audit", self.late_answers),
+            ("tasks that go on, unread when their call ended", self.unread_tasks),
             ("notices", self.notices as u64),
+            ("answers given by another worker than the one that was asked", self.answers_elsewhere),
+            ("answers given after the worker that was asked was lost", self.answers_after_loss),
+            ("starts under a lowered rate", self.under_lowered),
             ("starts over the rate that delays after turns explain", self.late_starts),
             ("open requests over the limit right after a freeze", self.after_freeze),
             ("leases that ran out in living workers", self.lost_leases),
@@ -165,6 +182,9 @@ impl ChaosReport {
     }
 
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in &self.unproved {
+            writeln!(f, "  not proved: {what}: none, since too few requests reached the servers")?;
+        }
         if !self.settled {
             writeln!(f, "  VIOLATION [not-in-time] messages were left when the run was given up")?;
         }

@@ -13,7 +13,7 @@ use toolfleet_client::{Aws, AwsOptions, Client, Tables};
 
 use super::behaviour::ATTEMPT_MS;
 use super::fault_proxy::FaultProxy;
-use super::plan::{MOST_IN_BATCH, Repeats, Server, TENANTS, tool};
+use super::plan::{Limits, MOST_IN_BATCH, Repeats, Server, TENANTS, tool};
 use super::servers::{Servers, WORKER_HEADER};
 use super::writes::{Loss, Thaw, Writes};
 use crate::bed::{Bed, WorkerSettings, aws_options};
@@ -37,9 +37,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) workers: u32,
     pub(crate) slots: u32,
     pub(crate) lease_ms: u32,
-    /// The limits of the rated and of the narrow server.
-    pub(crate) rate: u32,
-    pub(crate) concurrency: u32,
+    /// The limits of the catalog.
+    pub(crate) limits: Limits,
     /// What the workers log beside what the run needs.
     pub(crate) log: Option<&'a str>,
 }
@@ -88,8 +87,8 @@ impl Rig {
         let log = setup.log.map_or_else(String::new, |log| format!(",{log}"));
         command.environment.push(("TOOLFLEET_LOG".to_owned(), format!("{}{log}", turns::LOG_FILTER)));
         let limits = [
-            (Server::Rated, json!({"rate": format!("{}/s", setup.rate)})),
-            (Server::Narrow, json!({"concurrency": setup.concurrency})),
+            (Server::Rated, json!({"rate": format!("{}/s", setup.limits.rate)})),
+            (Server::Narrow, json!({"concurrency": setup.limits.concurrency})),
         ];
         let workers = Workers::new(command);
         let (losses, thaws) = (Vec::new(), Vec::new());
@@ -151,7 +150,8 @@ impl Rig {
                     | Server::Forgetful
                     | Server::Rated
                     | Server::Narrow
-                    | Server::Tasking => None,
+                    | Server::Tasking
+                    | Server::Asking => None,
                 };
                 if let (Some((name, value)), Some(tool)) = (shared, tool.as_object_mut()) {
                     tool.insert(name.to_owned(), value);

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a claim is entered before it is forwarded, so that a worker that is killed meanwhile is known to have had it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::plan::ID_PREFIX;
+use super::servers::TASK_ID;
 use crate::flow::server::micros;
 
 /// The table of calls, as its name stands in a request.
@@ -57,20 +58,45 @@ pub(crate) struct RowWrites {
     lapsed: bool,
     /// Whether one of its writes failed, or the answer to one was lost.
     failed: bool,
+    /// The tasks that a write named.
+    tasks: HashSet<String>,
+    /// When a worker wrote that it has the call no more, although it goes on: it was requeued, or is a task.
+    freed: Vec<(String, u64)>,
+}
+
+/// A request that a worker sent for a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SentBy {
+    pub(crate) worker: String,
+    /// When it was read, on the servers' clock in microseconds.
+    pub(crate) at_us: u64,
 }
 
 impl RowWrites {
-    /// Whether a write failed, a lease ran out, or a worker was lost while it had the call.
-    pub(crate) fn is_cut(&self, losses: &[Loss]) -> bool {
+    /// Whether a write failed, a lease ran out, or a worker was lost while it had the call. A worker has it from its claim on; without a claim from
+    /// its request on, which no row tells of before the first write.
+    pub(crate) fn is_cut(&self, losses: &[Loss], sent_by: &[SentBy]) -> bool {
         let had = |loss: &Loss| {
-            let held = |claim: &Claim| {
+            let claimed = |claim: &Claim| {
                 claim.worker == loss.worker
                     && claim.from_us <= loss.at_us
                     && claim.until_us.is_none_or(|until| until >= loss.at_us)
             };
-            self.claims.iter().any(held) && self.done_us.is_none_or(|done| done >= loss.at_us)
+            let sent = |sent: &SentBy| {
+                let is_freed = |(worker, at_us): &(String, u64)| {
+                    *worker == sent.worker && (sent.at_us..loss.at_us).contains(at_us)
+                };
+                sent.worker == loss.worker && sent.at_us <= loss.at_us && !self.freed.iter().any(is_freed)
+            };
+            let has_it = self.claims.iter().any(claimed) || sent_by.iter().any(sent);
+            has_it && self.done_us.is_none_or(|done| done >= loss.at_us)
         };
         self.failed || self.lapsed || losses.iter().any(had)
+    }
+
+    /// Whether a worker named that task in a write.
+    pub(crate) fn names(&self, task: &str) -> bool {
+        self.tasks.contains(task)
     }
 
     /// When it was claimed first; none if that worker was frozen before.
@@ -108,6 +134,7 @@ impl Writes {
     /// Enters the claims in a request of that worker, before it is forwarded.
     pub(crate) fn forwards(&self, worker: &str, request: &[u8], now_us: u64) {
         self.each(request, |_, write, row| {
+            row.tasks.extend(task_of(write));
             if write.contains(CLAIMED) {
                 row.claims.push(Claim { worker: worker.to_owned(), from_us: now_us, until_us: None });
             }
@@ -128,6 +155,7 @@ impl Writes {
                 row.renewed_us = (!ends).then_some(sent_us);
             } else if FREE.iter().any(|state| write.contains(state)) {
                 row.renewed_us = None;
+                row.freed.push((worker.to_owned(), now_us));
                 for claim in row.claims.iter_mut().filter(|claim| claim.worker == worker) {
                     claim.until_us.get_or_insert(now_us);
                 }
@@ -207,6 +235,13 @@ fn call_of(write: &str) -> Option<&str> {
     (!call.contains('#')).then_some(call)
 }
 
+/// The task that a write names.
+fn task_of(write: &str) -> Option<String> {
+    let (_, number) = write.split_once(&format!("\"{TASK_ID}"))?;
+    let (number, _) = number.split_once('"')?;
+    Some(format!("{TASK_ID}{number}"))
+}
+
 /// A batch of statements.
 #[derive(Deserialize)]
 pub(crate) struct Batch<'a> {
@@ -257,9 +292,9 @@ mod tests {
         assert_eq!((row.claims.as_slice(), row.done_us), (&[claim][..], Some(30)));
         let thaw = |at_us| Thaw { worker: "w".to_owned(), at_us };
         assert_eq!((row.first_claim_us(&[thaw(11)]), row.first_claim_us(&[thaw(9)])), (Some(10), None));
-        assert!(row.is_cut(&[loss("w", 20)]));
-        assert!(!row.is_cut(&[loss("w", 9), loss("w", 31), loss("other", 20)]));
-        assert!(!rows["chaos-1-8"].is_cut(&[loss("w", 20)]));
+        assert!(row.is_cut(&[loss("w", 20)], &[]));
+        assert!(!row.is_cut(&[loss("w", 9), loss("w", 31), loss("other", 20)], &[]));
+        assert!(!rows["chaos-1-8"].is_cut(&[loss("w", 20)], &[]));
         assert!(!rows.contains_key("chaos-1-9"));
     }
 
@@ -267,12 +302,36 @@ mod tests {
     fn a_call_that_goes_on_as_a_task_is_not_cut_by_the_loss_of_its_worker() {
         let writes = writes();
         writes.forwards("w", BATCH.as_bytes(), 10);
-        let parked = BATCH.replace("claimed", "waiting_task");
+        let parked = BATCH.replace("claimed", "waiting_task").replace(r#"{"S":"done"}"#, r#"{"S":"task-3"}"#);
+        writes.forwards("w", parked.as_bytes(), 11);
         answer(&writes, "w", &parked, 12, &[0]);
         answer(&writes, "w", &parked, 15, &[]);
         let rows = writes.take();
         let row = &rows["chaos-1-7"];
-        assert!(row.is_cut(&[loss("w", 13)]) && !row.is_cut(&[loss("w", 20)]));
+        assert!(row.is_cut(&[loss("w", 13)], &[]) && !row.is_cut(&[loss("w", 20)], &[]));
+        assert!(rows["chaos-1-8"].names("task-3") && !rows["chaos-1-8"].names("task-30"));
+        assert!(!row.names("task-3"));
+    }
+
+    #[test]
+    fn a_call_without_a_claim_is_cut_if_its_worker_was_lost_after_its_request() {
+        let sent = |worker: &str, at_us| SentBy { worker: worker.into(), at_us };
+        let writes = writes();
+        // Another delivery claims it and ends it.
+        answer(&writes, "other", BATCH, 40, &[]);
+        answer(&writes, "other", &BATCH.replace("claimed", "done"), 50, &[]);
+        let rows = writes.take();
+        let row = &rows["chaos-1-7"];
+        assert!(row.is_cut(&[loss("w", 30)], &[sent("w", 20)]));
+        assert!(!row.is_cut(&[loss("w", 19), loss("w", 51), loss("x", 30)], &[sent("w", 20)]));
+        // Its task was stored before the worker was lost.
+        answer(&writes, "w", &BATCH.replace("claimed", "waiting_task"), 25, &[]);
+        let rows = writes.take();
+        let row = &rows["chaos-1-7"];
+        assert!(!row.is_cut(&[loss("w", 30)], &[sent("w", 20)]));
+        assert!(
+            row.is_cut(&[loss("w", 24)], &[sent("w", 20)]) && row.is_cut(&[loss("w", 30)], &[sent("w", 26)])
+        );
     }
 
     #[test]
@@ -282,14 +341,14 @@ mod tests {
             let writes = writes();
             extended.iter().for_each(|at_us| answer(&writes, "w", BATCH, *at_us, &[]));
             answer(&writes, "other", &BATCH.replace("claimed", "done"), ended, &[]);
-            writes.take()["chaos-1-7"].is_cut(&[])
+            writes.take()["chaos-1-7"].is_cut(&[], &[])
         };
         assert!(!cut(&[10, 400], 800) && cut(&[10, 400], 900) && cut(&[10, 600], 700));
         let writes = writes();
         answer(&writes, "w", BATCH, 10, &[]);
         answer(&writes, "w", &BATCH.replace("claimed", "released"), 20, &[]);
         answer(&writes, "w", BATCH, 9_000, &[]);
-        assert!(!writes.take()["chaos-1-7"].is_cut(&[]), "nobody held it meanwhile");
+        assert!(!writes.take()["chaos-1-7"].is_cut(&[], &[]), "nobody held it meanwhile");
     }
 
     #[test]
@@ -301,7 +360,7 @@ mod tests {
         let one = r#"{"TableName":"toolfleet-calls","Key":{"pk":{"S":"acme#chaos-1-3"}}}"#;
         writes.failed(one.as_bytes());
         let rows = writes.take();
-        assert!(rows["chaos-1-7"].is_cut(&[]) && rows["chaos-1-3"].is_cut(&[]));
-        assert!(!rows["chaos-1-8"].is_cut(&[]));
+        assert!(rows["chaos-1-7"].is_cut(&[], &[]) && rows["chaos-1-3"].is_cut(&[], &[]));
+        assert!(!rows["chaos-1-8"].is_cut(&[], &[]));
     }
 }

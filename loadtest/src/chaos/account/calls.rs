@@ -5,7 +5,10 @@ use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
 use super::kind::Kind;
 use super::result::Account;
-use crate::chaos::evidence::{CallSeen, Ended};
+use crate::chaos::evidence::{CallSeen, Ended, EndlessTask};
+
+/// A worker reads an answer so much later at most than its server has written it.
+const READ_LATER_US: u64 = 2_000_000;
 
 pub(super) fn account_call(call: &CallSeen, account: &mut Account) {
     let id = &call.id;
@@ -67,10 +70,7 @@ fn account_end(call: &CallSeen, ended: Ended, account: &mut Account) {
             account.violation(Kind::WrongAnswer, format!("`{id}` has another call's answer"));
         }
     }
-    if call.tasks_left > 0 && !call.answer_cut() {
-        let detail = format!("`{id}` ended as {kind}; {} of its tasks goes on", call.tasks_left);
-        account.violation(Kind::TaskLeft, detail);
-    }
+    account_tasks(call, ended, account);
     match call.audits.as_slice() {
         [] => account.violation(Kind::MissingAudit, format!("`{id}` ended as {kind}, without a record")),
         [audit] if *audit == kind => {}
@@ -85,4 +85,33 @@ fn account_end(call: &CallSeen, ended: Ended, account: &mut Account) {
     if let Some(other) = call.notices.iter().find(|notice| **notice != kind) {
         account.violation(Kind::WrongNotice, format!("`{id}` ended as {kind}; a notice says {other}"));
     }
+}
+
+/// A call that ends before its task cancels it, if its worker learnt of the task.
+fn account_tasks(call: &CallSeen, ended: Ended, account: &mut Account) {
+    let is_left = |task: &&EndlessTask| !task.cancelled && !call.answer_cut();
+    for task in call.endless.iter().filter(is_left) {
+        if is_unread(task, ended) {
+            account.unread_tasks += 1;
+            continue;
+        }
+        let handed = task.handed_us.map_or(0, |at_us| at_us / 1_000);
+        let known = if task.known { "a worker had stored its name" } else { "no worker had stored its name" };
+        let detail = format!(
+            "`{}` ended as {} at {} ms; its {}, handed over at {handed} ms, goes on: {known}",
+            call.id,
+            ended.kind,
+            ended.at_us / 1_000,
+            task.id
+        );
+        account.violation(Kind::TaskLeft, detail);
+    }
+}
+
+/// Whether the call ended before its worker read that it had become a task: at its deadline, or because it was cancelled. Nobody can name such a
+/// task to its server, so the outcome says that the call may have run.
+fn is_unread(task: &EndlessTask, ended: Ended) -> bool {
+    let in_time = |handed_us: u64| ended.at_us >= handed_us + READ_LATER_US;
+    let is_told = matches!(ended.may_have_run, Some(MayHaveRun::Unknown | MayHaveRun::Yes));
+    !task.known && is_told && !task.handed_us.is_some_and(in_time)
 }

@@ -49,6 +49,22 @@ pub enum Kind {
     MixedBatch,
     /// A call has ended, and its task goes on and was not cancelled.
     TaskLeft,
+    /// A tool that asks before it runs has run for a call without an answer.
+    RanUnanswered,
+    /// A call ended as `input_required`, and its server asked nothing.
+    AskedByNobody,
+    /// A call that answers a question was refused, although the call that asked can be resumed.
+    AnswerLost,
+    /// An answer whose caller did not promise that repeating does no harm was given more than once.
+    AnsweredTwice,
+    /// A server was given the state or the answer of another question.
+    MixedAnswer,
+    /// A call had ended, and has another outcome now.
+    EndChanged,
+    /// A member of a group was sent again that had succeeded, or that ran and is not safe to repeat.
+    RedrivenWrongly,
+    /// Two redrives of a group sent different members, or were refused.
+    RoundDiffers,
     /// A group of which a member was sent is not decided.
     GroupUndecided,
     /// A group's decision changed.
@@ -67,6 +83,8 @@ pub enum Kind {
     OverRateByTurn,
     /// A request was sent under a rate limit without a turn.
     StartWithoutTurn,
+    /// After a limit was lowered, more was admitted than it allows, though no more than before.
+    OverLowered,
     /// More calls started in a second than the rate allows, although their delays hardly differ.
     OverRate,
     /// More requests were open than the limit allows.

@@ -9,13 +9,20 @@ mod calls;
 mod groups;
 mod kind;
 mod limits;
+mod questions;
+mod redrives;
 mod result;
 mod sharing;
 mod times;
 
+use std::collections::BTreeMap;
+
 pub use self::kind::{Kind, Violation};
 pub use self::result::Account;
 use super::evidence::Evidence;
+
+/// A run in which fewer requests reached the servers may lack what depends on them by chance.
+const ENOUGH_REQUESTS: u32 = 500;
 
 /// Accounts for every call and for the run as a whole.
 pub fn account(evidence: &Evidence) -> Account {
@@ -32,7 +39,9 @@ pub fn account(evidence: &Evidence) -> Account {
     sharing::account_stored(evidence, &mut account);
     sharing::account_shared(evidence, &mut account);
     sharing::account_batches(evidence, &mut account);
+    questions::account_questions(evidence, &mut account);
     groups::account_groups(evidence, &mut account);
+    redrives::account_redrives(evidence, &mut account);
     limits::account_rate(&evidence.rated, &mut account);
     limits::account_concurrency(&evidence.narrow, &mut account);
     if evidence.messages_left > 0 {
@@ -44,8 +53,24 @@ pub fn account(evidence: &Evidence) -> Account {
     for exit in &evidence.bad_exits {
         account.violation(Kind::BadExit, exit.clone());
     }
-    for (fault, _) in evidence.injected.iter().filter(|(_, times)| **times == 0) {
-        account.violation(Kind::NotInjected, format!("{fault}: none"));
-    }
+    account_injected(evidence, &mut account);
     account
+}
+
+/// Each kind of fault comes in any run. What depends on calls that reach their servers does only where enough of them do: on a machine that is too
+/// slow for that, the run proves nothing about what it lacks, and says so.
+fn account_injected(evidence: &Evidence, account: &mut Account) {
+    let none = |all: &BTreeMap<String, u64>| {
+        all.iter().filter(|(_, times)| **times == 0).map(|(what, _)| what.clone()).collect::<Vec<_>>()
+    };
+    let (mut lacking, unused) = (none(&evidence.injected), none(&evidence.used));
+    let requests: u32 = evidence.calls.iter().map(|call| call.requests).sum();
+    if requests >= ENOUGH_REQUESTS {
+        lacking.extend(unused)
+    } else {
+        account.unproved = unused
+    }
+    for what in lacking {
+        account.violation(Kind::NotInjected, format!("{what}: none"));
+    }
 }

@@ -23,10 +23,16 @@ pub struct Account {
     pub groups: BTreeMap<&'static str, u32>,
     /// Members that succeeded after their group was decided.
     pub late_successes: u64,
+    /// Tasks that go on, and of which the worker had not read when their call ended.
+    pub unread_tasks: u64,
     /// Late answers that were recorded.
     pub late_answers: u64,
     /// Requests over a limit that a worker sent right after it had been frozen.
     pub after_freeze: u64,
+    /// Starts while every worker knew of a rate below that of the catalog.
+    pub under_lowered: u64,
+    /// What the run lacks because too few requests reached the servers.
+    pub unproved: Vec<String>,
     /// Starts over the rate at the server that the delays after their turns explain.
     pub late_starts: u64,
 }

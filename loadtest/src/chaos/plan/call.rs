@@ -1,10 +1,12 @@
 //! The calls of a chaos run.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use fastrand::Rng;
 use toolfleet_core::request::Priority;
 
+use super::fault::{CALM, Event, Fault, MOST_LONGER};
 use super::server::{Repeats, Server};
 use super::shape::Shape;
 
@@ -19,6 +21,12 @@ pub(super) const HUGE_BYTES: usize = 700_000;
 const QUESTIONS: u32 = 2;
 /// The calls to the server that takes several at once come together, of one tenant, so often.
 const TOGETHER: Duration = Duration::from_secs(4);
+/// Calls that are sent so long before there is no bucket may need it then.
+const BEFORE_AWAY: Duration = Duration::from_secs(2);
+/// So many questions are open at a time: the more there are, the longer it takes from a question to its answer.
+const UNANSWERED: usize = 4;
+/// So many calls at least come to a server after it has lost its sessions.
+const AFTER_LOSS: usize = 3;
 /// So many calls of one `supersede` key follow each other at most.
 const FAMILY: u32 = 4;
 
@@ -61,6 +69,12 @@ pub struct ChaosCall {
     pub cancelled_after: Option<Duration>,
     /// Whether its caller asks for a notice.
     pub notice: bool,
+    /// Whether its request says that repeating it does no harm.
+    pub promised: bool,
+    /// The call whose question it answers.
+    pub resumes: Option<String>,
+    /// The call of the round before that it repeats.
+    pub redrives: Option<String>,
 }
 
 /// The place of a call in a group.
@@ -78,6 +92,11 @@ impl ChaosCall {
         self.question.as_deref().unwrap_or(&self.id)
     }
 
+    /// Whether it may be executed more than once. An answer is given once, whatever the catalog says of the tool.
+    pub fn is_safe(&self) -> bool {
+        self.promised || (self.repeats != Repeats::Once && self.resumes.is_none())
+    }
+
     /// When it may start, after the start of the run.
     pub fn due(&self) -> Duration {
         self.at + self.not_before.unwrap_or_default()
@@ -91,6 +110,7 @@ pub(super) fn calls(seed: u64, shape: Shape, rng: &mut Rng) -> Vec<ChaosCall> {
     times.sort_unstable();
     let mut calls: Vec<_> = (0..).zip(times).map(|(n, at)| call(seed, n, at, shape, rng)).collect();
     families(seed, &mut calls, rng);
+    answers(&mut calls, rng);
     calls.sort_by_key(|call| call.at);
     calls
 }
@@ -114,8 +134,8 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
     let session = in_session.then(|| format!("conversation-{seed}-{}", rng.u32(..20)));
     let hurries = rng.u32(..100) < 3;
     let bytes = match rng.u32(..1_000) {
-        0..20 if server == Server::Steady => LARGE_BYTES,
-        20..23 if server == Server::Steady => HUGE_BYTES,
+        0..28 if server == Server::Steady => LARGE_BYTES,
+        28..33 if server == Server::Steady => HUGE_BYTES,
         _ => 0,
     };
     let not_before = (rng.u32(..100) < 3).then(|| Duration::from_millis(rng.u64(1_000..4_000)));
@@ -139,6 +159,9 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
         copies: if rng.u32(..50) == 0 { 2 } else { 1 },
         cancelled_after: cancelled.then(|| Duration::from_millis(rng.u64(..2_000))),
         notice: rng.bool(),
+        promised: false,
+        resumes: None,
+        redrives: None,
     };
     if server == Server::Batching { together(call) } else { call }
 }
@@ -162,7 +185,7 @@ fn together(call: ChaosCall) -> ChaosCall {
 fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
     let mut left: Option<(String, &'static str, u32)> = None;
     for call in calls.iter_mut() {
-        if call.server.is_limited() || call.server.is_shared() {
+        if call.server.is_limited() || call.server.is_alone() {
             continue;
         }
         if left.is_none() && rng.u32(..100) < 3 {
@@ -175,5 +198,47 @@ fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
             call.not_before = Some(Duration::from_millis(rng.u64(1_000..5_000)));
             left = (more > 1).then_some((key, tenant, more - 1));
         }
+    }
+}
+
+/// Makes about every second call to the server that asks the answer to an earlier one. The last questions are never answered.
+fn answers(calls: &mut [ChaosCall], rng: &mut Rng) {
+    let mut asked = VecDeque::new();
+    for call in calls.iter_mut().filter(|call| call.server == Server::Asking) {
+        if asked.len() < UNANSWERED {
+            asked.push_back(call.clone());
+            continue;
+        }
+        let Some(first) = asked.pop_front() else { continue };
+        call.tenant = first.tenant;
+        call.repeats = first.repeats;
+        call.session = first.session;
+        call.promised = first.repeats != Repeats::Once && rng.bool();
+        call.not_before = None;
+        call.resumes = Some(first.id);
+    }
+}
+
+/// Gives the calls to the steady server that are sent about when there is no bucket a result that is stored there. Some calls start late, and a
+/// period without a bucket lasts until a worker has met it.
+pub(super) fn enlarge(calls: &mut [ChaosCall], events: &[Event]) {
+    let away = |at: Duration| {
+        let of_bucket = events.iter().filter(|event| event.fault == Fault::BucketAway);
+        of_bucket.into_iter().any(|event| {
+            let (from, to) = (event.at.saturating_sub(BEFORE_AWAY), event.at + event.length + MOST_LONGER);
+            (from..to).contains(&at)
+        })
+    };
+    for call in calls.iter_mut().filter(|call| call.server == Server::Steady && call.bytes == 0) {
+        call.bytes = if away(call.at) { LARGE_BYTES } else { 0 };
+    }
+}
+
+/// Lets no server lose its sessions after the last calls that can meet it.
+pub(super) fn meet_losses(calls: &[ChaosCall], events: &mut [Event]) {
+    let in_sessions = calls.iter().rev().filter(|call| call.server == Server::Forgetful);
+    let Some(latest) = in_sessions.map(|call| call.at).nth(AFTER_LOSS - 1) else { return };
+    for event in events.iter_mut().filter(|event| event.fault == Fault::SessionsLost) {
+        event.at = event.at.min(latest.max(CALM));
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::shape::Shape;
 use fastrand::Rng;
+
+use super::shape::Shape;
 
 /// No fault begins before.
 pub(super) const CALM: Duration = Duration::from_secs(2);
+
+/// A period without a bucket lasts so much longer at most, until a worker has met it.
+pub const MOST_LONGER: Duration = Duration::from_secs(6);
 
 /// A kind of fault, or of an operator's intervention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,11 +39,15 @@ pub enum Fault {
     PauseServer,
     /// An operator pauses a tenant.
     PauseTenant,
+    /// An operator lowers and raises the limit of starts in a second, then ends the change.
+    RateChanged,
+    /// An operator lowers and raises the limit of open requests, then ends the change.
+    ConcurrencyChanged,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Kill,
         Self::Term,
         Self::Freeze,
@@ -52,6 +60,8 @@ impl Fault {
         Self::SessionsLost,
         Self::PauseServer,
         Self::PauseTenant,
+        Self::RateChanged,
+        Self::ConcurrencyChanged,
     ];
 
     /// Its name in a report.
@@ -69,6 +79,8 @@ impl Fault {
             Self::SessionsLost => "times that a server lost all sessions",
             Self::PauseServer => "pauses of a server",
             Self::PauseTenant => "pauses of a tenant",
+            Self::RateChanged => "live changes of a rate limit",
+            Self::ConcurrencyChanged => "live changes of a concurrency limit",
         }
     }
 
@@ -79,6 +91,7 @@ impl Fault {
             Self::SessionsLost => 40,
             Self::Term | Self::Throttled | Self::AnswersLost => 20,
             Self::Freeze | Self::Failing | Self::QueueFailing | Self::BucketAway => 12,
+            Self::RateChanged | Self::ConcurrencyChanged => 10,
             Self::Endpoints | Self::PauseServer | Self::PauseTenant => 8,
         }
     }
@@ -94,6 +107,8 @@ impl Fault {
             Self::Failing | Self::QueueFailing => (1_000, 3_000),
             Self::BucketAway => (2_000, 4_000),
             Self::PauseServer | Self::PauseTenant => (3_000, 6_000),
+            // Each of both values lasts much longer than workers may take to learn of it.
+            Self::RateChanged | Self::ConcurrencyChanged => (28_000, 34_000),
         }
     }
 }
@@ -109,6 +124,14 @@ pub struct Event {
     pub length: Duration,
     /// Which worker, server or tenant: taken modulo their number.
     pub pick: usize,
+}
+
+impl Event {
+    /// The limits that an operator sets in the place of `catalog`, one after the other: a lower and a higher one, in either order.
+    pub fn limits(&self, catalog: u32) -> [u32; 2] {
+        let (lower, higher) = ((catalog / 2).max(1), catalog.saturating_mul(2));
+        if self.pick.is_multiple_of(2) { [lower, higher] } else { [higher, lower] }
+    }
 }
 
 /// The faults of one kind: one in each of as many equal parts of the run, so that two of a kind never overlap.

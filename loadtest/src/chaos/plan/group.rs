@@ -7,6 +7,7 @@ use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::request::{GroupKey, Policy, Tolerance};
 
 use super::call::{ChaosCall, Place};
+use super::server::Repeats;
 use super::shape::Shape;
 
 /// So many of a hundred calls begin a group.
@@ -17,6 +18,8 @@ const LARGEST: u32 = 5;
 const LACKING: u32 = 8;
 const CANCELLED: u32 = 8;
 const EARLY: u32 = 4;
+/// One group in so many is not sent again, whatever became of it.
+const LEFT: u32 = 4;
 
 /// A group of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct ChaosGroup {
     pub id: String,
     /// Its tenant.
     pub tenant: &'static str,
+    /// 1, or the number of the redrive plus 1.
+    pub round: u32,
     /// When it is decided.
     pub policy: Policy,
     /// How many members it has, with the one that is never sent.
@@ -37,6 +42,8 @@ pub struct ChaosGroup {
     pub deadline: Duration,
     /// When its caller cancels it, after the start.
     pub cancelled_at: Option<Duration>,
+    /// How long after its decision its caller sends again what did not succeed.
+    pub redriven_after: Option<Duration>,
 }
 
 impl ChaosGroup {
@@ -46,7 +53,7 @@ impl ChaosGroup {
     /// The id is not valid.
     pub fn key(&self) -> anyhow::Result<GroupKey> {
         let (tenant, id) = (Tenant::parse(self.tenant)?, GroupId::parse(self.id.as_str())?);
-        Ok(GroupKey { tenant, id, round: 1 })
+        Ok(GroupKey { tenant, id, round: self.round })
     }
 }
 
@@ -55,7 +62,7 @@ pub(super) fn groups(calls: &mut [ChaosCall], shape: Shape, rng: &mut Rng) -> Ve
     let mut groups: Vec<ChaosGroup> = Vec::new();
     let mut open: Option<ChaosGroup> = None;
     let mut missing = 0;
-    for call in calls.iter_mut().filter(|call| call.supersede.is_none() && !call.server.is_shared()) {
+    for call in calls.iter_mut().filter(|call| call.supersede.is_none() && !call.server.is_alone()) {
         if open.is_none() && rng.u32(..100) < BEGINS {
             missing = u32::from(rng.u32(..LACKING) == 0);
             open = Some(begin(call, missing, rng));
@@ -86,6 +93,7 @@ fn begin(first: &ChaosCall, missing: u32, rng: &mut Rng) -> ChaosGroup {
     ChaosGroup {
         id: format!("turn-{}", first.n),
         tenant: first.tenant,
+        round: 1,
         policy: rng.choice(policies).unwrap_or_default(),
         // A group of which nothing is sent is unknown, so one with a missing member has two at least.
         size: rng.u32(1 + missing..=LARGEST),
@@ -93,6 +101,7 @@ fn begin(first: &ChaosCall, missing: u32, rng: &mut Rng) -> ChaosGroup {
         first_at: first.at,
         deadline: Duration::ZERO,
         cancelled_at: None,
+        redriven_after: None,
     }
 }
 
@@ -102,14 +111,20 @@ fn join(call: &mut ChaosCall, group: &mut ChaosGroup, position: usize, rng: &mut
     call.tenant = group.tenant;
     call.group = Some(Place { group: position, index });
     call.copies = if rng.u32(..10) == 0 { 2 } else { call.copies };
+    call.promised = call.repeats != Repeats::Once && rng.bool();
 }
 
 /// Sets the times of a group whose last member is `last`.
 fn ended(group: ChaosGroup, last: &ChaosCall, shape: Shape, rng: &mut Rng) -> ChaosGroup {
     let after_ms = if rng.u32(..EARLY) == 0 { rng.u64(500..4_000) } else { shape.timeout_ms };
     let cancelled = rng.u32(..CANCELLED) == 0;
+    let deadline = last.due() + Duration::from_millis(after_ms);
+    // A group that only its deadline decides would make the run longer.
+    let in_time = u32::try_from(group.members.len()) == Ok(group.size) || deadline < shape.length;
+    let redriven = rng.u32(..LEFT) > 0 && in_time;
     ChaosGroup {
-        deadline: last.due() + Duration::from_millis(after_ms),
+        deadline,
+        redriven_after: redriven.then(|| Duration::from_millis(rng.u64(..1_500))),
         cancelled_at: cancelled.then(|| last.at + Duration::from_millis(rng.u64(..1_000))),
         ..group
     }

@@ -5,16 +5,20 @@
 mod call;
 mod fault;
 mod group;
+mod limits;
+mod round;
 mod server;
 mod shape;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 
 pub use self::call::{ChaosCall, ID_PREFIX, Place, TENANTS};
-pub use self::fault::{Event, Fault};
+pub use self::fault::{Event, Fault, MOST_LONGER};
 pub use self::group::ChaosGroup;
+pub use self::limits::Limits;
+pub use self::round::Round;
 pub use self::server::{MOST_IN_BATCH, Repeats, Server, tool};
 pub use self::shape::Shape;
 
@@ -37,8 +41,24 @@ impl Plan {
         let groups = group::groups(&mut calls, shape, &mut rng);
         let mut events: Vec<_> =
             Fault::ALL.into_iter().flat_map(|fault| fault::events(fault, shape, &mut rng)).collect();
+        call::meet_losses(&calls, &mut events);
         events.sort_by_key(|event| event.at);
+        call::enlarge(&mut calls, &events);
         Self { calls, groups, events }
+    }
+
+    /// The plan with those rounds, their groups and calls, after its own.
+    #[must_use]
+    pub fn with_rounds(&self, rounds: &[Round]) -> Self {
+        let mut plan = self.clone();
+        let calls: HashMap<_, _> = self.calls.iter().map(|call| (call.id.as_str(), call)).collect();
+        for round in rounds {
+            let Some(group) = self.groups.get(round.group) else { continue };
+            let (group, members) = round.of(group, plan.groups.len(), &calls);
+            plan.groups.push(group);
+            plan.calls.extend(members);
+        }
+        plan
     }
 
     /// The group of a call, and its place in it.
@@ -55,29 +75,6 @@ impl Plan {
         }
         counts
     }
-
-    /// The starts in a second that the rated server's limit allows: about as many as are sent.
-    pub fn rate(shape: Shape) -> u32 {
-        rounded_up(per_second(shape, Server::Rated) * 1.1).max(2)
-    }
-
-    /// The open requests that the narrow server's limit allows: about as many as it needs.
-    pub fn concurrency(shape: Shape) -> u32 {
-        rounded_up(per_second(shape, Server::Narrow) * 0.4).max(2)
-    }
-}
-
-fn per_second(shape: Shape, server: Server) -> f64 {
-    let share = f64::from(server.share()) / 100.0;
-    f64::from(shape.calls) * share / shape.length.as_secs_f64().max(1.0)
-}
-
-fn rounded_up(value: f64) -> u32 {
-    let mut up = 0_u32;
-    while f64::from(up) < value {
-        up += 1;
-    }
-    up
 }
 
 #[cfg(test)]

@@ -34,11 +34,13 @@ pub enum Server {
     Caching,
     /// Takes several calls in one request.
     Batching,
+    /// Asks a question before it runs the tool, and runs it for the call that brings the answer.
+    Asking,
 }
 
 impl Server {
     /// Every server.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Steady,
         Self::Slow,
         Self::Dead,
@@ -52,6 +54,7 @@ impl Server {
         Self::Tasking,
         Self::Caching,
         Self::Batching,
+        Self::Asking,
     ];
 
     /// Its id in the catalog.
@@ -70,16 +73,17 @@ impl Server {
             Self::Tasking => "tasking",
             Self::Caching => "caching",
             Self::Batching => "batching",
+            Self::Asking => "asking",
         }
     }
 
     /// How many of a hundred calls are for it.
     pub const fn share(self) -> u32 {
         match self {
-            Self::Steady => 20,
+            Self::Steady => 14,
             Self::Dead => 3,
             Self::Slow | Self::Narrow => 4,
-            Self::Rated => 6,
+            Self::Rated | Self::Asking => 6,
             Self::Flapping | Self::Lying | Self::Limiting | Self::Forgetful => 7,
             Self::Resetting | Self::Tasking | Self::Batching => 8,
             Self::Caching => 11,
@@ -96,6 +100,11 @@ impl Server {
         matches!(self, Self::Caching | Self::Batching)
     }
 
+    /// Whether a call to it stands for itself: it is in no group, and no newer call replaces it.
+    pub const fn is_alone(self) -> bool {
+        self.is_shared() || matches!(self, Self::Asking)
+    }
+
     /// What the catalog has of it: stored answers and batches need tools that are safe to repeat.
     pub const fn repeats(self) -> &'static [Repeats] {
         match self {
@@ -110,7 +119,8 @@ impl Server {
             | Self::Forgetful
             | Self::Rated
             | Self::Narrow
-            | Self::Tasking => &Repeats::ALL,
+            | Self::Tasking
+            | Self::Asking => &Repeats::ALL,
         }
     }
 

@@ -89,6 +89,72 @@ fn calls_that_are_sent_in_one_request_come_together() {
 }
 
 #[test]
+fn an_answer_follows_the_call_that_asks_and_is_safe_only_by_promise() {
+    let Plan { calls, .. } = Plan::of(1, SHAPE);
+    let by_id: BTreeMap<_, _> = calls.iter().map(|call| (call.id.as_str(), call)).collect();
+    let answers: Vec<_> = calls.iter().filter(|call| call.resumes.is_some()).collect();
+    assert!(answers.len() > 100, "{}", answers.len());
+    for answer in &answers {
+        let asked = by_id[answer.resumes.as_deref().unwrap()];
+        assert_eq!((asked.server, asked.resumes.as_ref()), (Server::Asking, None));
+        let of = |call: &ChaosCall| (call.server, call.repeats, call.tenant, call.session.clone());
+        assert_eq!(of(answer), of(asked));
+        assert!(answer.at >= asked.at && answer.group.is_none() && asked.group.is_none());
+        assert_eq!(answer.is_safe(), answer.promised);
+        assert!(!answer.promised || answer.repeats != Repeats::Once);
+    }
+    assert!(answers.iter().any(|answer| answer.promised) && answers.iter().any(|answer| !answer.promised));
+}
+
+#[test]
+fn the_next_round_of_a_group_has_the_members_that_are_sent_again() {
+    let plan = Plan::of(1, SHAPE);
+    let whole = |group: &ChaosGroup| group.redriven_after.is_some() && group.members.len() > 2;
+    let position = plan.groups.iter().position(whole).unwrap();
+    let group = &plan.groups[position];
+    assert!(plan.groups.iter().any(|group| group.redriven_after.is_none()));
+    let members = vec![(group.members[2].clone(), "again".to_owned())];
+    let (sent, deadline) = (Duration::from_secs(9), Duration::from_secs(19));
+    let after = plan.with_rounds(&[Round { group: position, sent, deadline, members }]);
+    let (round, call) = (after.groups.last().unwrap(), after.calls.last().unwrap());
+    assert_eq!((round.size, round.round, round.deadline), (1, 2, deadline));
+    assert_eq!(round.key().unwrap().to_string(), format!("{}#2", group.key().unwrap()));
+    assert_eq!((call.id.as_str(), call.redrives.as_ref()), ("again", Some(&group.members[2])));
+    assert_eq!(after.group_of(call).unwrap().1, round);
+    assert_eq!((after.calls.len(), after.groups.len()), (plan.calls.len() + 1, plan.groups.len() + 1));
+}
+
+#[test]
+fn results_are_stored_in_the_bucket_while_it_is_away() {
+    for seed in 0..5 {
+        let Plan { calls, events, .. } =
+            Plan::of(seed, Shape { calls: 1_000, length: Duration::from_secs(45), ..SHAPE });
+        let away = events.iter().find(|event| event.fault == Fault::BucketAway).unwrap();
+        let within = |call: &&ChaosCall| call.at >= away.at && call.at < away.at + away.length;
+        assert!(calls.iter().filter(within).any(|call| call.bytes >= LARGE_BYTES), "seed {seed}");
+    }
+}
+
+#[test]
+fn calls_follow_each_loss_of_sessions() {
+    for seed in 0..50 {
+        let short = Shape { calls: 250, length: Duration::from_secs(12), ..SHAPE };
+        let Plan { calls, events, .. } = Plan::of(seed, short);
+        let lost = events.iter().filter(|event| event.fault == Fault::SessionsLost);
+        let last = lost.map(|event| event.at).max().unwrap();
+        let after = calls.iter().filter(|call| call.server == Server::Forgetful && call.at >= last);
+        assert!(after.count() >= 3, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_changed_limit_is_lower_and_then_higher_or_the_reverse() {
+    let event = |pick| Event { at: CALM, fault: Fault::RateChanged, length: CALM, pick };
+    assert_eq!((event(0).limits(2), event(1).limits(2), event(3).limits(1)), ([1, 4], [4, 1], [2, 1]));
+    assert_eq!(Limits::of(SHAPE), Limits { rate: 3, concurrency: 2 });
+}
+
+#[test]
 fn every_fault_comes_and_two_of_a_kind_never_overlap() {
     for seconds in [30, 60, 600] {
         let shape = Shape { length: Duration::from_secs(seconds), ..SHAPE };

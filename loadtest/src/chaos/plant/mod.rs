@@ -1,14 +1,16 @@
 //! Plants a violation of a chosen kind into evidence, to show that the accounting finds it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::group::{Decision, GroupResult};
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
 use super::account::Kind;
-use super::evidence::{CallSeen, Ended, Evidence, GroupSeen, Open, SharedRequest, Start};
-use super::plan::MOST_IN_BATCH;
+use super::evidence::{
+    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Open, RedriveSeen, SharedRequest, Start,
+};
+use super::plan::{MOST_IN_BATCH, Server};
 
 /// Changes the evidence so that a rule of that kind is broken; false if the run has no call to break it with.
 pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
@@ -17,12 +19,24 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
         Kind::MessagesLeft => evidence.messages_left += 1,
         Kind::DeadLetters => evidence.dead_letters += 1,
         Kind::BadExit => evidence.bad_exits.push("worker planted exited with signal: 6".to_owned()),
-        Kind::NotInjected => drop(evidence.injected.insert("planted", 0)),
-        Kind::OverRateByTurn | Kind::StartWithoutTurn | Kind::OverRate => plant_start(kind, evidence),
+        Kind::NotInjected => drop(evidence.injected.insert("planted".to_owned(), 0)),
+        Kind::OverRateByTurn | Kind::StartWithoutTurn | Kind::OverRate | Kind::OverLowered => {
+            plant_start(kind, evidence);
+        }
+        Kind::RoundDiffers => {
+            let sent = vec![BTreeSet::from(["one".to_owned()]), BTreeSet::from(["another".to_owned()])];
+            evidence.redrives.push(RedriveSeen { group: "planted".to_owned(), sent, refused: Vec::new() });
+        }
+        Kind::RedrivenWrongly => {
+            let Some(call) = plain_call(evidence) else { return false };
+            let (id, redrives) = (format!("{}.planted", call.id), Some(call.id.clone()));
+            let again = CallSeen { id, redrives, ..call.clone() };
+            evidence.calls.push(again);
+        }
         Kind::OverConcurrency => {
             let at_us = evidence.narrow.requests.first().map_or(0, |open| open.from_us);
             let open = Open { from_us: at_us, to_us: at_us + 1, after_freeze: false };
-            evidence.narrow.requests.extend(std::iter::repeat_n(open, evidence.narrow.limit + 1));
+            evidence.narrow.requests.extend(std::iter::repeat_n(open, highest(&evidence.narrow.limits) + 1));
         }
         Kind::SharedAcross | Kind::StoredAndRan | Kind::StaleStart => return plant_pair(kind, evidence),
         Kind::MixedBatch => {
@@ -40,6 +54,12 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
             plant_group(kind, group);
         }
         Kind::Lost
+        | Kind::RanUnanswered
+        | Kind::AskedByNobody
+        | Kind::AnswerLost
+        | Kind::AnsweredTwice
+        | Kind::MixedAnswer
+        | Kind::EndChanged
         | Kind::StartedEarly
         | Kind::ReplacedByNone
         | Kind::ForeignAnswer
@@ -82,6 +102,11 @@ fn is_plain(call: &CallSeen) -> bool {
     succeeded && whole && !call.notices.is_empty()
 }
 
+/// The highest limit of the run.
+fn highest(limits: &[InEffect]) -> usize {
+    limits.iter().map(|limit| limit.limit).max().unwrap_or(0)
+}
+
 fn plant_start(kind: Kind, evidence: &mut Evidence) {
     let rated = &mut evidence.rated;
     let last =
@@ -89,12 +114,17 @@ fn plant_start(kind: Kind, evidence: &mut Evidence) {
     // A second later, so that what was seen does not matter.
     let at_us = last + 2_000_000;
     if kind == Kind::OverRateByTurn {
-        rated.turns.extend(std::iter::repeat_n(at_us, rated.limit + 1));
+        rated.turns.extend(std::iter::repeat_n(at_us, highest(&rated.limits) + 1));
+    } else if kind == Kind::OverLowered {
+        let from_us = last + 500_000;
+        rated.limits.iter_mut().for_each(|limit| limit.until_us = limit.until_us.min(from_us));
+        rated.limits.push(InEffect { limit: 1, from_us, until_us: u64::MAX });
+        rated.turns.extend([at_us, at_us + 1]);
     } else if kind == Kind::StartWithoutTurn {
         rated.starts.push(Start { at_us, delay_us: None });
     } else {
         let start = Start { at_us, delay_us: Some(1_000) };
-        rated.starts.extend(std::iter::repeat_n(start, rated.limit + 1));
+        rated.starts.extend(std::iter::repeat_n(start, highest(&rated.limits) + 1));
     }
 }
 
@@ -161,7 +191,8 @@ fn plant_group(kind: Kind, group: &mut GroupSeen) {
 fn plant_call(kind: Kind, call: &mut CallSeen) {
     let mut ends_as = |kind, code: Option<Code>, may_have_run| {
         let code = code.map(Code::as_str);
-        call.ended = Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false });
+        call.ended =
+            Some(Ended { kind, code, may_have_run: Some(may_have_run), own_answer: false, at_us: 0 });
         call.audits = vec![kind];
         call.notices = vec![kind];
     };
@@ -184,7 +215,20 @@ fn plant_call(kind: Kind, call: &mut CallSeen) {
             call.cached_from = Some("nobody".to_owned());
             call.executions = 0;
         }
-        Kind::TaskLeft => call.tasks_left = 1,
+        Kind::AskedByNobody => {
+            ends_as(OutcomeKind::InputRequired, Some(Code::InputRequired), MayHaveRun::Unknown);
+            call.executions = 0;
+        }
+        Kind::AnswerLost => {
+            ends_as(OutcomeKind::Refused, Some(Code::NotResumable), MayHaveRun::No);
+            call.executions = 0;
+            call.resumes = Some("planted".to_owned());
+        }
+        Kind::RanUnanswered => (call.server, call.resumes) = (Server::Asking.name(), None),
+        Kind::AnsweredTwice => call.answers = 2,
+        Kind::MixedAnswer => call.foreign_answers = 1,
+        Kind::EndChanged => call.first_end = Some(OutcomeKind::Failed),
+        Kind::TaskLeft => call.endless.push(EndlessTask { known: true, ..EndlessTask::default() }),
         Kind::Lost => call.ended = None,
         Kind::UnsafeRepeat => call.executions = 2,
         Kind::NeverRan => call.executions = 0,

@@ -18,7 +18,13 @@ fn call(id: &str) -> CallSeen {
         notice: true,
         requests: 1,
         executions: 1,
-        ended: Some(Ended { kind: OutcomeKind::Succeeded, code: None, may_have_run: None, own_answer: true }),
+        ended: Some(Ended {
+            kind: OutcomeKind::Succeeded,
+            code: None,
+            may_have_run: None,
+            own_answer: true,
+            at_us: 0,
+        }),
         audits: vec![OutcomeKind::Succeeded],
         notices: vec![OutcomeKind::Succeeded],
         ..CallSeen::default()
@@ -33,7 +39,7 @@ fn group() -> GroupSeen {
         Decision { result: GroupResult::Succeeded, by: Decider::Member(0), at, succeeded: 1, failed: 0 };
     let row = GroupRow {
         key,
-        terms: Terms { size: 2, policy: Policy::Any, deadline, reply: Some("https://sqs/q".to_owned()) },
+        terms: Terms { size: 3, policy: Policy::Any, deadline, reply: Some("https://sqs/q".to_owned()) },
         made_by: CallId::parse("first").unwrap(),
         timer_sent: true,
         ok: BTreeSet::from([0, 1]),
@@ -44,11 +50,12 @@ fn group() -> GroupSeen {
     };
     GroupSeen {
         id: row.key.to_string(),
+        round: 1,
         policy: Policy::Any,
-        size: 2,
+        size: 3,
         deadline,
         cancelled: false,
-        members: vec!["first".into(), "second".into()],
+        members: vec!["first".into(), "second".into(), "left out".into()],
         first: Some(decision),
         decision: Some(decision),
         notices: row.notice().into_iter().map(|(notice, _)| notice).collect(),
@@ -70,18 +77,69 @@ fn replaced(id: &str, enqueued_ms: i64) -> CallSeen {
         enqueued_ms: Some(enqueued_ms),
         executions: 0,
         requests: 0,
-        ended: Some(Ended { kind: cancelled, code, may_have_run: Some(MayHaveRun::No), own_answer: false }),
+        ended: Some(Ended {
+            kind: cancelled,
+            code,
+            may_have_run: Some(MayHaveRun::No),
+            own_answer: false,
+            at_us: 0,
+        }),
         audits: vec![cancelled],
         notices: vec![cancelled],
         ..call(id)
     }
 }
 
+/// The calls that callers sent who sent a group again at the same time.
+fn redrive(sent: &[&[&str]]) -> RedriveSeen {
+    let calls = |calls: &&[&str]| calls.iter().map(|&call| call.to_owned()).collect();
+    RedriveSeen { group: "t/g".into(), sent: sent.iter().map(calls).collect(), refused: Vec::new() }
+}
+
+/// A call that has not run and ended with that code.
+fn ended_as(id: &str, kind: OutcomeKind, code: Code) -> CallSeen {
+    let (code, may_have_run) = (Some(code.as_str()), Some(MayHaveRun::No));
+    CallSeen {
+        executions: 0,
+        ended: Some(Ended { kind, code, may_have_run, own_answer: false, at_us: 0 }),
+        first_end: Some(kind),
+        audits: vec![kind],
+        notices: vec![kind],
+        ..call(id)
+    }
+}
+
+/// A call whose server asked.
+fn asked(id: &str) -> CallSeen {
+    let call = ended_as(id, OutcomeKind::InputRequired, Code::InputRequired);
+    CallSeen { server: "asking", asked: 1, ..call }
+}
+
+/// A task that goes on, and was handed over after 2 s.
+fn endless(known: bool) -> EndlessTask {
+    EndlessTask { id: "task-1".into(), cancelled: false, handed_us: Some(2_000_000), known }
+}
+
+/// A call that was sent, and ended then at its deadline.
+fn timed_out(id: &str, at_us: u64) -> CallSeen {
+    let call = ended_as(id, OutcomeKind::TimedOut, Code::DeadlineExceeded);
+    let ended = call.ended.map(|end| Ended { may_have_run: Some(MayHaveRun::Unknown), at_us, ..end });
+    CallSeen { executions: 1, ended, ..call }
+}
+
+/// So many requests prove something about each feature.
+const ENOUGH: u32 = 500;
+
 /// What faults do to calls, and what is no violation.
 fn evidence() -> Evidence {
     let unknown = OutcomeKind::OutcomeUnknown;
-    let ended =
-        Ended { kind: unknown, code: None, may_have_run: Some(MayHaveRun::Unknown), own_answer: false };
+    let ended = Ended {
+        kind: unknown,
+        code: None,
+        may_have_run: Some(MayHaveRun::Unknown),
+        own_answer: false,
+        at_us: 0,
+    };
     let cut = |id: &str| CallSeen {
         ended: Some(ended),
         audits: vec![unknown],
@@ -112,17 +170,31 @@ fn evidence() -> Evidence {
                 claimed_us: Some(1_500),
                 ..call("newer")
             },
-            CallSeen { cut_at_worker: true, tasks_left: 1, ..call("its task is not known") },
+            CallSeen { cut_at_worker: true, endless: vec![endless(true)], ..call("its task is not known") },
+            CallSeen {
+                endless: vec![endless(false)],
+                requests: ENOUGH,
+                ..timed_out("its task is not read", 3_999_999)
+            },
+            asked("asked"),
+            CallSeen { server: "asking", resumes: Some("asked".into()), answers: 1, ..call("answers") },
+            CallSeen { safe: true, resumes: Some("asked".into()), answers: 2, ..call("answers again") },
+            ended_as("left out", OutcomeKind::Expired, Code::DeadlineExceeded),
+            CallSeen { redrives: Some("left out".into()), ..call("left out.r2") },
         ],
         groups: vec![group()],
+        redrives: vec![redrive(&[&["left out.r2"], &["left out.r2"], &[]])],
         shared: vec![SharedRequest { server: "steady", calls: vec!["first".into(), "second".into()] }],
         rated: Rated {
-            limit: 4,
+            limits: vec![InEffect { limit: 4, from_us: 0, until_us: u64::MAX }],
             turns: (0..9).map(|n| n * 300_000).collect(),
             starts: (0..9).map(start).collect(),
         },
-        narrow: Narrow { limit: 2, requests: (0..9).flat_map(|n| [open(n), open(n)]).collect() },
-        injected: BTreeMap::from([("kills", 2)]),
+        narrow: Narrow {
+            limits: vec![InEffect { limit: 2, from_us: 0, until_us: u64::MAX }],
+            requests: (0..9).flat_map(|n| [open(n), open(n)]).collect(),
+        },
+        injected: BTreeMap::from([("kills".to_owned(), 2)]),
         ..Evidence::default()
     }
 }
@@ -133,9 +205,10 @@ fn what_faults_may_do_to_calls_is_no_violation() {
     assert_eq!(account.violations, []);
     assert_eq!(account.unknown, ["cut at its server", "cut at its worker"]);
     assert_eq!(account.cut, ["cut at its server", "cut at its worker", "its task is not known"]);
+    assert_eq!(account.unproved, Vec::<String>::new());
     assert_eq!((account.safe_repeats, account.late_answers), (2, 2));
     assert_eq!((account.stored, account.late_successes, account.groups["succeeded"]), (2, 1, 1));
-    assert_eq!(account.outcomes["steady"]["succeeded"], 10);
+    assert_eq!(account.outcomes["steady"]["succeeded"], 12);
 }
 
 #[test]
@@ -261,4 +334,71 @@ fn a_group_is_decided_as_its_members_explain() {
         group.notices.push(notice);
     };
     assert_eq!(broken(&another_id), [Kind::WrongGroupNotice]);
+}
+
+#[test]
+fn a_task_is_left_only_where_no_worker_had_read_of_it_when_its_call_ended() {
+    let id = "its task is not read";
+    assert_eq!(broken(id, |_| {}), []);
+    assert_eq!(broken(id, |call| call.endless[0].known = true), [Kind::TaskLeft]);
+    assert_eq!(broken(id, |call| (call.endless[0].known, call.endless[0].cancelled) = (true, true)), []);
+    let at = |at_us| move |call: &mut CallSeen| call.ended = timed_out(id, at_us).ended;
+    assert_eq!(broken(id, at(4_000_000)), [Kind::TaskLeft], "there was time to read it");
+    let denied = |call: &mut CallSeen| {
+        call.ended = call.ended.map(|end| Ended { may_have_run: Some(MayHaveRun::No), ..end });
+    };
+    assert_eq!(broken(id, denied), [Kind::RanAfterAll, Kind::TaskLeft]);
+    assert_eq!(account(&evidence()).unread_tasks, 1);
+}
+
+#[test]
+fn a_feature_that_was_not_used_is_a_violation_where_enough_requests_came() {
+    let not_used = |requests: u32| {
+        let mut evidence = evidence();
+        evidence.used = BTreeMap::from([("stored answers".to_owned(), 0), ("questions".to_owned(), 1)]);
+        evidence.calls.iter_mut().for_each(|call| call.requests = 0);
+        evidence.calls[0].requests = requests;
+        let account = account(&evidence);
+        (account.violations.iter().map(|broken| broken.kind).collect::<Vec<_>>(), account.unproved)
+    };
+    assert_eq!(not_used(ENOUGH), (vec![Kind::NotInjected], vec![]));
+    assert_eq!(not_used(ENOUGH - 1), (vec![], vec!["stored answers".to_owned()]));
+}
+
+#[test]
+fn a_question_is_asked_by_the_server_and_its_answer_is_given_once() {
+    assert_eq!(broken("asked", |call| call.asked = 0), [Kind::AskedByNobody]);
+    assert_eq!(broken("asked", |call| call.executions = 1), [Kind::RanAfterAll, Kind::RanUnanswered]);
+    assert_eq!(broken("answers", |call| call.answers = 2), [Kind::AnsweredTwice]);
+    assert_eq!(broken("answers again", |call| call.safe = false), [Kind::AnsweredTwice]);
+    assert_eq!(broken("answers", |call| call.foreign_answers = 1), [Kind::MixedAnswer]);
+}
+
+#[test]
+fn nothing_leads_away_from_an_end_and_what_may_not_repeat_is_sent_again_by_no_redrive() {
+    let succeeds = |call: &mut CallSeen| {
+        *call = CallSeen { id: call.id.clone(), first_end: call.first_end, ..self::call("x") };
+    };
+    // It ended as cancelled, and runs after all; and its next round was sent.
+    assert_eq!(broken("left out", succeeds), [Kind::EndChanged, Kind::RedrivenWrongly]);
+    let ran = |call: &mut CallSeen| {
+        call.executions = 1;
+        call.ended = call.ended.map(|end| Ended { may_have_run: Some(MayHaveRun::Yes), ..end });
+    };
+    assert_eq!(broken("left out", ran), [Kind::RedrivenWrongly]);
+    assert_eq!(broken("left out", |call| (ran(call), call.safe = true).1), []);
+    assert_eq!(broken("asked", |call| call.ended = None), [Kind::Lost, Kind::EndChanged]);
+}
+
+#[test]
+fn redrives_of_a_group_that_send_anything_send_the_same() {
+    let broken = |redrive: RedriveSeen| {
+        let mut evidence = evidence();
+        evidence.redrives.push(redrive);
+        account(&evidence).violations.iter().map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(broken(redrive(&[&["a", "b"], &["a", "b"]])), []);
+    assert_eq!(broken(redrive(&[&["a", "b"], &["a"]])), [Kind::RoundDiffers]);
+    let refused = vec!["it is not decided yet".to_owned()];
+    assert_eq!(broken(RedriveSeen { refused, ..redrive(&[]) }), [Kind::RoundDiffers]);
 }

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use toolfleet_mcp_protocol::result_type;
 
 use super::super::behaviour::fails_in_batch;
-use super::super::ledger::Entry;
+use super::super::ledger::{Brings, Entry};
 use super::super::trace::call_of_trace;
+
+/// The key of the question that a tool asks.
+const QUESTION: &str = "who";
 
 /// What a request for a tool asks.
 pub(super) struct Asked {
@@ -17,10 +20,13 @@ pub(super) struct Asked {
     question: Option<String>,
     is_batch: bool,
     bytes: usize,
+    /// What it brings a tool that asks before it runs.
+    pub(super) brings: Brings,
 }
 
 impl Asked {
-    /// Reads it from the arguments. Equal calls have equal arguments, so the trace says which of them it is.
+    /// Reads it from the arguments. Equal calls, and a call that answers a question, have the arguments of another one, so the trace says which of them
+    /// it is. A redrive sends its calls without a trace.
     pub(super) fn read(message: &Value, trace: Option<&str>) -> Self {
         let arguments = message.pointer("/params/arguments").unwrap_or(&Value::Null);
         let text = |name: &str| arguments.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -29,11 +35,13 @@ impl Asked {
         let calls = match (&question, batch) {
             (Some(_), _) => vec![trace.and_then(call_of_trace).unwrap_or_default()],
             (None, Some(calls)) => calls.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            (None, None) => vec![text("call").unwrap_or_default()],
+            (None, None) => vec![own_call(message, text("call").unwrap_or_default(), trace)],
         };
+        let brings =
+            brings(message, &text("call").unwrap_or_default(), calls.first().map_or("", String::as_str));
         let bytes = arguments.get("bytes").and_then(Value::as_u64).unwrap_or(0);
         let bytes = usize::try_from(bytes).unwrap_or(0);
-        Self { calls, question, is_batch: batch.is_some(), bytes }
+        Self { calls, question, is_batch: batch.is_some(), bytes, brings }
     }
 
     /// The text that the tool answers.
@@ -78,10 +86,53 @@ impl Asked {
         }
     }
 
+    /// The question that the tool asks instead of running.
+    pub(super) fn ask(&self) -> Value {
+        let call = self.calls.first().map_or("", String::as_str);
+        let question = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Who?",
+            "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}}});
+        json!({"resultType": result_type::INPUT_REQUIRED, "inputRequests": {(QUESTION): question}, "requestState": state_of(call)})
+    }
+
     /// A result of a batch that answers none of its calls.
     pub(super) fn short() -> Value {
         json!({"resultType": result_type::COMPLETE, "content": [], "structuredContent": []})
     }
+}
+
+/// The call that the request is of: its trace names it, and without one it is the next round's call of a redriven member.
+fn own_call(message: &Value, named: String, trace: Option<&str>) -> String {
+    let of_trace = trace.and_then(call_of_trace);
+    if message.pointer("/params/inputResponses").is_some() {
+        return of_trace.unwrap_or_default();
+    }
+    if of_trace.as_ref() == Some(&named) { named } else { format!("{named}.r2") }
+}
+
+/// What the request of `own` brings: `asked` is the call that its arguments name.
+fn brings(message: &Value, asked: &str, own: &str) -> Brings {
+    let of = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+    let state = of("/params/requestState");
+    let answer = of(&format!("/params/inputResponses/{QUESTION}/content/name"));
+    match (state, answer) {
+        (None, None) => Brings::Nothing,
+        (Some(state), Some(answer)) if state == state_of(asked) && answer == answer_of(own) => Brings::Answer,
+        (_, _) => Brings::Foreign,
+    }
+}
+
+/// The state of the question that a call was asked.
+fn state_of(call: &str) -> String {
+    format!("asked of {call}")
+}
+
+/// The answers that a call brings.
+pub(crate) fn responses_of(call: &str) -> Value {
+    json!({(QUESTION): {"action": "accept", "content": {"name": answer_of(call)}}})
+}
+
+fn answer_of(call: &str) -> String {
+    format!("answer of {call}")
 }
 
 /// The text that a tool answers to a call, with that many bytes which do not compress well.
@@ -116,15 +167,38 @@ mod tests {
     #[tokio::test]
     async fn an_answer_names_its_call_or_its_question_and_execution() {
         let ledger = Ledger::new();
-        let own = asked(&json!({"call": "c", "bytes": 2}), None);
+        let parent = traceparent(7, 9);
+        let own = asked(&json!({"call": "chaos-7-9", "bytes": 2}), parent.split('-').nth(1));
         let (entry, _) = ledger.enter(&own.calls, "steady", "w");
-        assert_eq!(own.answer(1, entry, true)["content"][0]["text"], answer_text("c", 2));
+        assert_eq!(own.answer(1, entry, true)["content"][0]["text"], answer_text("chaos-7-9", 2));
+        let again = asked(&json!({"call": "chaos-7-9", "bytes": 2}), None);
+        assert_eq!(again.calls, ["chaos-7-9.r2"], "a redrive sends no trace");
         let parent = traceparent(7, 3);
         let trace = parent.split('-').nth(1);
         let equal = asked(&json!({"question": "q"}), trace);
         assert_eq!(equal.calls, ["chaos-7-3"]);
         let (entry, _) = ledger.enter(&equal.calls, "caching", "w");
         assert_eq!((run_in(&equal.text(entry), "q"), run_in(&equal.text(entry), "r")), (Some(1), None));
+    }
+
+    #[test]
+    fn an_answer_is_that_of_its_own_call_and_question() {
+        let parent = traceparent(7, 4);
+        let brings = |state: &str, of: &str| {
+            let params = json!({"arguments": {"call": "chaos-7-3"}, "requestState": state, "inputResponses": responses_of(of)});
+            let asked = Asked::read(&json!({"params": params}), parent.split('-').nth(1));
+            assert_eq!(asked.calls, ["chaos-7-4"]);
+            asked.brings
+        };
+        let first = Asked::read(
+            &json!({"params": {"arguments": {"call": "chaos-7-3"}}}),
+            traceparent(7, 3).split('-').nth(1),
+        );
+        assert_eq!((first.brings, first.calls.as_slice()), (Brings::Nothing, &["chaos-7-3".to_owned()][..]));
+        let state = first.ask()["requestState"].as_str().unwrap().to_owned();
+        assert_eq!(brings(&state, "chaos-7-4"), Brings::Answer);
+        assert_eq!(brings(&state, "chaos-7-5"), Brings::Foreign);
+        assert_eq!(brings("another", "chaos-7-4"), Brings::Foreign);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::io::{self, AsyncWriteExt as _};
 use toolfleet_mcp_protocol::{ProtocolVersion, error_code, header, method};
 
 use super::super::behaviour::{Act, Unclear, decide};
-use super::super::ledger::{Entry, Fate};
+use super::super::ledger::{Brings, Entry, Fate};
 use super::super::plan::Server;
 use super::answers::Asked;
 use super::sessions::Session;
@@ -88,7 +88,8 @@ impl Exchange<'_> {
             return Ok(Next::Reset);
         }
         if self.server == Server::Forgetful {
-            match self.session() {
+            let named = self.head.header(header::SESSION_ID);
+            match self.shared.sessions.of_call(named, ledger.now_us()) {
                 Session::Open => {}
                 Session::None => {
                     ledger.answered(entry, Fate::Unclear);
@@ -105,6 +106,12 @@ impl Exchange<'_> {
         }
         let first = asked.calls.first().map_or("", String::as_str);
         let act = decide(self.server, self.shared.seed, first, before);
+        ledger.brings(entry, asked.brings);
+        let act = if self.server == Server::Asking && asked.brings != Brings::Answer {
+            act.unanswered()
+        } else {
+            act
+        };
         self.perform(act, entry, id, &asked, &worker).await
     }
 
@@ -146,6 +153,7 @@ impl Exchange<'_> {
                 let new = NewTask { call, worker, text: &text, entry, end, ms };
                 let handle = shared.tasks.start(&new, ledger.now_us());
                 let next = self.result(id, &handle).await?;
+                shared.tasks.handed(entry, ledger.now_us());
                 ledger.answered(entry, Fate::Working);
                 Ok(next)
             }
@@ -169,6 +177,11 @@ impl Exchange<'_> {
                 }
                 ledger.answered(entry, Fate::Reset);
                 Ok(Next::Reset)
+            }
+            Act::Ask => {
+                let next = self.result(id, &asked.ask()).await?;
+                ledger.answered(entry, Fate::Asked);
+                Ok(next)
             }
             Act::Refuse => {
                 let next = self.write(429, "retry-after: 1\r\n", "").await?;

@@ -25,9 +25,9 @@ use super::ledger::Ledger;
 use super::plan::Server;
 use crate::proxy::{Head, read_body};
 
-pub(crate) use self::answers::{answer_text, run_in};
+pub(crate) use self::answers::{answer_text, responses_of, run_in};
 pub(crate) use self::shared::WORKER_HEADER;
-pub(crate) use self::tasks::Task;
+pub(crate) use self::tasks::{ID as TASK_ID, Task};
 
 /// The servers. Dropping them ends every connection.
 pub(crate) struct Servers {

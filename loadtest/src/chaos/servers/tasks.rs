@@ -11,13 +11,14 @@ use super::super::ledger::Entry;
 use crate::flow::server::micros;
 
 /// The first part of a task's id.
-const ID: &str = "task-";
+pub(crate) const ID: &str = "task-";
 /// How long the server wants to be left alone.
 const POLL_MS: u64 = 300;
 
 /// A task that was started.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Task {
+    pub(crate) id: String,
     pub(crate) call: String,
     /// The worker that sent its call.
     pub(crate) worker: String,
@@ -26,6 +27,8 @@ pub(crate) struct Task {
     pub(crate) end: TaskEnd,
     /// Whether it was cancelled.
     pub(crate) cancelled: bool,
+    /// When its name was written to the worker, in microseconds on the servers' clock.
+    pub(crate) handed_us: Option<u64>,
     ends_us: u64,
     entry: Entry,
     text: String,
@@ -64,16 +67,25 @@ impl Tasks {
         let mut tasks = self.lock();
         let id = format!("{ID}{}", tasks.len());
         tasks.push(Task {
+            id: id.clone(),
             call: new.call.to_owned(),
             worker: new.worker.to_owned(),
             polled_by: Vec::new(),
             end: new.end,
             cancelled: false,
+            handed_us: None,
             ends_us: now_us + micros(Duration::from_millis(new.ms)),
             entry: new.entry,
             text: new.text.to_owned(),
         });
         json!({"resultType": result_type::TASK, "taskId": id, "status": "working", "ttlMs": null, "pollIntervalMs": POLL_MS})
+    }
+
+    /// The task of that request was handed over.
+    pub(super) fn handed(&self, entry: Entry, now_us: u64) {
+        if let Some(task) = self.lock().iter_mut().rev().find(|task| task.entry == entry) {
+            task.handed_us = Some(now_us);
+        }
     }
 
     /// The answer to `tasks/get` or `tasks/cancel`.
@@ -162,6 +174,9 @@ mod tests {
         tasks.answer(method::TASKS_CANCEL, "task-3", "w", 2_000);
         let all = tasks.all();
         assert!(all[3].cancelled && !all[0].cancelled);
+        assert_eq!((all[3].id.as_str(), all[3].handed_us), ("task-3", None));
+        tasks.handed(entries[3], 7);
+        assert!(tasks.all().iter().any(|task| task.handed_us == Some(7)));
         assert_eq!(all[0].polled_by, ["w2"]);
         assert_eq!(status(&tasks, 9, 0), (json!(-32602), None));
     }

@@ -123,6 +123,8 @@ impl Attempts<'_> {
             Ok(Answer { meaning: Meaning::Ended(outcome), .. }) => Ok(Executed::Finished(outcome)),
             Ok(Answer { meaning: Meaning::Task { handle, poll_after_ms: asked_ms }, .. }) => {
                 state.mark_executed();
+                // From here on nothing stops the execution: a task whose name is lost cannot be cancelled.
+                state.answered.store(true, Ordering::Release);
                 if let Some(limits) = Limits::of(context, self.inbound, call) {
                     passes.becomes_task(&limits.task_entry(&handle), call.deadline).await;
                 }

@@ -47,7 +47,7 @@ pub(super) struct ExecutionState {
     pub(super) lease_lost: AtomicBool,
     /// Whether the task that the claim found has ended or is unknown.
     pub(super) task_over: AtomicBool,
-    /// Whether the answer has arrived and is being packed for its row.
+    /// Whether the answer has arrived: it is being packed for its row, or the call's permits pass to the task that it names.
     pub(super) answered: AtomicBool,
     /// Whether the caller has cancelled the call, or its lease is over, while its answer was being stored: then it does not
     /// wait for the bucket.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use toolfleet_core::call::State;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::MockFault;
+use toolfleet_testkit::{Cut, MockFault, Rule};
 use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
@@ -280,6 +280,31 @@ async fn a_permit_passes_to_a_task_and_not_to_a_call_that_waits() {
     assert_eq!(context.limiter.waiting(&server()), 1);
     second.abort();
     assert_eq!(rig.mcp.executions_of("other"), 0);
+}
+
+/// Without this, a call that is cancelled while its permit passes to its task would forget the task, and nobody would cancel that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_cancelled_while_its_permit_passes_cancels_its_task() {
+    let rig = Rig::new().await;
+    let of_server = json!({"concurrency": {"limit": 1, "count_tasks": true}});
+    let context = worker(&rig, &limited(&rig, of_server)).await;
+    rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+    rig.mcp.task("t1", &[json!({ "status": "working", "pollIntervalMs": 5_000 })]);
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    // The limit's row is not written for as long as the call waits for it.
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "", 1).with_body("limit#server:").times(usize::MAX));
+    drop(hold);
+    rig.dynamodb.cut_made(1).await;
+    cancel(&rig, "c1").await;
+    running.await.unwrap();
+    rig.dynamodb.behave();
+    rig.settle_with(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Cancelled);
+    assert_eq!(rig.mcp.requests_of("tasks/cancel").len(), 1);
 }
 
 fn asks() -> serde_json::Value {

@@ -3,6 +3,7 @@
 mod adaptive;
 mod blocks;
 mod holders;
+mod live_changes;
 mod several_limits;
 mod turns;
 

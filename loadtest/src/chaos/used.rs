@@ -1,0 +1,95 @@
+//! What a run has injected and used: a kind of which there was none is a violation, since the run proves nothing about it. What depends on calls
+//! that reach their servers, and so on chance, is kept apart.
+
+use std::collections::{BTreeMap, HashMap};
+
+use toolfleet_core::group::GroupResult;
+use toolfleet_core::outcome::Code;
+
+use super::evidence::{CallSeen, Evidence, GroupSeen};
+use super::fault_proxy::{OF_DYNAMODB, OF_S3, OF_SQS};
+use super::ledger::Fate;
+use super::plan::Fault;
+use super::rig::Rig;
+
+/// How often each kind of fault of the plan was injected.
+pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64) -> BTreeMap<String, u64> {
+    let times = |fault: &Fault| faults.get(fault).copied().unwrap_or(0);
+    let mut all: BTreeMap<String, u64> =
+        Fault::ALL.iter().map(|fault| (fault.name().to_owned(), times(fault))).collect();
+    all.insert("workers that left after SIGTERM, with exit status 0".to_owned(), drained);
+    all
+}
+
+/// What the proxies did to requests of workers.
+fn of_proxies(rig: &Rig) -> BTreeMap<String, u64> {
+    let proxies = [
+        ("DynamoDB", &rig.proxies.dynamodb, &OF_DYNAMODB[..]),
+        ("SQS", &rig.proxies.sqs, &OF_SQS[..]),
+        ("S3", &rig.proxies.s3, &OF_S3[..]),
+    ];
+    let mut all = BTreeMap::new();
+    for (endpoint, proxy, expected) in proxies {
+        let name = |what: &str| format!("{endpoint}: {what}");
+        all.extend(expected.iter().map(|what| (name(what), 0)));
+        all.extend(proxy.counts().into_iter().map(|(what, times)| (name(what), times)));
+    }
+    all
+}
+
+/// What the servers did.
+fn of_servers(rig: &Rig) -> Vec<(String, u64)> {
+    let ledger = rig.servers.ledger();
+    let of = |fate: Fate, ran: bool| ledger.count(|request| request.fate == fate && request.ran == ran);
+    let requests = [
+        ("requests reset before the tool ran", of(Fate::Reset, false)),
+        ("requests reset after the tool ran", of(Fate::Reset, true)),
+        ("errors after the tool ran", of(Fate::Unclear, true)),
+        ("requests answered 429 or in a lost session", of(Fate::Refused, false)),
+        ("requests whose caller hung up while the tool ran", of(Fate::Abandoned, true)),
+        ("answers to requests in lost sessions", rig.servers.lost_answers()),
+    ];
+    let all = requests.map(|(what, times)| (what.to_owned(), times));
+    // Few calls meet such a server, so a short run may have none.
+    let silent = Some(of(Fate::Abandoned, false)).filter(|times| *times > 0);
+    all.into_iter().chain(silent.map(|times| ("requests never answered".to_owned(), times))).collect()
+}
+
+/// What the proxies and the servers did, and how often each feature of the calls was used.
+pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
+    let calls = |of: fn(&CallSeen) -> bool| evidence.calls.iter().filter(|call| of(call)).count() as u64;
+    let decided = |result: GroupResult| {
+        let of_it = |group: &&GroupSeen| group.decision.is_some_and(|decision| decision.result == result);
+        evidence.groups.iter().filter(of_it).count() as u64
+    };
+    let rounds = |of: fn(&GroupSeen) -> bool| evidence.groups.iter().filter(|group| of(group)).count() as u64;
+    let used = [
+        ("calls given a stored answer", calls(|call| call.cached_from.is_some())),
+        ("requests that served several calls", evidence.shared.len() as u64),
+        ("calls whose task another worker polled", calls(|call| call.polled_elsewhere)),
+        ("calls whose task was cancelled", calls(|call| call.tasks_cancelled > 0)),
+        ("calls replaced by a newer one", calls(|call| call.ended_with(Code::Superseded))),
+        ("calls ended by the decision of their group", calls(|call| call.ended_with(Code::GroupDecided))),
+        ("questions that a server asked", calls(|call| call.asked > 0)),
+        ("answers that a server was given", calls(|call| call.answers > 0)),
+        ("groups of members that are sent again", rounds(|group| group.round > 1)),
+        ("calls that repeat one of the round before", calls(|call| call.redrives.is_some())),
+        ("groups decided as succeeded", decided(GroupResult::Succeeded)),
+        ("groups decided as failed", decided(GroupResult::Failed)),
+        ("groups decided as incomplete", decided(GroupResult::Incomplete)),
+        ("groups decided as cancelled", decided(GroupResult::Cancelled)),
+    ];
+    let used = used.map(|(what, times)| (what.to_owned(), times));
+    used.into_iter().chain(of_servers(rig)).chain(of_proxies(rig)).collect()
+}
+
+/// Answers that were given by another worker than the one that was asked.
+pub(super) fn elsewhere(evidence: &Evidence) -> u64 {
+    let worker: HashMap<_, _> =
+        evidence.calls.iter().filter_map(|call| Some((call.id.as_str(), call.worker.as_deref()?))).collect();
+    let is_elsewhere = |call: &&CallSeen| {
+        let asked = call.resumes.as_deref().and_then(|asked| worker.get(asked).copied());
+        call.answers > 0 && asked.is_some() && asked != call.worker.as_deref()
+    };
+    evidence.calls.iter().filter(is_elsewhere).count() as u64
+}
