@@ -167,7 +167,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
             }
             None => Some(slot),
         };
-        dispose(&context, &mut inbound, exit).await;
+        Box::pin(dispose(&context, &mut inbound, exit)).await;
         drop((slot, place));
     };
     {
@@ -315,7 +315,7 @@ async fn admit_call(
     inbound: &InboundCall,
     request: Box<CallRequest>,
 ) -> Result<Box<AdmittedCall>, Exit> {
-    Err(match within_lease(context, 3, admit::admit(context, inbound, request)).await? {
+    Err(match within_lease(context, 3, Box::pin(admit::admit(context, inbound, request))).await? {
         Admitted::Call(call) => return Ok(call),
         Admitted::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
@@ -382,7 +382,7 @@ async fn take_turn(
     seat: &mut Option<(Seat, SlotTime)>,
 ) -> Result<(Box<ReadyCall>, Option<Passes>), Exit> {
     if let Some(outcome) = reuse::before_turn(context, &mut ready) {
-        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+        return Err(Box::pin(conclude(context, inbound, *ready, outcome)).await?.into());
     }
     if ready.follows() {
         return Ok((ready, None));
@@ -390,14 +390,14 @@ async fn take_turn(
     let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await {
         Turned::Now(passes) => passes,
         Turned::Wait(wait) => {
-            return Err(hold::hold(context, inbound, *ready.call.request, wait).await?.into());
+            return Err(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?.into());
         }
         Turned::Draining => {
             return Err(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining }.into());
         }
     };
     if let Some(outcome) = reuse::after_turn(context, &mut ready) {
-        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+        return Err(Box::pin(conclude(context, inbound, *ready, outcome)).await?.into());
     }
     // What follows another call takes no permit from it.
     let passes = passes.filter(|_| !ready.follows());
@@ -426,10 +426,11 @@ async fn claim_call(
             return Ok(claimed);
         }
         Claimed::Ended { request, row } => {
-            Disposition::completed(finished::record_ended_before(context, inbound, *request, *row).await?)
+            let recorded = Box::pin(finished::record_ended_before(context, inbound, *request, *row));
+            Disposition::completed(recorded.await?)
         }
         Claimed::Mismatch { request } => {
-            Disposition::completed(finished::mismatch(context, inbound, *request).await?)
+            Disposition::completed(Box::pin(finished::mismatch(context, inbound, *request)).await?)
         }
         Claimed::Elsewhere { after_ms } => {
             Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere }
@@ -449,7 +450,7 @@ async fn execute_and_record(
     Ok(match executed {
         Executed::Finished(outcome) => {
             context.steps.passed(Step::Executed).await;
-            let finished = Box::pin(claimed::finish(context, inbound, *claimed, outcome));
+            let finished = Box::pin(claimed::finish(context, inbound, claimed, outcome));
             finished.instrument(step("record")).await?
         }
         Executed::Requeue { after_ms, reason } => {
