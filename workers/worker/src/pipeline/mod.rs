@@ -270,7 +270,7 @@ async fn process(
     }
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),
-        false => claim_call(context, inbound, *ready).await?,
+        false => Box::pin(claim_call(context, inbound, *ready)).await?,
     };
 
     let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
@@ -291,20 +291,20 @@ async fn read_request(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Re
     };
     Err(match fetched {
         Fetched::Request(request) => return Ok(request),
-        Fetched::Malformed { malformed, key } => {
-            Disposition::completed(without_call::malformed(context, inbound, *malformed, key).await?)
-        }
+        Fetched::Malformed { malformed, key } => Disposition::completed(
+            Box::pin(without_call::malformed(context, inbound, *malformed, key)).await?,
+        ),
         Fetched::Unreadable(malformed) => {
-            without_call::unreadable(context, inbound, &malformed).await?;
+            Box::pin(without_call::unreadable(context, inbound, &malformed)).await?;
             context.steps.passed(Step::Recorded).await;
             Disposition::Unreadable
         }
         Fetched::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Fetched::TenantNotAllowed { request } => {
-            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
-        }
+        Fetched::TenantNotAllowed { request } => Disposition::completed(
+            Box::pin(without_call::tenant_not_allowed(context, inbound, *request)).await?,
+        ),
     }
     .into())
 }
@@ -320,9 +320,9 @@ async fn admit_call(
         Admitted::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Admitted::TenantNotAllowed { request } => {
-            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
-        }
+        Admitted::TenantNotAllowed { request } => Disposition::completed(
+            Box::pin(without_call::tenant_not_allowed(context, inbound, *request)).await?,
+        ),
     }
     .into())
 }
