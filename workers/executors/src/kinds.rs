@@ -62,7 +62,7 @@ impl<G: RequestGate> Executor for Executors<G> {
                 self.mcp.ready(call, limits).await.map(|ready| ready.map(Target::Mcp))
             }
             Transport::Lambda(_) => {
-                self.lambda.ready(call, limits).await.map(|ready| ready.map(Target::Lambda))
+                Box::pin(self.lambda.ready(call, limits)).await.map(|ready| ready.map(Target::Lambda))
             }
             Transport::OpenApi(_) => {
                 self.openapi.ready(call, limits).await.map(|ready| ready.map(Target::OpenApi))
@@ -86,7 +86,7 @@ impl<G: RequestGate> Executor for Executors<G> {
     ) -> Result<Answer, Failure> {
         match target {
             Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
-            Target::Lambda(function) => self.lambda.attempt(function, call, attempt).await,
+            Target::Lambda(function) => Box::pin(self.lambda.attempt(function, call, attempt)).await,
             Target::OpenApi(endpoint) => self.openapi.attempt(endpoint, call, attempt).await,
         }
     }

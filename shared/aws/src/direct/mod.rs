@@ -9,6 +9,7 @@
 //! operations may be executed twice.
 
 mod rest;
+mod signer;
 mod template;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

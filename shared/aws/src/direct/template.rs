@@ -22,8 +22,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
 
+use super::signer::Signer;
 use crate::error::chain;
-use crate::identity::{ToSign, sign};
 
 const SIGNED_BY_KEYS: AuthSchemeId = AuthSchemeId::new("sigv4");
 /// Headers of a single request.
@@ -41,8 +41,7 @@ const NOT_COPIED: [&str; 7] = [
 #[derive(Debug)]
 pub(super) struct Template {
     request: HttpRequest,
-    region: String,
-    service: String,
+    signer: Signer,
     /// The SDK's clock less this machine's, in milliseconds.
     ahead_ms: i64,
     connector: SharedHttpConnector,
@@ -74,8 +73,7 @@ impl Template {
         }
         Some(Self {
             request: copy,
-            region: scope.region,
-            service: scope.service,
+            signer: Signer::new(scope.region, scope.service),
             ahead_ms: correction_ms(date, now),
             connector,
             identities: components.identity_cache(),
@@ -105,16 +103,8 @@ impl Template {
         let identity = self.identities.resolve_cached_identity(resolver, &self.components, &no_settings);
         let identity = identity.await.ok()?;
         let mut request = self.request.try_clone()?;
-        let to_sign = ToSign {
-            method: request.method(),
-            url: request.uri(),
-            headers: request.headers().iter().collect(),
-            body: &body,
-            service: &self.service,
-            region: &self.region,
-            at: Timestamp::from_ms(wall_ms(&self.components)?.saturating_add(self.ahead_ms)),
-        };
-        for (name, value) in sign(&identity, &to_sign).ok()? {
+        let at = Timestamp::from_ms(wall_ms(&self.components)?.saturating_add(self.ahead_ms));
+        for (name, value) in self.signer.sign(&self.request, &identity, &body, at)? {
             request.headers_mut().try_insert(name, value).ok()?;
         }
         *request.body_mut() = SdkBody::from(body);

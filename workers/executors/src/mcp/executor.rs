@@ -145,7 +145,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         let answer = match call.params {
             OperationParams::List { cursor } => {
                 let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
-                self.client.list(request, place.theirs()).await
+                Box::pin(self.client.list(request, place.theirs())).await
             }
             OperationParams::Subscription { .. } => {
                 let _running = self.subscriptions.begin(&call.server.id, call.tenant())?;
@@ -158,7 +158,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
                     deadline: accepted_by,
                     ..request
                 };
-                self.client.subscribe(request, ends).await
+                Box::pin(self.client.subscribe(request, ends)).await
             }
             OperationParams::Tool
             | OperationParams::Resource { .. }

@@ -27,7 +27,7 @@ const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Asks the server to stop the task of a call that has ended.
 pub(super) async fn cancel_task(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) {
     if let Some(task) = recorded.open_task() {
-        cancel_open_task(context, inbound, task).await;
+        Box::pin(cancel_open_task(context, inbound, task)).await;
     }
 }
 

@@ -123,7 +123,7 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
         return store_result(attempts, outcome).await;
     }
     let polled = match task {
-        Some(task) => poll(attempts, task).await,
+        Some(task) => Box::pin(poll(attempts, task)).await,
         None => None,
     };
     let executed = match polled {

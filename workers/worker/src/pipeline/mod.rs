@@ -168,7 +168,7 @@ pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl
             }
             None => Some(slot),
         };
-        dispose(&context, &mut inbound, exit).await;
+        Box::pin(dispose(&context, &mut inbound, exit)).await;
         drop((slot, place));
     };
     {
@@ -271,7 +271,7 @@ async fn process(
     }
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),
-        false => claim_call(context, inbound, *ready).await?,
+        false => Box::pin(claim_call(context, inbound, *ready)).await?,
     };
 
     let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
@@ -292,20 +292,20 @@ async fn read_request(context: &Arc<WorkerContext>, inbound: &InboundCall) -> Re
     };
     Err(match fetched {
         Fetched::Request(request) => return Ok(request),
-        Fetched::Malformed { malformed, key } => {
-            Disposition::completed(without_call::malformed(context, inbound, *malformed, key).await?)
-        }
+        Fetched::Malformed { malformed, key } => Disposition::completed(
+            Box::pin(without_call::malformed(context, inbound, *malformed, key)).await?,
+        ),
         Fetched::Unreadable(malformed) => {
-            without_call::unreadable(context, inbound, &malformed).await?;
+            Box::pin(without_call::unreadable(context, inbound, &malformed)).await?;
             context.steps.passed(Step::Recorded).await;
             Disposition::Unreadable
         }
         Fetched::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Fetched::TenantNotAllowed { request } => {
-            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
-        }
+        Fetched::TenantNotAllowed { request } => Disposition::completed(
+            Box::pin(without_call::tenant_not_allowed(context, inbound, *request)).await?,
+        ),
     }
     .into())
 }
@@ -316,14 +316,14 @@ async fn admit_call(
     inbound: &InboundCall,
     request: Box<CallRequest>,
 ) -> Result<Box<AdmittedCall>, Exit> {
-    Err(match within_lease(context, 3, admit::admit(context, inbound, request)).await? {
+    Err(match within_lease(context, 3, Box::pin(admit::admit(context, inbound, request))).await? {
         Admitted::Call(call) => return Ok(call),
         Admitted::Refused { request, outcome } => {
             Box::pin(unexecuted::record_unexecuted(context, inbound, *request, outcome)).await?
         }
-        Admitted::TenantNotAllowed { request } => {
-            Disposition::completed(without_call::tenant_not_allowed(context, inbound, *request).await?)
-        }
+        Admitted::TenantNotAllowed { request } => Disposition::completed(
+            Box::pin(without_call::tenant_not_allowed(context, inbound, *request)).await?,
+        ),
     }
     .into())
 }
@@ -383,7 +383,7 @@ async fn take_turn(
     seat: &mut Option<(Seat, SlotTime)>,
 ) -> Result<(Box<ReadyCall>, Option<Passes>), Exit> {
     if let Some(outcome) = reuse::before_turn(context, &mut ready) {
-        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+        return Err(Box::pin(conclude(context, inbound, *ready, outcome)).await?.into());
     }
     if ready.follows() {
         return Ok((ready, None));
@@ -391,14 +391,14 @@ async fn take_turn(
     let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await {
         Turned::Now(passes) => passes,
         Turned::Wait(wait) => {
-            return Err(hold::hold(context, inbound, *ready.call.request, wait).await?.into());
+            return Err(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?.into());
         }
         Turned::Draining => {
             return Err(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining }.into());
         }
     };
     if let Some(outcome) = reuse::after_turn(context, &mut ready) {
-        return Err(conclude(context, inbound, *ready, outcome).await?.into());
+        return Err(Box::pin(conclude(context, inbound, *ready, outcome)).await?.into());
     }
     // What follows another call takes no permit from it.
     let passes = passes.filter(|_| !ready.follows());
@@ -427,10 +427,11 @@ async fn claim_call(
             return Ok(claimed);
         }
         Claimed::Ended { request, row } => {
-            Disposition::completed(finished::record_ended_before(context, inbound, *request, *row).await?)
+            let recorded = Box::pin(finished::record_ended_before(context, inbound, *request, *row));
+            Disposition::completed(recorded.await?)
         }
         Claimed::Mismatch { request } => {
-            Disposition::completed(finished::mismatch(context, inbound, *request).await?)
+            Disposition::completed(Box::pin(finished::mismatch(context, inbound, *request)).await?)
         }
         Claimed::Elsewhere { after_ms } => {
             Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere }
@@ -450,7 +451,7 @@ async fn execute_and_record(
     Ok(match executed {
         Executed::Finished(outcome) => {
             context.steps.passed(Step::Executed).await;
-            let finished = Box::pin(claimed::finish(context, inbound, *claimed, outcome));
+            let finished = Box::pin(claimed::finish(context, inbound, claimed, outcome));
             finished.instrument(step("record")).await?
         }
         Executed::Requeue { after_ms, reason } => {

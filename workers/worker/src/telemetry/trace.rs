@@ -95,6 +95,9 @@ pub(crate) fn named(process: &Span, key: &CallKey) {
 
 /// How its call ended.
 pub(crate) fn outcome(process: &Span, outcome: &Outcome) {
+    if process.is_disabled() {
+        return;
+    }
     process.record("toolfleet.outcome", outcome.kind.as_str());
     if let Some(why) = &outcome.error {
         process.record("error.type", why.code.as_str());

@@ -21,13 +21,13 @@ use toolfleet_core::retention::RETENTION_MS;
 pub(in crate::pipeline) async fn finish(
     context: &WorkerContext,
     inbound: &InboundCall,
-    call: ClaimedCall,
+    call: Box<ClaimedCall>,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
     let Some(claim) = call.claim.clone() else {
-        return unclaimed::finish(context, inbound, call, outcome).await;
+        return Box::pin(unclaimed::finish(context, inbound, call, outcome)).await;
     };
-    let ClaimedCall { mut ready, row, attempts, may_have_executed, task, progress_buffer, .. } = call;
+    let ClaimedCall { mut ready, row, attempts, may_have_executed, task, progress_buffer, .. } = *call;
     let (reuse, rule) = ready.take_reuse();
     let request = ready.call.request;
     let now = context.now();
@@ -52,7 +52,7 @@ pub(in crate::pipeline) async fn finish(
                 worker: Some(context.worker.clone()),
                 ..audit::of(AuditKind::LateAnswer, request.key.clone(), inbound, now, caller, Some(&request))
             };
-            context.history.insert(&record, now.plus_ms(RETENTION_MS)).await?;
+            Box::pin(context.history.insert(&record, now.plus_ms(RETENTION_MS))).await?;
             context.meters.late_answer();
             tracing::warn!(call = %request.key, fence = claim.fence(), code = "late_answer", "an answer came after the claim was lost");
             Ok(Disposition::TakenOver)
@@ -94,7 +94,7 @@ pub(in crate::pipeline) async fn park(
     poll_failed: bool,
 ) -> Result<Disposition, AwsError> {
     let Some(claim) = call.claim.clone() else {
-        return unclaimed::park(context, inbound, call, task, after_ms).await;
+        return unclaimed::park(context, inbound, Box::new(call), task, after_ms).await;
     };
     let ClaimedCall { ready, row, attempts, may_have_executed, progress_buffer, .. } = call;
     let Task { handle: task, input_pending } = task;

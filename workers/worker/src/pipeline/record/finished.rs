@@ -80,12 +80,12 @@ async fn record_of(
     let record = audit::of_call(&row, finished, inbound, caller, &request);
     let came_again = caller.came_again(&own);
     if came_again {
-        let is_new = context.history.insert(&record, row.expires_at).await?;
+        let is_new = Box::pin(context.history.insert(&record, row.expires_at)).await?;
         if let Some(uncounted) = uncounted.as_ref().filter(|_| is_new) {
             uncounted.count(context, inbound);
         }
         let outcome = Outcome { payload: None, ..finished.outcome.clone() };
-        audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
+        Box::pin(audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome)).await?;
     }
     // The task belongs to the first caller's conversation.
     let session = caller.session.clone();

@@ -23,7 +23,7 @@ use crate::pipeline::task::Task;
 pub(super) async fn finish(
     context: &WorkerContext,
     inbound: &InboundCall,
-    call: ClaimedCall,
+    call: Box<ClaimedCall>,
     outcome: Outcome,
 ) -> Result<Disposition, AwsError> {
     let outcome = redaction::without_secrets(outcome, &call.ready.call.request);
@@ -38,7 +38,7 @@ pub(super) async fn finish(
 pub(super) async fn park(
     context: &WorkerContext,
     inbound: &InboundCall,
-    call: ClaimedCall,
+    call: Box<ClaimedCall>,
     task: Task,
     after_ms: u64,
 ) -> Result<Disposition, AwsError> {
@@ -56,7 +56,7 @@ pub(super) async fn park(
             session: request.session.clone(),
             handle: task.handle,
         };
-        cancel_open_task(context, inbound, &open).await;
+        Box::pin(cancel_open_task(context, inbound, &open)).await;
     }
     after_write(context, inbound, call, applied, Disposition::Parked { after_ms, poll_failed: false }).await
 }
@@ -101,7 +101,7 @@ fn execution(
 async fn after_write(
     context: &WorkerContext,
     inbound: &InboundCall,
-    mut call: ClaimedCall,
+    mut call: Box<ClaimedCall>,
     applied: Applied,
     waits: Disposition,
 ) -> Result<Disposition, AwsError> {
@@ -118,7 +118,7 @@ async fn after_write(
             Disposition::completed(record_finished(context, inbound, *request, *row).await?)
         }
         Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Disposition::completed(mismatch_after_execution(context, inbound, *request).await?)
+            Disposition::completed(Box::pin(mismatch_after_execution(context, inbound, *request)).await?)
         }
         Applied::Rejected {
             rejection:
