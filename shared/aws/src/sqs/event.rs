@@ -13,7 +13,9 @@ use super::wire::{ReceivedMessage, ReceivedText, SystemAttributes};
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// It is no event of SQS.
-    #[error("the event is none of SQS: {0}; accepted is what an event source mapping of a calls queue sends, with a list `Records`")]
+    #[error(
+        "the event is none of SQS: {0}; accepted is what an event source mapping of a calls queue sends, with a list `Records`"
+    )]
     Form(#[from] serde_json::Error),
     /// A message is from another queue.
     #[error(
@@ -102,9 +104,12 @@ mod tests {
     fn a_queue_is_found_by_account_and_name() {
         let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/toolfleet-calls";
         assert!(is_at(url, "arn:aws:sqs:eu-central-1:123456789012:toolfleet-calls"));
-        for other in
-            ["arn:aws:sqs:eu-central-1:123456789012:toolfleet-calls-high", "arn:aws:sqs:eu-central-1:210987654321:toolfleet-calls", "toolfleet-calls", ""]
-        {
+        for other in [
+            "arn:aws:sqs:eu-central-1:123456789012:toolfleet-calls-high",
+            "arn:aws:sqs:eu-central-1:210987654321:toolfleet-calls",
+            "toolfleet-calls",
+            "",
+        ] {
             assert!(!is_at(url, other), "{other}");
         }
     }

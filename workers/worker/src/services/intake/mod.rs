@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -27,9 +26,9 @@ use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
+use crate::backoff;
 use crate::context::WorkerContext;
 use crate::shutdown::{ServiceFailed, Shutdown};
-use crate::backoff;
 pub(super) use calls::{Calls, make_visible};
 use pace::Pace;
 use slots::Slot;

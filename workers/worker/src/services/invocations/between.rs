@@ -52,7 +52,11 @@ struct State {
 }
 
 impl Between {
-    pub(super) fn new(context: &Arc<WorkerContext>, catalog: Option<CatalogConfig>, flush: Option<Flush>) -> Self {
+    pub(super) fn new(
+        context: &Arc<WorkerContext>,
+        catalog: Option<CatalogConfig>,
+        flush: Option<Flush>,
+    ) -> Self {
         let now = context.now();
         let catalog = catalog.map(|config| {
             let refresh = config.refresh;

@@ -7,7 +7,6 @@
 //! **Invariant:** the response names each message that the pipeline has not deleted, so Lambda deletes no other than those it has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -96,7 +95,11 @@ impl End {
 }
 
 /// Runs the calls of an invocation. Returns what its response says.
-pub(super) async fn run(calls: &Calls, context: &WorkerContext, invoked: &Invoked) -> Result<BatchResponse, InvocationError> {
+pub(super) async fn run(
+    calls: &Calls,
+    context: &WorkerContext,
+    invoked: &Invoked,
+) -> Result<BatchResponse, InvocationError> {
     let end = End::after(context, Duration::from_millis(invoked.deadline.ms_since(context.now())))?;
     let messages = messages(context, invoked, &end)?;
     let origins: Vec<_> =
@@ -109,14 +112,17 @@ pub(super) async fn run(calls: &Calls, context: &WorkerContext, invoked: &Invoke
         end.shutdown.end();
         if timeout_at(end.drop_at, ended(&mut running)).await.is_err() {
             tracing::error!(
-                request_id = invoked.id, sequences = running.len(), code = "invocation_cut",
+                request_id = invoked.id,
+                sequences = running.len(),
+                code = "invocation_cut",
                 "calls have not ended before their invocation; they are dropped, and their messages received again"
             );
             running.shutdown().await;
         }
     }
     // Of a message that was delivered twice, both deliveries count.
-    let kept: BTreeSet<_> = origins.into_iter().filter(|(_, origin)| !origin.may_be_deleted()).map(|(id, _)| id).collect();
+    let kept: BTreeSet<_> =
+        origins.into_iter().filter(|(_, origin)| !origin.may_be_deleted()).map(|(id, _)| id).collect();
     let failures = kept.into_iter().map(|item_identifier| ItemFailure { item_identifier });
     Ok(BatchResponse { batch_item_failures: failures.collect() })
 }
@@ -124,7 +130,10 @@ pub(super) async fn run(calls: &Calls, context: &WorkerContext, invoked: &Invoke
 async fn ended(running: &mut JoinSet<()>) {
     while let Some(ended) = running.join_next().await {
         if ended.is_err() {
-            tracing::error!(code = "internal_error", "a part of an invocation panicked; its messages are received again");
+            tracing::error!(
+                code = "internal_error",
+                "a part of an invocation panicked; its messages are received again"
+            );
         }
     }
 }
@@ -136,7 +145,8 @@ fn messages(context: &WorkerContext, invoked: &Invoked, end: &End) -> Result<Vec
     let of = |delivery: Delivery| {
         let queue = queues.iter().find(|(_, queue)| queue.url() == delivery.queue.url());
         let queue = queue.map_or(Priority::Normal, |(priority, _)| *priority);
-        let is_paused = control.as_ref().is_some_and(|control| is_queue_paused(control, queue, context.now()));
+        let is_paused =
+            control.as_ref().is_some_and(|control| is_queue_paused(control, queue, context.now()));
         context.intake_health.received(queue);
         let origin = Origin::invoked(end.shutdown.clone(), end.window, is_paused);
         Message { delivery, queue, origin }

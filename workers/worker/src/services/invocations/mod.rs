@@ -23,8 +23,8 @@ use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Flush;
 use between::Between;
-pub use runtime_api::{RuntimeApi, RuntimeApiError};
 use runtime_api::Invoked;
+pub use runtime_api::{RuntimeApi, RuntimeApiError};
 
 /// The service that runs the calls of invocations.
 pub struct Invocations {

@@ -54,7 +54,8 @@ impl RuntimeApi {
         let id = header(&response, "lambda-runtime-aws-request-id")?.to_owned();
         let deadline = header(&response, "lambda-runtime-deadline-ms")?;
         let deadline = deadline.parse().map(Timestamp::from_ms);
-        let deadline = deadline.map_err(|_| RuntimeApiError("lambda-runtime-deadline-ms is no number".to_owned()))?;
+        let deadline =
+            deadline.map_err(|_| RuntimeApiError("lambda-runtime-deadline-ms is no number".to_owned()))?;
         let event = response.bytes().await.map_err(|error| RuntimeApiError(text_of(&error)))?;
         Ok(Invoked { id, deadline, event: event.into() })
     }
@@ -87,7 +88,9 @@ impl RuntimeApi {
     async fn error(&self, path: &str, kind: &str, message: &str) -> Result<(), RuntimeApiError> {
         let request = self.client.post(format!("{}/{path}", self.base));
         let request = request.header("lambda-runtime-function-error-type", kind);
-        sent(request.json(&json!({"errorMessage": message, "errorType": kind, "stackTrace": []}))).await.map(drop)
+        sent(request.json(&json!({"errorMessage": message, "errorType": kind, "stackTrace": []})))
+            .await
+            .map(drop)
     }
 }
 
