@@ -69,6 +69,10 @@ def function(project):
         yield "lambda.yaml Capacity: its instances have another processor than the program"
     if capacity.get("PermissionsConfig") != {"CapacityProviderOperatorRoleArn": {"Fn::GetAtt": ["CapacityRole", "Arn"]}}:
         yield "lambda.yaml Capacity: Lambda has no role to manage its instances"
+    limits = {"Instances": {"ec2:ManagedResourceOperator": "scaler.lambda.amazonaws.com"}, "Images": {"ec2:Owner": "amazon"}}
+    for place, owner, statement in template.statements():
+        if owner == "CapacityRole" and statement["Sid"] in limits and statement.get("Condition") != {"StringEquals": limits[statement["Sid"]]}:
+            yield f"{place}: Lambda may start other instances than its own, or from other images than those of Amazon"
     conditions = {"Capacity": "IsManaged", "CapacityRole": "IsManaged", "NetworkPolicy": "IsInVpc", "WorkerSecurityGroup": "HasVpc"}
     for name, condition in conditions.items():
         if template.resources[name].get("Condition") != condition:
