@@ -106,3 +106,30 @@ impl Origin {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_invocation_has_the_time_that_is_left_too_late_in_this_one() {
+        let begun = Instant::now();
+        let window = Window { begun, until: begun + Duration::from_secs(50) };
+        let origin = Origin::invoked(Shutdown::new(), window, false);
+        let lacks = |seconds| origin.lacks_time(Duration::from_secs(seconds));
+        assert_eq!((lacks(50), lacks(51)), (None, Some(LacksTime::Always)));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!((lacks(20), lacks(21), lacks(51)), (None, Some(LacksTime::Now), Some(LacksTime::Always)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_an_invocation_is_not_that_of_the_worker() {
+        let worker = Shutdown::new();
+        let (one, other) = (worker.child(), worker.child());
+        one.end();
+        assert!(one.is_draining() && !other.is_draining() && !worker.is_draining());
+        worker.begin(Duration::from_secs(5));
+        assert!(other.is_draining());
+        other.over().await;
+    }
+}

@@ -10,6 +10,7 @@ use toolfleet_core::audit::AuditKind;
 use toolfleet_core::fleet::WorkerRow;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{MockFault, RuntimeAnswer, RuntimeFault};
+use toolfleet_worker::Limits;
 use toolfleet_worker::pipeline::steps::Step;
 
 use crate::control::pause;
@@ -213,6 +214,26 @@ async fn what_has_not_ended_before_its_invocation_is_dropped() {
     assert!(function.batch().await.is_empty());
     let seen = rig.outcome("c1").await;
     assert_eq!((seen.kind, rig.mcp.executions("unsafe")), (OutcomeKind::OutcomeUnknown, 1));
+}
+
+/// A heartbeat has hidden the message for a lease only, and the invocation may last longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_a_heartbeat_has_hidden_is_deleted_at_once() {
+    let rig = Rig::new().await;
+    let short = Limits { lease: Duration::from_secs(1), skew: Duration::ZERO, ..limits() };
+    let function = Function::start(&rig, rig.fleet_of(rig.catalog(), short, None).await).await;
+    send(&rig, &[("c1", "unsafe")]).await;
+    let hold = rig.mcp.hold();
+    let batch = function.source.receive(BATCH).await;
+    let id = function.invoke(&batch, 60_000);
+    while rig.sqs.count("ChangeMessageVisibility") == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    let answer = function.api.answer(&id).await;
+    assert_eq!(answer, RuntimeAnswer::Response(json!({"batchItemFailures": []})));
+    assert_eq!(depth(&rig).await, Depth { visible: 0, in_flight: 0, delayed: 0 });
+    assert!(function.source.settle(&batch, &answer).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
