@@ -16,6 +16,7 @@ use toolfleet_worker::pipeline::steps::Step;
 use crate::control::pause;
 use crate::event_source::{BATCH, Batch, Function};
 use crate::fifo;
+use crate::limits::{limited, permits};
 use crate::rig::{CrashAfter, LEASE_MS, Rig, SKEW_MS, limits, request};
 use crate::step_watch::At;
 
@@ -430,6 +431,19 @@ async fn all_that_was_counted_is_stored_before_the_response() {
         (2, None, true),
         "nothing is lost with the environment"
     );
+}
+
+/// A permit that is not released before the environment is frozen would be taken until its time is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permits_are_released_before_the_response() {
+    let rig = Rig::new().await;
+    let catalog = limited(&rig, json!({"concurrency": 1}));
+    let function = Function::start(&rig, rig.fleet_of(catalog, limits(), None).await).await;
+    send(&rig, &[("c1", "unsafe")]).await;
+    assert!(function.batch().await.is_empty());
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    let row = permits(&rig).await;
+    assert!(row.entries.is_empty(), "{row:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
