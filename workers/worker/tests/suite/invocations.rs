@@ -292,7 +292,8 @@ async fn what_follows_a_message_that_waits_is_returned_unexecuted() {
     let answer = function.api.answer(&function.invoke(&batch, 60_000)).await;
     let mut kept = function.source.settle(&batch, &answer).await;
     let mut all = ids(&batch);
-    (kept.sort(), all.sort());
+    kept.sort();
+    all.sort();
     assert_eq!(kept, all);
     assert_eq!(fifo::seen(&rig), ["c1"]);
     assert!(function.source.receive(BATCH).await.0.is_empty(), "nothing overtakes the first");
