@@ -14,7 +14,7 @@ class Mutation(NamedTuple):
     after: str = ""
 
 
-DATA, COMPUTE, EC2 = (f"infra/cloudformation/{name}.yaml" for name in ("data", "compute", "ec2"))
+DATA, COMPUTE, EC2, LAMBDA = (f"infra/cloudformation/{name}.yaml" for name in ("data", "compute", "ec2", "lambda"))
 TENANT, EKS = (f"infra/cloudformation/{name}.yaml" for name in ("tenant", "kubernetes"))
 DEPLOYMENT, POLICY = "infra/kubernetes/base/deployment.yaml", "infra/kubernetes/base/networkpolicy.yaml"
 BUDGET, SCALER = "infra/kubernetes/base/poddisruptionbudget.yaml", "infra/kubernetes/keda/scaledobject.yaml"
@@ -299,5 +299,38 @@ MUTATIONS = [
     M("an applied number resets the autoscaler", f"{GATEWAY}/deployment.yaml", "  revisionHistoryLimit", "  replicas: 2\n  revisionHistoryLimit"),
     M("a token of the Kubernetes API in a gateway", f"{GATEWAY}/serviceaccount.yaml", "automountServiceAccountToken: false", "automountServiceAccountToken: true"),
     M("a secret of a gateway in its settings", f"{GATEWAY}/gateway.env", "secret://toolfleet/gateway-key", "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U="),
+    M("Lambda deletes the messages of calls that wait", LAMBDA, "      FunctionResponseTypes: [ReportBatchItemFailures]\n", ""),
+    M("the same of one queue", LAMBDA, "      FunctionResponseTypes: [ReportBatchItemFailures]\n", "", "\n  LowCallsSource:\n"),
+    M("a batching window", LAMBDA, "MaximumBatchingWindowInSeconds: 0", "MaximumBatchingWindowInSeconds: 20"),
+    M("invocations without a bound", LAMBDA, "      ScalingConfig:\n        MaximumConcurrency:\n          Ref: MaximumConcurrency\n", ""),
+    M("two event sources of one queue", LAMBDA, "${Prefix}-calls-high", "${Prefix}-calls"),
+    M("a queue of high priority that nobody reads", LAMBDA, "  HighCallsSource:\n    Type: AWS::Lambda::EventSourceMapping\n", "  OtherSource:\n    Type: AWS::Lambda::EventSourceMapping\n"),
+    M("an event source of a queue that there is not", LAMBDA, "    Condition: HasPriorityQueues\n", "", "\n  LowCallsSource:\n"),
+    M("batches that need a window", LAMBDA, "    MaxValue: 10\n", "    MaxValue: 10000\n", "\n  BatchSize:\n"),
+    M("a time-out of Lambda's default", LAMBDA, "        Ref: TimeoutSeconds\n", "        Ref: BatchSize\n", "      Timeout:\n"),
+    M("a time-out too short for an attempt", LAMBDA, "    Default: 60\n", "    Default: 30\n", "\n  TimeoutSeconds:\n"),
+    M("a program of another processor", LAMBDA, "      Architectures:\n        - Ref: Architecture\n", "      Architectures: [x86_64]\n"),
+    M("instances of another processor", LAMBDA, "        Architectures:\n          - Ref: Architecture\n", "        Architectures: [x86_64]\n"),
+    M("an old runtime", LAMBDA, "provided.al2023", "provided.al2"),
+    M("a function of Node", LAMBDA, "provided.al2023", "nodejs24.x"),
+    M("vCPUs without a bound", LAMBDA, "        MaxVCpuCount:\n          Ref: MaxVCpus\n", ""),
+    M("instances outside of the workers' group", LAMBDA, "          - Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          - sg-0123456789abcdef0\n", "\n  Capacity:\n"),
+    M("an update without effect on managed instances", LAMBDA, "      PublishToLatestPublished:\n        Fn::If:\n          - IsManaged\n          - true\n          - Ref: AWS::NoValue\n", ""),
+    M("a function that may change networks", LAMBDA, '            Condition:\n              "Null":\n                "lambda:SourceFunctionArn": "true"\n', ""),
+    M("a function that may start instances", LAMBDA, "              - ec2:AssignPrivateIpAddresses\n", "              - ec2:AssignPrivateIpAddresses\n              - ec2:RunInstances\n"),
+    M("Lambda may start any image", LAMBDA, "ec2:ManagedResourceOperator", "ec2:ResourceTag/any", "\n  CapacityRole:\n"),
+    M("a function of another account has the role", LAMBDA, '            Condition:\n              StringEquals:\n                "aws:SourceAccount":\n                  Ref: AWS::AccountId\n', ""),
+    M("a function without the workers' rights", LAMBDA, "-WorkerPolicyArn", "-ConsolePolicyArn"),
+    M("a function that writes every log", LAMBDA, "                  Fn::GetAtt: [FunctionLogs, Arn]\n", '                  "*"\n'),
+    M("a function whose log is lost", LAMBDA, "      LoggingConfig:\n        LogGroup:\n          Ref: FunctionLogs\n", ""),
+    M("a log of a function for ever", LAMBDA, "      RetentionInDays:\n        Ref: LogRetentionDays\n", ""),
+    M("a function without its catalog", LAMBDA, "          TOOLFLEET_CATALOG:", "          TOOLFLEET_CATALOGUE:"),
+    M("an endpoint in a function", LAMBDA, "          TOOLFLEET_LOG_FORMAT: json\n", "          TOOLFLEET_LOG_FORMAT: json\n          TOOLFLEET_HTTP_ADDR: 0.0.0.0:9464\n"),
+    M("a function that calls without TLS", LAMBDA, '    Default: "false"\n', '    Default: "true"\n', "\n  AllowHttp:\n"),
+    M("a secret in a function's environment", LAMBDA, "          TOOLFLEET_LOG_FORMAT: json\n", "          TOOLFLEET_LOG_FORMAT: json\n          TOOLFLEET_TOKEN: abc\n"),
+    M("an alarm of a function that there is not", LAMBDA, "        - Name: FunctionName\n", "        - Name: Function\n"),
+    M("a metric of Lambda that there is not", LAMBDA, "MetricName: Errors", "MetricName: ErrorCount"),
+    M("a defect of a function that nobody sees", LAMBDA, '$.code = "invocation_cut"', '$.code = "invocation_lost"'),
+    M("an alarm of a function without a section", LAMBDA, "runbook.md#alarm-lambda-errors", "runbook.md#alarm-function-errors"),
     M("a console without tokens", f"{CONSOLE}/console.env", "TOOLFLEET_CONSOLE_TOKENS=", "TOOLFLEET_CONSOLE_TOKEN="),
 ]

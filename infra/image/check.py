@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +157,23 @@ def is_worker(process):
         return False
 
 
+def check_function(program, folder):
+    """The zip file for Lambda: the same twice, and what is in it starts under its name."""
+    files = [folder / f"function{n}.zip" for n in range(2)]
+    for file in files:
+        run(sys.executable, HERE / "function.py", program, file)
+    if files[0].read_bytes() != files[1].read_bytes():
+        fail("two zip files of one program differ")
+    with zipfile.ZipFile(files[0]) as packed:
+        (entry,) = packed.infolist()
+        if entry.filename != "bootstrap" or entry.external_attr >> 16 != 0o100755:
+            fail(f"the zip file has {entry.filename} with the mode {entry.external_attr >> 16:o}")
+        packed.extractall(folder)
+    (folder / "bootstrap").chmod(0o755)
+    if not run(folder / "bootstrap", "--version").startswith("toolfleet-worker "):
+        fail("the program in the zip file does not start")
+
+
 def main(bin_dir):
     run(HERE / ".image/venv/bin/hadolint", *sorted(HERE.glob("*.Containerfile")))
     with tempfile.TemporaryDirectory() as folder:
@@ -166,6 +184,7 @@ def main(bin_dir):
             if len(digests) != 1:
                 fail(f"{name}: two builds of one program have different digests: {digests}")
             check_contents(name, program, folder / "out0")
+        check_function(bin_dir / "toolfleet-worker", folder)
         version = json.loads(run("cargo", "metadata", "--format-version", "1", "--no-deps"))["packages"][0]["version"]
         container = run("buildah", "from", f"localhost/toolfleet:{version}").strip()
         if version not in run("buildah", "run", container, "--", "/toolfleet", "--version"):

@@ -1,6 +1,6 @@
 """Our own rules: what cfn-lint and checkov do not see. Each yields a text that names the place and the remedy."""
 
-from . import compute, front, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
+from . import compute, front, functions, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
 
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
@@ -10,6 +10,7 @@ ALL = [
     compute.services, compute.containers, compute.environment, compute.imports,
     front.services, front.containers, front.environment, front.balancer, front.network, front.scaling,
     network.security_groups, network.endpoints,
+    functions.sources, functions.function, functions.environment,
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
     wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,

@@ -10,8 +10,18 @@ from model import ROOT
 # Actions that know no resource.
 ANY_RESOURCE = {
     "ecr:GetAuthorizationToken", "application-autoscaling:DescribeScalableTargets", "autoscaling:DescribeAutoScalingGroups",
+    "ec2:DescribeAvailabilityZones", "ec2:DescribeCapacityReservations", "ec2:DescribeInstances", "ec2:DescribeInstanceStatus",
+    "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
 }
-WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole"}
+# Lambda asks for these without a resource where it connects a function to subnets. The function itself must not have them.
+INTERFACES = {
+    "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses",
+}
+OF_LAMBDA_ALONE = {"Null": {"lambda:SourceFunctionArn": "true"}}
+# Lambda itself assumes it for the account whose capacity it manages; its documentation gives the role no condition.
+NO_ACCOUNT = {"CapacityRole"}
+WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole", "FunctionRole", "NetworkPolicy"}
 HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 
 
@@ -31,7 +41,8 @@ def wildcards(project):
                     yield f"{at}: the action {action} has a wildcard"
             for resource in template.each(statement["Resource"]):
                 text = str(template.value(resource))
-                if text == "*" and not set(actions) <= ANY_RESOURCE:
+                of_lambda = set(actions) <= INTERFACES and statement.get("Condition") == OF_LAMBDA_ALONE
+                if text == "*" and not of_lambda and not set(actions) <= ANY_RESOURCE:
                     yield f"{at}: every resource"
                 elif re.fullmatch(r"arn:[^:]*:[^:]*:[^:]*:[^:]*:\*|arn:.*:(table|secret):?/?\*", text):
                     yield f"{at}: {text} is every resource of the service"
@@ -56,7 +67,7 @@ def trust(project):
                     tags = statement.get("Condition", {}).get("StringEquals", {})
                     if set(tags) != {f"aws:RequestTag/{t}" for t in ("eks-cluster-name", "kubernetes-namespace", "kubernetes-service-account")}:
                         yield f"{at}: pods of other clusters, namespaces or service accounts may assume it"
-                elif service and service != "ec2.amazonaws.com" and account != {"Ref": "AWS::AccountId"}:
+                elif service and service != "ec2.amazonaws.com" and name not in NO_ACCOUNT and account != {"Ref": "AWS::AccountId"}:
                     yield f"{at}: {service} may assume it on behalf of another account (aws:SourceAccount)"
 
 

@@ -16,6 +16,7 @@ KNOWN = {
     "AWS/ECS": {"CPUUtilization", "MemoryUtilization"},
     "ECS/ContainerInsights": {"RunningTaskCount", "DesiredTaskCount", "PendingTaskCount"},
     "AWS/AutoScaling": {"GroupInServiceInstances", "GroupDesiredCapacity"},
+    "AWS/Lambda": {"ConcurrentExecutions", "Duration", "Errors", "Invocations", "Throttles"},
     "AWS/ApplicationELB": {
         "ActiveConnectionCount", "HealthyHostCount", "HTTPCode_ELB_5XX_Count", "HTTPCode_Target_5XX_Count", "RequestCount",
         "TargetResponseTime",
@@ -24,6 +25,7 @@ KNOWN = {
 DIMENSIONS = {
     "AWS/SQS": {"QueueName"}, "AWS/DynamoDB": {"TableName"}, "AWS/ECS": {"ClusterName", "ServiceName"},
     "ECS/ContainerInsights": {"ClusterName", "ServiceName"}, "AWS/AutoScaling": {"AutoScalingGroupName"},
+    "AWS/Lambda": {"FunctionName"},
     "AWS/ApplicationELB": {"LoadBalancer", "TargetGroup"},
 }
 # What the load balancer counts before it has chosen a target.
@@ -43,7 +45,8 @@ def _check_metric(project, at, namespace, name, dimensions):
     """`dimensions`: the values by name."""
     if namespace.startswith("toolfleet/"):
         filters = {
-            t["MetricName"] for f in project.templates["compute"].of_type("AWS::Logs::MetricFilter").values() for t in f["MetricTransformations"]
+            t["MetricName"] for template in project.templates.values()
+            for f in template.of_type("AWS::Logs::MetricFilter").values() for t in f["MetricTransformations"]
         }
         if name not in metric_names() | filters:
             yield f"{at}: no worker emits {name} (docs/reference/metrics.md)"

@@ -193,7 +193,7 @@ def kept(project):
 
 def again(project):
     """What stays when its stack is deleted has no fixed name in a stack that is created again: the name would be taken."""
-    for stem in ("compute", "ec2", "front", "kubernetes"):
+    for stem in ("compute", "ec2", "front", "kubernetes", "lambda"):
         template = project.templates[stem]
         for name, resource in template.resources.items():
             named = any(key.endswith("Name") for key in resource.get("Properties", {}))

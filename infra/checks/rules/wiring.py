@@ -2,10 +2,13 @@
 
 from model import ROOT
 
+from .iam import INTERFACES
+
 KMS_ACTIONS = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
 KMS_SERVICES = ["dynamodb", "s3", "secretsmanager", "sns", "sqs"]
 # The policies of data.yaml that roles of other templates have: all that they have, beside a policy of the operator's own.
 ATTACHED = {
+    ("lambda", "FunctionRole"): "WorkerPolicyArn",
     ("compute", "TaskRole"): "WorkerPolicyArn", ("ec2", "InstanceRole"): "WorkerPolicyArn", ("kubernetes", "WorkerRole"): "WorkerPolicyArn",
     ("front", "GatewayRole"): "GatewayPolicyArn", ("kubernetes", "GatewayRole"): "GatewayPolicyArn",
     ("front", "ConsoleRole"): "ConsolePolicyArn", ("kubernetes", "ConsoleRole"): "ConsolePolicyArn",
@@ -29,6 +32,14 @@ ROLE_ACTIONS = {
     ("front", "ExecutionRole"): {
         "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
         "ecr:GetAuthorizationToken",
+    },
+    ("lambda", "FunctionRole"): {"logs:CreateLogStream", "logs:PutLogEvents"},
+    ("lambda", "NetworkPolicy"): INTERFACES,
+    # Those of AWSLambdaManagedEC2ResourceOperator.
+    ("lambda", "CapacityRole"): {
+        "ec2:AttachNetworkInterface", "ec2:CreateNetworkInterface", "ec2:CreateTags", "ec2:DescribeAvailabilityZones", "ec2:DescribeCapacityReservations",
+        "ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes",
+        "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:RunInstances",
     },
     ("front", "GatewayRole"): set(),
     ("front", "ConsoleRole"): set(),
@@ -202,14 +213,15 @@ def alarm_parts(project):
 def log_codes(project):
     """The codes that make the alarm of defects go off are codes of log lines."""
     known = (ROOT / "docs/reference/runbook.md").read_text()
-    compute = project.templates["compute"]
-    for name, found in compute.of_type("AWS::Logs::MetricFilter").items():
-        codes = [part for part in found["FilterPattern"].split('"') if part.islower() and " " not in part]
-        if not codes or found["LogGroupName"] != {"Ref": "WorkerLogs"}:
-            yield f"compute.yaml {name}: looks for no code, or not in the workers' log"
-        for code in codes:
-            if f"| `{code}` |" not in known:
-                yield f"compute.yaml {name}: no worker logs {code}"
+    for stem, log in (("compute", "WorkerLogs"), ("lambda", "FunctionLogs")):
+        template = project.templates[stem]
+        for name, found in template.of_type("AWS::Logs::MetricFilter").items():
+            codes = [part for part in found["FilterPattern"].split('"') if part.islower() and " " not in part]
+            if not codes or found["LogGroupName"] != {"Ref": log}:
+                yield f"{template.name} {name}: looks for no code, or not in the workers' log"
+            for code in codes:
+                if f"| `{code}` |" not in known:
+                    yield f"{template.name} {name}: no worker logs {code}"
 
 
 def pipe(project):
@@ -313,6 +325,7 @@ def names(project):
         (data, "PayloadsBucket", "BucketName"): "toolfleet-payloads-<AWS::AccountId>-<AWS::Region>",
         (data, "CatalogSecret", "Name"): "toolfleet/catalog",
         (compute, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/metrics",
+        (project.templates["lambda"], "FunctionLogs", "LogGroupName"): "/toolfleet/toolfleet/lambda",
         (ec2, "WorkerGroup", "AutoScalingGroupName"): "toolfleet-worker",
         (ec2, "MetricLogs", "LogGroupName"): "/toolfleet/toolfleet/agent-metrics",
     }
@@ -331,7 +344,7 @@ UNIQUE = {"AWS::CloudWatch::Alarm": "AlarmName", "AWS::CloudWatch::Dashboard": "
 
 
 def unique(project):
-    """Workers may run on ECS and EC2 side by side, so that no two templates create one name."""
+    """Workers may run on ECS, EC2 and Lambda side by side, so that no two templates create one name."""
     seen = {}
     for template in project.templates.values():
         for name, resource in template.resources.items():

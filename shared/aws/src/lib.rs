@@ -36,5 +36,5 @@ pub use dynamodb::{
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
 pub use setup::{Setup, TableEncryption, TableSetup};
-pub use sqs::queue;
+pub use sqs::{event, queue};
 pub use usage::{Units, Usage};

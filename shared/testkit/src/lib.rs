@@ -1,4 +1,4 @@
-//! Test doubles: scripted MCP servers over HTTP and as programs, a scripted endpoint of Lambda, an HTTP
+//! Test doubles: scripted MCP servers over HTTP and as programs, a scripted endpoint of Lambda and its runtime API, an HTTP
 //! interface, a provider of OpenID Connect, proxies that cut connections, TLS certificates, and an ear for traces.
 //!
 //! Nothing here depends on a crate that it tests (aws, mcp, worker, local). A test double that shares code with its subject can agree
@@ -15,6 +15,7 @@ mod oidc;
 mod openapi_cases;
 mod program;
 mod proxy;
+mod runtime_api;
 mod tls;
 
 pub use echo::{EchoFault, EchoHttp, EchoRequest};
@@ -29,4 +30,5 @@ pub use oidc::{MockOidc, OidcExchange, OidcFault};
 pub use openapi_cases::{OpenApiCase, openapi_cases};
 pub use program::{ScriptedProgram, is_there};
 pub use proxy::{Cut, CuttingProxy, Rule};
+pub use runtime_api::{MockRuntimeApi, RuntimeAnswer, RuntimeFault};
 pub use tls::{Authority, Issued, TlsSide};

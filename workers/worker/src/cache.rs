@@ -60,6 +60,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Ok(learned)
     }
 
+    /// Forgets all.
+    pub(crate) fn clear(&self) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Remembers `value`.
     pub(crate) fn put(&self, key: K, value: V) {
         self.put_for(key, value, self.good_for);

@@ -16,6 +16,7 @@ use toolfleet_worker::WorkerConfig;
 use toolfleet_worker::config::command_line::{Invocation, reference};
 use toolfleet_worker::config::http_address;
 use toolfleet_worker::services::http;
+use toolfleet_worker::services::invocations::RuntimeApi;
 use toolfleet_worker::shutdown::{self, ServiceFailed};
 use toolfleet_worker::start::{self, Starting};
 use toolfleet_worker::telemetry::{Telemetry, TelemetryConfig};
@@ -99,11 +100,24 @@ async fn work(matches: Result<ArgMatches, ConfigError>) -> ExitCode {
         Err(error) => {
             tracing::error!(code = "start_failed", "{error:#}");
             eprintln!("toolfleet-worker cannot start: {error:#}");
+            tell_lambda(error).await;
             ExitCode::FAILURE
         }
     };
     telemetry.end().await;
     code
+}
+
+/// Tells Lambda why the worker cannot start, where it is a function: Lambda shows it to whoever invokes.
+async fn tell_lambda(why: &anyhow::Error) {
+    let Some(address) = variable("AWS_LAMBDA_RUNTIME_API") else { return };
+    let told = match RuntimeApi::at(&address) {
+        Ok(api) => api.fail_start(&format!("{why:#}")).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
+        tracing::error!(%error, code = "runtime_api_failed", "Lambda is not told why the worker cannot start");
+    }
 }
 
 async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) -> anyhow::Result<()> {
@@ -119,7 +133,7 @@ async fn run(matches: Result<ArgMatches, ConfigError>, telemetry: &Telemetry) ->
         }
     };
     let http = listener.map(|listener| (listener, telemetry.registry()));
-    let starting = Starting::new(config.limits.drain, http)?;
+    let starting = Starting::new(config.limits.drain, http)?.with_flush(telemetry.flush());
     let shutdown = starting.shutdown();
     let start = async {
         let catalog = start::read_catalog(&config, &aws).await?;

@@ -29,6 +29,19 @@ impl Shutdown {
         Self::default()
     }
 
+    /// The end of a part of the worker's work: it comes with the worker's end, or before it.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let (draining, over) = (self.draining.child_token(), self.over.child_token());
+        Self { draining, over, failed: Arc::clone(&self.failed) }
+    }
+
+    /// Stops what runs too, now.
+    pub fn end(&self) {
+        self.draining.cancel();
+        self.over.cancel();
+    }
+
     /// Stops intake now, and what still runs after `drain`. Of several ends, the earliest holds.
     pub fn begin(&self, drain: Duration) {
         self.draining.cancel();

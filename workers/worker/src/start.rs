@@ -32,13 +32,14 @@ use crate::services::catalog_reload::CatalogReload;
 use crate::services::control::ControlReader;
 use crate::services::http::{HttpEndpoint, Started, routes};
 use crate::services::intake::Intake;
+use crate::services::invocations::{Invocations, RuntimeApiError};
 use crate::services::reaper::Reaper;
 use crate::services::reporter::Reporter;
 use crate::services::session_closer::SessionCloser;
 use crate::services::supervisor::Supervisor;
 use crate::services::task_protection::TaskProtection;
 use crate::shutdown::{ServiceFailed, Shutdown};
-use crate::telemetry::Meters;
+use crate::telemetry::{Flush, Meters};
 use crate::{backoff, observe, queues};
 
 /// How long a start waits for the bucket: small results do not need it.
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The client that calls servers cannot be built for another reason.
     #[error("the client that calls servers cannot be built")]
     Http(#[source] BuildError),
+    /// Lambda's runtime API cannot be asked.
+    #[error(transparent)]
+    RuntimeApi(#[from] RuntimeApiError),
     /// Queue or tables cannot be reached.
     #[error(transparent)]
     Aws(#[from] AwsError),
@@ -89,7 +93,8 @@ impl StartError {
             }
             | Self::Config(_)
             | Self::Endpoint(_)
-            | Self::Http(_) => false,
+            | Self::Http(_)
+            | Self::RuntimeApi(_) => false,
         }
     }
 }
@@ -187,6 +192,7 @@ pub struct Starting {
     shutdown: Shutdown,
     supervisor: Supervisor,
     started: Started,
+    flush: Option<Flush>,
 }
 
 impl Starting {
@@ -210,7 +216,13 @@ impl Starting {
             let endpoint = HttpEndpoint::new(listener, routes).map_err(StartError::Endpoint)?;
             supervisor.start_until_exit(endpoint);
         }
-        Ok(Self { shutdown, supervisor, started })
+        Ok(Self { shutdown, supervisor, started, flush: None })
+    }
+
+    /// What sends telemetry before the worker may be frozen.
+    #[must_use]
+    pub fn with_flush(self, flush: Option<Flush>) -> Self {
+        Self { flush, ..self }
     }
 
     /// The end of the worker, which begins where a service keeps failing.
@@ -236,7 +248,12 @@ impl Starting {
         let context = Arc::new(context);
         let protection = config.protection.as_ref();
         let protection = protection.map(|of| TaskProtection::new(Arc::clone(&context), of.agent.clone()));
-        let running = tokio::spawn(self.run(Arc::clone(&context), reload, protection));
+        let catalog = reload.as_ref().map(|(catalog, _)| catalog.clone());
+        let invocations = config.lambda.as_ref();
+        let invocations =
+            invocations.map(|lambda| Invocations::new(&context, lambda, catalog, self.flush.clone()));
+        let running = self.run(Arc::clone(&context), reload, protection, invocations.transpose()?);
+        let running = tokio::spawn(running);
         Ok(Worker { context, running })
     }
 }
@@ -293,7 +310,7 @@ impl Worker {
 /// A service kept failing, so the worker has drained.
 pub async fn run(context: Arc<WorkerContext>, options: ServiceOptions) -> Result<(), ServiceFailed> {
     match Starting::of(context.shutdown.clone(), context.limits.drain, options.http) {
-        Ok(starting) => starting.run(context, options.reload, None).await,
+        Ok(starting) => starting.run(context, options.reload, None, None).await,
         Err(error) => {
             tracing::error!(%error, code = "health_failed", "the HTTP endpoint has no address");
             Err(ServiceFailed("HTTP endpoint"))
@@ -307,12 +324,12 @@ impl Starting {
         context: Arc<WorkerContext>,
         reload: Option<(CatalogConfig, bool)>,
         protection: Option<TaskProtection>,
+        invocations: Option<Invocations>,
     ) -> Result<(), ServiceFailed> {
         let Self { mut supervisor, started, .. } = self;
         observe::observe(&context);
         let control = ControlReader::new(context.clone());
         control.read_first(&context.shutdown).await;
-        supervisor.start_until_exit(control);
         tracing::info!(
             worker = %context.worker,
             queues = ?context.queues.all().map(|(_, queue)| queue.url()).collect::<Vec<_>>(),
@@ -323,17 +340,24 @@ impl Starting {
         );
         context.intake_health.begin();
         started.set(&context);
-        supervisor.start(Intake::new(context.clone()));
-        supervisor.start(Reaper::new(context.clone()));
-        supervisor.start(SessionCloser::new(context.clone()));
-        supervisor.start(Aggregator::new(context.clone()));
         let reporter = Reporter::new(context.clone());
-        supervisor.start_until_exit(reporter.clone());
-        if let Some(protection) = protection {
-            supervisor.start_until_exit(protection);
+        let is_frozen = invocations.as_ref().is_some_and(Invocations::is_frozen_between);
+        match invocations {
+            Some(invocations) => supervisor.start(invocations),
+            None => supervisor.start(Intake::new(context.clone())),
         }
-        if let Some((catalog, sighup)) = reload {
-            supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
+        if !is_frozen {
+            supervisor.start_until_exit(control);
+            supervisor.start(Reaper::new(context.clone()));
+            supervisor.start(SessionCloser::new(context.clone()));
+            supervisor.start(Aggregator::new(context.clone()));
+            supervisor.start_until_exit(reporter.clone());
+            if let Some(protection) = protection {
+                supervisor.start_until_exit(protection);
+            }
+            if let Some((catalog, sighup)) = reload {
+                supervisor.start(CatalogReload::new(context.clone(), catalog, sighup));
+            }
         }
         let last = async {
             context.mcp.close().await;

@@ -293,7 +293,7 @@ where
     })
 }
 
-fn delivery(queue: &Queue, message: ReceivedMessage) -> Delivery {
+pub(super) fn delivery(queue: &Queue, message: ReceivedMessage) -> Delivery {
     let system = message.attributes.unwrap_or_default();
     let number = |text: Option<String>| text.and_then(|n| n.parse::<i64>().ok());
     let texts = message.message_attributes.into_iter().flatten();

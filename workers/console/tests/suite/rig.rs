@@ -160,6 +160,7 @@ async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Wor
     let none = |_: &str| None;
     let config = WorkerConfig {
         protection: None,
+        lambda: None,
         http: None,
         queue_urls: QueueUrls { high: None, low: None, normal: local.queue_url("toolfleet-calls") },
         // Dead letters stay where they are.

@@ -223,6 +223,7 @@ async fn start_worker_at(queue: &str, aws: Aws, catalog: Catalog) -> Worker {
     let short = |name: &str| (name == "TOOLFLEET_LEASE_MS").then(|| "5000".to_owned());
     let config = WorkerConfig {
         protection: None,
+        lambda: None,
         http: None,
         queue_urls: QueueUrls {
             high: Some(format!("{queue}-high")),

@@ -44,10 +44,21 @@ pub struct WorkerConfig {
     pub http: Option<SocketAddr>,
     /// How its ECS task is protected while it has calls that take long, if at all.
     pub protection: Option<Protection>,
+    /// Where it takes messages from invocations of a Lambda function, in place of receiving them.
+    pub lambda: Option<LambdaConfig>,
     /// Slots, lease, deadlines, sizes.
     pub limits: Limits,
     /// Where requests may go, and how.
     pub egress_config: EgressConfig,
+}
+
+/// The Lambda function that the worker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LambdaConfig {
+    /// Host and port of its runtime API.
+    pub runtime_api: String,
+    /// The most invocations at once, where Lambda manages instances. None where the environment is frozen between two invocations.
+    pub at_once: Option<u32>,
 }
 
 /// How the worker's ECS task is protected from scale-in.
@@ -170,6 +181,24 @@ struct ProcessArgs {
     /// The address of the ECS agent; ECS sets it.
     #[arg(long, env = "ECS_AGENT_URI", hide_env_values = true, value_name = "URL", value_parser = agent_url)]
     ecs_agent_uri: Option<Url>,
+    /// In a Lambda function: where invocations are taken, whose messages the worker runs in place of receiving them; Lambda sets it.
+    #[arg(
+        long,
+        env = "AWS_LAMBDA_RUNTIME_API",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        value_parser = runtime_api
+    )]
+    lambda_runtime_api: Option<String>,
+    /// In a Lambda function with managed instances: the most invocations at once; Lambda sets it.
+    #[arg(
+        long,
+        env = "AWS_LAMBDA_MAX_CONCURRENCY",
+        hide_env_values = true,
+        value_name = "COUNT",
+        value_parser = number(1_u32, 10_000)
+    )]
+    lambda_max_concurrency: Option<u32>,
 }
 
 impl WorkerConfig {
@@ -222,6 +251,9 @@ impl WorkerConfig {
                 .ecs_agent_uri
                 .zip(process.protect_after)
                 .map(|(agent, after)| Protection { agent, after }),
+            lambda: process
+                .lambda_runtime_api
+                .map(|runtime_api| LambdaConfig { runtime_api, at_once: process.lambda_max_concurrency }),
             limits,
             egress_config: args.egress.into(),
         })
@@ -238,6 +270,14 @@ pub fn http_address(variables: Variables<'_>) -> Result<Option<SocketAddr>, Conf
 
 fn worker_id(text: &str) -> Result<WorkerId, String> {
     WorkerId::parse(text).map_err(|error| error.to_string())
+}
+
+fn runtime_api(text: &str) -> Result<String, String> {
+    let url = Url::parse(&format!("http://{text}/")).ok();
+    if url.is_some_and(|url| url.host_str().is_some() && url.path() == "/" && url.query().is_none()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("is `{text}`; accepted is the host and port that Lambda gives, as in 127.0.0.1:9001"))
 }
 
 fn agent_url(text: &str) -> Result<Url, String> {

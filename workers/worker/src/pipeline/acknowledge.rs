@@ -6,5 +6,5 @@ use super::inbound::InboundCall;
 use super::record::recorded::Recorded;
 
 pub(super) async fn acknowledge(inbound: &InboundCall, _proof: &Recorded) -> Result<(), AwsError> {
-    inbound.queue().delete(inbound.receipt()).await
+    inbound.delete().await
 }

@@ -25,6 +25,7 @@ use super::progress_buffer::ProgressBuffer;
 use super::redaction;
 use super::send::{Request, send};
 use super::task::{Task, poll_after_ms};
+use super::time_left::lacks_time;
 use super::turn::Limits;
 use super::wait::{Wait, waits_until, within};
 use crate::activity::LimitMet;
@@ -93,6 +94,9 @@ impl Attempts<'_> {
         };
         if let Some(rule) = self.cancelling_rule() {
             return Ok(Executed::Finished(state.cancelled_by_operator(&rule)));
+        }
+        if let Some(after_ms) = lacks_time(context, self.inbound, call) {
+            return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
         }
         // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
         if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {

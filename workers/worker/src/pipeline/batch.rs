@@ -22,6 +22,7 @@ use super::disposition::RequeueReason;
 use super::execution::Executed;
 use super::redaction;
 use super::send_batch::{BatchCall, hold_all, send_batch};
+use super::time_left::lacks_time;
 use super::wait::Wait;
 use crate::batches::{Batch, BatchKey, Given, Member};
 
@@ -32,6 +33,9 @@ impl Attempts<'_> {
         // The batch enters the gate once; switches may name the arguments of one call.
         if let Err(refusal) = context.gate.check(call.subject(), context.now()) {
             return Ok(self.wait(Wait::refused(context, &call.server.id, refusal)));
+        }
+        if let Some(after_ms) = lacks_time(context, self.inbound, call) {
+            return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
         }
         let Some(Parted { element, others }) = Parted::of(&call.request.arguments, &rule.argument) else {
             // Checked at admission already.

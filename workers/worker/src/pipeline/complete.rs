@@ -60,7 +60,7 @@ pub(super) async fn complete(
 
 /// Deletes a message of a group, whose decision is stored.
 pub(super) async fn group_handled(inbound: &InboundCall) {
-    if let Err(error) = inbound.queue().delete(inbound.receipt()).await {
+    if let Err(error) = inbound.delete().await {
         // The next delivery finds the decision and deletes the message.
         tracing::warn!(%error, message_id = inbound.message_id(), code = "acknowledge_failed", "cannot delete a message");
     }

@@ -49,6 +49,8 @@ pub(crate) enum RequeueReason {
     TaskWorking,
     /// It is the timer of a group, whose deadline has not come.
     GroupTimer,
+    /// An attempt may take longer than what is left of the invocation that brought the message.
+    NoTimeLeft,
     /// A table, a queue or a bucket did not do what was asked.
     AwsFailed,
     /// The message is no request, and could not be moved to a dead-letter queue.
@@ -69,6 +71,7 @@ impl RequeueReason {
             Self::ResultNotStored => "result_not_stored",
             Self::TaskWorking => "task_working",
             Self::GroupTimer => "group_timer",
+            Self::NoTimeLeft => "no_time_left",
             Self::AwsFailed => "aws_failed",
             Self::Unreadable => "unreadable",
         }
@@ -79,7 +82,7 @@ impl RequeueReason {
         match self {
             Self::Held(reason) => reason.parks_at_once(),
             Self::ServerSilent => HeldReason::Share.parks_at_once(),
-            Self::GroupTimer => true,
+            Self::GroupTimer | Self::NoTimeLeft => true,
             Self::HeldElsewhere
             | Self::WaitsForOther
             | Self::ClaimTooSlow
@@ -97,6 +100,7 @@ impl RequeueReason {
         matches!(
             self,
             Self::GroupTimer
+                | Self::NoTimeLeft
                 | Self::Held(
                     HeldReason::Paused
                         | HeldReason::RateLimit
@@ -120,6 +124,7 @@ impl RequeueReason {
             Self::ResultNotStored => "the worker stops, and the bucket did not take the result",
             Self::TaskWorking => "the server works on it as a task",
             Self::GroupTimer => "it is the timer of a group, whose deadline has not come",
+            Self::NoTimeLeft => "an attempt may take longer than what is left of the invocation",
             Self::AwsFailed => "an AWS request failed",
             Self::Unreadable => "it cannot be read",
         }
@@ -130,7 +135,7 @@ impl RequeueReason {
 mod tests {
     use super::*;
 
-    const OWN: [RequeueReason; 11] = [
+    const OWN: [RequeueReason; 12] = [
         RequeueReason::ServerSilent,
         RequeueReason::HeldElsewhere,
         RequeueReason::WaitsForOther,
@@ -140,6 +145,7 @@ mod tests {
         RequeueReason::ResultNotStored,
         RequeueReason::TaskWorking,
         RequeueReason::GroupTimer,
+        RequeueReason::NoTimeLeft,
         RequeueReason::AwsFailed,
         RequeueReason::Unreadable,
     ];
@@ -148,7 +154,7 @@ mod tests {
     fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
-        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
+        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer no_time_left aws_failed \
                         unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
                         concurrency_limit retry_budget not_before";
         assert_eq!(labels.join(" "), expected);

@@ -108,7 +108,7 @@ async fn race(
                     return Executed::Finished(state.out_of_time());
                 }
             }
-            () = context.shutdown.over(), if !state.has_answer() => {
+            () = inbound.shutdown().over(), if !state.has_answer() => {
                 if !state.has_answer() {
                     return state.stopped_with_worker(ready.call.repeatable, task);
                 }
@@ -200,16 +200,16 @@ fn after_poll(ready: &ReadyCall, task: &Task, state: &ExecutionState, polled: Ta
 
 /// Packs a result for its row. Compressing a large one takes a while: the claim is held during that time, and the answer is not lost.
 async fn store_result(attempts: &Attempts<'_>, outcome: Outcome) -> Executed {
-    let Attempts { context, ready, state, .. } = *attempts;
+    let Attempts { context, inbound, ready, state, .. } = *attempts;
     let call = &ready.call;
     state.answered.store(true, Ordering::Release);
     let has_bucket = context.payloads.bucket().is_some();
     let fit = |outcome| async move { Calls::fitting(outcome).await.ok() };
     let outcome = context.executors.cut(&call.invocation(), outcome, has_bucket, fit).await;
     let hurried = || state.hurried.load(Ordering::Acquire) || state.lease_lost.load(Ordering::Acquire);
-    match large_result::store(context, &call.request.key.tenant, outcome, hurried).await {
+    match large_result::store(context, inbound, &call.request.key.tenant, outcome, hurried).await {
         Kept::Fit(outcome) => Executed::Finished(outcome),
-        Kept::Lost(_) if call.repeatable && context.shutdown.is_draining() => {
+        Kept::Lost(_) if call.repeatable && inbound.shutdown().is_draining() => {
             Executed::Requeue { after_ms: 0, reason: RequeueReason::ResultNotStored }
         }
         Kept::Lost(outcome) => Executed::Finished(outcome),

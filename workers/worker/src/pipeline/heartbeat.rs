@@ -152,6 +152,7 @@ async fn extend_visibility(context: &WorkerContext, inbound: &InboundCall) {
     if seconds == 0 {
         return;
     }
+    inbound.origin().rehidden();
     let change = inbound.queue().change_visibility(inbound.receipt(), seconds);
     match tokio::time::timeout(context.limits.heartbeat() / 2, change).await {
         Ok(Ok(())) => {}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
+use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::{Delivery, Queue, Receipt};
 use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Caller, DeliveryContext};
@@ -22,8 +23,10 @@ use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
 use super::claimless::may_be_claimless;
+use super::origin::Origin;
 use crate::backoff;
 use crate::context::WorkerContext;
+use crate::shutdown::Shutdown;
 use crate::telemetry::trace::{self, Onward, TRACEPARENT, TRACESTATE};
 
 /// The turn of a message that polls a task.
@@ -39,6 +42,7 @@ use toolfleet_core::requeue::MANY_RECEIVES;
 /// One delivery of one message.
 pub(crate) struct InboundCall {
     delivery: Delivery,
+    origin: Origin,
     /// When it came.
     received: Instant,
     catalog: Arc<Catalog>,
@@ -108,7 +112,12 @@ impl Carried {
 }
 
 impl InboundCall {
-    pub(super) fn new(context: &WorkerContext, mut delivery: Delivery) -> Self {
+    /// One that the worker has received.
+    pub(super) fn new(context: &WorkerContext, delivery: Delivery) -> Self {
+        Self::of(context, delivery, Origin::received(context))
+    }
+
+    pub(super) fn of(context: &WorkerContext, mut delivery: Delivery, origin: Origin) -> Self {
         // SNS puts a message's attributes into the body that it wraps.
         for name in [TRACEPARENT, TRACESTATE] {
             if !delivery.attributes.contains_key(name)
@@ -152,6 +161,7 @@ impl InboundCall {
             tenant,
             joined: AtomicBool::new(false),
             delivery,
+            origin,
             received,
             span,
         }
@@ -194,6 +204,21 @@ impl InboundCall {
     /// The queue that the message came from: it is deleted there, hidden there, and sent on to it.
     pub(super) const fn queue(&self) -> &Queue {
         &self.delivery.queue
+    }
+
+    /// How it came to the worker.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The end of what runs for it.
+    pub(super) const fn shutdown(&self) -> &Shutdown {
+        self.origin.shutdown()
+    }
+
+    /// Deletes the message.
+    pub(super) async fn delete(&self) -> Result<(), AwsError> {
+        self.origin.delete(&self.delivery).await
     }
 
     pub(super) const fn receipt(&self) -> &Receipt {

@@ -46,7 +46,7 @@ async fn moved(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCal
     };
     dead.queue.send(copy).await?;
     context.steps.passed(Step::Reposted).await;
-    inbound.queue().delete(inbound.receipt()).await?;
+    inbound.delete().await?;
     context.steps.passed(Step::Acknowledged).await;
     Ok(true)
 }

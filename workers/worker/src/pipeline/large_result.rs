@@ -12,6 +12,7 @@ use toolfleet_aws::payloads::Packed;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 
+use super::inbound::InboundCall;
 use super::steps::Step;
 use crate::backoff;
 use crate::context::WorkerContext;
@@ -35,6 +36,7 @@ pub(super) enum Kept {
 /// once `hurried`, no more.
 pub(super) async fn store(
     context: &WorkerContext,
+    inbound: &InboundCall,
     tenant: &Tenant,
     outcome: Outcome,
     hurried: impl Fn() -> bool,
@@ -47,7 +49,7 @@ pub(super) async fn store(
     let (give_up, mut tries) = (Instant::now() + PATIENCE, 0);
     loop {
         let stopping = async {
-            context.shutdown.over().await;
+            inbound.shutdown().over().await;
             tokio::time::sleep(LAST_UPLOAD).await;
         };
         let stored = tokio::select! {
@@ -81,7 +83,7 @@ pub(super) async fn store(
             tokio::time::sleep(Duration::from_millis(backoff::after_tries(tries).min(LONGEST_PAUSE_MS)));
         tokio::select! {
             () = pause => {}
-            () = context.shutdown.over() => return Kept::Lost(not_stored(upload.plain_bytes())),
+            () = inbound.shutdown().over() => return Kept::Lost(not_stored(upload.plain_bytes())),
         }
     }
 }

@@ -57,6 +57,7 @@ mod keep_unreadable;
 mod large_result;
 mod lease;
 mod notify;
+pub mod origin;
 mod pace;
 mod passes;
 mod permit;
@@ -78,6 +79,7 @@ pub mod slot;
 pub mod steps;
 mod supersede;
 mod task;
+mod time_left;
 mod time_limit;
 mod turn;
 mod wait;
@@ -90,6 +92,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::outcome::Outcome;
 use toolfleet_core::request::CallRequest;
 use toolfleet_executors::spans::step;
@@ -107,6 +110,7 @@ use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::InboundCall;
 use join_group::Joined;
+use origin::Origin;
 use passes::Passes;
 use places::{place_and_seat, while_silent};
 use prepare::{Prepared, ReadyCall};
@@ -141,8 +145,14 @@ impl From<Disposition> for Exit {
 
 /// Takes one delivery through the worker. The worker's `slot` is free again once the call has ended: a message that has only to be
 /// deleted, requeued or answered for keeps no other call waiting.
-pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl Slot) {
-    let mut inbound = InboundCall::new(&context, delivery);
+pub async fn run(context: Arc<WorkerContext>, delivery: Delivery, slot: impl Slot) {
+    let origin = Origin::received(&context);
+    Box::pin(run_from(context, delivery, slot, origin)).await;
+}
+
+/// The same for a delivery that came in another way.
+pub async fn run_from(context: Arc<WorkerContext>, delivery: Delivery, mut slot: impl Slot, origin: Origin) {
+    let mut inbound = InboundCall::of(&context, delivery, origin);
     let begun = Instant::now();
     let sent = inbound.trace_context();
     inbound.span =
@@ -186,6 +196,9 @@ async fn counted_when_long(context: &WorkerContext, mut delivery: Pin<&mut impl 
         delivery.await;
     }
 }
+
+/// How long a message waits that an invocation brought although its queue is paused.
+const PAUSED_QUEUE_MS: u64 = 300_000;
 
 /// A call that waited so long since it was offered as the newest of its key is offered again before it starts.
 const OFFERED_LATELY: Duration = Duration::from_millis(50);
@@ -234,6 +247,12 @@ async fn process(
     inbound: &InboundCall,
     slot: &mut impl Slot,
 ) -> Result<Disposition, Exit> {
+    if inbound.origin().queue_is_paused() {
+        return Ok(Disposition::Requeued {
+            after_ms: PAUSED_QUEUE_MS,
+            reason: RequeueReason::Held(HeldReason::Paused),
+        });
+    }
     if let Some(message) = group_message::of(inbound) {
         return Ok(Box::pin(group_message::handle(context, inbound, &message)).await?);
     }
@@ -251,6 +270,9 @@ async fn process(
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
+    if let Some(after_ms) = time_left::lacks_time(context, inbound, &call) {
+        return Ok(Disposition::Requeued { after_ms, reason: RequeueReason::NoTimeLeft });
+    }
     let offered = Instant::now();
     // Held until the call is out of the worker's hands, like its slot.
     let (mut place, seat) = match place_and_seat(context, inbound, &call).await {
@@ -260,7 +282,7 @@ async fn process(
     let mut seat = Some((seat, context.activity.working(&call.request.key.tenant)));
     let ready = prepare_call(context, inbound, *call).await?;
     context.steps.passed(Step::Prepared).await;
-    if context.shutdown.is_draining() {
+    if inbound.shutdown().is_draining() {
         return Ok(Disposition::Requeued { after_ms: 0, reason: RequeueReason::Draining });
     }
 

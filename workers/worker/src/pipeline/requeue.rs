@@ -144,7 +144,7 @@ async fn park(
         return stay(inbound, wait_s).await;
     }
     context.steps.passed(Step::Reposted).await;
-    inbound.queue().delete(inbound.receipt()).await
+    inbound.delete().await
 }
 
 #[cfg(test)]

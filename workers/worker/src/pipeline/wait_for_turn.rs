@@ -125,7 +125,7 @@ impl<S: Slot> Waiting<'_, S> {
         }
         let waited = tokio::select! {
             biased;
-            () = context.shutdown.draining() => None,
+            () = inbound.shutdown().draining() => None,
             waited = wait => Some(waited),
             never = heartbeat::keep_invisible(context, inbound) => match never {},
         };

@@ -16,9 +16,9 @@ use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
 
 /// How often the version is read.
-const BEAT: Duration = Duration::from_secs(2);
+pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How often the entries are read without a new version.
-const WHOLE: Duration = Duration::from_secs(30);
+pub(super) const WHOLE: Duration = Duration::from_secs(30);
 
 /// The service that reads the control entries.
 pub struct ControlReader {
@@ -28,7 +28,7 @@ pub struct ControlReader {
 
 /// When the entries were last read, and whether the last reading failed.
 #[derive(Default)]
-struct Readings {
+pub(super) struct Readings {
     whole: Option<Instant>,
     /// When the next entry ends by itself.
     next_end: Option<Timestamp>,
@@ -60,10 +60,11 @@ impl ControlReader {
         }
     }
 
-    async fn look(&self, readings: &mut Readings) {
+    /// Reads what has changed. Where that fails, what was read before stays in use.
+    pub(super) async fn look(&self, readings: &mut Readings) {
         match self.read(readings).await {
             Ok(()) => readings.failing = false,
-            // What was read before stays in use. It is logged once.
+            // It is logged once.
             Err(error) if !readings.failing => {
                 readings.failing = true;
                 tracing::error!(%error, code = "control_unread", "pauses and limits cannot be read; those known stay in force");

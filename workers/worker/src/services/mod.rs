@@ -5,6 +5,7 @@ pub mod catalog_reload;
 pub mod control;
 pub mod http;
 pub mod intake;
+pub mod invocations;
 pub mod reaper;
 pub mod reporter;
 pub mod session_closer;

@@ -93,6 +93,14 @@ impl Reporter {
         self.log(&mut state, reported);
     }
 
+    /// Writes all rollups and the row, as the last of a worker that may be frozen now or ended. The next report takes that back.
+    pub async fn rest(&self) {
+        let mut state = self.state.lock().await;
+        let now = self.context.now();
+        let reported = self.report(&mut state, now, true).await;
+        self.log(&mut state, reported);
+    }
+
     async fn report(&self, state: &mut State, now: Timestamp, last: bool) -> Result<(), AwsError> {
         let context = &self.context;
         let until = if last { Minute::of(now).plus(2) } else { self.rollups_until(now) };

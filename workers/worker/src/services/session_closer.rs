@@ -17,7 +17,7 @@ use crate::mcp_session_store::{address, open};
 use crate::shutdown::Shutdown;
 
 /// How often a worker checks which of its sessions have ended.
-const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The service that closes the MCP sessions of ended sessions.
 pub struct SessionCloser {
@@ -46,11 +46,16 @@ impl Service for SessionCloser {
                 () = context.ended_sessions.added() => {}
                 _ = look.tick() => look_for_ended(context).await,
             }
-            for (tenant, session) in context.ended_sessions.take() {
-                if let Err(error) = close_session(context, &tenant, &session).await {
-                    tracing::warn!(%error, %tenant, %session, code = "session_close_failed", "an ended session's MCP sessions could not be closed");
-                }
-            }
+            close_ended(context).await;
+        }
+    }
+}
+
+/// Closes the MCP sessions of the sessions that are known to have ended.
+pub(super) async fn close_ended(context: &WorkerContext) {
+    for (tenant, session) in context.ended_sessions.take() {
+        if let Err(error) = close_session(context, &tenant, &session).await {
+            tracing::warn!(%error, %tenant, %session, code = "session_close_failed", "an ended session's MCP sessions could not be closed");
         }
     }
 }

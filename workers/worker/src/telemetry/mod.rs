@@ -233,6 +233,25 @@ pub struct Telemetry {
     meters: Meters,
 }
 
+/// Sends the traces and metrics gathered so far, of a worker that may be frozen or ended without notice.
+#[derive(Debug, Clone)]
+pub struct Flush {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+}
+
+impl Flush {
+    /// Sends them. A receiver that fails is logged by the exporter.
+    pub async fn send(&self) {
+        let Self { traces, metrics } = self.clone();
+        let flush = tokio::task::spawn_blocking(move || {
+            let _traces = traces.map(|provider| provider.force_flush());
+            let _metrics = metrics.map(|provider| provider.force_flush());
+        });
+        let _late = tokio::time::timeout(FLUSH, flush).await;
+    }
+}
+
 /// Telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("telemetry cannot be set up: {0}; correct the OTEL_ variables, or unset them to go without")]
@@ -277,6 +296,12 @@ impl Telemetry {
     /// What the worker counts with.
     pub fn meters(&self) -> Meters {
         self.meters.clone()
+    }
+
+    /// What sends what was gathered so far; nothing where nothing goes to a receiver.
+    pub fn flush(&self) -> Option<Flush> {
+        let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
+        (traces.is_some() || metrics.is_some()).then_some(Flush { traces, metrics })
     }
 
     /// The metrics as Prometheus reads them.

@@ -19,7 +19,7 @@ use toolfleet_worker::services::intake::Intake;
 use crate::limits::{limited, server, turns};
 use crate::rig::{CountAcknowledged, Rig, limits, request, run_service};
 
-async fn rig() -> Rig {
+pub(crate) async fn rig() -> Rig {
     let rig = Rig { queue_name: "calls.fifo", ..Rig::new().await };
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let body = json!({"QueueName": "calls.fifo", "Attributes": {"FifoQueue": "true"}});
@@ -30,7 +30,7 @@ async fn rig() -> Rig {
 }
 
 /// The calls in the order in which the server saw them.
-fn seen(rig: &Rig) -> Vec<String> {
+pub(crate) fn seen(rig: &Rig) -> Vec<String> {
     let call = |body: &Value| body.pointer("/params/arguments/call")?.as_str().map(str::to_owned);
     rig.mcp.requests_of("tools/call").iter().filter_map(|request| call(&request.body)).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 55] = [
+const LOG_CODES: [&str; 59] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -35,6 +35,8 @@ const LOG_CODES: [&str; 55] = [
     "heartbeat_failed",
     "held",
     "internal_error",
+    "invocation_cut",
+    "invocation_failed",
     "issuer_keys_failed",
     "late_answer",
     "lease_lost",
@@ -46,6 +48,7 @@ const LOG_CODES: [&str; 55] = [
     "receive_failed",
     "report_failed",
     "requeue_failed",
+    "runtime_api_failed",
     "schema_over_budget",
     "service_failed",
     "service_restarted",
@@ -58,6 +61,7 @@ const LOG_CODES: [&str; 55] = [
     "stray_message",
     "summary_failed",
     "tenant_not_allowed",
+    "time_limit_too_long",
     "undecodable",
     "worker_lost",
 ];
@@ -122,7 +126,7 @@ const LABELS: [&str; 16] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 23] = [
+const REASONS: [&str; 24] = [
     "aws_error",
     "aws_failed",
     "back_off",
@@ -133,6 +137,7 @@ const REASONS: [&str; 23] = [
     "group_timer",
     "held_elsewhere",
     "lease_lost",
+    "no_time_left",
     "not_before",
     "paused",
     "rate_limit",

@@ -287,6 +287,7 @@ fn worker_config(
     Ok(WorkerConfig {
         http: None,
         protection: None,
+        lambda: None,
         queue_urls: QueueUrls {
             normal: queue_url.to_owned(),
             high: Some(format!("{queue_url}-high")),
@@ -317,6 +318,7 @@ fn not_started(error: StartError) -> CommandError {
         other @ (StartError::Catalog { .. }
         | StartError::Endpoint(_)
         | StartError::Http(_)
+        | StartError::RuntimeApi(_)
         | StartError::Aws(_)) => CommandError::Unavailable(other.into()),
     }
 }

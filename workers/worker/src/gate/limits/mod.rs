@@ -55,6 +55,11 @@ impl Limiter {
         }
     }
 
+    /// Whether permits are being taken or released in their rows.
+    pub fn is_writing(&self) -> bool {
+        self.permits.is_writing()
+    }
+
     /// Learns how many workers are alive.
     pub fn learn_workers(&self, alive: u32) {
         self.workers.store(alive.max(1), Ordering::Relaxed);

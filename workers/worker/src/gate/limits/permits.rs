@@ -60,6 +60,12 @@ impl PermitBooks {
         self.book(key).waiting()
     }
 
+    /// Whether a row is being written, or is to be.
+    pub(super) fn is_writing(&self) -> bool {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.values().any(|book| book.is_writing())
+    }
+
     /// Keeps the entry of that name until then. Whether it is in the row: one that was there is, another where a permit is free.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** a receive holds a slot for each message that it may bring when it begins; a panic in one call does not affect another.
 
+mod calls;
 mod held_slot;
 mod pace;
 mod slots;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -26,13 +26,12 @@ use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
-use crate::config::limits::Limits;
+use crate::backoff;
 use crate::context::WorkerContext;
 use crate::shutdown::{ServiceFailed, Shutdown};
-use crate::{backoff, pipeline};
-use held_slot::HeldSlot;
+pub(super) use calls::{Calls, make_visible};
 use pace::Pace;
-use slots::{Slot, Slots};
+use slots::Slot;
 
 /// The name of the service.
 pub(crate) const INTAKE: &str = "intake";
@@ -51,9 +50,8 @@ const PAUSE_CHECK: Duration = Duration::from_secs(1);
 pub struct Intake {
     /// Those of each queue, the most urgent first.
     queues: Vec<Arc<Receivers>>,
-    context: Arc<WorkerContext>,
+    calls: Calls,
     receivers: TaskTracker,
-    running: TaskTracker,
     /// A receiver has panicked.
     panicked: Arc<Notify>,
 }
@@ -63,7 +61,7 @@ struct Receivers {
     context: Arc<WorkerContext>,
     queue: Queue,
     priority: Priority,
-    slots: Arc<Slots>,
+    calls: Calls,
     /// The most slots that one receive can use.
     most: u32,
     /// Whether the worker reads other queues too, so that a poll of an empty queue holds one slot only.
@@ -71,44 +69,32 @@ struct Receivers {
     pace: Pace,
     receiving: AtomicU32,
     receivers: TaskTracker,
-    running: TaskTracker,
     panicked: Arc<Notify>,
 }
 
 impl Intake {
     /// The intake of that worker.
     pub fn new(context: Arc<WorkerContext>) -> Self {
-        let Limits { slots, .. } = context.limits;
-        let optional = context.queues.optional();
-        // One more for each optional queue: the poll of an empty one takes no slot from the calls.
-        let all = slots.saturating_add(context.limits.reserve().saturating_mul(2)).saturating_add(optional);
-        let (receivers, running) = (TaskTracker::new(), TaskTracker::new());
-        let in_hand = running.clone();
-        let in_hand = move || in_hand.len() as u64;
-        context.meters.watch("toolfleet.calls.in_hand", "Calls in the worker's hands.", in_hand);
-        let gate = Arc::clone(&context.gate);
-        let flooded = move || u64::from(gate.shares().is_full());
-        context.meters.watch("toolfleet.flooded", "1 while one tenant's calls fill the worker.", flooded);
+        let (calls, receivers) = (Calls::new(&context), TaskTracker::new());
         receivers.close();
-        let (panicked, pool) = (Arc::new(Notify::new()), Slots::new(all, context.limits.reserve()));
+        let panicked = Arc::new(Notify::new());
         let queues = context.queues.all().map(|(priority, queue)| {
             Arc::new(Receivers {
                 queue: queue.clone(),
                 priority,
-                slots: pool.clone(),
+                calls: calls.clone(),
                 // A FIFO queue hands out several messages of a group at once, and the next of a group only when the former is deleted
                 // or visible again: one message in a receive is one of its group at a time.
-                most: if queue.is_fifo() { 1 } else { BATCH.min(slots) },
-                shared: optional > 0,
+                most: if queue.is_fifo() { 1 } else { BATCH.min(context.limits.slots) },
+                shared: context.queues.optional() > 0,
                 pace: Pace::new(),
                 receiving: AtomicU32::new(0),
                 receivers: receivers.clone(),
-                running: running.clone(),
                 panicked: panicked.clone(),
                 context: context.clone(),
             })
         });
-        Self { queues: queues.collect(), context, receivers, running, panicked }
+        Self { queues: queues.collect(), calls, receivers, panicked }
     }
 }
 
@@ -136,12 +122,12 @@ impl Service for Intake {
     }
 
     async fn finish(&self) {
-        let Self { receivers, running, .. } = self;
-        receivers.wait().await;
-        self.context.send_at_once();
+        let Calls { context, running, .. } = &self.calls;
+        self.receivers.wait().await;
+        context.send_at_once();
         running.close();
         if !running.is_empty() {
-            tracing::info!(calls = running.len(), worker = %self.context.worker, "waiting for the calls that run");
+            tracing::info!(calls = running.len(), worker = %context.worker, "waiting for the calls that run");
         }
         running.wait().await;
     }
@@ -165,7 +151,7 @@ async fn receive(intake: Arc<Receivers>) {
         };
         drop(waiting);
         let count = u32::try_from(slots.len()).unwrap_or(BATCH);
-        let polled = intake.slots.polled(count);
+        let polled = intake.calls.slots.polled(count);
         let received = intake.queue.receive(count, WAIT_S, context.limits.visibility_s());
         let mut received = std::pin::pin!(received);
         let received = tokio::select! {
@@ -222,14 +208,14 @@ impl Receivers {
 
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
     async fn due_slots(&self) -> Vec<Slot> {
-        let mut slots = self.slots.take(self.priority, self.wanted()).await;
+        let mut slots = self.calls.slots.take(self.priority, self.wanted()).await;
         slots.truncate(self.context.gate.shares().pace(slots.len(), self.priority).await);
         slots
     }
 
     /// How many slots the next receive takes if they are free.
     fn wanted(&self) -> u32 {
-        if self.shared { self.slots.poll_size(self.priority).min(self.most) } else { self.most }
+        if self.shared { self.calls.slots.poll_size(self.priority).min(self.most) } else { self.most }
     }
 
     /// Runs the calls of a receive. Returns how long to wait before the next one, or `None` if this receiver ends.
@@ -238,9 +224,10 @@ impl Receivers {
         let messages = u32::try_from(got).unwrap_or(BATCH);
         self.context.intake_health.received(self.priority);
         self.context.meters.received(messages);
-        self.slots.received(self.priority, messages);
+        self.calls.slots.received(self.priority, messages);
         self.context.gate.shares().received(count, Some(got), self.priority);
-        self.start(deliveries, slots);
+        // The slots that were held for them.
+        deliveries.into_iter().zip(slots).for_each(|(delivery, slot)| self.calls.start(delivery, slot));
         let is_behind = self.context.run_queue.is_behind();
         let pause = self.pace.after(messages, Instant::now(), is_behind);
         if got < count || self.context.gate.shares().is_full() {
@@ -251,25 +238,6 @@ impl Receivers {
             self.add_receiver();
         }
         Some(Duration::ZERO)
-    }
-
-    /// A task of its own for each message, with the slot that was held for it.
-    fn start(&self, deliveries: Vec<Delivery>, slots: Vec<Slot>) {
-        for (delivery, slot) in deliveries.into_iter().zip(slots) {
-            let context = self.context.clone();
-            let slot = HeldSlot::new(&context, slot);
-            self.running.spawn(async move {
-                let message_id = delivery.message_id.clone();
-                // A call shares nothing with the others but what its own steps keep consistent. Its message is received again.
-                if AssertUnwindSafe(pipeline::run(context, delivery, slot)).catch_unwind().await.is_err() {
-                    tracing::error!(
-                        message_id,
-                        code = "internal_error",
-                        "a call panicked; its message is received again"
-                    );
-                }
-            });
-        }
     }
 
     fn spawn(self: &Arc<Self>) {
@@ -313,12 +281,4 @@ pub(super) fn is_queue_paused(control: &Control, priority: Priority, now: Timest
         Priority::Low => "low",
     };
     control.pause_of_queue(name, now).is_some()
-}
-
-/// Makes messages visible again that were received while the worker drains, or while their queue is paused.
-async fn make_visible(deliveries: Vec<Delivery>) {
-    let back = deliveries.iter().map(|delivery| delivery.queue.change_visibility(&delivery.receipt, 0));
-    for error in join_all(back).await.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, code = "requeue_failed", "cannot make a message visible again early");
-    }
 }

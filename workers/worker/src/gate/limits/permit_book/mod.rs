@@ -335,6 +335,11 @@ impl<S: PermitRows> PermitBook<S> {
         }
     }
 
+    /// Whether its row is being written, or is to be.
+    pub(super) fn is_writing(&self) -> bool {
+        self.state().writing
+    }
+
     /// Releases the entry of that name.
     pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
         {
