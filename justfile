@@ -98,6 +98,10 @@ image:
 operate:
     bash infra/interop/operate.sh
 
+# The console in a browser.
+console:
+    bash infra/interop/console.sh
+
 # The official MCP conformance suite.
 conformance:
     bash infra/interop/conformance.sh
