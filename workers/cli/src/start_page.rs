@@ -6,7 +6,7 @@ use crate::context::chosen::{Chosen, choose};
 use crate::context::wish::Wish;
 use crate::output::Output;
 
-const PAGE: &str = r#"toolfleet sends tool calls to a fleet of workers and reads their results and their history.
+const PAGE: &str = r#"toolfleet sends tool calls to a fleet of workers, and reads their results.
 
 Try it on this machine:
   toolfleet dev                                    a whole fleet with a demo server; leave it running
@@ -43,12 +43,13 @@ pub(crate) fn show() -> ExitCode {
         }
         Ok(Chosen::Environment) => "Commands use the fleet of TOOLFLEET_QUEUE_URL.".to_owned(),
         Ok(Chosen::Nothing) => {
-            "No fleet is configured: `toolfleet dev` starts one here, `toolfleet context` names others."
-                .to_owned()
+            "No fleet is configured: `toolfleet dev` starts one, `toolfleet context` names others.".to_owned()
         }
         Err(error) => format!("No fleet can be used: {}", error.message()),
     };
-    match output.line(&format!("{PAGE}\n{fleet}\n`toolfleet --help` lists all verbs, `toolfleet VERB --help` explains one, with examples.")) {
+    match output.line(&format!(
+        "{PAGE}\n{fleet}\n`toolfleet --help` lists all verbs; `toolfleet VERB --help` has examples."
+    )) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::exit::CommandError::from(error).report(&output),
     }
