@@ -76,7 +76,9 @@ impl Prices {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let prices: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let prices: Self = serde_json::from_value(object.into()).map_err(|error| error.to_string())?;
         let members = serde_json::to_value(prices).map_err(|error| error.to_string())?;
         for (name, price) in members.as_object().into_iter().flatten() {
             let price = price.as_f64().unwrap_or(f64::NAN);

@@ -70,12 +70,11 @@ fn erlang_c(offered: f64, slots: u32) -> f64 {
     blocked / (1.0 - rho * (1.0 - blocked))
 }
 
-/// What long waits differ by from those of an exponential distribution with that mean, where calls vary much: fitted to the simulation, because
-/// with one slot a few long calls make waits longer, and with many slots the formula's mean is a little high.
+/// What long waits differ by from those of an exponential distribution with that mean, where calls vary much. It is fitted to the simulation, for
+/// 1 to 64 slots of which 70 to 90 % are taken: with few slots a few long calls make waits longer, and with many the formula's mean is a little high.
 fn tail(rho: f64, scv: f64, slots: f64) -> f64 {
-    let varies = (scv - 1.0).clamp(0.0, 1.0);
-    let by_slots = 0.4 / slots - 0.25 * (1.0 - 1.0 / slots);
-    (varies * (1.0 - rho)).mul_add(by_slots, 1.0)
+    let (varies, free) = ((scv - 1.0).clamp(0.0, 1.0), 1.0 - rho);
+    varies * (0.13 - 0.23 * free * slots.sqrt() + 0.3 * free / slots) + 1.0
 }
 
 /// What the mean wait differs by from that of exponential service times, beside the variation itself.
