@@ -12,6 +12,8 @@ use unicode_width::UnicodeWidthStr as _;
 const GAP: usize = 2;
 /// The columns before a text that stands below its row.
 const INDENT: usize = 2;
+/// The most bytes of a label before a text.
+const LABEL: usize = 16;
 
 /// The columns of a table, and what becomes of them in a narrow terminal.
 #[derive(Debug, Clone, Copy)]
@@ -168,16 +170,24 @@ fn padded(cell: Option<&String>, width: usize) -> String {
     format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width())))
 }
 
-/// The lines of a text in so many columns, broken between words and never within one, nor within a command in backticks. Each line keeps the
-/// spaces at the beginning of its text.
+/// The lines of a text in so many columns, broken between words and never within one, nor within a command in backticks. What stands before the
+/// text, spaces and a label of one column, stays before its first line.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     text.lines()
         .flat_map(|line| {
-            let rest = line.trim_start();
-            let (indent, _) = line.split_at(line.len() - rest.len());
-            if line.width() <= width { vec![line.to_owned()] } else { hanging(indent, rest, width) }
+            let (begin, rest) = line.split_at(label_of(line));
+            if line.width() <= width { vec![line.to_owned()] } else { hanging(begin, rest, width) }
         })
         .collect()
+}
+
+/// Where the text of a line begins: after its spaces, and after a label that two or more spaces end.
+fn label_of(line: &str) -> usize {
+    let indent = line.len() - line.trim_start().len();
+    let (_, text) = line.split_at(indent);
+    let Some(label) = text.find("  ").filter(|at| *at <= LABEL) else { return indent };
+    let (_, after) = text.split_at(label);
+    indent + label + (after.len() - after.trim_start().len())
 }
 
 /// The text after that beginning, its further lines below the text.
@@ -305,5 +315,6 @@ mod tests {
             ["see", "`toolfleet history acme`", "now"]
         );
         assert_eq!(wrapped("a\nb", 10), ["a", "b"]);
+        assert_eq!(wrapped("  ok      q: a text", 14), ["  ok      q: a", "          text"]);
     }
 }

@@ -44,7 +44,10 @@ fn a_fleet_without_workers_fails_and_is_well_before_a_deployment() {
     let pause = ["pause", "tool", "echo", "--why", "it drops orders", "--by", "ann"];
     dev.toolfleet(&pause).exits(0);
     let document = dev.toolfleet(&["doctor", "--json"]).exits(1).json();
-    assert_eq!(of(&document, "nothing-paused")[0], ("look", "1 pauses and strikes hold calls"));
+    assert_eq!(
+        of(&document, "nothing-paused")[0],
+        ("look", "calls are held back by 1 setting of operators (pause, strike)")
+    );
 }
 
 #[test]

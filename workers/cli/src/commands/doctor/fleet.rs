@@ -182,7 +182,8 @@ pub(super) async fn switches(client: &Client) -> Vec<Finding> {
     match entries.iter().filter(held).count() {
         0 => vec![Finding::ok(Check::NothingPaused, "switches", "nothing is paused or struck")],
         held => {
-            let text = format!("{} of operators hold calls back (pause, strike)", count(held, "setting"));
+            let text =
+                format!("calls are held back by {} of operators (pause, strike)", count(held, "setting"));
             vec![Finding::warning(Check::NothingPaused, "switches", text, "toolfleet switches")]
         }
     }

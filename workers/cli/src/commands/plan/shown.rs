@@ -12,6 +12,7 @@ use super::waiting::Wait;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show::{self, count};
+use crate::table::Shape;
 
 /// Service times that vary more are outside what the formula was compared with.
 const VARIES_MUCH: f64 = 2.0;
@@ -121,11 +122,12 @@ fn costs(plan: &Plan, output: &Output) -> Result<(), CommandError> {
         format!("{month:.2}"),
         format!("{per_million:.2} USD for a million calls"),
     ]);
-    output.table(&["a month", "USD", "of"], rows)?;
+    output.shaped(&Shape::of(&["a month", "USD", "of"]).below(&["of"]), &rows)?;
     output.line("")?;
     let row =
         |place: super::places::Place| vec![place.name.to_owned(), format!("{:.2}", place.usd), place.of];
-    output.table(&["the workers at", "USD", "of"], places(usage).into_iter().map(row).collect())?;
+    let rows: Vec<_> = places(usage).into_iter().map(row).collect();
+    output.shaped(&Shape::of(&["the workers at", "USD", "of"]).below(&["of"]), &rows)?;
     output.line("")?;
     let ec2 = match ec2_pays_from(usage) {
         Some(workers) => format!("from {} on", count(workers, "worker")),
