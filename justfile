@@ -65,6 +65,10 @@ chaos: build
 flow: build
     target/debug/toolfleet-loadtest flow limit --workers 4 --seconds 30 --kill-every 0 --floor 0.5
 
+# How long each page of the console takes over 1,000 servers; for the figures of a goal take a release build and --records 1000000 --most-ms 300.
+console-time: build
+    target/debug/toolfleet-loadtest console --records 20000 --most-ms 3000
+
 # 200 groups of calls while workers are killed with -9: each is decided once.
 groups: build
     target/debug/toolfleet-loadtest flow groups
@@ -97,6 +101,10 @@ image:
 # A day of an operator.
 operate:
     bash infra/interop/operate.sh
+
+# The console in a browser.
+console:
+    bash infra/interop/console.sh
 
 # The official MCP conformance suite.
 conformance:

@@ -1,4 +1,4 @@
-"""Checks the templates and manifests: our own rules, cfn-lint, kubernetes-validate, and checkov as a second opinion."""
+"""Checks the templates and manifests: our own rules, cfn-guard, cfn-lint, kubernetes-validate, and checkov as a second opinion."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import guard
 from model import CLOUDFORMATION, KUBERNETES, ROOT, Project
 from rules import ALL, problems
 
@@ -64,6 +65,7 @@ def main():
     overlays = {f"{KUBERNETES}/{name}": rendered(name) for name in ("base", "console", "gateway", "keda")}
     stages = {
         f"{len(ALL)} own rules": lambda: problems(project),
+        f"cfn-guard with {guard.count()} rules": lambda: guard.problems(project.texts),
         "cfn-lint": lambda: lint({name: text for name, text in project.texts.items() if name.startswith(CLOUDFORMATION)}),
         "kubernetes-validate": lambda: kubernetes(overlays),
         "checkov on the templates": lambda: checkov(ROOT / CLOUDFORMATION, "cloudformation"),

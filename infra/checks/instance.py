@@ -16,6 +16,8 @@ from model import ROOT, Project
 
 # `systemctl` and `aws` of the instance: each writes what it was asked to do.
 STUB = '#!/bin/sh\necho "$(basename "$0") $*" >>"$DID"\n'
+# A worker that takes several heartbeats to drain.
+SLOW_STOP = STUB + 'if [ "$1" = stop ]; then until [ "$(grep -c heartbeat "$DID")" -ge 3 ]; do sleep 0.02; done; fi\n'
 LIFE = "autoscaling/target-lifecycle-state"
 
 
@@ -43,18 +45,18 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def run(answers):
+def run(answers, systemctl=STUB, beat_s="60"):
     """What the script did, and how many requests it made."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
     server.answers, server.looks = {"instance-id": ["i-1"], **answers}, 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         did = Path(folder) / "did"
-        for name in ("systemctl", "aws"):
-            (Path(folder) / name).write_text(STUB)
+        for name, stub in (("systemctl", systemctl), ("aws", STUB)):
+            (Path(folder) / name).write_text(stub)
             (Path(folder) / name).chmod(0o755)
         env = {
-            **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DID": str(did), "LOOK_EVERY_S": "0.05", "LIFECYCLE_HOOK": "hook",
+            **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DID": str(did), "LOOK_EVERY_S": "0.05", "BEAT_EVERY_S": beat_s, "LIFECYCLE_HOOK": "hook",
             "AUTO_SCALING_GROUP": "group", "METADATA_URL": f"http://127.0.0.1:{server.server_port}", "no_proxy": "127.0.0.1",
         }
         subprocess.run(["bash", ROOT / "infra/systemd/drain.sh"], env=env, check=True, capture_output=True, timeout=30)
@@ -112,6 +114,7 @@ COMPLETED = (
     "aws autoscaling complete-lifecycle-action --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1 "
     "--lifecycle-action-result CONTINUE"
 )
+BEAT = "aws autoscaling record-lifecycle-action-heartbeat --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1"
 WANTED = ["systemctl stop toolfleet-worker", COMPLETED, "systemctl disable --now toolfleet-drain"]
 
 
@@ -125,7 +128,11 @@ def main():
         did, looks = run(answers)
         if did != WANTED or looks < 3:
             sys.exit(f"FAIL  drain.sh after {name}: {looks} requests, then {did}")
-    print(f"ok    drain.sh: {len(cases)} cases")
+    did, _ = run({LIFE: ["Terminated"]}, SLOW_STOP, "0.05")
+    beats = [line for line in did if line.startswith(BEAT)]
+    if [line for line in did if line not in beats] != WANTED or len(beats) < 3 or did.index(COMPLETED) < did.index(beats[2]):
+        sys.exit(f"FAIL  drain.sh with a long call: {did}")
+    print(f"ok    drain.sh: {len(cases) + 1} cases")
     check_user_data()
 
 

@@ -159,7 +159,7 @@ def command_settings(command):
 def kept_s():
     """How long `toolfleet gateway` and `toolfleet console` keep a connection without a request, in seconds."""
     text = (ROOT / ENDPOINT).read_text()
-    return int(re.search(r"_IDLE_MS\"\).*?default_value = \"(\d+)\"", text).group(1)) / 1000
+    return int(re.search(r"_IDLE_MS\"\).*?default_value = \"(\d+)s\"", text).group(1))
 
 
 @functools.cache

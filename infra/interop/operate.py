@@ -1,5 +1,6 @@
 """A day of an operator, by the commands of docs/guides/tasks.md: start two workers, flood them, watch, scale to four, a server dies, see it, pause its
-tool, mend it, send dead letters again, replace all workers. Nothing may be lost, and no charge may be made twice.
+tool, mend it, send dead letters again, replace all workers. Nothing may be lost, and no charge may be made twice. Then the same flood at workers of
+`toolfleet dev`, whose number `toolfleet scale` sets as it does on AWS ("By hand" of docs/guides/deploy-ecs.md).
 
     operate.py    needs the programs of target/debug
 """
@@ -20,6 +21,7 @@ from processes import BIN, HERE, Processes, exports_in, free_port, until
 
 FLOOD = 400
 LATER = 60
+SCALED = 30
 SLOTS = 8
 # How often a message is received before it is a dead letter (data.yaml).
 MAX_RECEIVES = 8
@@ -141,7 +143,7 @@ def day(processes, folder):
     because = {letter["reason"] for letter in letters}
     expect(f"{len(letters)} dead letters say why", len(letters) > 5 and because == {"received_too_often"}, letters)
     fleet.toolfleet("resume", "queue", "default", "--why", "done")
-    moved = fleet.toolfleet("dlq", "redrive", "--tool", "find", "--yes")
+    moved = fleet.toolfleet("dlq", "redrive", "--tool", "find", "--apply")
     until("the end of what was sent again", lambda: fleet.depth() == 0 and not fleet.toolfleet("dlq", "list")["dead_letters"])
     expect("they were sent again and ended", moved["failed"] == 0 and moved["moved"] == len(letters), moved)
 
@@ -155,6 +157,39 @@ def day(processes, folder):
         processes.running.remove(worker)
     until("the end of the last calls", lambda: fleet.depth() == 0)
     account(fleet)
+
+
+def scaled(processes, folder):
+    """The number of workers is set by `toolfleet scale`: two, four during a flood; one that is drained is replaced. No call is lost."""
+    env = {**os.environ, "HOME": str(folder / "scaled"), "TOOLFLEET_OPERATOR": "ann"}
+    Path(env["HOME"]).mkdir()
+    dev = processes.start("scaled", [BIN / "toolfleet", "dev", "--port-base", "0", "--slots", str(SLOTS)], env=env)
+    until("the fleet", lambda: processes.alive(dev) and exports_in(dev.log_path))
+
+    def toolfleet(*arguments, may_be=(0,)):
+        done = subprocess.run([BIN / "toolfleet", *arguments, "--json"], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if done.returncode not in may_be:
+            raise SystemExit(f"FAILED: toolfleet {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
+
+    def running():
+        rows = toolfleet("workers", may_be=(0, NOTHING_YET))
+        return {row["worker"]["id"] for row in rows if row["state"] == "running"} if isinstance(rows, list) else set()
+
+    toolfleet("scale", "set", "2")
+    until("two workers of dev", lambda: len(running()) == 2)
+    for n in range(SCALED):
+        toolfleet("send", "--tenant", "acme", "--tool", "echo", "--call-id", f"s{n}", "--arguments", '{"text": "x"}')
+        if n == SCALED // 2:
+            toolfleet("scale", "set", "4")
+    before = until("four workers of dev", lambda: len(running()) == 4 and running())
+    gone = sorted(before)[-1]
+    toolfleet("drain", gone, "--why", "a new version")
+    after = until("a worker in its place", lambda: gone not in running() and len(running()) == 4 and running())
+    expect("scale set 4 starts workers, and one that drained is replaced", len(after - before) == 1, (before, after))
+    ended = lambda: [row for n in range(SCALED) if (row := toolfleet("result", "acme", f"s{n}", may_be=(0, 1, NOTHING_YET)))["state"] == "done"]
+    rows = until("the end of all calls", lambda: len(found := ended()) == SCALED and found)
+    expect(f"each of {SCALED} calls succeeded", {row["outcome"] for row in rows} == {"succeeded"}, rows)
 
 
 def waits(explained):
@@ -216,6 +251,7 @@ if __name__ == "__main__":
         begun = time.monotonic()
         try:
             day(processes, Path(folder))
+            scaled(processes, Path(folder))
         finally:
             processes.end_all()
         print(f"a day of an operator: {time.monotonic() - begun:.0f} s")

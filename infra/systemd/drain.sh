@@ -15,10 +15,17 @@ until [ "$(look autoscaling/target-lifecycle-state || true)" = Terminated ] || l
     sleep "${LOOK_EVERY_S:-5}"
 done
 echo "this instance is about to end; the worker drains"
-# Returns when the worker has ended: systemd waits for TimeoutStopSec at most.
-systemctl stop toolfleet-worker
 instance=$(look instance-id)
+action=(--lifecycle-hook-name "$LIFECYCLE_HOOK" --auto-scaling-group-name "$AUTO_SCALING_GROUP" --instance-id "$instance")
+# Ends when the worker has ended, after TOOLFLEET_DRAIN_MS at most. The hook waits as long as it gets heartbeats.
+systemctl stop toolfleet-worker &
+stop=$!
+while sleep "${BEAT_EVERY_S:-60}" && kill -0 "$stop"; do
+    aws autoscaling record-lifecycle-action-heartbeat "${action[@]}" || true
+done >/dev/null 2>&1 &
+beats=$!
+wait "$stop"
+kill "$beats" || true
 # Fails where the hook does not wait, as after a Spot notice: the instance ends anyway.
-aws autoscaling complete-lifecycle-action --lifecycle-hook-name "$LIFECYCLE_HOOK" --auto-scaling-group-name "$AUTO_SCALING_GROUP" \
-    --instance-id "$instance" --lifecycle-action-result CONTINUE || echo "no lifecycle action waits"
+aws autoscaling complete-lifecycle-action "${action[@]}" --lifecycle-action-result CONTINUE || echo "no lifecycle action waits"
 systemctl disable --now toolfleet-drain

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bill::BillArgs;
 use crate::chaos::ChaosArgs;
+use crate::console::ConsoleArgs;
 use crate::endpoints::EndpointsArgs;
 use crate::flow::FlowArgs;
 use crate::mcp_cost::McpCostArgs;
@@ -37,6 +38,8 @@ pub enum Command {
     Flow(FlowArgs),
     /// Run calls under faults of every kind, all drawn from a seed, and account for each call. Exits with 1 if a rule was broken.
     Chaos(ChaosArgs),
+    /// Measure how long each page of the console takes over many servers and records. Exits with 1 if one takes longer than it may.
+    Console(ConsoleArgs),
     /// Measure the CPU time of a call's parts, each alone, and of the rest of a worker.
     Parts(PartsArgs),
     /// Measure the CPU time of one tool call in our MCP client and in rmcp's, on the same server, in alternation.

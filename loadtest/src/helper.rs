@@ -19,12 +19,15 @@ impl Helper {
     pub(crate) fn start<T: DeserializeOwned>(args: &[&OsStr]) -> anyhow::Result<(Self, T)> {
         let program = std::env::current_exe().context("the path of this program is unknown")?;
         let what = args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start `{what}`"))?;
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::ready(&what, &mut command)
+    }
+
+    /// Starts a program and waits for the line that it prints when it serves.
+    pub(crate) fn ready<T: DeserializeOwned>(what: &str, command: &mut Command) -> anyhow::Result<(Self, T)> {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started.with_context(|| format!("cannot start `{what}`"))?;
         let out = child.stdout.take();
         let mut helper = Self(child);
         let mut line = String::new();

@@ -6,6 +6,7 @@ mod bed;
 pub mod bill;
 pub mod chaos;
 pub mod cli;
+pub mod console;
 pub mod distribution;
 mod driver;
 pub mod endpoints;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use toolfleet_loadtest::cli::{Cli, Command};
-use toolfleet_loadtest::{bill, chaos, endpoints, flow, mcp_cost, parts, peer, report, run, server};
+use toolfleet_loadtest::{bill, chaos, console, endpoints, flow, mcp_cost, parts, peer, report, run, server};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -39,6 +39,7 @@ async fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Run(args) => run::run(&args).await,
         Command::Bill(args) => bill::run(&args).await,
         Command::Chaos(args) => Box::pin(chaos::run(&args)).await,
+        Command::Console(args) => Box::pin(console::run(&args)).await,
         Command::Flow(args) => Box::pin(flow::run(&args)).await,
         Command::Parts(args) => parts::run(&args).await,
         Command::McpCost(args) => mcp_cost::run(&args).await,

@@ -22,18 +22,21 @@ def launch(project):
 def groups(project):
     ec2 = project.templates["ec2"]
     unit = project.texts["infra/systemd/toolfleet-worker.service"]
-    stop = int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M).group(1))
-    most = ec2.parameters["DrainMs"]["MaxValue"]
-    if most / 1000 + 10 > stop:
-        yield f"ec2.yaml DrainMs: may be {most}, which leaves less than 10 s of TimeoutStopSec={stop}"
+    script = project.texts["infra/systemd/drain.sh"]
+    stop = re.search(r"^TimeoutStopSec=(\w+)$", unit, re.M).group(1)
+    if stop != "infinity":
+        yield f"infra/systemd/toolfleet-worker.service: TimeoutStopSec={stop} cuts a longer TOOLFLEET_DRAIN_MS"
+    beat = re.search(r'BEAT_EVERY_S:-(\d+)', script)
+    if not beat or "autoscaling record-lifecycle-action-heartbeat" not in script:
+        yield "infra/systemd/drain.sh: no heartbeat keeps the hook waiting while the worker drains"
     for name, group in ec2.of_type("AWS::AutoScaling::AutoScalingGroup").items():
         at = f"ec2.yaml {name}"
         hooks = [h for h in group.get("LifecycleHookSpecificationList", []) if h["LifecycleTransition"] == "autoscaling:EC2_INSTANCE_TERMINATING"]
         if not hooks:
             yield f"{at}: no lifecycle hook lets a worker drain before its instance ends"
         for hook in hooks:
-            if hook.get("HeartbeatTimeout", 0) < stop + 30:
-                yield f"{at}: the hook waits {hook.get('HeartbeatTimeout')} s, less than TimeoutStopSec and half a minute"
+            if beat and hook.get("HeartbeatTimeout", 0) < 3 * int(beat.group(1)):
+                yield f"{at}: the hook waits {hook.get('HeartbeatTimeout')} s, less than three heartbeats of drain.sh"
             if str(ec2.value(hook["LifecycleHookName"])) + "\n" not in ec2.substituted(ec2.text):
                 yield f"{at}: the drain script does not know the hook's name"
         update = ec2.resources[name].get("UpdatePolicy", {}).get("AutoScalingRollingUpdate", {})

@@ -25,7 +25,7 @@ ROLE_ACTIONS = {
         "application-autoscaling:RegisterScalableTarget",
     },
     ("ec2", "InstanceRole"): {
-        "s3:GetObject", "autoscaling:CompleteLifecycleAction", "cloudformation:SignalResource", "logs:CreateLogStream",
+        "s3:GetObject", "autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat", "cloudformation:SignalResource", "logs:CreateLogStream",
         "logs:DescribeLogStreams", "logs:PutLogEvents",
     },
     ("ec2", "ScalePolicy"): {"autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup"},

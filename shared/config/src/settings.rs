@@ -167,13 +167,23 @@ where
     }
 }
 
-/// A parser of durations in whole milliseconds from `min` to `max`.
+/// The units of a duration, in milliseconds; a longer name before one that it ends in.
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A parser of durations from `min` to `max` milliseconds: a whole number and ms, s, m, h or d, or of milliseconds alone.
 pub fn milliseconds(
     min: u64,
     max: u64,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
-    let number = number(min, max);
-    move |text| number(text).map(Duration::from_millis)
+    move |text| {
+        let trimmed = text.trim();
+        let unit = UNITS.iter().find_map(|(unit, ms)| Some((trimmed.strip_suffix(unit)?, *ms)));
+        let (count, ms) = unit.unwrap_or((trimmed, 1));
+        let found = count.parse::<u64>().ok().and_then(|count| count.checked_mul(ms));
+        found.filter(|ms| (min..=max).contains(ms)).map(Duration::from_millis).ok_or_else(|| {
+            format!("is `{text}`; accepted is a whole number from {min} to {max}, of milliseconds, or with its unit, for example 30s")
+        })
+    }
 }
 
 /// Parses `true` or `false`.
@@ -238,6 +248,17 @@ mod tests {
 
     fn of<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
         |name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+    }
+
+    #[test]
+    fn a_duration_has_a_unit_or_is_in_milliseconds() {
+        let read = milliseconds(100, 600_000);
+        for (text, ms) in [("55000", 55_000), ("250ms", 250), (" 55s ", 55_000), ("10m", 600_000)] {
+            assert_eq!(read(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for wrong in ["", "s", "1", "11m", "1.5s", "-1s", "1w", "18446744073709551615d"] {
+            assert!(read(wrong).unwrap_err().contains("for example 30s"), "{wrong}");
+        }
     }
 
     #[test]

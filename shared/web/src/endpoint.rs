@@ -27,8 +27,8 @@ macro_rules! endpoint_args {
             /// How many connections are open at once; more wait until one ends. The limit of open files (ulimit -n) less 256 bounds it too.
             #[arg(long, help_heading = $heading, env = concat!($prefix, "_MAX_CONNECTIONS"), hide_env_values = true, value_name = "N", default_value = $connections, value_parser = toolfleet_config::settings::number(1_usize, 1_000_000))]
             pub max_connections: usize,
-            /// How long a connection is kept without a request, in milliseconds. It must be longer than the idle time-out of a load balancer in front.
-            #[arg(long = "idle-ms", help_heading = $heading, env = concat!($prefix, "_IDLE_MS"), hide_env_values = true, value_name = "MS", default_value = "180000", value_parser = toolfleet_config::settings::milliseconds(1_000, 86_400_000))]
+            /// How long a connection is kept without a request. It must be longer than the idle time-out of a load balancer in front.
+            #[arg(long = "idle", alias = "idle-ms", help_heading = $heading, env = concat!($prefix, "_IDLE_MS"), hide_env_values = true, value_name = "SPAN", default_value = "180s", value_parser = toolfleet_config::settings::milliseconds(1_000, 86_400_000))]
             pub idle: std::time::Duration,
         }
 

@@ -1,6 +1,38 @@
-//! The examples of the help pages. A test parses each of them.
+//! The examples of the help pages, and the exit codes of those that end in more than one way. A test parses each example.
 
 use clap::Command;
+
+/// The columns within which an example stays; a longer one is continued on the next line.
+const COLUMNS: usize = 76;
+/// What a line of an example begins with.
+const BEGIN: &str = "  ";
+/// The most examples of a verb that has verbs of its own.
+const MOST_OF_NODE: usize = 5;
+
+/// Where to begin.
+const FIRST: &[&str] = &[
+    "toolfleet dev",
+    r#"toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'"#,
+    "toolfleet why acme 0199c3",
+    "toolfleet doctor",
+    "toolfleet history acme --since 1d --failed",
+];
+
+/// The verbs whose exit code says more than that they worked.
+const EXIT_CODES: &[(&str, &str)] = &[
+    ("call", "0 the call succeeded; 1 it ended otherwise; 3 no result yet"),
+    ("result", "0 the call succeeded; 1 it ended otherwise; 3 no such call, or no result yet"),
+    ("why", "0 the call is known; 3 no worker has received it"),
+    ("history", "3 nothing is known of the CALL_ID that is given"),
+    ("group show", "0 the group succeeded; 1 it was decided otherwise; 3 it is open, or not known"),
+    ("group wait", "0 the group succeeded; 1 it was decided otherwise; 3 it is open, or not known"),
+    ("doctor", "0 nothing failed; 1 something failed"),
+    ("catalog check", "0 nothing failed; 1 something failed"),
+    ("tools diff", "0 all tools are as pinned; 1 one differs"),
+    ("tools list", "0 all are listed; 1 with --live, a server did not answer"),
+    ("dlq redrive", "0 all was moved; 1 something failed, or it was interrupted; 3 there is nothing to move"),
+    ("resume", "0 it is resumed; 3 it was not paused"),
+];
 
 /// The verb, and its examples.
 const EXAMPLES: &[(&str, &[&str])] = &[
@@ -54,6 +86,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "toolfleet plan --rate 200/s --calls 60:300ms:1s --calls 40:2s:8s",
             "toolfleet plan --from-history 7d --peak 3 --wait 5s",
+            "toolfleet plan --rate 20/s --calls 1:2s:8s --deadline 30s --late 0.005 --prices prices.json",
+            "toolfleet plan --print-prices > prices.json",
             "toolfleet plan --rate 20/s --calls 1:800ms --slots 32 --svg waits.svg --json",
             "toolfleet plan --check plan.json --from-history 7d",
         ],
@@ -87,6 +121,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "pause",
         &[
             "toolfleet pause tool weather --why 'INC-42: wrong answers' --for 2h",
+            "toolfleet pause tool:weather --why 'the same, in one word'",
             "toolfleet pause server maps --tenant acme --why 'over quota'",
         ],
     ),
@@ -138,11 +173,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("prompts get", &[r#"toolfleet prompts get crm greet --arguments '{"who": "Ann"}' --tenant acme"#]),
     ("queue status", &["toolfleet queue status"]),
     ("group show", &["toolfleet group show acme turn-7"]),
-    ("group wait", &["toolfleet group wait acme turn-7 --for 5m"]),
+    ("group wait", &["toolfleet group wait acme turn-7 --wait 5m"]),
     ("group cancel", &["toolfleet group cancel acme turn-7"]),
     ("group redrive", &["toolfleet group redrive acme turn-7 --requests turn-7.jsonl"]),
     ("dlq list", &["toolfleet dlq list --older-than 1h", "toolfleet dlq list --tool weather --json"]),
-    ("dlq show", &["toolfleet dlq show 7d3c2f9e-0c1b-4a55-8f6a-1c2d3e4f5a6b"]),
+    (
+        "dlq show",
+        &["toolfleet dlq show acme 0199c3", "toolfleet dlq show 7d3c2f9e-0c1b-4a55-8f6a-1c2d3e4f5a6b"],
+    ),
     (
         "dlq redrive",
         &["toolfleet dlq redrive --tool weather", "toolfleet dlq redrive --tool weather --apply"],
@@ -164,11 +202,87 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 
 /// The command with the examples on its help pages.
 pub(crate) fn with_examples(command: Command) -> Command {
-    EXAMPLES.iter().fold(command, |command, (verb, examples)| {
-        let text = format!("Examples:\n  {}", examples.join("\n  "));
-        let path: Vec<_> = verb.split(' ').collect();
-        with_text(command, &path, text)
-    })
+    let rest = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let command = command.after_help(format!("{}\n\n{rest}", text(FIRST)));
+    nodes(&command, "").into_iter().chain(EXAMPLES.iter().map(|(verb, _)| (*verb).to_owned())).fold(
+        command,
+        |command, verb| {
+            let codes = EXIT_CODES.iter().find(|(of, _)| *of == verb);
+            let codes = codes.map_or_else(String::new, |(_, codes)| format!("\n\nExit codes: {codes}."));
+            let path: Vec<_> = verb.split(' ').collect();
+            with_text(command, &path, format!("{}{codes}", text(&examples(&verb))))
+        },
+    )
+}
+
+/// The verbs that have verbs of their own.
+fn nodes(command: &Command, path: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for verb in command.get_subcommands().filter(|verb| verb.has_subcommands()) {
+        let path = format!("{path} {}", verb.get_name()).trim().to_owned();
+        found.extend(nodes(verb, &path));
+        found.push(path);
+    }
+    found
+}
+
+/// The examples of a verb; of one that has verbs of its own, the first one of each of these.
+fn examples(verb: &str) -> Vec<&'static str> {
+    let own = EXAMPLES.iter().find(|(of, _)| *of == verb);
+    own.map_or_else(
+        || {
+            let below = format!("{verb} ");
+            let of_verbs = EXAMPLES.iter().filter(|(of, _)| of.starts_with(&below));
+            of_verbs.filter_map(|(_, examples)| examples.first().copied()).take(MOST_OF_NODE).collect()
+        },
+        |(_, examples)| examples.to_vec(),
+    )
+}
+
+fn text(examples: &[&str]) -> String {
+    let lines = examples.iter().map(|example| continued(example));
+    format!("Examples:\n{}", lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// The lines of an example: where it is long, it is continued before an option or a setting, as a shell reads it.
+fn continued(example: &str) -> String {
+    let mut lines = String::from(BEGIN);
+    let mut used = BEGIN.len();
+    for (n, part) in parts(example).into_iter().enumerate() {
+        let gap = usize::from(n > 0);
+        if n > 0 && used + gap + part.len() > COLUMNS {
+            lines.push_str(" \\\n      ");
+            used = BEGIN.len() + 4;
+        } else if n > 0 {
+            lines.push(' ');
+        }
+        lines.push_str(part);
+        used += gap + part.len();
+    }
+    lines
+}
+
+/// The parts of an example between which a line may end: before options and NAME=VALUE words outside of quotes.
+fn parts(example: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut quote) = (Vec::new(), 0, None);
+    for (at, c) in example.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, ' ') if may_begin_a_line(example.get(at + 1..).unwrap_or_default()) => {
+                parts.push(example.get(begin..at).unwrap_or_default());
+                begin = at + 1;
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+    parts.push(example.get(begin..).unwrap_or_default());
+    parts
+}
+
+fn may_begin_a_line(rest: &str) -> bool {
+    let word = rest.split(' ').next().unwrap_or_default();
+    rest.starts_with("--") || word.contains('=') && word.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
 fn with_text(command: Command, path: &[&str], text: String) -> Command {
@@ -219,21 +333,35 @@ mod tests {
     }
 
     #[test]
-    fn each_verb_has_an_example() {
-        fn leaves(command: &Command, path: &str, found: &mut Vec<String>) {
+    fn each_help_page_has_an_example() {
+        fn pages(command: &Command, path: &str, found: &mut Vec<String>) {
+            let has = command.get_after_help().is_some_and(|text| text.to_string().contains("Examples:\n  "));
+            if !has {
+                found.push(path.trim().to_owned());
+            }
             for verb in command.get_subcommands() {
-                let path = format!("{path} {}", verb.get_name());
-                match verb.has_subcommands() {
-                    true => leaves(verb, &path, found),
-                    false => found.push(path.trim().to_owned()),
-                }
+                pages(verb, &format!("{path} {}", verb.get_name()), found);
             }
         }
-        let mut found = Vec::new();
-        leaves(&Cli::command(), "", &mut found);
-        let named = |verb: &str| EXAMPLES.iter().any(|(example, _)| *example == verb);
-        let without: Vec<_> = found.iter().filter(|verb| !named(verb)).collect();
+        let mut without = Vec::new();
+        pages(&with_examples(Cli::command()), "toolfleet", &mut without);
         assert!(without.is_empty(), "without an example: {without:?}");
+        for (verb, _) in EXIT_CODES {
+            assert!(EXAMPLES.iter().any(|(of, _)| of == verb), "{verb}");
+        }
+    }
+
+    #[test]
+    fn a_long_example_is_continued_as_a_shell_reads_it() {
+        for example in EXAMPLES.iter().flat_map(|(_, examples)| *examples) {
+            let shown = continued(example);
+            for line in shown.lines() {
+                let is_one_word = parts(line.trim()).len() < 3;
+                assert!(line.len() <= 78 || is_one_word, "{} columns: {line}", line.len());
+            }
+            assert_eq!(shown.trim_start().replace(" \\\n      ", " "), *example);
+        }
+        assert_eq!(parts("a --b 'c --d' E=f g"), ["a", "--b 'c --d'", "E=f g"]);
     }
 
     /// The commands of a page, with whether they are complete: lines of its blocks of shell, and `toolfleet ...` in its text.

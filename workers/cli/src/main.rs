@@ -10,6 +10,7 @@ mod demo_catalog;
 mod examples;
 mod exit;
 mod log_lines;
+mod nearest;
 mod network;
 mod output;
 mod secret_setting;
@@ -17,6 +18,7 @@ mod show;
 mod signals;
 mod span_of_time;
 mod start_page;
+mod table;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -70,6 +72,7 @@ fn wrong_arguments(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && asks_for_json() {
         let text = error.render().to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let text = text.split("\n\nFor more information, try").next().unwrap_or(text);
         return CommandError::usage(text.trim_end()).report(&Output::new(true));
     }
     error.exit()

@@ -5,12 +5,13 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use toolfleet_core::printable::{one_line, printable};
+use toolfleet_core::printable::printable;
 
-/// The least width of a terminal, in columns, for which tables are wrapped.
-const LEAST_COLUMNS: u16 = 100;
+use crate::table::{Shape, fit, wrapped};
+
+/// The least width of a terminal, in columns, that is believed.
+const LEAST_COLUMNS: u16 = 20;
 
 /// The output of a command.
 #[derive(Debug, Clone, Copy)]
@@ -43,49 +44,54 @@ impl Output {
         if self.json { Ok(()) } else { print(text) }
     }
 
-    /// A table for people on stdout; nothing with `--json`.
-    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
-        if self.json { Ok(()) } else { print(&table(header, rows)) }
+    /// Sentences for people on stdout, wrapped at the width of a terminal; nothing with `--json`.
+    pub(crate) fn text(&self, text: &str) -> io::Result<()> {
+        match terminal_columns(&io::stdout()) {
+            Some(width) => self.line(&wrapped(text, width).join("\n")),
+            None => self.line(text),
+        }
     }
 
-    /// A line on stderr.
-    pub(crate) fn note(&self, text: &str) {
-        // A closed stderr cannot be reported.
-        let _lost = writeln!(io::stderr().lock(), "{}", printable(text));
+    /// A table for people on stdout; nothing with `--json`.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+        self.shaped(&Shape::of(header), &rows)
     }
+
+    /// A table that says what becomes of its columns in a narrow terminal; nothing with `--json`.
+    pub(crate) fn shaped(&self, shape: &Shape<'_>, rows: &[Vec<String>]) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let fitted = fit(shape, rows, terminal_columns(&io::stdout()));
+        if !fitted.lines.is_empty() {
+            print(&fitted.lines.join("\n"))?;
+        }
+        if !fitted.left_out.is_empty() {
+            self.note(&format!("left out for want of room, and in --json: {}", fitted.left_out.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// A line on stderr, wrapped at the width of a terminal.
+    pub(crate) fn note(&self, text: &str) {
+        let text = printable(text);
+        let text = match terminal_columns(&io::stderr()) {
+            Some(width) => wrapped(&text, width).join("\n"),
+            None => text,
+        };
+        // A closed stderr cannot be reported.
+        let _lost = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// The columns of the terminal, if it is one.
+pub(crate) fn terminal_columns(stream: &impl io::IsTerminal) -> Option<usize> {
+    let (columns, _) = stream.is_terminal().then(|| ratatui::crossterm::terminal::size().ok()).flatten()?;
+    (columns >= LEAST_COLUMNS).then_some(usize::from(columns))
 }
 
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", printable(text))?;
     stdout.flush()
-}
-
-fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    // Cells are wrapped in a wide terminal only; a narrow one shows long lines better.
-    let wide = io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= LEAST_COLUMNS);
-    let arrangement = if wide { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-    table.set_content_arrangement(arrangement);
-    table.set_header(header.iter().map(|h| h.to_uppercase()));
-    for row in rows {
-        table.add_row(row.iter().map(|cell| one_line(cell)));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_stays_on_its_line_and_no_line_ends_in_spaces() {
-        let text = table(&["a", "b"], vec![vec!["x\ny".into(), String::new()]]);
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.lines().all(|line| line == line.trim_end()), "{text:?}");
-    }
 }

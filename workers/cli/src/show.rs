@@ -164,6 +164,12 @@ fn show_notes(output: &Output, row: Option<&CallRow>) {
     }
 }
 
+/// A number of things: `1 server`, `2 servers`.
+pub(crate) fn count(n: impl TryInto<u64>, thing: &str) -> String {
+    let n: u64 = n.try_into().unwrap_or(u64::MAX);
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
+}
+
 /// The progress of a call as text.
 pub(crate) fn progress(progress: &Progress) -> String {
     let total = progress.total.map_or_else(String::new, |total| format!(" of {total}"));

@@ -6,29 +6,29 @@ use crate::context::chosen::{Chosen, choose};
 use crate::context::wish::Wish;
 use crate::output::Output;
 
-const PAGE: &str = r#"toolfleet sends tool calls to a fleet of workers and reads their results and their history.
+const PAGE: &str = r#"toolfleet sends tool calls to a fleet of workers, and reads their results.
 
 Try it on this machine:
-  toolfleet dev                                    a whole fleet with a demo server; leave it running
+  toolfleet dev                       a whole fleet; leave it running
   toolfleet call --tenant demo --tool echo --arguments '{"text": "hello"}'
-  toolfleet dev --demo                             or a demo of half a minute that ends by itself
+  toolfleet dev --demo                or a demo of half a minute
 
 Call tools:
-  toolfleet send --tenant T --tool NAME            send a call, do not wait
-  toolfleet result T CALL                          its result
-  toolfleet why T CALL                             why it has none yet
-  toolfleet cancel T CALL                          stop it
+  toolfleet send --tenant T --tool X  send a call, do not wait
+  toolfleet result T CALL             its result
+  toolfleet why T CALL                why it has none yet
+  toolfleet cancel T CALL             stop it
 
 Run a fleet:
-  toolfleet doctor                                 what is wrong, and what to do
-  toolfleet status, toolfleet top                  the fleet on one screen, once or live
-  toolfleet console                                the same in a browser, with plots and the history
-  toolfleet pause tool NAME --why TEXT             hold a tool, a server, a tenant or a queue
-  toolfleet dlq list                               dead letters, and what to do with them
+  toolfleet doctor                    what is wrong, and what to do
+  toolfleet status, toolfleet top     the fleet on one screen, once or live
+  toolfleet console                   the same in a browser, with plots
+  toolfleet pause tool X --why TEXT   hold a tool, a server or a tenant
+  toolfleet dlq list                  dead letters, and what to do with them
 
 Look back:
-  toolfleet history T --since 1d --failed          what failed for a tenant
-  toolfleet stats --last 1d                        calls, failures and latencies by tool
+  toolfleet history T --since 1d      what ended for a tenant; or --failed
+  toolfleet stats --last 1d           failures and latencies by tool
 "#;
 
 /// Prints it.
@@ -43,13 +43,26 @@ pub(crate) fn show() -> ExitCode {
         }
         Ok(Chosen::Environment) => "Commands use the fleet of TOOLFLEET_QUEUE_URL.".to_owned(),
         Ok(Chosen::Nothing) => {
-            "No fleet is configured: `toolfleet dev` starts one here, `toolfleet context` names others."
-                .to_owned()
+            "No fleet is configured: `toolfleet dev` starts one, `toolfleet context` names others.".to_owned()
         }
         Err(error) => format!("No fleet can be used: {}", error.message()),
     };
-    match output.line(&format!("{PAGE}\n{fleet}\n`toolfleet --help` lists all verbs, `toolfleet VERB --help` explains one, with examples.")) {
+    match output.line(&format!(
+        "{PAGE}\n{fleet}\n`toolfleet --help` lists all verbs; `toolfleet VERB --help` has examples."
+    )) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::exit::CommandError::from(error).report(&output),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAGE;
+
+    #[test]
+    fn the_page_fits_a_terminal_of_80_columns() {
+        for line in PAGE.lines() {
+            assert!(line.len() <= 78, "{} columns: {line}", line.len());
+        }
     }
 }

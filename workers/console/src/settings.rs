@@ -47,8 +47,8 @@ pub struct ConsoleArgs {
         value_name = "KEY"
     )]
     pub key: Option<String>,
-    /// How long a login lasts, in milliseconds.
-    #[arg(long = "session-ms", help_heading = "Console", env = "TOOLFLEET_CONSOLE_SESSION_MS", hide_env_values = true, value_name = "MS", default_value = "28800000", value_parser = milliseconds(60_000, 604_800_000))]
+    /// How long a login lasts.
+    #[arg(long = "session", alias = "session-ms", help_heading = "Console", env = "TOOLFLEET_CONSOLE_SESSION_MS", hide_env_values = true, value_name = "SPAN", default_value = "8h", value_parser = milliseconds(60_000, 604_800_000))]
     pub session: Duration,
     /// The issuer at which visitors log in (OpenID Connect), as its tokens name it.
     #[arg(

@@ -68,11 +68,11 @@ pub struct GatewayArgs {
         value_delimiter = ','
     )]
     allowed_origins: Vec<String>,
-    /// How long a call is waited for, in milliseconds. A call that takes longer goes on, and the answer names a handle.
-    #[arg(long = "wait-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_WAIT_MS", hide_env_values = true, value_name = "MS", default_value = "55000", value_parser = milliseconds(100, 600_000))]
+    /// How long a call is waited for. A call that takes longer goes on, and the answer names a handle.
+    #[arg(long = "wait", alias = "wait-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_WAIT_MS", hide_env_values = true, value_name = "SPAN", default_value = "55s", value_parser = milliseconds(100, 600_000))]
     wait: Duration,
     /// The same for a client that takes tasks; as long as for others without it.
-    #[arg(long = "task-after-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TASK_AFTER_MS", hide_env_values = true, value_name = "MS", value_parser = milliseconds(0, 600_000))]
+    #[arg(long = "task-after", alias = "task-after-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TASK_AFTER_MS", hide_env_values = true, value_name = "SPAN", value_parser = milliseconds(0, 600_000))]
     task_after: Option<Duration>,
     /// How many entries a page of a list has.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_PAGE_SIZE", hide_env_values = true, value_name = "N", default_value = "100", value_parser = number(1_usize, 10_000))]
@@ -80,8 +80,8 @@ pub struct GatewayArgs {
     /// Above how many tools the tool search_tools is offered.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_SEARCH_ABOVE", hide_env_values = true, value_name = "N", default_value = "30", value_parser = number(0_usize, 100_000))]
     search_above: usize,
-    /// How long a list of a server (tools, prompts, resources) is used before it is read again, in milliseconds.
-    #[arg(long = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "MS", default_value = "300000", value_parser = milliseconds(100, 86_400_000))]
+    /// How long a list of a server (tools, prompts, resources) is used before it is read again.
+    #[arg(long = "tools-ttl", alias = "tools-ttl-ms", help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_TOOLS_TTL_MS", hide_env_values = true, value_name = "SPAN", default_value = "5m", value_parser = milliseconds(100, 86_400_000))]
     tools_ttl: Duration,
     /// The largest request in bytes.
     #[arg(long, help_heading = "Gateway", env = "TOOLFLEET_GATEWAY_MAX_BODY_BYTES", hide_env_values = true, value_name = "BYTES", default_value = "4194304", value_parser = number(1_024_usize, 67_108_864))]

@@ -12,6 +12,7 @@ use crate::context::wish::Wish;
 use crate::exit::{CommandError, Exit};
 use crate::network::variable;
 use crate::output::Output;
+use crate::table::Shape;
 
 /// The verbs of `context`.
 #[derive(Debug, Subcommand)]
@@ -87,8 +88,10 @@ fn list(output: &Output) -> Result<Exit, CommandError> {
         output.document(&json!({"current": file.current, "contexts": file.contexts, "dev": dev}))?;
         return Ok(Exit::Done);
     }
+    let variables_of = |variables: &Variables| with_region(variables.clone());
     let cell = |variables: &Variables, name: &str| variables.get(name).cloned().unwrap_or_default();
     let row = |used: &str, name: &str, variables: &Variables| {
+        let variables = &variables_of(variables);
         let profile = cell(variables, "AWS_PROFILE");
         let region = cell(variables, "AWS_REGION");
         vec![used.to_owned(), name.to_owned(), cell(variables, "TOOLFLEET_QUEUE_URL"), region, profile]
@@ -105,7 +108,7 @@ fn list(output: &Output) -> Result<Exit, CommandError> {
         output.note("no contexts, and no `toolfleet dev` runs; `toolfleet context set NAME VARIABLE=VALUE` makes a context");
         return Ok(Exit::Done);
     }
-    output.table(&["", "context", "queue", "region", "profile"], rows)?;
+    output.shaped(&Shape::of(&["", "context", "queue", "region", "profile"]).below(&["queue"]), &rows)?;
     Ok(Exit::Done)
 }
 

@@ -30,13 +30,13 @@ pub(crate) struct GatewayCommand {
     /// The catalog: a file, secret://NAME or table://KEY.
     #[arg(long, value_name = "PLACE", env = "TOOLFLEET_CATALOG", hide_env_values = true)]
     catalog: Option<String>,
-    /// How often the catalog is read again, in milliseconds.
+    /// How often the catalog is read again.
     #[arg(
-        long = "catalog-refresh-ms",
+        long = "catalog-refresh", alias = "catalog-refresh-ms",
         env = "TOOLFLEET_CATALOG_REFRESH_MS",
         hide_env_values = true,
-        value_name = "MS",
-        default_value = "30000",
+        value_name = "SPAN",
+        default_value = "30s",
         value_parser = milliseconds(100, 86_400_000)
     )]
     catalog_refresh: Duration,

@@ -8,6 +8,7 @@ use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 use serde_json::json;
 use toolfleet_client::{RecordsOf, Span, system_clock};
+use toolfleet_config::settings::number;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -18,6 +19,7 @@ use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
 use crate::span_of_time::{KEPT_FOR, parse_span};
+use crate::table::Shape;
 
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
@@ -54,7 +56,7 @@ pub(crate) struct HistoryArgs {
     #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
     until: Option<When>,
     /// At most this many; all unless given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number(1_u64, 1_000_000_000))]
     limit: Option<u64>,
     /// Print each record as a JSON document on a line of its own, as it is read.
     #[arg(long, visible_alias = "jsonl", conflicts_with = "json")]
@@ -99,8 +101,14 @@ impl When {
 }
 
 /// The columns for people.
-pub(crate) const HEADER: [&str; 9] =
+const HEADER: [&str; 9] =
     ["time", "call", "tool", "outcome", "code", "attempts", "worker", "duration", "message"];
+
+/// The table for people.
+pub(crate) const SHAPE: Shape<'_> = Shape::of(&HEADER)
+    .times(&["time"])
+    .below(&["message"])
+    .left_out(&["worker", "attempts", "duration", "code"]);
 
 /// Reads and shows.
 pub(crate) async fn run(
@@ -132,7 +140,7 @@ pub(crate) async fn run(
         }
         while !output.is_json() && held.len() >= ROWS_AT_ONCE {
             let rows = held.drain(..ROWS_AT_ONCE).collect::<Vec<_>>();
-            progress.suspend(|| output.table(&HEADER, rows.iter().map(row).collect()))?;
+            progress.suspend(|| output.shaped(&SHAPE, &rows.iter().map(row).collect::<Vec<_>>()))?;
         }
         if cut {
             break;
@@ -142,18 +150,24 @@ pub(crate) async fn run(
     if output.is_json() {
         output.document(&json!({"records": held, "more": cut}))?;
     } else if !held.is_empty() {
-        output.table(&HEADER, held.iter().map(row).collect())?;
+        output.shaped(&SHAPE, &held.iter().map(row).collect::<Vec<_>>())?;
     }
     if shown == 0 {
+        let whose = match &which {
+            RecordsOf::Call(call) => format!("call {call} of tenant {tenant}"),
+            RecordsOf::Session(session) => format!("session {session} of tenant {tenant}"),
+            RecordsOf::Everything | RecordsOf::Failures => format!("tenant {tenant}"),
+        };
         output.note(&format!(
-            "no records of tenant {} between {} and {}; look further back with --since",
-            tenant, span.from, span.to
+            "no records of {whose} between {} and {}; look further back with --since",
+            span.from, span.to
         ));
     }
     if cut {
         output.note(&format!("there are more than {limit}; leave --limit out to see all"));
     }
-    Ok(Exit::Done)
+    // A tenant without records is an answer; a call without any is not known.
+    Ok(if shown == 0 && matches!(which, RecordsOf::Call(_)) { Exit::NoResult } else { Exit::Done })
 }
 
 /// The spinner of a terminal.

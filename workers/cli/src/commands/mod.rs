@@ -79,6 +79,6 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, CommandError>
         Command::Context(command) => {
             context::run(&command, &Wish::of(Cli::command(), std::env::args_os()), output)
         }
-        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Completions(args) => completions::run(&args, Cli::command(), output),
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: &WhyArgs, connect: &Connect, output: &Output) -> R
         output.document(&document(&key, &why)?)?;
     }
     for line in lines(&key, &why) {
-        output.line(&line)?;
+        output.text(&line)?;
     }
     Ok(match why.explanation.place {
         Place::NotReceived => Exit::NoResult,

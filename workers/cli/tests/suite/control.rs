@@ -81,11 +81,10 @@ fn limits_strikes_and_weights_are_set_listed_and_ended() {
         .exits(0);
     run(&dev, &["strike", "--digest", "0123456789ABCDEF"]).exits(0);
     run(&dev, &["weight", "acme", "3"]).exits(0);
-    run(&dev, &["drain", "w-1"]).exits(0);
     let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
     let kinds: Vec<_> =
         set.as_array().unwrap().iter().map(|entry| entry["kind"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["drain", "limit", "limit", "strike", "weight"]);
+    assert_eq!(kinds, ["limit", "limit", "strike", "weight"]);
     let limits = dev.toolfleet(&["limit", "list"]).exits(0).stdout;
     for part in ["server:demo: rate 20/s", "server:demo: at most 5 at once"] {
         assert!(limits.contains(part), "{limits}");
@@ -111,7 +110,7 @@ fn limits_strikes_and_weights_are_set_listed_and_ended() {
     run(&dev, &["strike", "--digest", "0123456789abcdef", "--lift"]).exits(0);
     run(&dev, &["weight", "acme", "1"]).exits(0);
     let set = dev.toolfleet(&["switches", "--json"]).exits(0).json();
-    assert_eq!(set.as_array().unwrap().len(), 1);
+    assert!(set.as_array().unwrap().is_empty(), "{set}");
 }
 
 #[test]
@@ -157,4 +156,54 @@ fn a_wrong_switch_says_what_is_accepted() {
     dev.toolfleet(&["pause", "tool", "echo", "--why", " ", "--by", "ann"])
         .exits(2)
         .complains(&["--why: has 0 characters"]);
+}
+
+#[test]
+fn a_name_that_the_fleet_does_not_know_is_remarked_and_held_all_the_same() {
+    let dev = Dev::start(&["--no-worker"]);
+    let is_known = |args: &[&str]| {
+        let ran = run(&dev, &[args, &["--json"]].concat()).exits(0);
+        let document = ran.json();
+        let entry = if document.is_array() { document[0].clone() } else { document };
+        (entry["known"].clone(), ran.stderr)
+    };
+    for args in [
+        ["pause", "tool", "echo"].as_slice(),
+        &["pause", "tool:demo/echo"],
+        &["pause", "server", "demo"],
+        &["pause", "queue", "low"],
+        &["limit", "set", "tool", "counter", "--rate", "9/s"],
+        &["limit", "set", "tenant:acme/tool:echo", "--rate", "9/s"],
+    ] {
+        let (known, said) = is_known(args);
+        assert!(known == true && !said.contains("is the name right?"), "{args:?}: {known} {said}");
+    }
+    for (args, parts) in [
+        (["pause", "tool", "ecko"].as_slice(), ["No call of tool ecko", "Nearest: echo"]),
+        (&["pause", "server", "dem"], ["No call of server dem", "Nearest: demo"]),
+        (&["limit", "set", "tool:ecko", "--rate", "9/s"], ["No call of tool ecko", "Nearest: echo"]),
+        (&["weight", "acme", "3"], ["No call of tenant acme", "within a day"]),
+    ] {
+        let (known, said) = is_known(args);
+        assert!(known == false && parts.iter().all(|part| said.contains(part)), "{args:?}: {known} {said}");
+    }
+    let set = dev.toolfleet(&["switches"]).exits(0).stdout;
+    assert!(set.contains("tool:ecko"), "it is set all the same: {set}");
+}
+
+#[test]
+fn a_worker_that_nobody_knows_is_not_drained() {
+    let dev = Dev::start(&[]);
+    let workers = || dev.toolfleet(&["workers", "--json"]);
+    // It reports as soon as it takes calls.
+    let reported = (0..1_000).map(|_| workers()).find(|ran| ran.code == 0).expect("a worker").json();
+    let worker = reported[0]["worker"]["id"].as_str().unwrap().to_owned();
+    let mistyped = format!("{worker}x");
+    run(&dev, &["drain", &mistyped]).exits(2).complains(&[
+        "no worker",
+        &format!("nearest: {worker}"),
+        "toolfleet workers",
+    ]);
+    assert_eq!(dev.toolfleet(&["switches", "--json"]).exits(0).json(), Value::Array(Vec::new()));
+    run(&dev, &["drain", &worker]).exits(0).complains(&["finishes those that run, and exits"]);
 }

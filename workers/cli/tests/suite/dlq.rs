@@ -63,8 +63,8 @@ fn dead_letters_are_listed_and_shown_without_values() {
     );
     assert_eq!(json["dead_letters"][0]["call_id"], "c2");
     let message_id = json["dead_letters"][0]["message_id"].as_str().unwrap();
-    for id in ["c2", message_id] {
-        let shown = dev.toolfleet(&["dlq", "show", id]).exits(0);
+    for which in [["c2"].as_slice(), &[message_id], &["acme", "c2"], &["c2", "--tenant", "acme"]] {
+        let shown = dev.toolfleet(&[["dlq", "show"].as_slice(), which].concat()).exits(0);
         shown.prints(&[
             "c2 of tenant acme",
             "counter",
@@ -74,6 +74,10 @@ fn dead_letters_are_listed_and_shown_without_values() {
         ]);
         assert!(!shown.stdout.contains("value-of-ann"), "{}", shown.stdout);
     }
+    dev.toolfleet(&["dlq", "show", "globex", "c2"]).exits(3).complains(&["c2 is not among"]);
+    dev.toolfleet(&["dlq", "list", "--tool", "none"])
+        .exits(0)
+        .prints(&["no dead letter that fits; 2 messages were read"]);
     dev.toolfleet(&["dlq", "show", "c9"]).exits(3).complains(&["c9 is not among the 2 messages"]);
     let dead = queue(&dev, DEAD);
     assert_eq!((&dead["visible"], &dead["in_flight"]), (&2.into(), &0.into()), "{dead}");
@@ -83,17 +87,17 @@ fn dead_letters_are_listed_and_shown_without_values() {
 }
 
 #[test]
-fn a_redrive_is_planned_first_and_moves_with_yes() {
+fn a_redrive_is_planned_first_and_moves_with_apply() {
     let dev = Dev::start(&["--no-worker"]);
     send(&dev, "c1", "echo");
     send(&dev, "c2", "counter");
     give_up(&dev, 2, false);
     let plan = dev.toolfleet(&["dlq", "redrive"]).exits(0);
     plan.prints(&["not_run", "2 messages would be moved, 0 failed"]);
-    plan.complains(&["nothing was changed; move them with --yes"]);
+    plan.complains(&["nothing was changed; add --apply to move them"]);
     assert_eq!((&queue(&dev, CALLS)["visible"], &queue(&dev, DEAD)["visible"]), (&0.into(), &2.into()));
 
-    let moved = dev.toolfleet(&["dlq", "redrive", "--tool", "counter", "--yes", "--json"]).exits(0).json();
+    let moved = dev.toolfleet(&["dlq", "redrive", "--tool", "counter", "--apply", "--json"]).exits(0).json();
     assert_eq!((&moved["moved"], &moved["failed"], &moved["dry_run"]), (&1.into(), &0.into(), &false.into()));
     assert_eq!(
         (&moved["messages"][0]["call_id"], &moved["messages"][0]["done"]),
@@ -113,9 +117,9 @@ fn a_move_task_of_sqs_moves_all() {
     dev.toolfleet(&["dlq", "redrive", "--move-task", "--tool", "echo"])
         .exits(2)
         .complains(&["SQS moves all messages"]);
-    dev.toolfleet(&["dlq", "redrive", "--move-task"]).exits(0).prints(&["1 messages would be moved"]);
+    dev.toolfleet(&["dlq", "redrive", "--move-task"]).exits(0).prints(&["1 message would be moved"]);
     let started = dev.toolfleet(&["dlq", "redrive", "--move-task", "--yes", "--rate", "100/s"]).exits(0);
-    started.prints(&["SQS moves about 1 messages, 100 a second"]);
+    started.prints(&["SQS moves about 1 message, 100 a second"]);
     assert!((0..1_000).any(|_| queue(&dev, CALLS)["visible"] == 1), "the task has moved it");
 }
 
@@ -139,7 +143,7 @@ fn a_redrive_needs_the_catalog_and_a_rate() {
     let dev = Dev::start(&["--no-worker"]);
     let without = [("TOOLFLEET_CATALOG", "")];
     dev.toolfleet_but(&without, &["dlq", "redrive", "--yes"]).exits(2).complains(&["--catalog"]);
-    dev.toolfleet_but(&without, &["dlq", "list"]).exits(0).complains(&["0 of 0 messages"]);
+    dev.toolfleet_but(&without, &["dlq", "list"]).exits(0).prints(&["no dead letter; 0 messages were read"]);
     toolfleet(&["dlq", "redrive", "--rate", "fast"]).exits(2).complains(&["is no rate", "20/s"]);
     toolfleet(&["dlq", "list", "--older-than", "1w"]).exits(2).complains(&["is not a span of time"]);
 }

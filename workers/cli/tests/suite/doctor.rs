@@ -44,7 +44,10 @@ fn a_fleet_without_workers_fails_and_is_well_before_a_deployment() {
     let pause = ["pause", "tool", "echo", "--why", "it drops orders", "--by", "ann"];
     dev.toolfleet(&pause).exits(0);
     let document = dev.toolfleet(&["doctor", "--json"]).exits(1).json();
-    assert_eq!(of(&document, "nothing-paused")[0], ("look", "1 pauses and strikes hold calls"));
+    assert_eq!(
+        of(&document, "nothing-paused")[0],
+        ("look", "calls are held back by 1 setting of operators (pause, strike)")
+    );
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn no_fleet_is_a_finding_and_the_catalog_is_still_checked() {
     });
     let path = file(&directory, "catalog.json", &catalog.to_string());
     let ran = toolfleet(&["doctor", "--catalog", &path]).exits(1);
-    ran.prints(&["FAILED  fleet: no fleet is configured", "0 tools on 1 servers", "FAILED  gone: "]);
+    ran.prints(&["FAILED  fleet: no fleet is configured", "0 tools on 1 server", "FAILED  gone: "]);
 }
 
 #[test]
@@ -186,4 +189,49 @@ async fn an_http_interface_is_reached_without_calling_an_operation() {
     let requests = echo.requests();
     assert_eq!(requests.len(), 4);
     assert!(requests.iter().all(|one| one.method == "HEAD" && one.target == "/api"), "{requests:?}");
+}
+
+/// An endpoint of Secrets Manager that denies everything, as AWS does for a role without the right.
+fn denying() -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut request, mut part) = (stream.unwrap(), Vec::<u8>::new(), [0; 4096]);
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut part) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => request.extend(&part[..read]),
+                }
+            }
+            let body = r#"{"__type":"AccessDeniedException","Message":"User is not authorized to perform: secretsmanager:GetSecretValue"}"#;
+            let head = format!(
+                "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.1\r\nconnection: close\r\ncontent-length: {}",
+                body.len()
+            );
+            // The client may have gone.
+            let _gone = write!(stream, "{head}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+#[test]
+fn a_secret_that_is_denied_to_this_role_is_no_failure() {
+    let dev = Dev::start(&["--no-worker"]);
+    let mcp = dev.ready["mcp_url"].as_str().unwrap();
+    let auth = json!({"type": "bearer", "token": "secret://toolfleet/servers/crm"});
+    let catalog = json!({
+        "servers": [{"id": "crm", "url": mcp, "discover": true, "auth": auth}], "tools": [], "tenants": {"queue": ["*"]},
+    });
+    let path = file(&directory("doctor-denied"), "catalog.json", &catalog.to_string());
+    let endpoint = denying();
+    let but = [("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint.as_str())];
+    let document =
+        dev.toolfleet_but(&but, &["doctor", "--pre", "--catalog", &path, "--json"]).exits(0).json();
+    let (verdict, text) = of(&document, "secrets-read")[0];
+    assert!(verdict == "look" && text.contains("workers may be allowed"), "{document}");
+    let (verdict, text) = of(&document, "servers-list")[0];
+    assert!(verdict == "look" && text.contains("its secret is denied to this role"), "{document}");
 }

@@ -34,7 +34,7 @@ fn a_fleet_shows_its_worker_its_server_and_its_failing_tool() {
     let screen = dev.toolfleet(&["status"]).exits(0);
     screen.prints(&[
         "toolfleet-calls ",
-        " dead",
+        "toolfleet-calls-dlq",
         "workers   1 running; 0 of ",
         "breakers  all closed",
         "limits    none made a call wait",

@@ -46,7 +46,7 @@ fn a_group_is_waited_for_shown_and_what_failed_is_sent_again() {
     plan.prints(&[
         "not sent: 0 a: it succeeded",
         "would send: b.r2",
-        "would send 1 calls as round 2 of group turn",
+        "would send 1 call as round 2 of group turn",
     ]);
     plan.complains(&["nothing is sent; add --apply"]);
     group(&dev, "show", &["--round", "2"]).exits(3);

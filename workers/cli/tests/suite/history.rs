@@ -33,6 +33,8 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
         let found = history(&[&["--json"], &which[..]].concat()).json();
         assert_eq!(found["records"].as_array().unwrap().len(), 1, "{which:?}: {found}");
     }
+    let unknown = ["history", "acme", "c9", "--since", "1d"];
+    dev.toolfleet(&unknown).exits(3).complains(&["no records of call c9 of tenant acme between"]);
     let wrong = ["history", "--tenant", "acme", "--since", "1h", "--until", "2h"];
     dev.toolfleet(&wrong).exits(2).complains(&["--until", "is before --since"]);
 }

@@ -23,6 +23,7 @@ mod gateway;
 mod groups;
 mod help;
 mod history;
+mod json_documents;
 mod killed;
 mod pins;
 mod plan;

@@ -1,6 +1,6 @@
 //! `toolfleet plan`.
 
-use crate::run::{Dev, directory, toolfleet};
+use crate::run::{Dev, directory, file, toolfleet};
 
 #[test]
 fn a_load_has_workers_waits_and_a_bill() {
@@ -94,4 +94,73 @@ fn a_plan_is_checked_within_a_time() {
 fn a_plan_from_history_counts_the_calls_of_the_fleet() {
     let dev = Dev::start(&[]);
     dev.toolfleet(&["plan", "--from-history", "1h"]).exits(2).complains(&["no call is counted"]);
+}
+
+#[test]
+fn a_deadline_asks_for_workers_and_says_what_is_late_by_its_tool() {
+    let plan = |calls: &str, more: &[&str]| {
+        let args = ["plan", "--rate", "20/s", "--calls", calls, "--slots", "2", "--wait", "10s"];
+        toolfleet(&[&args[..], more].concat()).exits(0)
+    };
+    let number = |more: &[&str], name: &str| {
+        plan("1:1s", &[more, &["--json"]].concat()).json()[name].as_f64().unwrap()
+    };
+    let deadline = ["--deadline", "1100ms"];
+    assert!(number(&deadline, "workers") > number(&[], "workers"), "waits make calls late");
+    assert!(number(&deadline, "late") <= 0.01 && number(&deadline, "late_by_tools") == 0.0);
+    let more_may_be_late = number(&["--deadline", "1100ms", "--late", "0.2"], "workers");
+    assert!(more_may_be_late < number(&deadline, "workers"));
+    // A twentieth is slower than two seconds, however many workers there are.
+    let slow = plan("1:500ms:2s", &["--deadline", "2s"]);
+    slow.complains(&["late by their tools alone", "--deadline"]);
+    slow.prints(&["of the calls take longer than 2", "by their tools alone"]);
+    toolfleet(&["plan", "--rate", "1/s", "--calls", "1:1s", "--late", "0.1"])
+        .exits(2)
+        .complains(&["--deadline"]);
+}
+
+#[test]
+fn a_plan_has_shards_queues_places_and_where_they_pay() {
+    let args = ["plan", "--rate", "4000/s", "--calls", "1:20s", "--peak", "2", "--slots", "512"];
+    toolfleet(&args).exits(0).prints(&[
+        "TOOLFLEET_HISTORY_SHARDS=16",
+        "2 queues",
+        "Fargate, x86",
+        "Fargate Spot",
+        "EC2 costs less than Fargate",
+        "A Lambda function for each call",
+    ]);
+    let plan = toolfleet(&[&args[..], &["--json"]].concat()).exits(0).json();
+    assert_eq!((&plan["history_shards"], &plan["queues_of_calls"]), (&16.0.into(), &2.0.into()), "{plan}");
+    let places: Vec<_> =
+        plan["places"].as_array().unwrap().iter().map(|place| place["place"].clone()).collect();
+    assert_eq!(places, ["fargate_arm", "fargate_x86", "fargate_spot", "ec2", "lambda"]);
+    assert!(plan["ec2_pays_from_workers"].as_u64().unwrap() > 1, "{plan}");
+}
+
+#[test]
+fn prices_are_printed_changed_and_checked() {
+    let printed = toolfleet(&["plan", "--print-prices"]).exits(0).stdout;
+    let folder = directory("plan-prices");
+    let args = |path: &str| {
+        ["plan", "--rate", "10/s", "--calls", "1:1s", "--json", "--prices", path].map(str::to_owned)
+    };
+    let usd = |path: &str| {
+        let args = args(path);
+        let ran = toolfleet(&args.iter().map(String::as_str).collect::<Vec<_>>()).exits(0);
+        ran.json()["usd_a_month"].as_f64().unwrap()
+    };
+    let same = usd(&file(&folder, "same.json", &printed));
+    let plain = toolfleet(&["plan", "--rate", "10/s", "--calls", "1:1s", "--json"]).exits(0).json();
+    assert_eq!(plain["usd_a_month"].as_f64().unwrap(), same, "what is printed is what is reckoned with");
+    let dear = usd(&file(&folder, "dear.json", r#"{"sqs_million_requests": 4}"#));
+    assert!(dear > same + 100.0, "{dear} {same}");
+    let wrong = file(&folder, "wrong.json", r#"{"sqs": 1}"#);
+    let args = args(&wrong);
+    toolfleet(&args.iter().map(String::as_str).collect::<Vec<_>>()).exits(2).complains(&[
+        "--prices",
+        "unknown field `sqs`",
+        "sqs_million_requests",
+        "--print-prices",
+    ]);
 }

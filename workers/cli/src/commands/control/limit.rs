@@ -5,6 +5,7 @@ use serde_json::json;
 use toolfleet_core::control::{ControlEntry, LimitChange};
 use toolfleet_core::limits::{Positive, RateLimit};
 
+use super::known::known;
 use super::reason::{Lasting, Reason, now};
 use super::shown;
 use crate::connect::Connect;
@@ -22,12 +23,34 @@ pub(crate) enum LimitCommand {
     List,
 }
 
+/// Which limit.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The limit: server:ID, tool:ID, tenant:ID or tenant:ID/tool:ID; or its kind, before its name.
+    #[arg(value_name = "LIMIT")]
+    limit: String,
+    /// Its name, where LIMIT is its kind: server, tool or tenant.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Named {
+    /// The limit's text, if it is one.
+    fn checked(&self) -> Result<String, CommandError> {
+        let limit =
+            self.name.as_ref().map_or_else(|| self.limit.clone(), |name| format!("{}:{name}", self.limit));
+        match toolfleet_core::control::check_limit(&limit) {
+            Ok(()) => Ok(limit),
+            Err(error) => Err(CommandError::usage(format!("limit `{limit}` {error}"))),
+        }
+    }
+}
+
 /// Options of `limit set`.
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
-    /// The limit: server:ID, tool:ID, tenant:ID or tenant:ID/tool:ID.
-    #[arg(value_name = "LIMIT")]
-    limit: String,
+    #[command(flatten)]
+    limit: Named,
     /// The rate, for example 20/s, 100/m or 5/30s.
     #[arg(long, value_name = "RATE", required_unless_present = "concurrency")]
     rate: Option<RateLimit>,
@@ -43,9 +66,8 @@ pub(crate) struct SetArgs {
 /// Options of `limit clear`.
 #[derive(Debug, Args)]
 pub(crate) struct ClearArgs {
-    /// The limit: server:ID, tool:ID, tenant:ID or tenant:ID/tool:ID.
-    #[arg(value_name = "LIMIT")]
-    limit: String,
+    #[command(flatten)]
+    limit: Named,
     /// End the change of the rate only.
     #[arg(long)]
     rate: bool,
@@ -71,8 +93,9 @@ pub(crate) async fn run(
 
 async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
-    let limit = checked(&args.limit)?;
-    let controls = connect.client().await?.controls();
+    let limit = args.limit.checked()?;
+    let client = connect.client().await?;
+    let controls = client.controls();
     let (since, until) = (now(), args.lasting.until());
     let (mut set, mut replaced) = (Vec::new(), Vec::new());
     // Each part is an entry of its own, with its own end: setting one neither drops nor prolongs the other.
@@ -82,7 +105,9 @@ async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit,
         replaced.extend(controls.set(&entry).await?);
         set.push(entry);
     }
+    let known = known(&limit, &client, connect).await;
     if output.is_json() {
+        let set = set.iter().map(|entry| known.document(entry)).collect::<Result<Vec<_>, _>>()?;
         output.document(&set)?;
     }
     let live = controls.current().await?.limits.get(&limit).copied().unwrap_or_default();
@@ -92,12 +117,13 @@ async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit,
     }
     output
         .note("workers take it within five seconds; calls that wait for the limit follow as their waits end");
+    known.note(output);
     Ok(Exit::Done)
 }
 
 async fn clear(args: &ClearArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
-    let limit = checked(&args.limit)?;
+    let limit = args.limit.checked()?;
     let controls = connect.client().await?.controls();
     let all = args.rate == args.concurrency;
     let mut cleared = false;
@@ -133,13 +159,6 @@ async fn list(connect: &Connect, output: &Output) -> Result<Exit, CommandError> 
         output.line("no limit is changed; those of the catalog hold")?;
         return Ok(Exit::Done);
     }
-    output.table(shown::HEADER, entries.iter().map(shown::row).collect())?;
+    output.shaped(&shown::SHAPE, &entries.iter().map(shown::row).collect::<Vec<_>>())?;
     Ok(Exit::Done)
-}
-
-/// The limit's text, if it is one.
-fn checked(limit: &str) -> Result<String, CommandError> {
-    toolfleet_core::control::check_limit(limit)
-        .map(|()| limit.to_owned())
-        .map_err(|e| CommandError::usage(format!("limit `{limit}` {e}")))
 }

@@ -1,37 +1,25 @@
 //! `toolfleet pause` and `toolfleet resume`: stop and continue new starts of a server, a tool, a tenant or a queue.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
 use toolfleet_core::ids::Tenant;
 
+use super::known::known;
 use super::reason::{Lasting, Reason, now};
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
-/// The kinds of things that can be paused.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Kind {
-    /// All calls of a server.
-    Server,
-    /// All calls of a tool: its registered id, or SERVER/NAME.
-    Tool,
-    /// All calls of a tenant.
-    Tenant,
-    /// All messages of a queue: high, default or low.
-    Queue,
-}
-
 /// What is paused.
 #[derive(Debug, Args)]
 pub(crate) struct What {
-    /// The kind.
+    /// Its kind: server, tool, tenant or queue; or its kind and its name, as in tool:weather.
     #[arg(value_name = "KIND")]
-    kind: Kind,
-    /// Its name.
+    kind: String,
+    /// Its name: of a tool the registered id, ID.FUNCTION or SERVER/NAME, of a queue high, default or low.
     #[arg(value_name = "NAME")]
-    name: String,
+    name: Option<String>,
     /// Only for this tenant.
     #[arg(long, value_name = "TENANT")]
     tenant: Option<Tenant>,
@@ -62,14 +50,9 @@ pub(crate) struct ResumeArgs {
 
 impl What {
     fn target(&self) -> Result<SwitchTarget, CommandError> {
-        let kind = match self.kind {
-            Kind::Server => "server",
-            Kind::Tool => "tool",
-            Kind::Tenant => "tenant",
-            Kind::Queue => "queue",
-        };
-        let target = SwitchTarget::of(kind, &self.name)
-            .map_err(|e| CommandError::usage(format!("{kind} `{}` {e}", self.name)))?;
+        let text =
+            self.name.as_ref().map_or_else(|| self.kind.clone(), |name| format!("{}:{name}", self.kind));
+        let target = SwitchTarget::parse(&text).map_err(|e| CommandError::usage(format!("`{text}` {e}")))?;
         if self.tenant.is_some() && matches!(target, SwitchTarget::Tenant(_) | SwitchTarget::Queue(_)) {
             return Err(CommandError::usage("--tenant: narrows the pause of a server or a tool only"));
         }
@@ -102,11 +85,13 @@ pub(crate) async fn pause(
         output.note(&format!("replaces: {}", earlier.detail()));
     }
     controls.set(&entry).await?;
+    let known = known(&switch.target.to_string(), &client, connect).await;
     if output.is_json() {
-        output.document(&entry)?;
+        output.document(&known.document(&entry)?)?;
     }
     output.line(&switch.detail())?;
     output.note("no worker starts such a call later than five seconds from now; calls under way end, the others wait until their deadlines");
+    known.note(output);
     Ok(Exit::Done)
 }
 

@@ -3,8 +3,13 @@
 use toolfleet_core::control::{ControlEntry, LimitChange};
 use toolfleet_core::time::Timestamp;
 
-/// The columns of an entry.
-pub(super) const HEADER: &[&str] = &["kind", "what", "by", "since", "until", "why"];
+use crate::table::Shape;
+
+/// The table of entries.
+pub(super) const SHAPE: Shape<'_> = Shape::of(&["kind", "what", "by", "since", "until", "why"])
+    .times(&["since", "until"])
+    .below(&["why"])
+    .left_out(&["since"]);
 
 /// One entry for people.
 pub(super) fn row(entry: &ControlEntry) -> Vec<String> {

@@ -16,6 +16,6 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
         output.line("nothing is set: no pause, strike, drain, changed limit, weight or cancel rule")?;
         return Ok(Exit::Done);
     }
-    output.table(shown::HEADER, entries.iter().map(shown::row).collect())?;
+    output.shaped(&shown::SHAPE, &entries.iter().map(shown::row).collect::<Vec<_>>())?;
     Ok(Exit::Done)
 }

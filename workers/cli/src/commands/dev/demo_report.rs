@@ -79,7 +79,7 @@ pub(super) fn summary(
         results.iter().map(call_row).collect(),
     )?;
     output.line("\nThe audit records of the tenant, newest first:")?;
-    output.table(&history::HEADER, records.iter().map(history::row).collect())?;
+    output.shaped(&history::SHAPE, &records.iter().map(history::row).collect::<Vec<_>>())?;
     for problem in problems {
         output.line(&format!("NOT AS EXPECTED: {problem}"))?;
     }

@@ -412,6 +412,6 @@ fn endpoints_failed(error: LocalError) -> CommandError {
 fn port_taken(option: &str, port: u16, what: &str, why: &str) -> CommandError {
     CommandError::usage(format!(
         "{option}: port {port} of 127.0.0.1 cannot be used for {what} ({why}); stop what uses it (another `toolfleet dev`?), \
-         or choose another port with {option} PORT, where 0 takes any that is free"
+         or choose another port with {option} PORT, or five others with --port-base PORT, where 0 takes any that is free"
     ))
 }

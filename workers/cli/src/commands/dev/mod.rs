@@ -16,6 +16,7 @@ mod serve;
 use std::path::PathBuf;
 
 use clap::Args;
+use toolfleet_config::settings::number;
 
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -53,8 +54,8 @@ pub(crate) struct DevArgs {
     /// Your own catalog instead of the demo server's tools; it is reloaded when it changes.
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// How many calls the worker runs at once.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// How many calls of one tenant to one server the worker makes at once; a quarter more is left to others.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1_u32, 10_000))]
     slots: u32,
     /// Be one worker of a `dev` that runs: it starts such processes itself (`toolfleet scale`).
     #[arg(long, hide = true, value_name = "WORKER", requires = "catalog")]

@@ -3,14 +3,16 @@
 use clap::Args;
 use serde_json::json;
 use toolfleet_client::{DeadLetter, Judged, system_clock};
+use toolfleet_config::settings::number;
 
 use super::options::{
-    CatalogArgs, FilterArgs, HEADER, document, note_hidden, note_missed, row, stop_at_signals,
+    CatalogArgs, FilterArgs, SHAPE, document, note_hidden, note_missed, row, stop_at_signals,
 };
 use super::rules::Rules;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::show::count;
 
 /// Which dead letters.
 #[derive(Debug, Args)]
@@ -20,7 +22,7 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
     /// Read at most this many messages.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = number(1_u32, 10_000_000))]
     limit: u32,
 }
 
@@ -61,8 +63,16 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
             "dead_letters": letters, "read": look.read(), "missed": look.missed(), "complete": complete,
         }))?;
     }
-    output.table(&HEADER, found.iter().map(|(letter, judged)| row(letter, judged, now)).collect())?;
-    output.note(&format!("{} of {} messages that were read fit", found.len(), look.read()));
+    if found.is_empty() {
+        let which = if filter.is_all() { "" } else { " that fits" };
+        output.line(&format!("no dead letter{which}; {} were read", count(look.read(), "message")))?;
+    } else {
+        output.shaped(
+            &SHAPE,
+            &found.iter().map(|(letter, judged)| row(letter, judged, now)).collect::<Vec<_>>(),
+        )?;
+        output.note(&format!("{} of {} that were read fit", found.len(), count(look.read(), "message")));
+    }
     if !all {
         output.note("there may be more; raise --limit to read them");
     }

@@ -19,7 +19,7 @@ pub(crate) enum DlqCommand {
     List(list::ListArgs),
     /// Show one dead letter, without the values of its arguments.
     Show(show::ShowArgs),
-    /// Move dead letters back to the calls. Without --yes it says what it would do.
+    /// Move dead letters back to the calls. Without --apply it says what it would do.
     Redrive(redrive::RedriveArgs),
 }
 

@@ -10,6 +10,7 @@ use crate::commands::which::parse_tenant;
 use crate::exit::CommandError;
 use crate::output::Output;
 use crate::span_of_time::parse_span;
+use crate::table::Shape;
 
 /// Which dead letters.
 #[derive(Debug, Args)]
@@ -88,8 +89,10 @@ pub(super) fn note_missed(output: &Output, missed: u64) {
 }
 
 /// The columns for people.
-pub(super) const HEADER: [&str; 8] =
-    ["age", "tenant", "call", "tool", "reason", "may have run", "redrive", "message"];
+pub(super) const SHAPE: Shape<'_> =
+    Shape::of(&["age", "tenant", "call", "tool", "reason", "may have run", "redrive", "message"])
+        .below(&["message"])
+        .left_out(&["reason", "may have run"]);
 
 pub(super) fn row(letter: &DeadLetter, judged: &Judged, now: Timestamp) -> Vec<String> {
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

@@ -1,4 +1,4 @@
-//! `toolfleet dlq redrive`: moves dead letters back to the calls. Without `--yes` it says what it would do.
+//! `toolfleet dlq redrive`: moves dead letters back to the calls. Without `--apply` it says what it would do.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use super::rules::Rules;
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::show::count;
+use crate::table::Shape;
 
 /// What to move.
 #[derive(Debug, Args)]
@@ -22,8 +24,8 @@ pub(crate) struct RedriveArgs {
     #[command(flatten)]
     catalog: CatalogArgs,
     /// Move the messages. Without it nothing is changed.
-    #[arg(long, visible_alias = "apply")]
-    yes: bool,
+    #[arg(long, alias = "yes")]
+    apply: bool,
     /// Also move calls that may have run and are not safe to repeat. They are not sent again: their claims end them as outcome_unknown.
     #[arg(long)]
     may_have_run: bool,
@@ -48,9 +50,9 @@ pub(crate) async fn run(
             "--move-task: SQS moves all messages of the queue; leave --tool, --tenant, --reason and --older-than out",
         ));
     }
-    if args.yes && !args.move_task && !rules.has_catalog() {
+    if args.apply && !args.move_task && !rules.has_catalog() {
         return Err(CommandError::usage(
-            "--yes: give --catalog (or TOOLFLEET_CATALOG), the workers' catalog: it says which tools are safe to repeat, and whether \
+            "--apply: give --catalog (or TOOLFLEET_CATALOG), the workers' catalog: it says which tools are safe to repeat, and whether \
              workers believe the age and the sender of what you move",
         ));
     }
@@ -60,7 +62,7 @@ pub(crate) async fn run(
     let redrive = Redrive {
         filter,
         may_have_run: args.may_have_run,
-        act: args.yes && !args.move_task,
+        act: args.apply && !args.move_task,
         rate: args.rate,
         rules: &rules,
         own_sender: own.as_deref().filter(|_| !args.move_task),
@@ -84,7 +86,7 @@ async fn own_sender(
     }
     match client.sender_id().await {
         Ok(id) => Ok(Some(id)),
-        Err(error) if args.yes => Err(error),
+        Err(error) if args.apply => Err(error),
         Err(_) => {
             output.note("your own sender id could not be read, so it is not known whether workers would believe what you move");
             Ok(None)
@@ -135,7 +137,7 @@ async fn move_by_sqs(
         );
         return Err(CommandError::usage(text));
     }
-    if !args.yes || report.moved == 0 {
+    if !args.apply || report.moved == 0 {
         return show(args, &LetterFilter::default(), report, moves, stopped, output);
     }
     let per_second = (args.rate.count() / args.rate.seconds()).max(1);
@@ -143,7 +145,7 @@ async fn move_by_sqs(
     if output.is_json() {
         output.document(&json!({"move_task": task, "messages": report.moved}))?;
     }
-    output.line(&format!("SQS moves about {} messages, {per_second} a second", report.moved))?;
+    output.line(&format!("SQS moves about {}, {per_second} a second", count(report.moved, "message")))?;
     output.note("they count as sent anew, by whom SQS says; stop it with: aws sqs cancel-message-move-task");
     Ok(Exit::Done)
 }
@@ -163,9 +165,10 @@ fn show(
         let moved = if class.is_moved(args.may_have_run) { "yes" } else { "no" };
         vec![class.as_str().to_owned(), count.to_string(), moved.to_owned(), class.sentence().to_owned()]
     });
-    output.table(&["class", "messages", "moved", "what happens"], rows.collect())?;
-    let verb = if args.yes { "were moved" } else { "would be moved" };
-    output.line(&format!("{} messages {verb}, {} failed", report.moved, report.failed))?;
+    let shape = Shape::of(&["class", "messages", "moved", "what happens"]).below(&["what happens"]);
+    output.shaped(&shape, &rows.collect::<Vec<_>>())?;
+    let verb = if args.apply { "moved" } else { "would be moved" };
+    output.line(&format!("{} {verb}, {} failed", count(report.moved, "message"), report.failed))?;
     let anew = |one: &&Redriven| matches!(one.done, RedrivenAs::Moved { keeps_origin: false, .. });
     let anew = moves.iter().filter(anew).count();
     if anew > 0 {
@@ -181,8 +184,8 @@ fn show(
     }
     if stopped {
         output.note("interrupted: what was moved stays moved, the other messages are visible again");
-    } else if !args.yes && report.moved > 0 {
-        output.note("nothing was changed; move them with --yes");
+    } else if !args.apply && report.moved > 0 {
+        output.note("nothing was changed; add --apply to move them");
     }
     Ok(match (report.classes.is_empty(), report.failed > 0 || stopped) {
         (_, true) => Exit::NotSucceeded,
@@ -213,7 +216,7 @@ fn document(args: &RedriveArgs, report: &RedriveReport, moves: &[Redriven], stop
     let classes: serde_json::Map<_, _> =
         report.classes.iter().map(|(class, count)| (class.as_str().to_owned(), (*count).into())).collect();
     json!({
-        "dry_run": !args.yes, "moved": report.moved, "failed": report.failed, "missed": report.missed,
+        "dry_run": !args.apply, "moved": report.moved, "failed": report.failed, "missed": report.missed,
         "interrupted": stopped, "classes": classes, "messages": moves.iter().map(one).collect::<Vec<_>>(),
     })
 }

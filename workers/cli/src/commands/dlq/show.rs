@@ -1,23 +1,42 @@
 //! `toolfleet dlq show`: shows one dead letter. The values of its arguments are not shown, only their keys and types.
 
 use clap::Args;
+use serde_json::json;
 use toolfleet_client::{DeadLetter, Judged, system_clock};
+use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::time::{Timestamp, span};
 
 use super::options::{CatalogArgs, document, note_hidden, note_missed, stop_at_signals};
 use super::rules::Rules;
+use crate::commands::which::parse_tenant;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::show::count;
 
 /// Which dead letter.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// The call's id, or the message's.
+    /// Whose call it is; ids of calls are unique within a tenant only.
+    #[arg(value_name = "TENANT")]
+    first: String,
+    /// The call's id, or the message's, of which the tenant may be left out.
     #[arg(value_name = "CALL|MESSAGE")]
-    id: String,
+    second: Option<String>,
+    /// Whose call it is.
+    #[arg(long, value_name = "TENANT", value_parser = parse_tenant, conflicts_with = "second")]
+    tenant: Option<Tenant>,
     #[command(flatten)]
     catalog: CatalogArgs,
+}
+
+impl ShowArgs {
+    /// The tenant, if one is named, and the id of a call or a message.
+    fn which(&self) -> Result<(Option<Tenant>, &str), CommandError> {
+        let Some(id) = &self.second else { return Ok((self.tenant.clone(), &self.first)) };
+        let tenant = parse_tenant(&self.first);
+        Ok((Some(tenant.map_err(|problem| CommandError::usage(format!("TENANT: {problem}")))?), id))
+    }
 }
 
 /// Reads and shows.
@@ -27,11 +46,12 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
     let mut look = dead.look();
     let stop = look.stop();
     stop_at_signals(stop.clone())?;
-    let id = args.id.as_str();
+    let (tenant, id) = args.which()?;
+    let is_whose = |key: &CallKey| tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant);
     let is_it = |letter: &DeadLetter| {
         letter.message_id() == id
             || letter.first_message_id() == id
-            || letter.key().is_some_and(|key| key.call_id.as_str() == id)
+            || letter.key().is_some_and(|key| key.call_id.as_str() == id && is_whose(key))
     };
     let read = async {
         loop {
@@ -50,10 +70,17 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
     note_hidden(output, look.release().await);
     let found = found?;
     let Some((letter, judged)) = found.first() else {
-        output.note(&format!("{id} is not among the {} messages that were read", look.read()));
+        if output.is_json() {
+            output.document(&json!({"tenant": tenant, "id": id, "state": "unknown", "read": look.read()}))?;
+        }
+        let read = count(look.read(), "message");
+        output.note(&format!("{id} is not among the {read} that were read"));
         note_missed(output, look.missed());
         return Ok(Exit::NoResult);
     };
+    if found.len() > 1 {
+        output.note("several tenants have a call of that id: name one, `toolfleet dlq show TENANT CALL`");
+    }
     if output.is_json() {
         let mut shown = document(letter, judged);
         if let Some(members) = shown.as_object_mut() {

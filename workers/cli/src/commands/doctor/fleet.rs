@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use toolfleet_client::shell_command::quoted;
 use toolfleet_client::{AwsError, Client, system_clock};
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, LimitPart, LimitSeen, WorkerRow};
+use toolfleet_core::fleet::{BreakerState, FleetSummary, LimitPart, LimitSeen, WorkerRow};
 use toolfleet_core::time::{Timestamp, span};
 
+use super::clock;
 use super::finding::{Check, Finding};
+use crate::show::count;
 
 /// Fewer calls that a limit sent back within five minutes are no sign of too many calls.
 const MANY_BACK: u64 = 10;
@@ -17,10 +19,22 @@ const CLOCKS_WITHIN_MS: u64 = 2_000;
 
 /// The workers.
 pub(super) async fn workers(client: &Client) -> Vec<Finding> {
-    match client.workers().await {
-        Ok(rows) => of_rows(&rows, system_clock()()),
-        Err(error) => vec![unread(Check::WorkersRun, "workers", &error)],
-    }
+    let rows = match client.workers().await {
+        Ok(rows) => rows,
+        Err(error) => return vec![unread(Check::WorkersRun, "workers", &error)],
+    };
+    let dated = clock::date_of(client.queue().url()).await;
+    let now = system_clock()();
+    let wrong = dated.and_then(|date| clock::of_this_machine(date, now));
+    // Where this machine's clock is wrong, workers are compared with that of AWS.
+    let now = if wrong.is_some() { dated.unwrap_or(now) } else { now };
+    of_rows(&rows, now).into_iter().chain(wrong).collect()
+}
+
+/// The summary of the fleet, if a worker renews it.
+pub(super) async fn seen(client: &Client) -> Option<FleetSummary> {
+    let summary = client.summary().await.ok().flatten();
+    summary.filter(|summary| !summary.is_stale(system_clock()()))
 }
 
 fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
@@ -90,7 +104,9 @@ pub(super) async fn servers(client: &Client) -> Vec<Finding> {
         let who = match (server.seen.breaker, tenants.is_empty()) {
             (BreakerState::Closed, true) => continue,
             (BreakerState::Closed, false) => format!("for {}", tenants.join(", ")),
-            (BreakerState::HalfOpen | BreakerState::Open, _) => format!("in {} workers", server.open_in),
+            (BreakerState::HalfOpen | BreakerState::Open, _) => {
+                format!("in {}", count(server.open_in, "worker"))
+            }
         };
         let failure = server.seen.last_failure.as_deref().unwrap_or("its workers say no more");
         let state = if server.seen.breaker == BreakerState::HalfOpen { "half open" } else { "open" };
@@ -102,8 +118,10 @@ pub(super) async fn servers(client: &Client) -> Vec<Finding> {
         findings.push(Finding::failed(Check::ServersAnswer, id.to_string(), text, remedy));
     }
     if findings.is_empty() {
-        let text =
-            format!("{} were called in the last minutes, and every breaker is closed", summary.servers.len());
+        let text = format!(
+            "{} called in the last minutes; every breaker is closed",
+            count(summary.servers.len(), "server")
+        );
         findings.push(Finding::ok(Check::ServersAnswer, "servers", text));
     }
     findings
@@ -148,7 +166,7 @@ fn of_limits(limits: &BTreeMap<String, LimitSeen>) -> Vec<Finding> {
         findings.push(Finding::warning(Check::LimitsKeepUp, "limits", text, remedy));
     }
     if findings.is_empty() {
-        let text = format!("{} parts of limits let calls through as they come", limits.len());
+        let text = format!("calls come through in time ({})", count(limits.len(), "part"));
         findings.push(Finding::ok(Check::LimitsKeepUp, "limits", text));
     }
     findings
@@ -163,8 +181,9 @@ pub(super) async fn switches(client: &Client) -> Vec<Finding> {
     let held = |entry: &&ControlEntry| matches!(entry, ControlEntry::Pause(_) | ControlEntry::Strike(_));
     match entries.iter().filter(held).count() {
         0 => vec![Finding::ok(Check::NothingPaused, "switches", "nothing is paused or struck")],
-        count => {
-            let text = format!("{count} pauses and strikes hold calls");
+        held => {
+            let text =
+                format!("calls are held back by {} of operators (pause, strike)", count(held, "setting"));
             vec![Finding::warning(Check::NothingPaused, "switches", text, "toolfleet switches")]
         }
     }
@@ -218,7 +237,7 @@ mod tests {
         };
         for (waited, requeued) in [(10, 10), (0, 9)] {
             let told = told(seen(waited, requeued));
-            assert!(told.contains("ok      limits: 1 parts of limits"), "{told}");
+            assert!(told.contains("ok      limits: calls come through in time (1 part)"), "{told}");
         }
         let found = told(seen(9, 10));
         assert!(found.contains("look    limits: server:crm rate (20/s) sent 10 calls back"), "{found}");

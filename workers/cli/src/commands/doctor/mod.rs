@@ -1,6 +1,7 @@
 //! `toolfleet doctor`: looks at everything that a fleet needs, and says for each thing that is wrong what to do. It changes nothing.
 
 mod catalog;
+mod clock;
 mod data;
 mod finding;
 mod fleet;
@@ -79,7 +80,11 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
     }
     match &args.catalog {
         Some(place) => {
-            let (found, replies) = catalog::findings(place, connect).await?;
+            let seen = match &handle {
+                Ok(handle) => fleet::seen(handle.library()).await,
+                Err(_) => None,
+            };
+            let (found, replies) = catalog::findings(place, seen.as_ref(), connect).await?;
             findings.extend(found);
             if let Ok(handle) = &handle {
                 findings.extend(data::replies(handle.library(), &replies).await);
@@ -105,7 +110,7 @@ pub(crate) async fn check_catalog(
     output: &Output,
 ) -> Result<Exit, CommandError> {
     let CatalogCommand::Check(args) = command;
-    report(&catalog::findings(&args.catalog, connect).await?.0, output)
+    report(&catalog::findings(&args.catalog, None, connect).await?.0, output)
 }
 
 /// Prints what was found, by group. A thing that fails makes the command fail.
@@ -124,7 +129,7 @@ fn report(findings: &[Finding], output: &Output) -> Result<Exit, CommandError> {
             output.line(&format!("{between}{group}"))?;
         }
         for line in finding.lines() {
-            output.line(&line)?;
+            output.text(&line)?;
         }
     }
     let ok = count(Verdict::Ok);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toolfleet_client::FleetView;
 use toolfleet_client::fleet_words::{age, percent, seen_by, stop, word};
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, FleetSummary, Runnable, ToolSeen};
+use toolfleet_core::fleet::{BreakerState, FleetSummary, OTHER_TOOLS, Runnable, ToolSeen};
 use toolfleet_core::printable::one_line;
 use toolfleet_core::time::Timestamp;
 
@@ -50,7 +50,7 @@ pub(super) fn queues(view: &FleetView, width: usize) -> Vec<Line> {
         let none = || "-".to_owned();
         let rate = seen.map_or_else(none, |seen| seen.received.to_string());
         let oldest = seen.and_then(|seen| seen.oldest_ms).map_or_else(none, show::span);
-        let oldest = if queue.dead_letter { "dead".to_owned() } else { oldest };
+        let oldest = if queue.dead_letter { "-".to_owned() } else { oldest };
         let counts = [depth.visible, depth.in_flight, depth.delayed].map(|count| count.to_string());
         grid.row(tone, std::iter::once(queue.name.clone()).chain(counts).chain([rate, oldest]).collect());
     }
@@ -180,6 +180,11 @@ fn failures(view: &FleetView) -> Group {
     let failing = view.summary.iter().flat_map(tools).filter(|(_, seen)| seen.failures > 0);
     let line = |(tool, seen): (&String, &ToolSeen)| {
         let part = percent(seen.failures, seen.calls);
+        let tool = match (tool.as_str(), tool.strip_suffix("/*")) {
+            (OTHER_TOOLS, _) => "other tools".to_owned(),
+            (_, Some(server)) => format!("{server}, beside its tools"),
+            (tool, None) => tool.to_owned(),
+        };
         (Tone::Alarm, format!("{tool}: {} of {} calls ({part})", seen.failures, seen.calls))
     };
     Group::of("failures", failing.map(line).collect(), "no call failed in the last 5 min")
@@ -230,8 +235,8 @@ fn rates(summary: &FleetSummary) -> Vec<Line> {
 /// The work that runs or could run, and whether there are slots for it.
 fn work(summary: &FleetSummary, runnable: &Runnable) -> String {
     format!(
-        "{} slots wanted of {}; {} of slot time wait, {} run",
-        runnable.wanted_slots,
+        "{} wanted of {}; {} of slot time wait, {} run",
+        show::count(runnable.wanted_slots, "slot"),
         summary.workers.slots,
         show::span(runnable.waiting_seconds().saturating_mul(1_000)),
         show::span(runnable.running_ms)

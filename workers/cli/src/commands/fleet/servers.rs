@@ -14,6 +14,7 @@ use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::table::Shape;
 
 /// Lists them.
 pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
@@ -73,7 +74,9 @@ fn of_servers(
         rows.push(row(id, server, limits, &control, now));
         rows.extend(server.seen.tenants.iter().map(|(tenant, at)| tenant_row(tenant, at, now)));
     }
-    output.table(&header, rows)?;
+    let shape =
+        Shape::of(&header).below(&["last failure"]).left_out(&["attempts", "in flight", "p50", "limit"]);
+    output.shaped(&shape, &rows)?;
     output.note(
         "attempts, failures and latency are those of the last five minutes; p50 and p95 are of attempts",
     );
@@ -92,7 +95,11 @@ fn of_limits(limits: &[LimitShown], unlisted: u64, output: &Output) -> Result<()
         [limit.target(), limit.value(), by].into_iter().chain(counts).chain(ends).collect()
     });
     output.line("")?;
-    output.table(&["limit", "value", "set", "waited", "went back", "last met", "tenants"], rows.collect())?;
+    let shape = Shape::of(&["limit", "value", "set", "waited", "went back", "last met", "tenants"])
+        .times(&["last met"])
+        .below(&["tenants"])
+        .left_out(&["last met"]);
+    output.shaped(&shape, &rows.collect::<Vec<_>>())?;
     if unlisted > 0 {
         output.note(&format!("{unlisted} more limits, met less often than these, are not listed"));
     }

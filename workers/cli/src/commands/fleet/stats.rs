@@ -16,6 +16,7 @@ use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::span_of_time::parse_span;
+use crate::table::Shape;
 
 /// Options of `stats`.
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerId>,
     /// The period up to now: a number and ms, s, m, h or d.
-    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
+    #[arg(long, visible_alias = "since", value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
     last: Duration,
 }
 
@@ -75,7 +76,8 @@ pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) ->
         stats.tools.iter().for_each(|tool| all.merge(&tool.rollup));
         rows.push(row(&ToolStats { tool: "all".to_owned(), server: None, rollup: all }));
     }
-    output.table(&header, rows)?;
+    let shape = Shape::of(&header).left_out(&["saved", "cached", "attempts", "server", "p50"]);
+    output.shaped(&shape, &rows)?;
     output.note(&format!(
         "from {} to {}; p50 and p95 are from a call's first claim to its end",
         stats.from, stats.to

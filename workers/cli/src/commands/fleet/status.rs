@@ -1,4 +1,4 @@
-//! `toolfleet status`: the fleet on one screen of 80 columns: queues, rates, workers, breakers, limits that bind, pauses, the tenants and tools
+//! `toolfleet status`: the fleet on one screen of at most 80 columns: queues, rates, workers, breakers, limits that bind, pauses, the tenants and tools
 //! that matter.
 
 use toolfleet_client::FleetView;
@@ -10,9 +10,9 @@ use super::lines::Line;
 use super::{overview, view};
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
-use crate::output::Output;
+use crate::output::{Output, terminal_columns};
 
-/// The columns of the screen.
+/// The most columns of the screen.
 const COLUMNS: usize = 80;
 
 /// Shows it.
@@ -22,20 +22,21 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
         output.document(&view::document(&view))?;
         return Ok(Exit::Done);
     }
-    for line in screen(&view) {
+    let columns = terminal_columns(&std::io::stdout()).map_or(COLUMNS, |columns| columns.min(COLUMNS));
+    for line in screen(&view, columns) {
         output.line(&line.text)?;
     }
     Ok(Exit::Done)
 }
 
 /// The lines of the screen.
-fn screen(view: &FleetView) -> Vec<Line> {
+fn screen(view: &FleetView, columns: usize) -> Vec<Line> {
     let now = view.read_at;
-    let mut lines = overview::head(view, now, COLUMNS);
+    let mut lines = overview::head(view, now, columns);
     lines.push(Line::default());
-    lines.extend(overview::queues(view, COLUMNS));
+    lines.extend(overview::queues(view, columns));
     lines.push(Line::default());
-    lines.extend(overview::groups(view, now, COLUMNS, usize::MAX));
+    lines.extend(overview::groups(view, now, columns, usize::MAX));
     lines
 }
 

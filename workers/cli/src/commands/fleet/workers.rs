@@ -9,6 +9,7 @@ use crate::commands::control::reason::now;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::table::Shape;
 
 /// Lists them.
 pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
@@ -25,7 +26,8 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
         return Ok(Exit::NoResult);
     }
     let header = ["worker", "state", "version", "busy", "slots", "in hand", "calls", "since", "reported"];
-    output.table(&header, rows.iter().map(|row| shown(row, now)).collect())?;
+    let shape = Shape::of(&header).times(&["since"]).left_out(&["since", "version", "in hand", "calls"]);
+    output.shaped(&shape, &rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>())?;
     Ok(Exit::Done)
 }
 

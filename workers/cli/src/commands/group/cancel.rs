@@ -22,7 +22,7 @@ pub(crate) struct CancelArgs {
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = args.group.key()?;
     let client = connect.client().await?;
-    let Some(status) = client.library().group(&key).await? else { return Ok(unknown(&key, output)) };
+    let Some(status) = client.library().group(&key).await? else { return unknown(&key, output) };
     if status.row.decision.is_some() {
         output.note(&format!("group {key} was decided before; nothing is cancelled"));
         return show(&status, output);

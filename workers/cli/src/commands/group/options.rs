@@ -24,6 +24,9 @@ pub(crate) struct WhichGroup {
     /// Whose group it is.
     #[arg(long, value_name = "TENANT", conflicts_with = "second")]
     tenant: Option<Tenant>,
+    /// The group's id.
+    #[arg(long, value_name = "ID", conflicts_with = "second")]
+    group: Option<GroupId>,
     /// The round: 1, or that of a redrive.
     #[arg(long, value_name = "N", default_value_t = 1)]
     round: u32,
@@ -36,7 +39,7 @@ impl WhichGroup {
     /// A part is missing or wrong.
     pub(crate) fn key(&self) -> Result<GroupKey, CommandError> {
         let words = Words { kind: "GROUP", first: &self.first, second: &self.second };
-        let (tenant, id) = words.tenant_and::<GroupId>(self.tenant.as_ref(), None)?;
+        let (tenant, id) = words.tenant_and(self.tenant.as_ref(), self.group.as_ref())?;
         Ok(GroupKey { tenant, id, round: self.round })
     }
 }
@@ -52,10 +55,14 @@ pub(crate) fn failed(error: GroupError) -> CommandError {
 }
 
 /// Says that nothing is known of it.
-pub(crate) fn unknown(key: &GroupKey, output: &Output) -> Exit {
+pub(crate) fn unknown(key: &GroupKey, output: &Output) -> Result<Exit, CommandError> {
+    if output.is_json() {
+        let GroupKey { tenant, id, round } = key;
+        output.document(&json!({"tenant": tenant, "group": id, "round": round, "state": "unknown"}))?;
+    }
     output.note(&GroupError::Unknown(key.clone()).to_string());
     output.note("check tenant, id and --round");
-    Exit::NoResult
+    Ok(Exit::NoResult)
 }
 
 /// Shows a group.

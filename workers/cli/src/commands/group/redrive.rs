@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use toolfleet_client::GroupRedrive;
+use toolfleet_client::{GroupError, GroupRedrive};
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
-use super::options::{WhichGroup, failed};
+use super::options::{WhichGroup, failed, unknown};
 use crate::commands::request::parse_instant;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::show::count;
 
 /// Which group, and the requests of its members.
 #[derive(Debug, Args)]
@@ -44,7 +45,11 @@ pub(crate) async fn run(
     } else {
         client.library().plan_group_redrive(&key, requests, args.deadline).await
     };
-    let GroupRedrive { key: next, requests, skipped } = redrive.map_err(failed)?;
+    let redrive = match redrive {
+        Err(GroupError::Unknown(_)) => return unknown(&key, output),
+        redrive => redrive.map_err(failed)?,
+    };
+    let GroupRedrive { key: next, requests, skipped } = redrive;
     if output.is_json() {
         let sent: Vec<_> = requests.iter().map(|request| &request.key.call_id).collect();
         let skipped: Vec<_> = skipped
@@ -62,7 +67,12 @@ pub(crate) async fn run(
     for request in &requests {
         output.line(&format!("{verb}: {}", request.key.call_id))?;
     }
-    output.line(&format!("{verb} {} calls as round {} of group {}", requests.len(), next.round, next.id))?;
+    output.line(&format!(
+        "{verb} {} as round {} of group {}",
+        count(requests.len(), "call"),
+        next.round,
+        next.id
+    ))?;
     if !args.apply {
         output.note("nothing is sent; add --apply to send them");
     }

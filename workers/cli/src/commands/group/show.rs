@@ -19,6 +19,6 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
     let key = args.group.key()?;
     match connect.client().await?.library().group(&key).await? {
         Some(status) => show(&status, output),
-        None => Ok(unknown(&key, output)),
+        None => unknown(&key, output),
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct WaitArgs {
     #[command(flatten)]
     group: WhichGroup,
     /// How long to wait.
-    #[arg(long = "for", value_name = "SPAN", default_value = "60s", value_parser = parse_span)]
+    #[arg(long = "wait", alias = "for", value_name = "SPAN", default_value = "60s", value_parser = parse_span)]
     lasting: Duration,
 }
 
@@ -28,11 +28,9 @@ pub(crate) async fn run(args: &WaitArgs, connect: &Connect, output: &Output) -> 
     match client.library().wait_for_group(&key, args.lasting).await {
         Ok(status) => show(&status, output),
         Err(error @ GroupError::TimeOut { .. }) => {
+            let Some(status) = client.library().group(&key).await? else { return unknown(&key, output) };
             output.note(&error.to_string());
-            match client.library().group(&key).await? {
-                Some(status) => show(&status, output),
-                None => Ok(unknown(&key, output)),
-            }
+            show(&status, output)
         }
         Err(error @ (GroupError::Unknown(_) | GroupError::Redrive(_) | GroupError::Aws(_))) => {
             Err(failed(error))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use toolfleet_config::settings::number;
 use toolfleet_core::limits::RateLimit;
 
 use super::demand::Part;
@@ -13,10 +14,10 @@ use crate::span_of_time::parse_span;
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
     /// The rate of calls on average, for example 200/s.
-    #[arg(long, value_name = "RATE", required_unless_present = "from_history")]
+    #[arg(long, value_name = "RATE", required_unless_present_any = ["from_history", "print_prices"])]
     pub(super) rate: Option<RateLimit>,
     /// What a kind of calls takes at its tools: its share, the median and the 95th percentile, for example 60:300ms:1s. May be repeated.
-    #[arg(long = "calls", value_name = "SHARE:P50[:P95]", required_unless_present = "from_history")]
+    #[arg(long = "calls", value_name = "SHARE:P50[:P95]", required_unless_present_any = ["from_history", "print_prices"])]
     pub(super) parts: Vec<Part>,
     /// Take rate and latencies from what the fleet has counted within that time, for example 7d.
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with_all = ["rate", "parts"])]
@@ -28,13 +29,19 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = parse_positive)]
     pub(super) peak: f64,
     /// The fewest workers, so that calls go on when one dies.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = number(1_u32, 10_000))]
     pub(super) at_least: u32,
     /// How long 95 of 100 calls may wait for a slot, when the rate is highest.
     #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span)]
     pub(super) wait: Duration,
+    /// How long a call may take, its wait for a slot and its tool together, when the rate is highest.
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(super) deadline: Option<Duration>,
+    /// Which part of the calls may take longer than --deadline, from 0 to 1.
+    #[arg(long, value_name = "PART", default_value_t = 0.01, value_parser = parse_part, requires = "deadline")]
+    pub(super) late: f64,
     /// Slots of a worker.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number(1_u32, 10_000))]
     pub(super) slots: u32,
     /// vCPU of a worker.
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = parse_positive)]
@@ -43,7 +50,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "GB", default_value_t = 2.0, value_parser = parse_positive)]
     pub(super) memory: f64,
     /// Queues of calls: 3 with those of high and low priority.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number(1_u32, 3))]
     pub(super) queues: u32,
     /// The size of a request, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1_000)]
@@ -60,6 +67,12 @@ pub(crate) struct PlanArgs {
     /// Which part of the calls is executed without a claim, from 0 to 1.
     #[arg(long, value_name = "PART", default_value_t = 0.0, value_parser = parse_part)]
     pub(super) claimless: f64,
+    /// Reckon with the prices of this file, a JSON object; what it leaves out is as --print-prices prints it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) prices: Option<PathBuf>,
+    /// Print the prices as a JSON object, and plan nothing.
+    #[arg(long)]
+    pub(super) print_prices: bool,
     /// Write the waits by number of workers as an SVG picture to this file.
     #[arg(long, value_name = "FILE")]
     pub(super) svg: Option<PathBuf>,

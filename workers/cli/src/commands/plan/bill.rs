@@ -1,27 +1,12 @@
 //! What a fleet costs in a month, by item.
 //!
-//! Prices: on demand, us-east-1, from the public price lists of AWS as of November 2026, without free tiers, data transfer, logs and metrics.
 //! What a call writes and reads is measured (`docs/reference/performance.md`); the batches of SQS requests are an estimate.
+
+use super::places::fargate;
+use super::prices::Prices;
 
 /// Seconds of a month.
 const MONTH_S: f64 = 730.0 * 3_600.0;
-/// USD for a million requests to SQS, of 64 KiB at most each.
-const SQS: f64 = 0.40;
-/// USD for a million write request units, and read request units.
-const WRITES: f64 = 0.625;
-const READS: f64 = 0.125;
-/// USD for a GB of a table, and of a bucket, in a month.
-const TABLE_GB: f64 = 0.25;
-const BUCKET_GB: f64 = 0.023;
-/// USD for a million objects stored, and read.
-const PUTS: f64 = 5.0;
-const GETS: f64 = 0.40;
-/// USD for an hour of a vCPU and of a GB on Fargate, ARM.
-const VCPU_HOUR: f64 = 0.032_38;
-const GB_HOUR: f64 = 0.003_56;
-/// USD for a GB-second of Lambda, ARM, and for a million invocations.
-const LAMBDA_GB_S: f64 = 0.000_013_333_4;
-const LAMBDA_REQUESTS: f64 = 0.20;
 /// Results above this size, in bytes, go to the bucket, as workers do by default.
 const IN_BUCKET: f64 = 9.0 * 1024.0;
 /// A row and a record without the result, in bytes.
@@ -30,6 +15,10 @@ const ROW_BYTES: f64 = 700.0;
 const KEPT_S: f64 = 60.0 * 86_400.0;
 /// How often a call that runs renews its claim, in seconds: a third of the lease.
 const HEARTBEAT_S: f64 = 10.0;
+/// What one partition of a table writes, in units a second, half of what DynamoDB allows: a tenant's hour of history is one for each shard.
+const SHARD_UNITS: f64 = 500.0;
+/// Messages in flight that one queue allows.
+const QUEUE_IN_FLIGHT: f64 = 120_000.0;
 /// How often a worker without calls asks a queue, and reports its row, in a second.
 const IDLE_POLLS: f64 = 1.0 / 20.0;
 const REPORTS: f64 = 1.0 / 5.0;
@@ -54,6 +43,7 @@ pub(super) struct Usage {
     pub(super) sessions: bool,
     /// Which part of the calls is executed without a claim.
     pub(super) claimless: f64,
+    pub(super) prices: Prices,
 }
 
 /// One line of the bill.
@@ -72,6 +62,7 @@ fn units(bytes: f64, of: f64) -> f64 {
 
 /// The bill of a month.
 pub(super) fn bill(usage: &Usage) -> Vec<Item> {
+    let prices = &usage.prices;
     let calls = usage.rate * MONTH_S / 1e6;
     let workers = f64::from(usage.workers);
     let in_bucket = usage.result_bytes > IN_BUCKET;
@@ -96,48 +87,66 @@ pub(super) fn bill(usage: &Usage) -> Vec<Item> {
         Item {
             name: "SQS requests",
             of: format!("{per_call:.2} a call, and {idle:.1} million idle polls"),
-            usd: sqs * SQS,
+            usd: sqs * prices.sqs_million_requests,
         },
         Item {
             name: "DynamoDB writes",
             of: format!("{writes_of_call:.1} units a call"),
-            usd: writes * WRITES,
+            usd: writes * prices.dynamodb_million_write_units,
         },
-        Item { name: "DynamoDB reads", of: format!("{reads_of_call:.1} units a call"), usd: reads * READS },
-        Item { name: "DynamoDB storage", of: format!("{kept_gb:.1} GB in 60 days"), usd: kept_gb * TABLE_GB },
+        Item {
+            name: "DynamoDB reads",
+            of: format!("{reads_of_call:.1} units a call"),
+            usd: reads * prices.dynamodb_million_read_units,
+        },
+        Item {
+            name: "DynamoDB storage",
+            of: format!("{kept_gb:.1} GB in 60 days"),
+            usd: kept_gb * prices.dynamodb_gb_month,
+        },
     ];
     if in_bucket {
         let gb = usage.rate * KEPT_S * usage.result_bytes / 1e9;
-        let usd = calls * usage.polls.min(1.0).mul_add(GETS, PUTS) + gb * BUCKET_GB;
+        let usd = calls * usage.polls.min(1.0).mul_add(prices.s3_million_gets, prices.s3_million_puts)
+            + gb * prices.s3_gb_month;
         items.push(Item { name: "S3", of: format!("each result, {gb:.0} GB in 60 days"), usd });
     }
-    let hour = usage.vcpu.mul_add(VCPU_HOUR, usage.memory_gb * GB_HOUR);
     items.push(Item {
         name: "Fargate, ARM",
         of: format!("{} workers of {} vCPU and {} GB", usage.workers, usage.vcpu, usage.memory_gb),
-        usd: workers * hour * 730.0,
+        usd: fargate(usage, usage.workers),
     });
     items
 }
 
-/// The rate of calls below which a Lambda function for each call costs less than these workers, where a call takes so long.
-pub(super) fn lambda_pays_below(usage: &Usage, mean_s: f64) -> f64 {
-    let hour = usage.vcpu.mul_add(VCPU_HOUR, usage.memory_gb * GB_HOUR);
-    // A function of 256 MB waits for its tool as a worker's slot does.
-    let of_call = (mean_s * 0.25).mul_add(LAMBDA_GB_S, LAMBDA_REQUESTS / 1e6);
-    f64::from(usage.workers) * hour / 3_600.0 / of_call
+/// The partitions over which an hour of a tenant's history has to be spread (`TOOLFLEET_HISTORY_SHARDS`), if one tenant sends all calls.
+pub(super) fn history_shards(peak: f64) -> f64 {
+    // A record is one unit, and is written once.
+    (peak / SHARD_UNITS).ceil().max(1.0)
+}
+
+/// The queues of calls, each with a fleet of its own, for so many messages in flight.
+pub(super) fn queues_of_calls(in_flight: f64) -> f64 {
+    (in_flight / QUEUE_IN_FLIGHT).ceil().max(1.0)
 }
 
 /// The size of a result, in bytes, above which S3 costs less than the row, by whole steps of 256 bytes.
 pub(super) fn bucket_pays_above(usage: &Usage) -> f64 {
+    let prices = &usage.prices;
     // USD for a million calls.
     let kept_gb = |bytes: f64| bytes / 1e9 * 1e6 * (KEPT_S / MONTH_S);
     let row = |bytes: f64| {
         let (writes, reads) = (units(ROW_BYTES + bytes, 1024.0), units(ROW_BYTES + bytes, 4096.0));
-        writes.mul_add(WRITES, usage.polls * reads * READS) + kept_gb(bytes) * TABLE_GB
+        writes.mul_add(
+            prices.dynamodb_million_write_units,
+            usage.polls * reads * prices.dynamodb_million_read_units,
+        ) + kept_gb(bytes) * prices.dynamodb_gb_month
     };
-    let bucket =
-        |bytes: f64| row(0.0) + usage.polls.min(1.0).mul_add(GETS, PUTS) + kept_gb(bytes) * BUCKET_GB;
+    let bucket = |bytes: f64| {
+        row(0.0)
+            + usage.polls.min(1.0).mul_add(prices.s3_million_gets, prices.s3_million_puts)
+            + kept_gb(bytes) * prices.s3_gb_month
+    };
     let sizes = (1..1_600).map(|step| f64::from(step) * 256.0);
     sizes.clone().find(|bytes| bucket(*bytes) < row(*bytes)).unwrap_or(f64::INFINITY)
 }
@@ -159,6 +168,7 @@ mod tests {
             polls: 1.0,
             sessions: false,
             claimless: 0.0,
+            prices: Prices::default(),
         }
     }
 
@@ -196,10 +206,16 @@ mod tests {
     }
 
     #[test]
+    fn shards_and_queues_follow_what_one_of_them_takes() {
+        assert_eq!([1.0, 500.0, 501.0, 2_000.0].map(history_shards), [1.0, 1.0, 2.0, 4.0]);
+        assert_eq!([10.0, 120_000.0, 120_001.0].map(queues_of_calls), [1.0, 1.0, 2.0]);
+    }
+
+    #[test]
     fn a_long_call_renews_its_claim() {
         let long = Usage { mean_s: 40.0, ..usage() };
         let more = item(&long, "DynamoDB writes") - item(&usage(), "DynamoDB writes");
-        assert!((more - 4.0 * WRITES).abs() < 0.01, "{more}");
+        assert!((more - 4.0 * usage().prices.dynamodb_million_write_units).abs() < 0.01, "{more}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::args::PlanArgs;
 use super::bill::bill;
 use super::demand::{Seen, service};
 use super::numbers::{cents, shown_rate};
+use super::prices::Prices;
 use super::proposal::{needed, usage};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
@@ -65,13 +66,14 @@ impl Figure {
 pub(super) fn check(
     path: &Path,
     args: &PlanArgs,
+    prices: Prices,
     seen: &Seen,
     fleet: Option<&FleetSummary>,
     output: &Output,
 ) -> Result<Exit, CommandError> {
     let planned = read(path)?;
-    let figures = figures(&planned, args, seen, fleet);
-    let needs = needed(args, &service(&seen.parts), seen.peak_rate).map(|proposal| proposal.workers);
+    let figures = figures(&planned, args, prices, seen, fleet);
+    let needs = needed(args, &seen.parts, seen.peak_rate).map(|proposal| proposal.workers);
     if output.is_json() {
         let figures: Vec<_> = figures.iter().map(document).collect();
         output.document(&json!({"figures": figures, "workers_needed": needs}))?;
@@ -97,12 +99,18 @@ pub(super) fn check(
     Ok(Exit::Done)
 }
 
-fn figures(planned: &Planned, args: &PlanArgs, seen: &Seen, fleet: Option<&FleetSummary>) -> Vec<Figure> {
+fn figures(
+    planned: &Planned,
+    args: &PlanArgs,
+    prices: Prices,
+    seen: &Seen,
+    fleet: Option<&FleetSummary>,
+) -> Vec<Figure> {
     let service = service(&seen.parts);
     let workers = fleet.map(|fleet| fleet.workers.alive);
     let slots = fleet.map_or(0, |fleet| u32::try_from(fleet.workers.slots).unwrap_or(u32::MAX));
     let peak = seen.peak_rate;
-    let month = bill(&usage(args, seen.rate, service.mean_s, workers.unwrap_or(0)));
+    let month = bill(&usage(args, prices, seen.rate, service.mean_s, workers.unwrap_or(0)));
     let month: f64 = month.iter().map(|item| item.usd).sum();
     let used = (slots > 0).then(|| service.utilisation(peak, f64::from(slots)));
     let wait_s = service.wait(peak, slots).filter(|_| slots > 0).map(|wait| wait.quantile_s(95.0));
@@ -196,7 +204,7 @@ mod tests {
         let mut fleet = FleetSummary::of(&[], now, WorkerId::parse("w").unwrap());
         (fleet.workers.alive, fleet.workers.slots) = (4, 40);
         let told = |fleet: Option<&FleetSummary>| -> Vec<_> {
-            figures(&planned, &args, &seen, fleet)
+            figures(&planned, &args, Prices::default(), &seen, fleet)
                 .iter()
                 .map(|one| format!("{} {}", one.id, one.verdict()))
                 .collect()

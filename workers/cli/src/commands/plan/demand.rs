@@ -23,11 +23,17 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// The mean and the standard deviation of the logarithm of what its tool takes, in seconds.
+    pub(super) fn log_normal(&self) -> (f64, f64) {
+        let (p50, p95) = (self.p50.as_secs_f64(), self.p95.as_secs_f64().max(self.p50.as_secs_f64()));
+        (p50.ln(), (p95 / p50).ln() / NORMAL_P95)
+    }
+
     /// The mean, and the mean of the squares, of what a call holds its slot for: latencies are about log-normal.
     fn moments(&self) -> (f64, f64) {
-        let (p50, p95) = (self.p50.as_secs_f64(), self.p95.as_secs_f64().max(self.p50.as_secs_f64()));
-        let variance = ((p95 / p50).ln() / NORMAL_P95).powi(2);
-        let mean = p50 * (variance / 2.0).exp();
+        let (mu, sigma) = self.log_normal();
+        let variance = sigma * sigma;
+        let mean = (mu + variance / 2.0).exp();
         let square = mean * mean * variance.exp();
         let whole = mean + OVERHEAD_S;
         (whole, OVERHEAD_S.mul_add(2.0_f64.mul_add(mean, OVERHEAD_S), square))

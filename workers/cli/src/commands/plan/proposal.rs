@@ -2,6 +2,9 @@
 
 use super::args::PlanArgs;
 use super::bill::Usage;
+use super::deadline::late_part;
+use super::demand::{Part, service};
+use super::prices::Prices;
 use super::waiting::{Service, Wait};
 
 /// The most workers that are considered.
@@ -22,12 +25,33 @@ pub(super) struct Proposal {
     pub(super) slots_used: f64,
     pub(super) cpu_used: f64,
     pub(super) wait: Wait,
+    /// What a deadline comes to, if one is asked for.
+    pub(super) late: Option<Late>,
 }
 
+/// Which part of the calls ends after the deadline.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Late {
+    pub(super) part: f64,
+    /// By the tools alone, with as many workers as one likes.
+    pub(super) by_tools: f64,
+}
+
+/// What waits may add to what is late by the tools alone, where that is more than may be late.
+const LATE_BY_WAITS: f64 = 0.001;
+
 /// The fewest workers that keep what is asked for.
-pub(super) fn needed(args: &PlanArgs, service: &Service, peak: f64) -> Option<Proposal> {
-    let first = fewest(args, service, peak).max(args.at_least);
-    (first..=MOST_WORKERS).find_map(|workers| fits(args, service, peak, workers))
+pub(super) fn needed(args: &PlanArgs, parts: &[Part], peak: f64) -> Option<Proposal> {
+    let service = service(parts);
+    let first = fewest(args, &service, peak).max(args.at_least);
+    (first..=MOST_WORKERS).find_map(|workers| {
+        let mut found = fits(args, &service, peak, workers)?;
+        let Some(deadline) = args.deadline else { return Some(found) };
+        let late = |wait| late_part(parts, wait, deadline.as_secs_f64());
+        let (part, by_tools) = (late(Some(&found.wait)), late(None));
+        found.late = Some(Late { part, by_tools });
+        (part <= args.late.max(by_tools + LATE_BY_WAITS)).then_some(found)
+    })
 }
 
 /// The fewest workers whose slots and whose CPU may be enough, so that waits are computed for few numbers of workers.
@@ -49,6 +73,7 @@ fn fits(args: &PlanArgs, service: &Service, peak: f64, workers: u32) -> Option<P
         slots_used,
         cpu_used,
         wait,
+        late: None,
     })
 }
 
@@ -62,7 +87,7 @@ fn cpu_used(rate: f64) -> f64 {
     })
 }
 
-pub(super) fn usage(args: &PlanArgs, rate: f64, mean_s: f64, workers: u32) -> Usage {
+pub(super) fn usage(args: &PlanArgs, prices: Prices, rate: f64, mean_s: f64, workers: u32) -> Usage {
     Usage {
         rate,
         mean_s,
@@ -75,6 +100,7 @@ pub(super) fn usage(args: &PlanArgs, rate: f64, mean_s: f64, workers: u32) -> Us
         polls: f64::from(args.polls),
         sessions: args.sessions,
         claimless: args.claimless,
+        prices,
     }
 }
 

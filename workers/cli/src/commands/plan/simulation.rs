@@ -66,7 +66,7 @@ fn simulate(rate: f64, service: Service, slots: u32, calls: usize, seed: u64) ->
     (waits.iter().sum::<f64>() / calls as f64, waits[calls * 95 / 100])
 }
 
-/// Within 10 % for the mean and 20 % for the 95th percentile, or within 1 % of a call's own time where waits are short. Where a few calls take a
+/// Within 10 % for the mean and for the 95th percentile, or within 1 % of a call's own time where waits are short. Where a few calls take a
 /// hundred times longer than the others, simulated waits are up to half as long again; `plan` says so.
 #[test]
 fn the_formula_agrees_with_the_simulation() {
@@ -76,7 +76,10 @@ fn the_formula_agrees_with_the_simulation() {
                 let service = Service { mean_s: 0.5, scv };
                 let rate = rho * f64::from(slots) / service.mean_s;
                 let found = service.wait(rate, slots).unwrap();
-                let runs: Vec<_> = (0..2).map(|seed| simulate(rate, service, slots, 200_000, seed)).collect();
+                // A full queue of many slots changes slowly, so that fewer calls say little.
+                let seeds = if slots == 64 && rho > 0.85 { 16 } else { 2 };
+                let runs: Vec<_> =
+                    (0..seeds).map(|seed| simulate(rate, service, slots, 200_000, seed)).collect();
                 let of =
                     |part: fn(&(f64, f64)) -> f64| runs.iter().map(part).sum::<f64>() / runs.len() as f64;
                 let (mean_s, p95_s) = (of(|run| run.0), of(|run| run.1));
@@ -88,7 +91,7 @@ fn the_formula_agrees_with_the_simulation() {
                 );
                 let quantile = found.quantile_s(95.0);
                 assert!(
-                    near(quantile, p95_s, 0.2),
+                    near(quantile, p95_s, 0.1),
                     "{slots} slots, {rho}, {scv}: p95 {quantile}, simulated {p95_s}"
                 );
             }

@@ -19,6 +19,8 @@ pub(super) struct Wait {
     pub(super) mean_s: f64,
     /// Which part of the calls waits at all.
     pub(super) probability: f64,
+    /// By which factor the waits of those that wait are longer at their end than an exponential distribution has them.
+    pub(super) tail: f64,
 }
 
 impl Wait {
@@ -28,7 +30,16 @@ impl Wait {
         if self.probability <= beyond {
             return 0.0;
         }
-        self.mean_s / self.probability * (self.probability / beyond).ln()
+        self.scale_s() * (self.probability / beyond).ln()
+    }
+
+    /// Which part of the calls waits longer than that, in seconds.
+    pub(super) fn beyond(&self, s: f64) -> f64 {
+        if self.probability == 0.0 { 0.0 } else { self.probability * (-s / self.scale_s()).exp() }
+    }
+
+    fn scale_s(&self) -> f64 {
+        self.mean_s / self.probability * self.tail
     }
 }
 
@@ -43,12 +54,12 @@ impl Service {
         let many = f64::from(slots);
         let rho = self.utilisation(rate, many);
         if !(rho > 0.0 && rho < 1.0) {
-            return (rho == 0.0).then_some(Wait { mean_s: 0.0, probability: 0.0 });
+            return (rho == 0.0).then_some(Wait { mean_s: 0.0, probability: 0.0, tail: 1.0 });
         }
         let probability = erlang_c(rate * self.mean_s, slots);
         let exponential_s = probability * self.mean_s / (many * (1.0 - rho));
         let mean_s = correction(rho, self.scv, many) * f64::midpoint(1.0, self.scv) * exponential_s;
-        Some(Wait { mean_s, probability })
+        Some(Wait { mean_s, probability, tail: tail(rho, self.scv, many) })
     }
 }
 
@@ -57,6 +68,13 @@ fn erlang_c(offered: f64, slots: u32) -> f64 {
     let blocked = (1..=slots).fold(1.0, |blocked, n| offered * blocked / (f64::from(n) + offered * blocked));
     let rho = offered / f64::from(slots);
     blocked / (1.0 - rho * (1.0 - blocked))
+}
+
+/// What long waits differ by from those of an exponential distribution with that mean, where calls vary much. It is fitted to the simulation, for
+/// 1 to 64 slots of which 70 to 90 % are taken: with few slots a few long calls make waits longer, and with many the formula's mean is a little high.
+fn tail(rho: f64, scv: f64, slots: f64) -> f64 {
+    let (varies, free) = ((scv - 1.0).clamp(0.0, 1.0), 1.0 - rho);
+    varies * (0.13 - 0.23 * free * slots.sqrt() + 0.3 * free / slots) + 1.0
 }
 
 /// What the mean wait differs by from that of exponential service times, beside the variation itself.

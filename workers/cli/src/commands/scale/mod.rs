@@ -11,6 +11,7 @@ mod place;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use toolfleet_config::settings::number;
 use toolfleet_core::fleet::FleetSummary;
 
 use crate::commands::control::reason::now;
@@ -18,6 +19,7 @@ use crate::commands::program::Call;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::show::count;
 use figures::{Bounds, Figures};
 pub(crate) use place::Place;
 
@@ -44,7 +46,7 @@ pub(crate) struct At {
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// How many workers.
-    #[arg(value_name = "COUNT", value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    #[arg(value_name = "COUNT", value_parser = number(0_u64, 10_000))]
     count: u64,
     #[command(flatten)]
     how: How,
@@ -54,10 +56,10 @@ pub(crate) struct SetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct LimitsArgs {
     /// The least workers.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(0..=10_000), required_unless_present = "max")]
+    #[arg(long, value_name = "COUNT", value_parser = number(0_u64, 10_000), required_unless_present = "max")]
     min: Option<u64>,
     /// The most workers.
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    #[arg(long, value_name = "COUNT", value_parser = number(0_u64, 10_000))]
     max: Option<u64>,
     #[command(flatten)]
     how: How,
@@ -139,10 +141,10 @@ async fn show(place: &Place, connect: &Connect, output: &Output) -> Result<Exit,
     output.line(&format!("workers  {}", sentence(&figures)))?;
     if let (Some(runnable), Some(summary)) = (runnable, &summary) {
         output.line(&format!(
-            "work     {} s run or wait, {} s of them wait: {} slots wanted, {} there",
+            "work     {} s run or wait, {} s of them wait: {} wanted, {} there",
             runnable.seconds(),
             runnable.waiting_seconds(),
-            runnable.wanted_slots,
+            count(runnable.wanted_slots, "slot"),
             summary.workers.slots
         ))?;
     }

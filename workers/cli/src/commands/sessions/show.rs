@@ -10,6 +10,7 @@ use super::plan::named;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::table::Shape;
 
 /// Options of `sessions show`.
 #[derive(Debug, Args)]
@@ -59,8 +60,9 @@ pub(crate) async fn run(args: &ShowArgs, connect: &Connect, output: &Output) -> 
         let row = |mcp: &toolfleet_client::ServerSession| {
             vec![mcp.server.to_string(), mcp.shortened(), mcp.version.clone(), mcp.opened_at.to_string()]
         };
-        let rows = session.mcp.iter().map(row).collect();
-        output.table(&["server", "mcp session", "protocol", "opened"], rows)?;
+        let rows: Vec<_> = session.mcp.iter().map(row).collect();
+        let shape = Shape::of(&["server", "mcp session", "protocol", "opened"]).times(&["opened"]);
+        output.shaped(&shape, &rows)?;
     }
     Ok(Exit::Done)
 }

@@ -9,6 +9,7 @@ use super::source;
 use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
+use crate::table::Shape;
 
 /// Options of `tools import openapi`.
 #[derive(Debug, Args)]
@@ -124,7 +125,8 @@ fn tables(document: &Document, output: &Output) -> Result<(), CommandError> {
     if !document.left_out.is_empty() {
         output.line("")?;
         let row = |one: &LeftOut| vec![one.method.clone(), one.path.clone(), one.reason.to_string()];
-        output.table(&["left out", "path", "because it"], document.left_out.iter().map(row).collect())?;
+        let shape = Shape::of(&["left out", "path", "because it"]).below(&["because it"]);
+        output.shaped(&shape, &document.left_out.iter().map(row).collect::<Vec<_>>())?;
     }
     Ok(())
 }

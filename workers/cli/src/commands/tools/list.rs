@@ -18,6 +18,7 @@ use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::network::client;
 use crate::output::Output;
+use crate::table::Shape;
 
 /// Options of `tools list`.
 #[derive(Debug, Args)]
@@ -56,16 +57,22 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
         output.document(&document(&catalog, &live))?;
         return Ok(exit);
     }
-    let rows = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
-    output.table(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"], rows)?;
+    let rows: Vec<_> = catalog.tools().into_iter().flat_map(|tool| rows_of(tool)).collect();
+    let shape = Shape::of(&["tool", "function", "server", "safe to repeat", "timeout", "attempts", "paused"])
+        .left_out(&["attempts", "timeout"]);
+    output.shaped(&shape, &rows)?;
     if live.is_empty() && !catalog.servers().is_empty() {
         output.line("")?;
-        let rows = catalog.servers().into_iter().map(|server| row_of_server(&catalog, server)).collect();
-        output.table(&["server", "at", "tools that may be called"], rows)?;
+        let rows: Vec<_> =
+            catalog.servers().into_iter().map(|server| row_of_server(&catalog, server)).collect();
+        output.shaped(&Shape::of(&["server", "at", "tools that may be called"]).below(&["at"]), &rows)?;
     }
     if let Some(rows) = rows_not_executable(&catalog) {
         output.line("")?;
-        output.table(&["not executable", "in the catalog", "because"], rows)?;
+        output.shaped(
+            &Shape::of(&["not executable", "in the catalog", "because"]).below(&["because"]),
+            &rows,
+        )?;
     }
     for (server, answer) in &live {
         output.line("")?;
@@ -75,7 +82,7 @@ pub(crate) async fn run(args: &ListArgs, connect: &Connect, output: &Output) -> 
                 if server.description.is_some() {
                     output.line(&server.description_with(tools.iter().map(|tool| tool.name.as_str())))?;
                 }
-                output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
+                output.shaped(&REMOTE, &tools.iter().map(remote_row).collect::<Vec<_>>())?;
             }
             Err(problem) => {
                 output.line(&format!("server {} at {}: {problem}", server.id, whereabouts(server)))?
@@ -119,7 +126,8 @@ fn not_executable_json(catalog: &Catalog) -> Vec<Value> {
 /// Servers that `--live` asks at the same time: a program's start takes a processor for a second or two.
 const LISTED_AT_ONCE: usize = 8;
 
-const REMOTE_HEADER: [&str; 4] = ["tool", "read only", "idempotent", "description"];
+const REMOTE: Shape<'_> =
+    Shape::of(&["tool", "read only", "idempotent", "description"]).below(&["description"]);
 
 fn rows_of(tool: &Tool) -> Vec<Vec<String>> {
     let row = |name: String, safe: String| {
@@ -269,6 +277,6 @@ async fn of_url(url: &Url, output: &Output) -> Result<Exit, CommandError> {
             &json!({"url": shown(url), "tools": tools.iter().map(remote_json).collect::<Vec<_>>()}),
         )?;
     }
-    output.table(&REMOTE_HEADER, tools.iter().map(remote_row).collect())?;
+    output.shaped(&REMOTE, &tools.iter().map(remote_row).collect::<Vec<_>>())?;
     Ok(Exit::Done)
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method};
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
-use toolfleet_aws::{Aws, AwsOptions, Clock};
+use toolfleet_aws::{Aws, AwsErrorKind, AwsOptions, Clock};
 use toolfleet_catalog::openapi::Operation;
 use toolfleet_catalog::{Catalog, LambdaPayload, LambdaTransport, Server, WrittenSecret};
 use toolfleet_config::credentials::Credentials;
@@ -88,6 +88,16 @@ impl ToolLister {
     pub(in crate::commands) async fn read_secret(&self, reference: &SecretRef) -> Result<(), String> {
         let read = timeout(LIST_TIME_OUT, self.keyring.secret(reference, true)).await;
         read.map_err(|_| late())?.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether AWS denies this process the secret, so that it says nothing of whether workers may read it.
+    pub(in crate::commands) async fn is_denied(&self, reference: &SecretRef) -> bool {
+        if self.keyring.written.contains_key(reference.name()) {
+            return false;
+        }
+        let secrets = self.keyring.aws().await.secrets();
+        let read = timeout(LIST_TIME_OUT, secrets.get(reference.name())).await;
+        matches!(read, Ok(Err(error)) if error.kind() == AwsErrorKind::Permission)
     }
 
     /// Whether Lambda would invoke the function. Nothing runs.
