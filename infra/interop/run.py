@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bridges import Bridges
 from gateway_clients import gateway_clients
+from lambda_functions import Functions
 from oauth import Guarded
 from processes import BIN, GIVE_UP_S, HERE, ROOT, Processes, exports_in, free_port, until
 from shapes import odd_programs, shapes
@@ -92,10 +93,11 @@ def run(processes, folder, check, boto3):
 
     guarded = Guarded(processes, python, node, free_port)
     bridges = Bridges(processes, HERE, python, node, everything, free_port)
+    functions = Functions(processes, HERE, free_port)
     servers = ["everything", "fastmcp", "python", "npm", "rmcp"]
     catalog = folder / "catalog.json"
     catalog.write_text(json.dumps({
-        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python, node, f"http://127.0.0.1:{ports['everything']}/mcp") + guarded.servers + bridges.servers,
+        "servers": [{"id": s, "url": f"http://127.0.0.1:{ports[s]}/mcp", "discover": True, "progress": True} for s in servers] + programs(python, node, everything, folder) + odd_programs(python, node, f"http://127.0.0.1:{ports['everything']}/mcp") + guarded.servers + bridges.servers + functions.servers,
         "tenants": {"queue": ["acme"]},
         "reply_queues": [f"http://127.0.0.1:{ports['sqs']}/000000000000/toolfleet-replies"],
     }))
@@ -105,7 +107,7 @@ def run(processes, folder, check, boto3):
     ], port=ports["dynamodb"])
     exports = until("the exports of `toolfleet dev`", lambda: processes.alive(dev) and exports_in(dev.log_path))
     env = {**exports, "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
-        "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true"}
+        "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true", **functions.environment}
     worker = processes.start("worker", [BIN / "toolfleet-worker"], env)
 
     credentials = {"aws_access_key_id": exports["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": exports["AWS_SECRET_ACCESS_KEY"], "region_name": exports["AWS_REGION"]}
@@ -174,6 +176,7 @@ def run(processes, folder, check, boto3):
     send = lambda body: sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId="acme")
     started = stdio(check, worker, call, text, send, row, until, folder, long_tool)
     bridges.check(check, call, text, send, row, until, long_tool)
+    functions.check(check, call, text, asked, result)
     shapes(check, call, text, lambda *arguments: toolfleet(env, *arguments))
 
     call_id = str(uuid.uuid4())

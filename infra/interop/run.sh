@@ -9,7 +9,7 @@ venv=$here/.interop/venv
 cargo build --locked --workspace
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-# Bridges and the WebSocket server of the Python SDK need its first generation, which cannot be installed beside the second.
+# Bridges, awslabs' Lambda handlers and the WebSocket server of the Python SDK need its first generation, which cannot be installed beside the second.
 bridges=$here/.interop/bridges
 [ -x "$bridges/bin/python" ] || python3 -m venv "$bridges"
 "$bridges/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements-bridges.txt"

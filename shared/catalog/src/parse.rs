@@ -254,6 +254,10 @@ fn sections(text: &str) -> Result<Sections, CatalogError> {
             return Err(invalid("the text", text));
         }
     };
+    // It may have `servers`, too.
+    if let Some(text) = unsupported::openapi(&file) {
+        return Err(invalid("the text", text));
+    }
     if let Some(what) = single(&file) {
         let text = format!("is a single object, {what}; put it into an array: [{{..}}]");
         return Err(invalid("the text", text));

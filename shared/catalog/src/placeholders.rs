@@ -100,7 +100,7 @@ impl PlaceholderFiller<'_> {
                 }
             }
         }
-        for section in ["headers", "env"] {
+        for section in ["headers", "query", "env"] {
             if let Some(Value::Object(texts)) = server.get_mut(section) {
                 self.texts(section, texts);
             }
@@ -140,7 +140,7 @@ impl PlaceholderFiller<'_> {
                 if filled == *value_text && is_placeholder(&filled) {
                     return Err(Unfilled("holds a placeholder that nothing fills in".to_owned()));
                 }
-                if filled.is_empty() && section == "headers" {
+                if filled.is_empty() && section != "env" {
                     return Err(Unfilled("is empty".to_owned()));
                 }
                 Ok(filled)

@@ -1,7 +1,7 @@
 //! The credentials of servers: one per server and tenant, kept so that a token it obtained is used again. Holds no secret itself:
 //! secrets are in the cache of `toolfleet_aws` and in types that do not print.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,23 +59,24 @@ impl Credentials {
         if let Some(found) = known.get(&key).filter(|found| is_the_same(&found.server, server)) {
             return Ok(found.clone());
         }
-        let over_http = EndpointTransport::Http;
+        let (over_http, none) = (EndpointTransport::Http, BTreeMap::new());
         let (url, auth, transport) = match &server.transport {
-            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http)?, over_http),
+            Transport::Http(http) => (http.url.clone(), self.auth(&server.id, http, &none)?, over_http),
             Transport::Stream(stream) => {
                 let stateless = stream.stateless;
                 let transport = match stream.kind {
                     StreamKind::Sse => EndpointTransport::Sse { stateless },
                     StreamKind::WebSocket => EndpointTransport::WebSocket { stateless },
                 };
-                (stream.http.url.clone(), self.auth(&server.id, &stream.http)?, transport)
+                (stream.http.url.clone(), self.auth(&server.id, &stream.http, &none)?, transport)
             }
             Transport::Stdio(stdio) => {
                 let program = EndpointTransport::Program(Arc::new(self.program(stdio)));
                 (program_url(&server.id)?, None, program)
             }
             Transport::OpenApi(openapi) => {
-                (openapi.http.url.clone(), self.auth(&server.id, &openapi.http)?, over_http)
+                let auth = self.auth(&server.id, &openapi.http, &openapi.query)?;
+                (openapi.http.url.clone(), auth, over_http)
             }
             Transport::Lambda(_) => {
                 let detail = format!("server `{}` is a function, which has no endpoint of MCP", server.id);
@@ -103,22 +104,38 @@ impl Credentials {
         }
     }
 
-    fn auth(&self, server: &ServerId, http: &HttpTransport) -> Result<Option<Auth>, Fault> {
+    fn auth(
+        &self,
+        server: &ServerId,
+        http: &HttpTransport,
+        query: &BTreeMap<String, Sensitive>,
+    ) -> Result<Option<Auth>, Fault> {
         let certificate = http.client_certificate.clone();
-        if http.auth == Credential::None && http.headers.is_empty() && certificate.is_none() {
+        let is_none = http.auth == Credential::None && http.headers.is_empty() && certificate.is_none();
+        if is_none && query.is_empty() {
             return Ok(None);
         }
-        let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
-            Ok(value) => Ok((name.clone(), value)),
-            Err(problem) => {
-                let detail = format!("header `{name}` of server `{server}` {problem}");
-                Err(Fault::Credential { detail })
-            }
-        };
-        let headers = http.headers.iter().map(template).collect::<Result<Vec<_>, _>>()?;
+        let headers = templates(server, "header", &http.headers)?;
         let auth = self.mcp.auth(&http.auth, headers, &http.url, Arc::clone(&self.keyring));
-        Ok(Some(auth.with_certificate(certificate)))
+        let query = templates(server, "parameter", query)?;
+        Ok(Some(auth.with_certificate(certificate).with_query(query)))
     }
+}
+
+/// The values by name, with the secrets that they refer to.
+fn templates(
+    server: &ServerId,
+    what: &str,
+    values: &BTreeMap<String, Sensitive>,
+) -> Result<Vec<(String, Template)>, Fault> {
+    let template = |(name, value): (&String, &Sensitive)| match Template::parse(value.expose()) {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(problem) => {
+            let detail = format!("{what} `{name}` of server `{server}` {problem}");
+            Err(Fault::Credential { detail })
+        }
+    };
+    values.iter().map(template).collect()
 }
 
 /// Whether a server is still registered as it was when its credential was made.

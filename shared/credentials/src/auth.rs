@@ -1,6 +1,6 @@
 //! The credential of one server and tenant: it is applied to each request and renewed when the server refuses it.
 //!
-//! **Invariant:** every header value it writes is marked as sensitive and remembered for [`Auth::scrub_text`].
+//! **Invariant:** every header value it writes is marked as sensitive, and remembered as those of the query are for [`Auth::scrub_text`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::scrubber::SecretScrubber;
 use crate::secrets::Secrets;
 use crate::sigv4::Sigv4;
 use crate::static_headers::{StaticHeaders, insert_header};
+use crate::static_query::StaticQuery;
 use crate::token_cache::TokenCache;
 use crate::token_http::TokenHttpClient;
 use crate::token_source::{TokenProvider, TokenSource};
@@ -27,6 +28,7 @@ use crate::token_source::{TokenProvider, TokenSource};
 /// The credential of one server and tenant. It caches the tokens it obtains, so keep it.
 pub struct Auth {
     headers: StaticHeaders,
+    query: StaticQuery,
     source: Option<Arc<TokenSource>>,
     tokens: TokenCache,
     signing: Option<Sigv4>,
@@ -50,6 +52,7 @@ impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Auth")
             .field("headers", &self.headers)
+            .field("query", &self.query)
             .field("source", &self.source)
             .finish_non_exhaustive()
     }
@@ -104,13 +107,30 @@ impl Auth {
             Arc::new(TokenSource { provider, keyring, scrubber })
         });
         let headers = StaticHeaders::new(credential, headers);
-        Self { headers, source, tokens: TokenCache::default(), signing, certificate: None, scrubber, keyring }
+        let query = StaticQuery::default();
+        Self {
+            headers,
+            query,
+            source,
+            tokens: TokenCache::default(),
+            signing,
+            certificate: None,
+            scrubber,
+            keyring,
+        }
     }
 
     /// Adds a certificate that is presented when a connection is opened.
     #[must_use]
     pub fn with_certificate(mut self, certificate: Option<ClientCertificate>) -> Self {
         self.certificate = certificate;
+        self
+    }
+
+    /// Adds parameters of the query.
+    #[must_use]
+    pub fn with_query(mut self, parameters: Vec<(String, Template)>) -> Self {
+        self.query = StaticQuery::new(parameters);
         self
     }
 
@@ -138,6 +158,17 @@ impl Auth {
         keys.map(Some).map_err(|error| self.scrub(error))
     }
 
+    /// Adds the parameters of the query to the address of a request that is about to leave.
+    pub async fn write_query(&self, url: &mut Url) -> Result<(), CredentialError> {
+        self.query.write(self.secrets(), url).await.map_err(|error| self.scrub(error))
+    }
+
+    /// Adds the static headers; gives a number that changes with their values and those of the query.
+    async fn write_static(&self, headers: &mut HeaderMap, fresh: bool) -> Result<u64, CredentialError> {
+        let of_headers = self.headers.write(self.secrets(), headers, fresh).await?;
+        Ok(of_headers ^ self.query.version(self.secrets(), fresh).await?)
+    }
+
     /// Adds the credential to a request's headers, which are complete otherwise: SigV4 signs method, URL, headers and body.
     pub async fn authorize(
         &self,
@@ -159,7 +190,7 @@ impl Auth {
     }
 
     async fn write_unscrubbed(&self, headers: &mut HeaderMap) -> Result<CredentialVersion, CredentialError> {
-        let version = self.headers.write(self.secrets(), headers, false).await?;
+        let version = self.write_static(headers, false).await?;
         let Some(source) = &self.source else {
             return Ok(CredentialVersion { headers: version, token: None, keys: None });
         };
@@ -191,7 +222,7 @@ impl Auth {
 
     async fn renew(&self, used: CredentialVersion) -> Result<bool, CredentialError> {
         let mut discarded = HeaderMap::new();
-        let headers = self.headers.write(self.secrets(), &mut discarded, true).await?;
+        let headers = self.write_static(&mut discarded, true).await?;
         let token = match (&self.source, used.token) {
             (Some(source), Some(serial)) => {
                 self.tokens.replace(serial, || Arc::clone(source).obtain(true)).await?

@@ -17,6 +17,7 @@ mod secret_forms;
 mod secrets;
 mod sigv4;
 mod static_headers;
+mod static_query;
 mod token_cache;
 mod token_http;
 mod token_source;

@@ -79,7 +79,12 @@ impl StaticHeaders {
     }
 }
 
-async fn fill(secrets: Secrets<'_>, value: &Template, fresh: bool) -> Result<String, CredentialError> {
+/// The text of a value.
+pub(crate) async fn fill(
+    secrets: Secrets<'_>,
+    value: &Template,
+    fresh: bool,
+) -> Result<String, CredentialError> {
     let Some(reference) = &value.secret else {
         // A plain value in the catalog may still be a credential, usually its last word.
         secrets.scrubber.add_suspected(&value.before);

@@ -36,7 +36,7 @@ pub use fault::{Fault, NotSentCause};
 pub use fault_policy::{refuses_by_status, refuses_request};
 pub use protocol::task::TaskHandle;
 pub use session_store::{Asked, OpenSession, SessionStore, SessionStoreUnavailable};
-pub use single::{SingleCall, SingleError, SingleForm, SingleList};
+pub use single::{SingleCall, SingleError, SingleForm, SingleList, SingleSession};
 pub use tool_call::{Admit, OnNote, Pacer, Resume, TaskQuestion, ToolCall, admitted};
 pub use tools::{Freshness, RemoteTool, ToolList};
 pub use transport::http::plain::{PlainAnswer, PlainRequest};

@@ -4,13 +4,15 @@
 #   speaks: modern, dies-at-discover, dies-at-first-discover (the first process alone), spoilt-by-discover (refuses `initialize` after it),
 #           muted-by-discover (answers nothing after it), mute-at-discover, late-at-discover (answers it only when asked to initialize), slow (its first answer waits for FOLDER/go), banner
 #   starts: chatty (seven lines on stderr, first of all), crash-at-start (exit 3), crash-at-start-while-broken (the same while there is FOLDER/broken), never-reads
-#   calls:  works (for a moment), crash, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
+#   calls:  works (for a moment), crash, internal-error, garbage, giant, giant-answer (its id first), giant-answer-id-last, giant-word, log-json, log-brace, string-id, pretty,
 #           latin1, nan (what JSON does not know), surrogate, batch, twice, wrong-id, no-id, error-no-id, close-stdout, hang, chatty-hang (seven lines on stderr before), hang-once, stops-reading, reorder (answers the second of two calls
 #           first), progress, asks (sends requests of its own first), echo-env (answers with its environment)
 #   ends:   ignores-term, grandchild (leaves `sleep` behind, its number in FOLDER/grandchild)
+# The calls of FOLDER/next, one a line, have that trait besides; the process that takes a line removes it.
 folder=$1
 shift
-traits=" $* "
+own=" $* "
+traits=$own
 calls=0
 held=
 spoilt=
@@ -30,6 +32,13 @@ call() {
     arguments=${arguments%%\}*}\}
     note "call $id $arguments"
     calls=$((calls + 1))
+    traits=$own
+    [ -s "$folder/next" ] && {
+        read -r next <"$folder/next"
+        tail -n +2 "$folder/next" >"$folder/rest"
+        mv "$folder/rest" "$folder/next"
+        traits="$own$next "
+    }
     is works && sleep 0.05
     is crash && { echo "about to crash${API_KEY:+ with $API_KEY}" >&2; exit 7; }
     is garbage && say 'this is no message'
@@ -50,6 +59,7 @@ call() {
     is close-stdout && { exec >&-; sleep 30; }
     is chatty-hang && { for n in 1 2 3 4 5 6 7; do echo "call line $n" >&2; done; return; }
     is hang && return
+    is internal-error && { refuse "$id" -32603 no; return; }
     is hang-once && [ ! -e "$folder/hung" ] && { : >"$folder/hung"; return; }
     is giant-answer && { printf '{"jsonrpc":"2.0","id":%s,"result":{"x":"' "$id"; head -c 3000000 /dev/zero | tr '\0' x; say '"}}'; return; }
     is giant-answer-id-last && { printf '{"result":{"x":"'; head -c 3000000 /dev/zero | tr '\0' x; say "\"},\"jsonrpc\":\"2.0\",\"id\":$id}"; return; }

@@ -125,6 +125,8 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 }
 
 async fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    // Head and body are two writes; without it the second waits for the client's acknowledgement.
+    stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(message) = read(&mut stream, Kind::Request).await? {
         let fault = note(&message, state);

@@ -76,6 +76,15 @@ impl ScriptedProgram {
         std::fs::write(self.folder.join("go"), "").expect("the folder of a scripted program");
     }
 
+    /// The next so many calls have that trait, and no other calls from now on.
+    ///
+    /// # Panics
+    /// Where its folder is gone.
+    pub fn next(&self, name: &str, times: usize) {
+        let lines = format!("{name}\n").repeat(times);
+        std::fs::write(self.folder.join("next"), lines).expect("the folder of a scripted program");
+    }
+
     /// The number of the process that it left behind.
     pub fn grandchild(&self) -> Option<u32> {
         std::fs::read_to_string(self.folder.join("grandchild")).ok()?.trim().parse().ok()

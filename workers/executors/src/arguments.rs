@@ -3,12 +3,14 @@
 //! A schema is compiled when it is first used. Compiling it and an expensive check run off the runtime; a check that is too expensive is
 //! left to the server.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toolfleet_catalog::{Budget, InputSchema, Judge, NotCompiled, Verdict};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::request::CallRequest;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use crate::blocking::{LARGE_BYTES, run_blocking};
 use crate::compiled_schemas::CompiledSchemas;
@@ -23,6 +25,25 @@ pub enum SchemaOf {
     Catalog,
     /// The server's own list: its server judges the arguments alone.
     Listing,
+}
+
+/// Whether a JSON text can be read as text: none can that has half a surrogate pair in it, which JSON allows. To send another character in
+/// its place would be to send another value.
+pub(crate) fn is_text(json: &str) -> bool {
+    matches!(replace_lone_surrogates(json), Cow::Borrowed(_))
+}
+
+/// What is wrong with an argument that cannot.
+pub(crate) fn half_a_pair(argument: &str) -> String {
+    format!(
+        "{argument} has half a surrogate pair (such as \\ud83d) in it, which no text can hold; leave it out"
+    )
+}
+
+/// The outcome of a call whose arguments make no request.
+pub(crate) fn makes_no_request(problem: &str) -> Outcome {
+    let text = format!("The arguments make no request: {problem}. Correct them and send a new call.");
+    Outcome::refused(Code::InvalidArguments, text)
 }
 
 /// Checks the arguments of a request.

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
-use toolfleet_catalog::PublishedName;
+use toolfleet_catalog::{Catalog, PublishedName};
 use toolfleet_client::{AwsError, AwsErrorKind, CallResult, PayloadError, WaitError};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallId;
-use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp_protocol::{Request as Notification, error_code, meta_key, method};
@@ -181,11 +181,26 @@ impl Gateway {
             return self.ask(request, &Earlier::of(handle.clone(), &result.outcome)?);
         }
         let catalog = self.catalog();
+        self.note_stale_list(request, &catalog, &result.outcome, &handle.tool);
         Ok(result_of(
             &result.outcome,
             request,
             &PublishedUris::of_tool(&catalog, &request.caller, &handle.tool),
         ))
+    }
+
+    /// A refusal that proves that the server lists something else now makes its list be read again.
+    fn note_stale_list(&self, request: &Request, catalog: &Catalog, outcome: &Outcome, tool: &str) {
+        let code = outcome.error.as_ref().map(|error| error.code);
+        if !matches!(code, Some(Code::UnknownTool | Code::DefinitionChanged)) {
+            return;
+        }
+        let server = match catalog.published().find(tool) {
+            Some(PublishedName::Tool(one)) => one.tool.server.id.clone(),
+            Some(PublishedName::OnServer { server, .. }) => server.id.clone(),
+            None => return,
+        };
+        self.lists.expire(&request.caller.tenant, &server);
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.

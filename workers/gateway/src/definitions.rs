@@ -18,7 +18,7 @@ use crate::lacking::Lacking;
 use crate::may_read::{is_open, may_list};
 use crate::message::{Members, Request, raw, shown};
 use crate::search::Searched;
-use crate::server_lists::{Entries, ListKind, Listed, ServerLists};
+use crate::server_lists::{Entries, ListKind, Listed, ServerLists, Use};
 use crate::uris::PublishedUris;
 
 /// A published tool.
@@ -42,6 +42,8 @@ pub(crate) struct Definitions {
     pub(crate) cut: BTreeSet<String>,
     /// What servers list under names that clients cannot write.
     pub(crate) left_out: BTreeMap<String, BTreeSet<String>>,
+    /// Until when the lists are used that it is made of.
+    pub(crate) until: Option<Instant>,
 }
 
 /// Reads the definitions of a caller's tools.
@@ -66,10 +68,12 @@ impl DefinitionReader<'_> {
             .chain(of_tools)
             .map(|server| (server.id.clone(), server))
             .collect();
-        let read =
-            servers.values().map(|server| async move { (server.id.clone(), self.listed(server).await) });
+        let read = servers
+            .values()
+            .map(|server| async move { (server.id.clone(), self.listed(server, Use::Shown).await) });
         let lists: BTreeMap<_, Listed> = futures::future::join_all(read).await.into_iter().collect();
-        let mut found = Definitions::default();
+        let until = lists.values().filter_map(|listed| listed.as_ref().ok()?.until).min();
+        let mut found = Definitions { until, ..Definitions::default() };
         for (name, one) in tools {
             let listed = lists.get(&one.tool.server.id).and_then(|listed| listed.as_ref().ok());
             let listed = listed.and_then(|entries| entries.by_name.get(&one.function)).map(AsRef::as_ref);
@@ -78,7 +82,7 @@ impl DefinitionReader<'_> {
         for (prefix, server) in whole {
             match lists.get(&server.id) {
                 Some(Ok(entries)) => {
-                    for (name, entry) in &entries.by_name {
+                    for (name, entry) in entries.by_name.iter() {
                         if self.is_left_out(prefix, server, name) {
                             found.left_out.entry(prefix.to_owned()).or_default().insert(shown(name));
                         }
@@ -136,15 +140,14 @@ impl DefinitionReader<'_> {
             && self.catalog.tool_on(&server.id, listed).is_none_or(|tool| self.is_open(tool))
     }
 
-    async fn listed(&self, server: &Arc<Server>) -> Listed {
+    async fn listed(&self, server: &Arc<Server>, use_of: Use) -> Listed {
         match server.openapi() {
             // The document is in the catalog.
             Some(openapi) => {
-                let operations = openapi.interface.document.operations.iter();
-                let by_name = operations.map(|one| (one.name.clone(), raw(&one.listed()))).collect();
-                Ok(Arc::new(Entries { by_name, is_cut: false }))
+                let by_name = Arc::clone(openapi.interface.listed());
+                Ok(Arc::new(Entries { by_name, ..Entries::default() }))
             }
-            None => self.lists.of(self.caller, server, ListKind::Tools, self.until).await,
+            None => self.lists.of(self.caller, server, (ListKind::Tools, use_of), self.until).await,
         }
     }
 
@@ -152,7 +155,7 @@ impl DefinitionReader<'_> {
     async fn listed_one(&self, server: &Arc<Server>, name: &str) -> Option<Box<RawValue>> {
         match server.openapi() {
             Some(openapi) => openapi.interface.operation(name).map(|operation| raw(&operation.listed())),
-            None => self.listed(server).await.ok()?.by_name.get(name).cloned(),
+            None => self.listed(server, Use::OfCall).await.ok()?.by_name.get(name).cloned(),
         }
     }
 
@@ -208,7 +211,7 @@ impl Definitions {
     /// What the list of them lacks.
     pub(crate) fn lacking(&self) -> Lacking {
         let unlisted = self.unknown.keys().cloned().collect();
-        Lacking { unlisted, cut: self.cut.clone(), left_out: self.left_out.clone() }
+        Lacking { unlisted, cut: self.cut.clone(), left_out: self.left_out.clone(), until: self.until }
     }
 }
 

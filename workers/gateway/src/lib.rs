@@ -22,6 +22,7 @@ mod call_request;
 mod caller;
 mod catalog_source;
 mod client_lists;
+mod cors;
 mod definitions;
 mod gateway;
 mod handle;

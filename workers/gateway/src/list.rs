@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_mcp_protocol::{cache_scope, result_type};
 
 use crate::gateway::Gateway;
@@ -51,11 +53,13 @@ impl Gateway {
         request: &Request,
         lacking: &Lacking,
     ) -> Box<RawValue> {
-        let Lacking { unlisted, cut, left_out } = lacking;
+        let Lacking { unlisted, cut, left_out, until } = lacking;
         if request.is_modern() {
             // A list that lacks what a server has is soon another one.
-            let ttl = if unlisted.is_empty() { self.limits.tools_ttl.as_millis() } else { 0 };
-            members.insert("ttlMs".to_owned(), raw(&u64::try_from(ttl).unwrap_or_default()));
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let ttl = left.map_or(self.limits.tools_ttl, |left| left.min(self.limits.tools_ttl));
+            let ttl = if unlisted.is_empty() { ttl } else { Duration::ZERO };
+            members.insert("ttlMs".to_owned(), raw(&u64::try_from(ttl.as_millis()).unwrap_or_default()));
             members.insert("cacheScope".to_owned(), raw(&cache_scope::PRIVATE));
         }
         let mut more: Vec<(&str, Value)> = Vec::new();

@@ -1,7 +1,8 @@
 //! `list_changed`: whether a list is another one for a caller than it was told of.
 //!
 //! A stream reads the lists as its caller would: after the catalog was exchanged, after a server's list was read that differs from before,
-//! and whenever such a list is no longer used (TOOLFLEET_GATEWAY_TOOLS_TTL_MS). It compares what it has read with what it has told.
+//! and whenever such a list is no longer used (`ttlMs` of the server, TOOLFLEET_GATEWAY_TOOLS_TTL_MS). It compares what it has read with what
+//! it has told.
 //!
 //! **Invariant:** a caller is told of a list only if something in it has changed that this caller may see, and once for changes that follow each
 //! other closely.
@@ -74,6 +75,7 @@ impl Gateway {
         let mut read_at = Instant::now();
         let changed = earlier.map_or_else(Vec::new, |earlier| earlier.changed_in(&first));
         let mut seen = first;
+        let mut each = self.lists.looked_at_each(&caller.tenant).await;
         // Where nobody listens, this is dropped soon.
         let tell = |seen: &SeenLists, changed| {
             drop(tell.unbounded_send(ListNews { seen: seen.clone(), changed }));
@@ -82,12 +84,13 @@ impl Gateway {
         loop {
             sleep(LOOK_EVERY).await;
             let is_changed = !self.mark(caller).is_same(&mark);
-            if !is_changed && read_at.elapsed() < self.limits.tools_ttl {
+            if !is_changed && read_at.elapsed() < each {
                 continue;
             }
             mark = if is_changed { self.settled(caller).await } else { self.mark(caller) };
             let read = self.seen(caller, lists, Instant::now() + LISTS_WITHIN).await;
             read_at = Instant::now();
+            each = self.lists.looked_at_each(&caller.tenant).await;
             let changed = seen.changed_in(&read);
             if !changed.is_empty() {
                 seen = read;

@@ -15,7 +15,7 @@ use crate::gateway::Gateway;
 use crate::lacking::Lacking;
 use crate::message::{Answer, Members, Request, raw, shown};
 use crate::pages::{after, page};
-use crate::server_lists::{LISTS_WITHIN, ListKind};
+use crate::server_lists::{LISTS_WITHIN, ListKind, Use};
 
 /// What a caller may read, by published name or address.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Gateway {
         let reader = &self.reader(catalog, caller, until);
         let reading = servers(published, kind).into_iter().filter(|server| reader.may_list(server));
         let reading = reading.map(|server| async move {
-            (server, reader.lists.of(reader.caller, server, kind, reader.until).await)
+            (server, reader.lists.of(reader.caller, server, (kind, Use::Shown), reader.until).await)
         });
         let mut found = Readable::default();
         for (server, listed) in futures::future::join_all(reading).await {
@@ -59,10 +59,12 @@ impl Gateway {
                 found.lacking.unlisted.insert(server.id.to_string());
                 continue;
             };
+            let until = &mut found.lacking.until;
+            *until = [*until, listed.until].into_iter().flatten().min();
             if listed.is_cut {
                 found.lacking.cut.insert(server.id.to_string());
             }
-            for (own, entry) in &listed.by_name {
+            for (own, entry) in listed.by_name.iter() {
                 match renamed(published, kind, server, own, entry) {
                     // Published addresses of several servers differ.
                     Some((name, entry)) => {

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use toolfleet_web::hosts::Hosts;
 use toolfleet_web::serve::{self, Bounds};
 
+use crate::cors::with_cors;
 use crate::gateway::Gateway;
 use crate::http::routes;
 
@@ -22,5 +23,7 @@ pub async fn serve(
         stop.await;
         draining.cancel();
     };
-    serve::serve(listener, routes(gateway, hosts), bounds, stopped).await;
+    let session = gateway.authenticator.session_header().cloned();
+    let routes = with_cors(routes(gateway, hosts.clone()), hosts, session);
+    serve::serve(listener, routes, bounds, stopped).await;
 }

@@ -35,6 +35,8 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_BYTES: usize = 8 * 1_048_576;
 /// How long a request for the list of all tools waits for a server's list, from its arrival on: for a reading of another one, and for its own.
 pub(crate) const LISTS_WITHIN: Duration = Duration::from_secs(25);
+/// The shortest time for which a list is shown, whatever its server says of it: as workers keep lists.
+const SHORTEST_TTL: Duration = Duration::from_secs(10);
 /// After a failure, how long nobody asks again.
 const PAUSE: Duration = Duration::from_secs(15);
 /// How many lists are kept. Beyond that the oldest one is dropped.
@@ -84,17 +86,36 @@ impl ListKind {
 /// The entries of a server's list, by their names there.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
-    pub(crate) by_name: HashMap<String, Box<RawValue>>,
+    pub(crate) by_name: Arc<HashMap<String, Box<RawValue>>>,
     /// Whether the server has more than is kept.
     pub(crate) is_cut: bool,
+    /// For how long the server says that it is fresh, in milliseconds (`ttlMs`).
+    pub(crate) served_ms: Option<u64>,
+    /// Until when clients are shown it without asking the server; none where it is in the catalog.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Entries {
+    /// For how long a list is shown that was read now.
+    fn shown_for(&self, ttl: Duration) -> Duration {
+        let served = self.served_ms.map_or(ttl, Duration::from_millis);
+        ttl.min(served.max(SHORTEST_TTL))
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         let mut listed = self.by_name.iter().map(|(name, entry)| (name, entry.get()));
         self.by_name.len() == other.by_name.len()
             && listed.all(|(name, entry)| other.by_name.get(name).is_some_and(|one| one.get() == entry))
     }
+}
+
+/// What a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A client is shown what there is.
+    Shown,
+    /// A call needs what is known of its tool.
+    OfCall,
 }
 
 /// A list, or why it is not known.
@@ -113,6 +134,8 @@ pub(crate) struct ServerLists {
 
 struct Cell {
     used: std::sync::Mutex<Instant>,
+    /// When a refused call last showed that the list is no longer true.
+    expired: std::sync::Mutex<Option<Instant>>,
     kept: std::sync::Mutex<Option<Kept>>,
     /// Whether somebody was told that the list is not known.
     is_missed: AtomicBool,
@@ -130,8 +153,10 @@ struct Kept {
 struct State {
     /// Of which server.
     server: Option<Arc<Server>>,
-    /// Until when it is used without asking.
+    /// Until when it is shown without asking.
     until: Option<Instant>,
+    /// Until when it says what a single call needs to know. A call waits for no list that its server only calls stale.
+    of_calls_until: Option<Instant>,
     failure: String,
     /// Who was refused a moment ago, until when, and what they are told. Another user, or another session, may be allowed what these are
     /// not.
@@ -147,9 +172,13 @@ impl State {
     }
 
     /// The answer without reading; none if it has to be read.
-    fn known_to(&self, caller: &Caller, kept: Option<Arc<Entries>>) -> Option<Listed> {
+    fn known_to(&self, caller: &Caller, kept: Option<Arc<Entries>>, use_of: Use) -> Option<Listed> {
         let now = Instant::now();
-        if self.until.is_some_and(|until| until > now) {
+        let until = match use_of {
+            Use::Shown => self.until,
+            Use::OfCall => self.of_calls_until,
+        };
+        if until.is_some_and(|until| until > now) {
             return Some(kept.ok_or_else(|| self.failure.clone()));
         }
         let refused = self.refused.get(&name_of(caller));
@@ -196,14 +225,14 @@ impl ServerLists {
         self: &Arc<Self>,
         caller: &Caller,
         server: &Arc<Server>,
-        kind: ListKind,
+        (kind, use_of): (ListKind, Use),
         until: Instant,
     ) -> Listed {
         let cell = self.cell((caller.tenant.clone(), server.id.clone(), kind)).await;
         let waited = timeout_at(until, async {
             let mut state = Arc::clone(&cell.state).lock_owned().await;
             state.become_of(server);
-            if let Some(known) = state.known_to(caller, cell.kept_of(server)) {
+            if let Some(known) = state.known_to(caller, cell.kept_of(server), use_of) {
                 return known;
             }
             let (lists, cell) = (Arc::clone(self), Arc::clone(&cell));
@@ -230,12 +259,15 @@ impl ServerLists {
         kind: ListKind,
     ) -> Listed {
         match self.read(caller, server, kind).await {
-            Ok(entries) => {
+            Ok(mut entries) => {
+                let now = Instant::now();
+                let until = Some(now + entries.shown_for(self.ttl));
+                entries.until = until;
                 if cell.keep(server, entries) {
                     self.count_change(&caller.tenant);
                 }
-                let (server, until) = (Some(Arc::clone(server)), Some(Instant::now() + self.ttl));
-                *state = State { server, until, ..State::default() };
+                let (server, of_calls_until) = (Some(Arc::clone(server)), Some(now + self.ttl));
+                *state = State { server, until, of_calls_until, ..State::default() };
             }
             Err(NotListed { why, is_refusal: true }) => {
                 let answer = cell.kept_of(server).ok_or(why);
@@ -244,10 +276,40 @@ impl ServerLists {
             }
             Err(NotListed { why: failure, .. }) => {
                 tracing::warn!(server = %server.id, tenant = %caller.tenant, list = kind.operation().as_str(), code = "gateway_list_failed", "a list cannot be read: {failure}");
-                (state.failure, state.until) = (failure, Some(Instant::now() + PAUSE));
+                let until = Some(Instant::now() + PAUSE);
+                (state.failure, state.until, state.of_calls_until) = (failure, until, until);
             }
         }
         cell.kept_of(server).ok_or_else(|| state.failure.clone())
+    }
+
+    /// A call was refused because of what the server's list of tools says now: it is read again when it is next asked for. A tool that never
+    /// was does not make it read for each call.
+    pub(crate) fn expire(&self, tenant: &Tenant, server: &ServerId) {
+        // Whoever holds one of them now is reading, or about to.
+        let Ok(cells) = self.cells.try_lock() else { return };
+        let Some(cell) = cells.get(&(tenant.clone(), server.clone(), ListKind::Tools)) else { return };
+        let now = Instant::now();
+        if lock(&cell.expired).is_some_and(|before| before + PAUSE > now) {
+            return;
+        }
+        if let Ok(mut state) = cell.state.try_lock() {
+            *lock(&cell.expired) = Some(now);
+            (state.until, state.of_calls_until) = (Some(now), Some(now));
+        }
+    }
+
+    /// How often a tenant's lists are looked at for changes: as often as one of them grows stale. One that is always stale is read as often as
+    /// those that say nothing of it.
+    pub(crate) async fn looked_at_each(&self, tenant: &Tenant) -> Duration {
+        let cells = self.cells.lock().await;
+        let of_tenant = cells.iter().filter(|((of, ..), _)| of == tenant);
+        let each = of_tenant.filter_map(|(_, cell)| {
+            let kept = lock(&cell.kept);
+            let entries = &kept.as_ref()?.entries;
+            (entries.served_ms != Some(0)).then(|| entries.shown_for(self.ttl))
+        });
+        each.min().unwrap_or(self.ttl)
     }
 
     async fn cell(&self, key: Key) -> Arc<Cell> {
@@ -265,24 +327,26 @@ impl ServerLists {
     /// The whole list, as far as the bounds allow.
     async fn read(&self, caller: &Caller, server: &Server, kind: ListKind) -> Result<Entries, NotListed> {
         let until = Instant::now() + ALL_PARTS_WITHIN;
-        let (mut entries, mut bytes, mut cursor) = (Entries::default(), 0_usize, None);
+        let (mut by_name, mut bytes, mut cursor) = (HashMap::new(), 0_usize, None);
+        let mut served_ms: Option<u64> = None;
         let mut seen = HashSet::new();
         for _ in 0..MAX_PARTS {
             let part = self.read_part(caller, server, kind, cursor.as_deref()).await?;
             for (name, entry) in part.entries {
                 bytes = bytes.saturating_add(entry.get().len());
-                entries.by_name.insert(name, entry);
+                by_name.insert(name, entry);
             }
             cursor = part.next;
-            let is_full = entries.by_name.len() >= MAX_ENTRIES || bytes >= MAX_BYTES;
+            served_ms = [served_ms, part.served_ms].into_iter().flatten().min();
+            let is_full = by_name.len() >= MAX_ENTRIES || bytes >= MAX_BYTES;
             // A server that gives a cursor again goes round in a circle.
             let is_new = cursor.clone().is_some_and(|cursor| seen.insert(cursor));
             if !is_new || is_full || Instant::now() >= until {
                 break;
             }
         }
-        entries.is_cut = cursor.is_some();
-        Ok(entries)
+        let by_name = Arc::new(by_name);
+        Ok(Entries { by_name, is_cut: cursor.is_some(), served_ms, until: None })
     }
 
     async fn read_part(
@@ -311,6 +375,7 @@ impl Cell {
     fn at(now: Instant) -> Self {
         Self {
             used: std::sync::Mutex::new(now),
+            expired: std::sync::Mutex::default(),
             kept: std::sync::Mutex::default(),
             is_missed: AtomicBool::default(),
             state: Arc::default(),
@@ -363,6 +428,7 @@ impl NotListed {
 struct Part {
     entries: Vec<(String, Box<RawValue>)>,
     next: Option<String>,
+    served_ms: Option<u64>,
 }
 
 fn part_of(outcome: &Outcome, kind: ListKind) -> Result<Part, NotListed> {
@@ -378,7 +444,8 @@ fn part_of(outcome: &Outcome, kind: ListKind) -> Result<Part, NotListed> {
         list.ok_or_else(|| NotListed::of(&format!("the answer is no list of {}", kind.member())))?;
     let entries = list.into_iter().filter_map(|entry| Some((name_in(&entry, kind)?, entry)));
     let next = members.get("nextCursor").and_then(|next| serde_json::from_str(next.get()).ok());
-    Ok(Part { entries: entries.collect(), next })
+    let served_ms = members.get("ttlMs").and_then(|ttl| serde_json::from_str(ttl.get()).ok());
+    Ok(Part { entries: entries.collect(), next, served_ms })
 }
 
 /// The name or address of an entry.
@@ -388,92 +455,4 @@ fn name_in(entry: &RawValue, kind: ListKind) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use toolfleet_catalog::Catalog;
-    use toolfleet_client::{Aws, AwsOptions, Tables, system_clock};
-
-    use super::*;
-
-    fn listed(text: &str, kind: ListKind) -> Result<(Vec<String>, Option<String>), String> {
-        let outcome = Outcome::succeeded(RawValue::from_string(text.to_owned()).unwrap());
-        let part = part_of(&outcome, kind).map_err(|not| not.why)?;
-        Ok((part.entries.into_iter().map(|(name, _)| name).collect(), part.next))
-    }
-
-    #[test]
-    fn a_part_has_the_entries_that_have_a_name_and_says_where_the_list_goes_on() {
-        let text =
-            r#"{"resources": [{"uri": "a:1"}, {"name": "no address"}, {"uri": 7}, 7], "nextCursor": "c"}"#;
-        assert_eq!(listed(text, ListKind::Resources), Ok((vec!["a:1".to_owned()], Some("c".to_owned()))));
-        let text = r#"{"resourceTemplates": [{"uriTemplate": "a:{x}"}], "nextCursor": null}"#;
-        assert_eq!(listed(text, ListKind::ResourceTemplates), Ok((vec!["a:{x}".to_owned()], None)));
-        for none in ["{}", "[]", r#"{"prompts": {}}"#] {
-            assert_eq!(listed(none, ListKind::Prompts), Err("the answer is no list of prompts".to_owned()));
-        }
-    }
-
-    fn server(url: &str) -> Arc<Server> {
-        let catalog = json!({
-            "servers": [{"id": "main", "url": url, "discover": true}],
-            "tenants": {"queue": ["*"]},
-            "publish": {"servers": {"main": true}},
-        });
-        let catalog = Catalog::parse(&catalog.to_string()).unwrap();
-        Arc::clone(catalog.published().servers().next().unwrap().1)
-    }
-
-    fn entries(names: &[&str]) -> Entries {
-        let entry = |name: &&str| ((*name).to_owned(), RawValue::from_string("{}".to_owned()).unwrap());
-        Entries { by_name: names.iter().map(entry).collect(), is_cut: false }
-    }
-
-    #[test]
-    fn a_change_is_what_differs_from_what_callers_were_shown() {
-        let here = server("https://a.example/mcp");
-        let cell = Cell::at(Instant::now());
-        assert!(!cell.keep(&here, entries(&["a"])), "it may have been dropped for another list");
-        assert!(!cell.keep(&here, entries(&["a"])));
-        assert!(cell.keep(&here, entries(&["b"])));
-        let missed = Cell::at(Instant::now());
-        missed.is_missed.store(true, Ordering::Relaxed);
-        assert!(missed.keep(&here, entries(&["a"])));
-        assert!(!missed.keep(&here, entries(&["a"])));
-    }
-
-    #[test]
-    fn a_list_is_of_the_server_at_that_place() {
-        let cell = Cell::at(Instant::now());
-        cell.keep(&server("https://a.example/mcp"), entries(&["a"]));
-        assert!(cell.kept_of(&server("https://a.example/mcp")).is_some(), "the catalog was read again");
-        let moved = server("https://b.example/mcp");
-        assert!(cell.kept_of(&moved).is_none());
-        let mut state = State { until: Some(Instant::now() + PAUSE), ..State::default() };
-        state.become_of(&moved);
-        assert!(state.until.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_list_that_is_late_is_used_on_and_a_change_is_of_one_tenant() {
-        let options = AwsOptions {
-            region: Some("us-east-1".to_owned()),
-            static_credentials: Some(("none".to_owned(), "none".to_owned())),
-            ..AwsOptions::default()
-        };
-        let (aws, tables) = (Aws::connect(options).await, Tables::with_prefix("none"));
-        let client = Client::new(&aws, "http://127.0.0.1:9/none", &tables, system_clock());
-        let lists = Arc::new(ServerLists::new(client, PAUSE));
-        let (caller, here) = (crate::tests::request("2026-07-28").caller, server("https://a.example/mcp"));
-        let cell = lists.cell((caller.tenant.clone(), here.id.clone(), ListKind::Tools)).await;
-        let _reading = cell.state.lock().await;
-        let now = Instant::now();
-        assert!(lists.of(&caller, &here, ListKind::Tools, now).await.is_err());
-        cell.keep(&here, entries(&["a"]));
-        assert!(lists.of(&caller, &here, ListKind::Tools, now).await.unwrap().by_name.contains_key("a"));
-        let moved = server("https://b.example/mcp");
-        assert!(lists.of(&caller, &moved, ListKind::Tools, now).await.is_err());
-        lists.count_change(&caller.tenant);
-        assert_eq!(lists.changes(&caller.tenant), 1);
-        assert_eq!(lists.changes(&Tenant::parse("globex").unwrap()), 0);
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 27] = [
+const OWN: [&str; 28] = [
     "id",
     "url",
     "openapi",
@@ -29,6 +29,7 @@ const OWN: [&str; 27] = [
     "name",
     "description",
     "headers",
+    "query",
     "auth",
     "client_certificate",
     "timeout_ms",

@@ -236,9 +236,15 @@ fn credential(
     match provider.get("credentialProviderType").and_then(Value::as_str) {
         Some("API_KEY") => {
             if text("apiKeyCredentialProvider/credentialLocation") == Some("QUERY_PARAMETER") {
-                return Err("sends its key as a parameter of the address, and addresses are logged; use a header, if the server takes \
-                            one: `headers` with `secret://name`"
-                    .to_owned());
+                if !fields.contains_key("openapi") {
+                    return Err("sends its key as a parameter of the address, which only HTTP interfaces (`openapi`) can have here; use a \
+                                header, if the server takes one: `headers` with `secret://name`"
+                        .to_owned());
+                }
+                let name = text("apiKeyCredentialProvider/credentialParameterName").unwrap_or("api_key");
+                let key = asked.scoped(&format!("query.{name}"), "API_KEY");
+                fields.insert("query".to_owned(), json!({name: key}));
+                return Ok(());
             }
             let header = text("apiKeyCredentialProvider/credentialParameterName").unwrap_or("Authorization");
             let prefix = text("apiKeyCredentialProvider/credentialPrefix")

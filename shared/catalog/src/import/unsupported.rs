@@ -1,6 +1,6 @@
 //! Names files that are no catalog and no configuration of MCP servers, and says what to do with them.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How blocks of Terraform begin.
 const TERRAFORM: [&str; 8] = [
@@ -117,10 +117,16 @@ fn is_table_line(line: &str) -> bool {
         && !matches!(name, "true" | "false" | "null")
 }
 
-fn openapi() -> String {
-    "is an OpenAPI description of an HTTP interface, and no MCP server; start a server that offers it as tools (for example FastMCP's \
-     `from_openapi`), and register that server's address as `url`"
-        .to_owned()
+/// What an OpenAPI document is, also one with `servers` of its own, and how a catalog names it.
+pub(crate) fn openapi(file: &Map<String, Value>) -> Option<String> {
+    let says = |field: &str| file.get(field).is_some_and(Value::is_string);
+    let is_one =
+        (says("openapi") || says("swagger")) && (file.contains_key("paths") || file.contains_key("info"));
+    is_one.then(|| {
+        "is an OpenAPI document of an HTTP interface; `toolfleet tools import openapi FILE` shows its tools. Name it in a catalog: \
+         {\"servers\": [{\"id\": \"NAME\", \"openapi\": \"FILE\"}], \"tenants\": {\"queue\": [\"*\"]}}"
+            .to_owned()
+    })
 }
 
 /// What a value is that has no section of a catalog, and the remedy.
@@ -168,7 +174,7 @@ fn of_object(value: &Value) -> Option<String> {
         return Some(text);
     }
     if has("openapi") || has("swagger") || (has("paths") && has("info")) {
-        return Some(openapi());
+        return Some("is a part of an OpenAPI document; give the whole document, with `openapi` (or `swagger`) and `paths`".to_owned());
     }
     let servers = "name its servers: {\"mcpServers\": {\"NAME\": {\"url\": ..}}}";
     let what = if has("dxt_version") || at("/server/mcp_config").is_some() {

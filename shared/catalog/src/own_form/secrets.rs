@@ -38,7 +38,7 @@ impl SecretMover {
 
     /// A server in our own form.
     pub(super) fn server(&mut self, id: &str, fields: &mut Map<String, Value>) {
-        for section in ["headers", "env"] {
+        for section in ["headers", "query", "env"] {
             for (name, value) in fields.get_mut(section).and_then(Value::as_object_mut).into_iter().flatten()
             {
                 self.text(id, &below(section, name), name, value);

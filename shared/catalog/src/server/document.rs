@@ -1,10 +1,9 @@
 //! Reads the entry of a server that is an HTTP interface, with its OpenAPI document.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
-use toolfleet_core::credential::{Credential, Sensitive};
+use toolfleet_core::credential::Credential;
 use toolfleet_core::digest::Digest;
 use url::Url;
 
@@ -46,13 +45,19 @@ impl ServerEntry {
         };
         let filter = Filter { include: self.include.clone(), exclude: self.exclude.clone() };
         let source = Url::parse(&place).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let given = given(&self.headers, self.auth != Credential::None, self.client_certificate.is_some());
+        let given = Given {
+            headers: self.headers.keys().map(|name| name.to_ascii_lowercase()).collect(),
+            query: self.query.keys().cloned().collect(),
+            auth: self.auth != Credential::None,
+            certificate: self.client_certificate.is_some(),
+        };
         let digested = serde_json::json!([
             text,
             self.url,
             self.include,
             self.exclude,
             given.headers,
+            given.query,
             given.auth,
             given.certificate
         ]);
@@ -118,8 +123,8 @@ impl ServerEntry {
             return Ok(None);
         };
         let idempotency_key = self.idempotency_header(entry)?;
-        let (include, exclude) = (self.include.clone(), self.exclude.clone());
-        Ok(Some(OpenApiTransport { http, include, exclude, idempotency_key, interface }))
+        let (include, exclude, query) = (self.include.clone(), self.exclude.clone(), self.query.clone());
+        Ok(Some(OpenApiTransport { http, include, exclude, idempotency_key, query, interface }))
     }
 }
 
@@ -132,11 +137,6 @@ fn shown(place: &str) -> String {
     let _named = url.set_username("").and_then(|()| url.set_password(None));
     url.set_query(None);
     url.into()
-}
-
-fn given(headers: &BTreeMap<String, Sensitive>, auth: bool, certificate: bool) -> Given {
-    let headers = headers.keys().map(|name| name.to_ascii_lowercase()).collect();
-    Given { headers, auth, certificate }
 }
 
 /// A document is used only if the catalog gives the credentials that all wanted operations ask for.

@@ -99,6 +99,9 @@ pub(crate) struct ServerEntry {
     /// Headers sent with every request. A value may end in `secret://name` or `secret://name#key`.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, Sensitive>,
+    /// Parameters that every request of an interface has in its query.
+    #[serde(default)]
+    pub(crate) query: BTreeMap<String, Sensitive>,
     /// How workers prove who they are.
     #[serde(default)]
     pub(crate) auth: Credential,
@@ -161,6 +164,7 @@ impl ServerEntry {
             name: None,
             description: None,
             headers: BTreeMap::new(),
+            query: BTreeMap::new(),
             auth: Credential::None,
             client_certificate: None,
             timeout_ms: None,
@@ -191,6 +195,7 @@ impl ServerEntry {
                 let stream = stream_kind(entry, self.transport.as_deref(), &url)?;
                 check_url(entry, &url, self.client_certificate.is_some())?;
                 check_headers(entry, &self.headers, literals)?;
+                check_query(entry, &self.query, literals)?;
                 let (headers, auth) = (self.headers.clone(), self.auth.clone());
                 let client_certificate = self.client_certificate.clone();
                 let http = HttpTransport { url, headers, auth, client_certificate };
@@ -292,14 +297,32 @@ fn check_headers(
             ));
         }
         seen.push(lower);
-        let template = Template::parse(value.expose()).map_err(|text| invalid(&place, text))?;
-        let wrong = match literals {
-            Literals::Refused => wrong_in(name, &template.before, template.secret.is_some()),
-            Literals::Accepted => is_placeholder(&template.before).then(unfilled),
-        };
-        if let Some(text) = wrong {
-            return Err(invalid(&place, text));
-        }
+        check_value(&place, name, value, literals)?;
     }
     Ok(())
+}
+
+fn check_query(
+    entry: &str,
+    query: &BTreeMap<String, Sensitive>,
+    literals: Literals,
+) -> Result<(), CatalogError> {
+    for (name, value) in query {
+        let place = format!("{entry}.query.{name}");
+        if name.is_empty() {
+            return Err(invalid(&place, "has an empty name; give the name of the parameter"));
+        }
+        check_value(&place, name, value, literals)?;
+    }
+    Ok(())
+}
+
+/// A value may refer to a secret, and writes out none.
+fn check_value(place: &str, name: &str, value: &Sensitive, literals: Literals) -> Result<(), CatalogError> {
+    let template = Template::parse(value.expose()).map_err(|text| invalid(place, text))?;
+    let wrong = match literals {
+        Literals::Refused => wrong_in(name, &template.before, template.secret.is_some()),
+        Literals::Accepted => is_placeholder(&template.before).then(unfilled),
+    };
+    wrong.map_or(Ok(()), |text| Err(invalid(place, text)))
 }

@@ -19,6 +19,10 @@ impl ServerEntry {
             );
             return Err(invalid(&at("discover"), text));
         }
+        if transport.durable && !transport.function.is_qualified() {
+            let text = "names no version or alias, which Lambda asks for to invoke a durable function; add one, for example `:live` or `:$LATEST`";
+            return Err(invalid(&at("lambda"), text));
+        }
         if transport.target_name.as_deref().is_some_and(|name| !is_target_name(name)) {
             return Err(invalid(&at("target_name"), "is not 1 to 100 of A-Z, a-z, 0-9, `-`, `_` and `.`"));
         }

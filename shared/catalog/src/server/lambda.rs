@@ -35,6 +35,11 @@ impl LambdaArn {
         &self.text
     }
 
+    /// Whether it names a version or an alias.
+    pub(super) fn is_qualified(&self) -> bool {
+        self.text.split(':').count() > 7
+    }
+
     /// The region that the function runs in.
     pub fn region(&self) -> &str {
         &self.region
@@ -61,7 +66,7 @@ pub enum LambdaPayload {
     Arguments,
     /// An MCP request.
     Mcp,
-    /// An MCP request as the body of an API Gateway event (payload format 2.0).
+    /// An MCP request as the body of an API Gateway event.
     ApiGateway,
 }
 

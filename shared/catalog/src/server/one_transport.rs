@@ -107,6 +107,7 @@ impl ServerEntry {
             ("client_certificate", Kind::Http, self.client_certificate.is_none()),
             ("include", Kind::OpenApi, self.include.is_empty()),
             ("exclude", Kind::OpenApi, self.exclude.is_empty()),
+            ("query", Kind::OpenApi, self.query.is_empty()),
             ("idempotency_key", Kind::OpenApi, self.idempotency_key.is_none()),
             ("payload", Kind::Lambda, self.payload.is_none()),
             ("target_name", Kind::Lambda, self.target_name.is_none()),

@@ -1,10 +1,12 @@
 //! A server that is an HTTP interface which an OpenAPI document describes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use toolfleet_core::credential::Sensitive;
 use toolfleet_core::digest::Digest;
 
 use super::http::HttpTransport;
@@ -25,6 +27,9 @@ pub struct OpenApiTransport {
     /// The header that carries the call's key, where the interface does nothing twice that has one key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// Parameters that every request has in its query. A value may end in `secret://name` or `secret://name#key`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Sensitive>,
     /// Its operations. It is written as the place of the document.
     #[serde(rename = "openapi", serialize_with = "place")]
     pub interface: Arc<Interface>,
@@ -38,6 +43,8 @@ pub struct Interface {
     pub document: Document,
     by_name: HashMap<String, usize>,
     digest: Digest,
+    /// What it lists, once that was asked for.
+    listed: OnceLock<Arc<HashMap<String, Box<RawValue>>>>,
 }
 
 impl Interface {
@@ -45,12 +52,23 @@ impl Interface {
     pub(super) fn new(place: String, document: Document, digest: Digest) -> Self {
         let names = document.operations.iter().enumerate();
         let by_name = names.map(|(i, operation)| (operation.name.clone(), i)).collect();
-        Self { place, document, by_name, digest }
+        Self { place, document, by_name, digest, listed: OnceLock::new() }
     }
 
     /// The operation of that name.
     pub fn operation(&self, name: &str) -> Option<&Operation> {
         self.document.operations.get(*self.by_name.get(name)?)
+    }
+
+    /// Each operation by its name, as an MCP server lists its tools. They are written once: a large document has many.
+    pub fn listed(&self) -> &Arc<HashMap<String, Box<RawValue>>> {
+        self.listed.get_or_init(|| {
+            let entry = |one: &Operation| {
+                let entry = serde_json::value::to_raw_value(&one.listed()).unwrap_or_default();
+                (one.name.clone(), entry)
+            };
+            Arc::new(self.document.operations.iter().map(entry).collect())
+        })
     }
 
     /// The names of its operations, in the document's order.

@@ -8,11 +8,12 @@ use toolfleet_core::credential::{SecretRef, Template};
 use super::registered::Server;
 
 impl Server {
-    /// The references to secrets in its entry: headers, credential, certificate, variables of a program. Each is named once.
+    /// The references to secrets in its entry: headers, query, credential, certificate, variables of a program. Each is named once.
     pub fn secrets(&self) -> Vec<SecretRef> {
         let mut found = BTreeMap::new();
         let headers = self.http().into_iter().flat_map(|http| http.headers.values());
-        headers.for_each(|value| add(value.expose(), &mut found));
+        let query = self.openapi().into_iter().flat_map(|openapi| openapi.query.values());
+        headers.chain(query).for_each(|value| add(value.expose(), &mut found));
         walk(&serde_json::to_value(&self.transport).unwrap_or_default(), &mut found);
         found.into_values().collect()
     }

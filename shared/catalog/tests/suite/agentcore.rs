@@ -141,6 +141,21 @@ fn operations(catalog: &Catalog) -> Vec<String> {
 }
 
 #[test]
+fn a_key_in_the_query_of_an_agentcore_interface_is_the_catalogs() {
+    let document = PETS.replace("in: header", "in: query");
+    assert_ne!(document, PETS);
+    let mut providers = api_key("X-Key");
+    providers[0]["credentialProvider"]["apiKeyCredentialProvider"]["credentialLocation"] =
+        json!("QUERY_PARAMETER");
+    let target = interface(json!({"inlinePayload": document}), providers);
+    let catalog = read_with(&target.to_string(), &["PETS_API_KEY"]).unwrap();
+    assert_eq!(operations(&catalog), ["health", "listPets"]);
+    let pets = catalog.server(&ServerId::parse("pets").unwrap()).unwrap();
+    let query = &pets.openapi().unwrap().query;
+    assert_eq!(query["X-Key"].expose(), "secret://toolfleet-dev/pets/query.X-Key");
+}
+
+#[test]
 fn an_agentcore_interface_is_one_of_its_inline_document() {
     let target = interface(json!({"inlinePayload": PETS}), api_key("X-Key"));
     let catalog = read_with(&target.to_string(), &["PETS_API_KEY"]).unwrap();

@@ -44,6 +44,25 @@ fn a_function_is_a_server_with_its_arn_in_the_place_of_a_url() {
 }
 
 #[test]
+fn a_durable_function_is_named_with_a_version_or_an_alias() {
+    let durable = |arn: &str| {
+        let mut server = with("durable", json!(true));
+        server["lambda"] = json!(arn);
+        parse(server)
+    };
+    let plain = ARN.strip_suffix(":live").unwrap();
+    let error = durable(plain).unwrap_err();
+    assert!(
+        error.contains("servers.s.lambda") || error.contains("lambda: names no version or alias"),
+        "{error}"
+    );
+    assert!(error.contains("`:$LATEST`"), "{error}");
+    for arn in [ARN.to_owned(), format!("{plain}:7"), format!("{plain}:$LATEST")] {
+        assert!(durable(&arn).is_ok(), "{arn}");
+    }
+}
+
+#[test]
 fn a_server_is_serialised_as_the_entry_that_it_was_read_from() {
     let mut entry = function();
     entry["role_arn"] = json!("arn:aws:iam::210987654321:role/tools/invoke");

@@ -64,6 +64,26 @@ fn an_interface_is_a_server_with_the_operations_of_its_document() {
 }
 
 #[test]
+fn a_key_in_the_query_is_a_reference_and_belongs_to_an_interface() {
+    let keyed = json!({"query": {"api_key": "secret://pets#key", "format": "json"}});
+    let catalog = parse(with(credentials(), keyed.clone()), json!([])).unwrap();
+    let server = catalog.server(&pets()).unwrap();
+    let query = &server.openapi().unwrap().query;
+    let values: Vec<_> = query.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(values, [("api_key", "secret://pets#key"), ("format", "json")]);
+    assert!(server.secrets().iter().any(|secret| secret.to_string() == "secret://pets#key"));
+    let other = parse(credentials(), json!([])).unwrap();
+    assert_ne!(other.digest(), catalog.digest(), "another definition");
+    let wrong = |server: Value| parse(server, json!([])).unwrap_err();
+    let literal = wrong(with(credentials(), json!({"query": {"api_key": "sk-live-0123456789abcdef"}})));
+    assert!(literal.contains("query.api_key") && !literal.contains("sk-live"), "{literal}");
+    let nameless = wrong(with(credentials(), json!({"query": {"": "x"}})));
+    assert!(nameless.contains("has an empty name"), "{nameless}");
+    let of_mcp = wrong(with(json!({"url": "https://m.example/mcp"}), keyed));
+    assert!(of_mcp.contains("query: belongs to a server with a `openapi`"), "{of_mcp}");
+}
+
+#[test]
 fn the_address_the_filters_and_the_key_are_the_catalogs() {
     let more = json!({
         "url": "https://mine.example/api", "include": {"tags": ["pet"]}, "exclude": {"operations": ["uploadFile"]},

@@ -1,4 +1,5 @@
-//! A message in an event as an API Gateway writes it (payload format 2.0), and the answer in the response that a function gives it.
+//! A message in an event as an API Gateway writes it, and the answer in the response that a function gives it. The event has the members of both
+//! payload formats, 1.0 (REST interfaces) and 2.0: handlers read those of one.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use toolfleet_core::surrogate::replace_lone_surrogates;
 use toolfleet_mcp_protocol::header;
 
 use super::message::{ID, Message};
@@ -33,8 +35,18 @@ pub(super) fn event(message: &Message<'_>) -> Vec<u8> {
     {
         headers.insert(header::NAME.to_owned(), Value::from(name));
     }
+    let several = headers.as_object().into_iter().flatten();
+    let several: BTreeMap<_, _> = several.map(|(name, value)| (name, [value])).collect();
     let event = json!({
         "version": "2.0",
+        "httpMethod": "POST",
+        "path": PATH,
+        "resource": PATH,
+        "multiValueHeaders": several,
+        "queryStringParameters": null,
+        "multiValueQueryStringParameters": null,
+        "pathParameters": null,
+        "stageVariables": null,
         "routeKey": format!("POST {PATH}"),
         "rawPath": PATH,
         "rawQueryString": "",
@@ -66,16 +78,23 @@ struct Response {
     is_base64_encoded: bool,
 }
 
-/// The result in a response. One without a status is a body by itself, as for an API Gateway.
-pub(super) async fn result(payload: Vec<u8>) -> Result<Box<RawValue>, RequestError> {
-    let invalid = |detail: String| RequestError::from(Fault::InvalidAnswer { detail });
-    let response: Response = serde_json::from_slice(&payload).map_err(|error| {
+/// What a response says, as HTTP would.
+pub(super) struct HttpResponse {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// The response in a function's answer; nothing where it is a body by itself, as for an API Gateway.
+pub(super) fn response_of(payload: &[u8]) -> Result<Option<HttpResponse>, Fault> {
+    let invalid = |detail: String| Fault::InvalidAnswer { detail };
+    // A text that was cut within a character spoils nothing.
+    let text = readable(payload);
+    let response: Response = serde_json::from_str(&replace_lone_surrogates(&text)).map_err(|error| {
         let place = (error.line(), error.column());
         invalid(format!("it is no response of an API Gateway (line {}, column {})", place.0, place.1))
     })?;
-    let Some(status) = response.status_code else {
-        return answer_in(payload, ID).await;
-    };
+    let Some(status) = response.status_code else { return Ok(None) };
     let body = response.body.unwrap_or_default();
     let body = if response.is_base64_encoded {
         let wrong = |_| invalid("its `body` is not base64, as `isBase64Encoded` says".to_owned());
@@ -83,7 +102,14 @@ pub(super) async fn result(payload: Vec<u8>) -> Result<Box<RawValue>, RequestErr
     } else {
         body.into_bytes()
     };
-    let headers = header_map(response.headers.unwrap_or_default());
+    Ok(Some(HttpResponse { status, headers: header_map(response.headers.unwrap_or_default()), body }))
+}
+
+/// The result in a response.
+pub(super) async fn result(payload: Vec<u8>) -> Result<Box<RawValue>, RequestError> {
+    let Some(HttpResponse { status, headers, body }) = response_of(&payload)? else {
+        return answer_in(payload, ID).await;
+    };
     if !(200..300).contains(&status) {
         return Err(RequestError::of_status(status, &headers, &body, ID));
     }

@@ -114,6 +114,8 @@ mod tests {
         });
         assert_eq!(event["headers"], headers);
         assert_eq!((&event["requestContext"]["requestId"], &event["version"]), (&json!("c1"), &json!("2.0")));
+        let first_format = (&event["httpMethod"], &event["path"], &event["requestContext"]["http"]["method"]);
+        assert_eq!(first_format, (&json!("POST"), &json!("/mcp"), &json!("POST")));
         assert_eq!(event["body"].as_str().unwrap().as_bytes(), call.request());
     }
 }

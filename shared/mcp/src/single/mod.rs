@@ -6,7 +6,9 @@ mod call;
 mod form;
 mod list;
 mod message;
+mod session;
 
 pub use call::SingleCall;
 pub use form::SingleForm;
 pub use list::{SingleError, SingleList};
+pub use session::SingleSession;

@@ -28,6 +28,16 @@ pub(crate) struct CallArgs {
     /// How long to wait for the result.
     #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = parse_span)]
     pub(super) wait: Duration,
+    /// The same in milliseconds: the name before 2026-11-29.
+    #[arg(long, hide = true, value_name = "MS", conflicts_with = "wait")]
+    pub(super) wait_ms: Option<u64>,
+}
+
+impl CallArgs {
+    /// How long to wait for the result.
+    fn wait(&self) -> Duration {
+        self.wait_ms.map_or(self.wait, Duration::from_millis)
+    }
 }
 
 /// Sends, waits, shows.
@@ -61,7 +71,7 @@ async fn send_and_wait(
                 show_progress(&spinner, row);
             }
         };
-        client.wait(key, &message_id, args.wait, see).await
+        client.wait(key, &message_id, args.wait(), see).await
     };
     let row = tokio::select! {
         row = ended => row?,
@@ -71,7 +81,7 @@ async fn send_and_wait(
         }
     };
     if let Some(row) = row.as_ref().filter(|row| is_other_callers(row)) {
-        let within = args.wait;
+        let within = args.wait();
         let shown = reused_id::show(client, output, &ready.request, row, sent, within).await;
         spinner.finish_and_clear();
         return shown;
@@ -102,7 +112,7 @@ fn show_row(
     }
     let exit = show::call(output, key, row)?;
     if exit == Exit::NoResult {
-        let waited = span(u64::try_from(args.wait.as_millis()).unwrap_or(u64::MAX));
+        let waited = span(u64::try_from(args.wait().as_millis()).unwrap_or(u64::MAX));
         output.note(&format!(
             "no result within {waited}; the call goes on. Read it later with: {}",
             shell_command::result(key)

@@ -105,5 +105,5 @@ fn asked(of: OfServer, operation: Operation, arguments: String) -> CallArgs {
     let OfServer { server, tenant, session, user, wait } = of;
     let mut request = RequestArgs::of_server(server, operation, arguments);
     (request.tenant, request.session, request.user) = (tenant, session, user);
-    CallArgs { request, wait }
+    CallArgs { request, wait, wait_ms: None }
 }

@@ -76,6 +76,9 @@ pub(crate) struct RequestArgs {
     /// The time-out of the call, counted from when it was sent, for example 90s.
     #[arg(long, value_name = "SPAN", value_parser = parse_span, conflicts_with = "deadline")]
     timeout: Option<Duration>,
+    /// The same in milliseconds: the name before 2026-11-29.
+    #[arg(long, hide = true, value_name = "MS", conflicts_with_all = ["timeout", "deadline"])]
+    timeout_ms: Option<u64>,
     /// The deadline of the call, for example 2026-11-21T09:30:00Z.
     #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     deadline: Option<Timestamp>,
@@ -109,7 +112,7 @@ pub(crate) struct RequestArgs {
         value_name = "FILE|-",
         conflicts_with_all = [
             "tenant", "tool", "function", "server", "name", "operation", "arguments", "call_id", "idempotency_key", "session", "user",
-            "agent", "group", "timeout", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
+            "agent", "group", "timeout", "timeout_ms", "deadline", "not_before", "start_in", "supersede", "priority", "max_attempts", "idempotent", "cache", "reply_queue", "resume",
             "input_responses",
         ]
     )]
@@ -210,7 +213,7 @@ impl RequestArgs {
             user: self.user.as_ref(),
             agent: self.agent.as_deref(),
             group: self.group.as_ref(),
-            timeout_ms: self.timeout.map(ms),
+            timeout_ms: self.timeout.map(ms).or(self.timeout_ms),
             deadline: self.deadline,
             not_before: self.not_before.or_else(|| self.start_in.map(after)),
             supersede: self.supersede.as_deref(),

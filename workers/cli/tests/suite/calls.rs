@@ -108,6 +108,17 @@ fn a_running_call_shows_its_progress() {
 }
 
 #[test]
+fn spans_in_milliseconds_are_taken_under_their_older_names() {
+    let dev = Dev::start(&[]);
+    let call = ["call", "--tenant", "acme", "--tool", "echo", "--arguments", r#"{"text": "x"}"#];
+    let older = [&call[..], &["--wait-ms", "20000", "--timeout-ms", "15000", "--call-id", "older"]].concat();
+    dev.toolfleet(&older).exits(0).prints(&["x"]);
+    for both in [["--wait-ms", "1", "--wait", "1s"], ["--timeout-ms", "1", "--timeout", "1s"]] {
+        dev.toolfleet(&[&call[..], &both].concat()).exits(2).complains(&["cannot be used with"]);
+    }
+}
+
+#[test]
 fn a_call_that_does_not_succeed_exits_with_1_and_its_error() {
     let dev = Dev::start(&[]);
     let ran = dev.toolfleet(&["call", "--tenant", "acme", "--tool", "ecko", "--call-id", "typo"]).exits(1);

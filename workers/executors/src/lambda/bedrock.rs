@@ -10,16 +10,36 @@ use serde_json::{Map, Value, json};
 use toolfleet_catalog::{InputSchema, LambdaTransport};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::redact::quoted;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use super::content;
 use super::failure::{invalid_answer, not_json};
 use super::ports::Attributes;
+use crate::arguments::{half_a_pair, is_text};
 use crate::executor::Invocation;
 
-/// The event of a call.
-pub(super) fn event(call: &Invocation<'_>, lambda: &LambdaTransport, attributes: &Attributes) -> Vec<u8> {
-    let arguments: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(call.request.arguments.get()).unwrap_or_default();
+/// The arguments by name.
+///
+/// # Errors
+/// One of them cannot be written as a text.
+pub(super) fn arguments(call: &Invocation<'_>) -> Result<BTreeMap<String, Box<RawValue>>, String> {
+    let arguments: Result<BTreeMap<String, Box<RawValue>>, _> =
+        serde_json::from_str(call.request.arguments.get());
+    let arguments = arguments.map_err(|_| half_a_pair("the name of an argument"))?;
+    match arguments.iter().find(|(_, value)| !is_text(value.get())) {
+        Some((name, _)) => Err(half_a_pair(&quoted(name))),
+        None => Ok(arguments),
+    }
+}
+
+/// The event of a call with these arguments.
+pub(super) fn event(
+    call: &Invocation<'_>,
+    lambda: &LambdaTransport,
+    arguments: &BTreeMap<String, Box<RawValue>>,
+    attributes: &Attributes,
+) -> Vec<u8> {
     let types = types(call.schema);
     let given = arguments.iter().filter(|(_, value)| value.get() != "null");
     let parameters: Vec<Value> = given
@@ -74,9 +94,11 @@ pub(super) struct Read {
     pub(super) prompt: Option<Map<String, Value>>,
 }
 
-/// Reads an answer.
+/// Reads an answer. A text that was cut within a character spoils nothing: the function has run.
 pub(super) fn read(payload: &[u8]) -> Result<Read, Failure> {
-    let answer: Value = serde_json::from_slice(payload).map_err(|error| not_json(&error))?;
+    let answer = String::from_utf8_lossy(payload);
+    let answer = replace_lone_surrogates(&answer);
+    let answer: Value = serde_json::from_str(&answer).map_err(|error| not_json(&error))?;
     let missing = || {
         invalid_answer(
             "it has no `response.functionResponse.responseBody` with a text, as the payload form `bedrock` asks for",

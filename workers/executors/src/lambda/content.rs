@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 /// The outcome of a call whose tool succeeded with this text.
 pub(super) fn succeeded(text: &str) -> Outcome {
@@ -23,7 +24,8 @@ pub(super) fn tool_error(text: &str) -> Outcome {
 
 /// A text as it is; any other value as JSON.
 pub(super) fn text_of(value: &RawValue) -> String {
-    serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned())
+    let text = replace_lone_surrogates(value.get());
+    serde_json::from_str(&text).unwrap_or_else(|_| value.get().to_owned())
 }
 
 /// A tool result of MCP.

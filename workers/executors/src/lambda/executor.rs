@@ -20,7 +20,9 @@ use url::Url;
 use super::context::client_context;
 use super::listing::FunctionList;
 use super::ports::{AttributeStore, Attributes, LambdaInvoke};
+use super::sessions::{Owner, Sessions};
 use super::{arguments_form, bedrock, failure, function_error, mcp_form};
+use crate::arguments::makes_no_request;
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::gate::RequestGate;
@@ -45,6 +47,7 @@ pub struct LambdaTarget {
 pub struct LambdaExecutor<G> {
     lambda: Arc<dyn LambdaInvoke>,
     attributes: Arc<dyn AttributeStore>,
+    sessions: Arc<Sessions>,
     lists: ToolLists<G>,
     schemas: CompiledSchemas,
     /// The largest answer that is read.
@@ -68,7 +71,8 @@ impl<G: RequestGate> LambdaExecutor<G> {
         schemas: CompiledSchemas,
         max_answer_bytes: u64,
     ) -> Self {
-        Self { lambda, attributes, lists: ToolLists::new(gate), schemas, max_answer_bytes }
+        let (sessions, lists) = (Arc::default(), ToolLists::new(gate));
+        Self { lambda, attributes, sessions, lists, schemas, max_answer_bytes }
     }
 
     pub(crate) fn forget_lists(&self) {
@@ -90,24 +94,26 @@ impl<G: RequestGate> LambdaExecutor<G> {
         let list = SingleList { form, server: &call.server.id, traceparent, tracestate };
         let until = Instant::now() + Duration::from_millis(call.attempt_ms);
         let bounds = ListBounds::of_tools(until.min(attempt.deadline), self.max_answer_bytes);
-        let send = |payload| async move {
+        let invoke = |payload| async move {
             let client_context = client_context(call, lambda, attempt);
             let event = Event { payload, client_context, durable_name: None };
-            let answer = self.invoke(lambda, call, event, attempt).await.map_err(NoPage::Failed)?;
+            let answer = self.invoke(lambda, call, event, attempt).await.map_err(NoAnswer::Failed)?;
             match answer.function_error {
                 Some(_) => Err(match function_error::meaning(&answer.payload) {
-                    Ok(outcome) => NoPage::Reported(outcome),
-                    Err(failure) => NoPage::Failed(failure),
+                    Ok(outcome) => NoAnswer::Reported(outcome),
+                    Err(failure) => NoAnswer::Failed(failure),
                 }),
                 None => Ok(answer.payload),
             }
         };
+        let owner = Owner::of(lambda, call.tenant(), call.session());
+        let send = |event| self.sessions.carry(owner.clone(), form, event, &invoke);
         let place = Place::of(call, cursor.as_deref()).unwrap_or_default();
         match list.listing(bounds, place.theirs(), &send).await {
             Ok(answer) => mcp_form::meaning(answer),
             Err(SingleError::Fault(fault)) => Err(failure_of(&fault)),
-            Err(SingleError::NotCarried(NoPage::Failed(failure))) => Err(failure),
-            Err(SingleError::NotCarried(NoPage::Reported(outcome))) => Ok(ended(outcome)),
+            Err(SingleError::NotCarried(NoAnswer::Failed(failure))) => Err(failure),
+            Err(SingleError::NotCarried(NoAnswer::Reported(outcome))) => Ok(ended(outcome)),
         }
     }
 
@@ -130,6 +136,30 @@ impl<G: RequestGate> LambdaExecutor<G> {
         Ok(answer)
     }
 
+    /// The answer to an event that carries MCP. All invocations of an attempt share its time.
+    async fn in_mcp_form(
+        &self,
+        lambda: &LambdaTransport,
+        call: &Invocation<'_>,
+        (form, event): (SingleForm, Vec<u8>),
+        attempt: Attempt<'_>,
+    ) -> Result<Vec<u8>, NoAnswer> {
+        let until = Instant::now() + Duration::from_millis(call.attempt_ms);
+        let attempt = Attempt { deadline: until.min(attempt.deadline), ..attempt };
+        let send = |payload| async move {
+            match self.answered(lambda, call, payload, attempt).await {
+                Ok(answer) => answer.map_err(NoAnswer::Reported),
+                Err(failure) => Err(NoAnswer::Failed(failure)),
+            }
+        };
+        // The event of a durable execution has to be the same in every attempt.
+        if lambda.durable {
+            return send(event).await;
+        }
+        let owner = Owner::of(lambda, call.tenant(), call.session());
+        self.sessions.carry(owner, form, event, &send).await
+    }
+
     async fn in_bedrock_form(
         &self,
         lambda: &LambdaTransport,
@@ -144,7 +174,11 @@ impl<G: RequestGate> LambdaExecutor<G> {
             }
             None => Attributes::default(),
         };
-        let payload = bedrock::event(call, lambda, &known);
+        let arguments = match bedrock::arguments(call) {
+            Ok(arguments) => arguments,
+            Err(problem) => return Ok(makes_no_request(&problem)),
+        };
+        let payload = bedrock::event(call, lambda, &arguments, &known);
         let answer = match self.answered(lambda, call, payload, attempt).await? {
             Ok(answer) => answer,
             Err(outcome) => return Ok(outcome),
@@ -195,8 +229,8 @@ impl<G: RequestGate> LambdaExecutor<G> {
     }
 }
 
-/// Why a page did not come.
-enum NoPage {
+/// Why an answer did not come.
+enum NoAnswer {
     Failed(Failure),
     /// The function's own error.
     Reported(Outcome),
@@ -227,6 +261,8 @@ impl<G: RequestGate> Executor for LambdaExecutor<G> {
             function: lambda.clone(),
             form,
             tenant: call.tenant().clone(),
+            sessions: Arc::clone(&self.sessions),
+            owner: Owner::of(lambda, call.tenant(), call.session()),
             most_bytes: self.max_answer_bytes,
         };
         readiness::check_definition((&self.lists, &self.schemas), call, (target, &list), limits).await
@@ -234,6 +270,9 @@ impl<G: RequestGate> Executor for LambdaExecutor<G> {
 
     fn check(&self, call: &Invocation<'_>) -> Result<(), Outcome> {
         match call.params {
+            OperationParams::Tool if is_bedrock(call) => {
+                bedrock::arguments(call).map(|_| ()).map_err(|problem| makes_no_request(&problem))
+            }
             OperationParams::Tool => Ok(()),
             OperationParams::List { cursor }
                 if call.server.lists_tools() && call.request.operation == Operation::ToolsList =>
@@ -262,9 +301,10 @@ impl<G: RequestGate> Executor for LambdaExecutor<G> {
                 return self.listing(lambda, form, call, attempt).await;
             }
             let event = mcp_form::event(form, call, attempt, lambda.durable);
-            return match self.answered(lambda, call, event, attempt).await? {
+            return match self.in_mcp_form(lambda, call, (form, event), attempt).await {
                 Ok(payload) => mcp_form::answer(form, payload).await,
-                Err(outcome) => Ok(ended(outcome)),
+                Err(NoAnswer::Reported(outcome)) => Ok(ended(outcome)),
+                Err(NoAnswer::Failed(failure)) => Err(failure),
             };
         }
         if lambda.payload == LambdaPayload::Bedrock {
@@ -323,6 +363,10 @@ fn event(call: &Invocation<'_>, lambda: &LambdaTransport, attempt: Attempt<'_>, 
 fn durable_name(call: &Invocation<'_>) -> String {
     let key = format!("{}\n{}", call.tenant(), call.request.key.call_id);
     Digest::of_text(&key).short(64).to_owned()
+}
+
+fn is_bedrock(call: &Invocation<'_>) -> bool {
+    call.server.lambda().is_some_and(|lambda| lambda.payload == LambdaPayload::Bedrock)
 }
 
 fn function<'a>(call: &Invocation<'a>) -> Result<&'a LambdaTransport, NotReady> {

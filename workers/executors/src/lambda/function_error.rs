@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use toolfleet_core::failure::Failure;
 use toolfleet_core::outcome::Outcome;
+use toolfleet_core::surrogate::replace_lone_surrogates;
 
 use super::content;
 use super::failure;
@@ -29,7 +30,8 @@ const NOT_LOADED: [&str; 8] = [
 
 /// What the error means for the call: its tool's own error, or a failed attempt.
 pub(super) fn meaning(payload: &[u8]) -> Result<Outcome, Failure> {
-    let reported: Reported = serde_json::from_slice(payload).unwrap_or_default();
+    let payload = String::from_utf8_lossy(payload);
+    let reported: Reported = serde_json::from_str(&replace_lone_surrogates(&payload)).unwrap_or_default();
     let message = reported.error_message.unwrap_or_default();
     let kind = reported.error_type.unwrap_or_default();
     let words = match (kind.is_empty(), message.is_empty()) {

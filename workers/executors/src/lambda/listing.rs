@@ -15,6 +15,7 @@ use toolfleet_mcp::{Fault, NotSentCause, SingleError, SingleForm, SingleList, To
 
 use super::context::list_context;
 use super::ports::LambdaInvoke;
+use super::sessions::{Owner, Sessions};
 use super::{failure, function_error};
 use crate::mcp::failure::failure_of;
 use crate::mcp::tool_list::ListSource;
@@ -27,6 +28,9 @@ pub(super) struct FunctionList {
     pub(super) function: LambdaTransport,
     pub(super) form: SingleForm,
     pub(super) tenant: Tenant,
+    pub(super) sessions: Arc<Sessions>,
+    /// Whose session it is, where the function asks for one.
+    pub(super) owner: Owner,
     /// The largest answer that is read, and the most bytes of all pages.
     pub(super) most_bytes: u64,
 }
@@ -58,7 +62,8 @@ impl ListSource for FunctionList {
     async fn list(&self, deadline: Instant) -> Result<ToolList, Failure> {
         let (form, server) = (self.form, &self.server.id);
         let list = SingleList { form, server, traceparent: None, tracestate: None };
-        let send = |payload| self.send(payload);
+        let invoke = |payload| self.send(payload);
+        let send = |event| self.sessions.carry(self.owner.clone(), form, event, &invoke);
         match timeout_at(deadline, list.tools(self.most_bytes, &send)).await {
             Ok(Ok(list)) => Ok(list),
             Ok(Err(error)) => Err(failure_of_list(error)),

@@ -10,3 +10,4 @@ mod function_error;
 mod listing;
 mod mcp_form;
 pub(crate) mod ports;
+mod sessions;

@@ -11,6 +11,7 @@ use super::multipart::{self, Part};
 use super::style::{Escape, pairs};
 use super::value::{Shape, flat, shape};
 use super::xml;
+use crate::arguments::{half_a_pair, is_text};
 
 /// A body: the value of `Content-Type`, and the bytes.
 pub(super) type Written = (String, Vec<u8>);
@@ -20,6 +21,9 @@ pub(super) type Written = (String, Vec<u8>);
 /// # Errors
 /// Why the argument cannot be written in it.
 pub(super) fn write(argument: &str, raw: &RawValue, media: &Media) -> Result<Written, String> {
+    if !matches!(media.kind, MediaKind::Json) && !is_text(raw.get()) {
+        return Err(half_a_pair(&format!("`{argument}`")));
+    }
     let of = |bytes: Vec<u8>| (media.content_type.clone(), bytes);
     match &media.kind {
         MediaKind::Json => Ok(of(raw.get().trim().as_bytes().to_vec())),

@@ -5,11 +5,13 @@
 
 use serde_json::value::RawValue;
 use toolfleet_catalog::openapi::{Body, Location, Operation, Parameter, ParameterForm, Style};
+use toolfleet_core::redact::quoted;
 use url::Url;
 
 use super::body;
 use super::style::{Escape, in_header, in_path, pairs};
-use super::value::{Shape, members, shape};
+use super::value::{Shape, is_null, members, shape};
+use crate::arguments::{half_a_pair, is_text};
 
 /// A request, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +28,19 @@ pub(super) struct Encoded {
 struct Arguments<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Arguments<'a> {
+    /// Those of a call. The body is looked at where it is written: as JSON it goes out byte for byte.
+    fn of(operation: &Operation, arguments: &'a RawValue) -> Result<Self, String> {
+        let members = members(arguments).ok_or_else(|| half_a_pair("the name of an argument"))?;
+        let body = operation.body.as_ref().map(|body| body.argument.as_str());
+        let odd = members.iter().find(|(name, raw)| body != Some(name.as_str()) && !is_text(raw.get()));
+        odd.map_or(Ok(()), |(name, _)| Err(half_a_pair(&quoted(name))))?;
+        Ok(Self(members))
+    }
+
     /// The argument of that name, unless it is null.
     fn get(&self, name: &str) -> Option<&'a RawValue> {
         let found = self.0.iter().find(|(known, _)| known == name).map(|(_, raw)| *raw);
-        found.filter(|raw| !matches!(shape(raw), Shape::Null))
+        found.filter(|raw| !is_null(raw))
     }
 }
 
@@ -38,7 +49,7 @@ impl<'a> Arguments<'a> {
 /// # Errors
 /// What is wrong with the arguments, as a sentence that a model can act on.
 pub(super) fn encode(operation: &Operation, arguments: &RawValue) -> Result<Encoded, String> {
-    let arguments = Arguments(members(arguments));
+    let arguments = Arguments::of(operation, arguments)?;
     let mut headers = vec![("accept".to_owned(), operation.accept.clone())];
     let (mut query, mut cookies) = (Vec::new(), Vec::new());
     for parameter in &operation.parameters {
@@ -205,7 +216,7 @@ fn body_of(body: &Body, arguments: &Arguments<'_>) -> Result<Option<body::Writte
     let Some(raw) = arguments.0.iter().find(|(name, _)| *name == body.argument).map(|(_, raw)| *raw) else {
         return if body.required { Err(format!("`{}` is missing", body.argument)) } else { Ok(None) };
     };
-    if !body.required && matches!(shape(raw), Shape::Null) {
+    if !body.required && is_null(raw) {
         return Ok(None);
     }
     let chosen = body.type_argument.as_ref().and_then(|argument| arguments.get(argument));

@@ -24,7 +24,7 @@ use url::Url;
 
 use super::answer::outcome_of;
 use super::encode::{Encoded, encode};
-use crate::arguments::{SchemaOf, check_arguments};
+use crate::arguments::{SchemaOf, check_arguments, makes_no_request};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
 use crate::mcp::executor::EndpointSource;
@@ -155,12 +155,7 @@ impl Executor for OpenApiExecutor {
             OperationParams::Tool => {
                 let (operation, _) = operation_of(call).ok_or_else(|| unknown(call))?;
                 let encoded = encode(operation, &call.request.arguments);
-                encoded.map(|_| ()).map_err(|problem| {
-                    let text = format!(
-                        "The arguments make no request: {problem}. Correct them and send a new call."
-                    );
-                    Outcome::refused(Code::InvalidArguments, text)
-                })
+                encoded.map(|_| ()).map_err(|problem| makes_no_request(&problem))
             }
             OperationParams::List { cursor } => {
                 let place = Place::of(call, cursor.as_deref())?;

@@ -77,6 +77,55 @@ fn a_path_argument_never_leads_to_another_path() {
 }
 
 #[test]
+fn half_a_surrogate_pair_is_refused_and_never_left_out() {
+    let query = |name: &str, more: Value| {
+        let mut parameter = json!({"name": name, "in": "query", "schema": {}});
+        parameter.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        parameter
+    };
+    let deep = json!({"style": "deepObject", "explode": true});
+    let parameters = json!([
+        query("name", json!({})),
+        query("f", deep),
+        {"name": "X-H", "in": "header", "schema": {}},
+        {"name": "j", "in": "query", "content": {"application/json": {}}},
+    ]);
+    let plain = document("3.0.4", "/x", json!({ "parameters": parameters }));
+    for (name, arguments) in [
+        ("`name`", r#"{"name":"caf\ud83d"}"#),
+        ("`name`", r#"{"name":["a","\udc00"]}"#),
+        ("`f`", r#"{"f":{"owner":"me","\ud83d":"x"}}"#),
+        ("`X-H`", r#"{"X-H":"\ud83d"}"#),
+        ("`j`", r#"{"j":{"a":"\ud83d"}}"#),
+        ("`more`", r#"{"more":"\ud83d"}"#),
+        ("the name of an argument", r#"{"name":"a","\ud83d":"x"}"#),
+    ] {
+        let error = request(&plain, arguments).unwrap_err();
+        assert!(error.starts_with(&format!("{name} has half a surrogate pair")), "{arguments}: {error}");
+    }
+    let whole = request(&plain, r#"{"name":"\ud83d\ude00"}"#).unwrap();
+    assert_eq!(whole.url.as_str(), "https://h.example/x?name=%F0%9F%98%80");
+    let xml = json!({"schema": {"type": "object", "xml": {"name": "r"}}});
+    let plain_media = ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "image/png"];
+    let medias = plain_media.map(|media| (media, json!({}))).into_iter().chain([("application/xml", xml)]);
+    for (media, described) in medias {
+        let document = document("3.0.4", "/x", content(media, described));
+        for body in
+            [r#"{"body":{"base64":"\ud83d","a":1}}"#, r#"{"body":"\ud83d"}"#, r#"{"body":{"\ud83d":"x"}}"#]
+        {
+            let error = request(&document, body).unwrap_err();
+            assert!(error.starts_with("`body` has half a surrogate pair"), "{media} {body}: {error}");
+        }
+    }
+    let optional = json!({"requestBody": {"content": {"application/json": {}}}});
+    for operation in [content("application/json", json!({})), optional] {
+        let json = document("3.0.4", "/x", operation);
+        let sent = request(&json, r#"{"body":"\ud83d"}"#).unwrap();
+        assert_eq!(sent.body.as_deref(), Some(&br#""\ud83d""#[..]), "JSON goes out byte for byte");
+    }
+}
+
+#[test]
 fn a_header_argument_cannot_end_its_header() {
     let list = json!([{"name": "X-A", "in": "header", "schema": {}}]);
     let document = document("3.0.4", "/x", json!({ "parameters": list }));
@@ -144,6 +193,29 @@ fn a_value_that_no_xml_can_have_is_named() {
     let deep = format!(r#"{{"body": {}1{}}}"#, r#"{"d":"#.repeat(120), "}".repeat(120));
     let error = wrong(&deep);
     assert!(error.contains("is nested more than 100 deep"), "{error}");
+}
+
+#[test]
+fn a_prefix_is_written_where_it_means_a_namespace() {
+    let named = |xml: Value| json!({"type": "string", "xml": xml});
+    let properties = json!({
+        "undeclared": named(json!({"prefix": "p", "name": "a"})),
+        "declared": named(json!({"prefix": "q", "name": "b", "namespace": "urn:q"})),
+        "inherited": named(json!({"prefix": "r", "name": "c"})),
+        "lang": named(json!({"prefix": "xml", "attribute": true, "namespace": "urn:mine"})),
+    });
+    let root = json!({"name": "root", "prefix": "r", "namespace": "urn:r"});
+    let schema = json!({"type": "object", "xml": root, "properties": properties});
+    let document = document("3.0.4", "/x", content("application/xml", json!({ "schema": schema })));
+    let body = r#"{"body": {"lang": "en", "undeclared": "1", "declared": "2", "inherited": "3"}}"#;
+    let sent = request(&document, body).unwrap().body.unwrap();
+    let expected = "<r:root xmlns:r=\"urn:r\" xml:lang=\"en\"><a>1</a><q:b xmlns:q=\"urn:q\">2</q:b><r:c>3</r:c></r:root>";
+    let sent = String::from_utf8(sent).unwrap();
+    assert!(sent.ends_with(expected), "{sent}");
+    // Declared for its own element alone.
+    let twice = r#"{"body": {"declared": "2", "undeclared": "1"}}"#;
+    let sent = String::from_utf8(request(&document, twice).unwrap().body.unwrap()).unwrap();
+    assert!(sent.ends_with("<q:b xmlns:q=\"urn:q\">2</q:b><a>1</a></r:root>"), "{sent}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! An argument as its text has it: numbers keep their digits, objects the order of their members.
+//! An argument as its text has it: numbers keep their digits, objects the order of their members. `encode` has refused what cannot be read as
+//! text (half a surrogate pair), so that every value has a shape here.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -62,7 +63,7 @@ pub(super) fn is_null(raw: &RawValue) -> bool {
     raw.get().trim_start().starts_with('n')
 }
 
-/// What a value is. `RawValue` holds valid JSON, so every value has a shape.
+/// What a value is.
 pub(super) fn shape(raw: &RawValue) -> Shape<'_> {
     let text = raw.get().trim();
     match text.as_bytes().first() {
@@ -85,10 +86,7 @@ pub(super) fn flat(raw: &RawValue) -> Option<String> {
     }
 }
 
-/// The members of the arguments, which are an object.
-pub(super) fn members(arguments: &RawValue) -> Vec<(String, &RawValue)> {
-    match shape(arguments) {
-        Shape::Members(members) => members,
-        Shape::Null | Shape::Scalar(_) | Shape::List(_) => Vec::new(),
-    }
+/// The members of the arguments; nothing where they are no object, or a name cannot be read as text.
+pub(super) fn members(arguments: &RawValue) -> Option<Vec<(String, &RawValue)>> {
+    serde_json::from_str::<Members<'_>>(arguments.get()).ok().map(|members| members.0)
 }

@@ -12,12 +12,15 @@ use super::value::{Shape, flat, is_null, shape};
 const MOST_DEPTH: usize = 100;
 /// How many shared elements may lead from one to the next.
 const MOST_HOPS: usize = 32;
+/// The prefix that every document knows.
+const XML: &str = "xml";
 /// The longest document, in bytes: each item of a list repeats the name of the list.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The document that the value makes; `argument` names the value in errors.
 pub(super) fn write(argument: &str, raw: &RawValue, body: &XmlBody) -> Result<String, String> {
-    let mut writer = Writer { body, text: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned() };
+    let text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned();
+    let mut writer = Writer { body, text, scope: Vec::new() };
     let root = Said::of(body, &body.root);
     let (name, place) = (root.name.unwrap_or_default(), &Place::Argument(argument));
     match shape(raw) {
@@ -95,22 +98,26 @@ impl<'a> Said<'a> {
         Self { name, prefix, namespace, attribute: false, wrapped: false, chain: Vec::new() }
     }
 
-    /// The name with its prefix.
-    fn full_name(&self, otherwise: &str) -> String {
-        let name = self.name.unwrap_or(otherwise);
-        self.prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}:{name}"))
-    }
-
-    /// The declaration of its namespace.
+    /// The declaration of its namespace. The prefix `xml` means its own namespace everywhere.
     fn declaration(&self) -> Option<(String, &'a str)> {
         let of = |prefix: &str| format!("xmlns:{prefix}");
-        Some((self.prefix.map_or_else(|| "xmlns".to_owned(), of), self.namespace?))
+        let namespace = self.namespace.filter(|_| self.prefix != Some(XML))?;
+        Some((self.prefix.map_or_else(|| "xmlns".to_owned(), of), namespace))
     }
 }
 
 struct Writer<'a> {
     body: &'a XmlBody,
     text: String,
+    /// The prefixes that the open elements declare.
+    scope: Vec<&'a str>,
+}
+
+/// The start of an element that was written.
+struct Opened {
+    name: String,
+    /// How many prefixes were declared before it.
+    scope: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -191,18 +198,29 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The start of an element; gives its name.
+    /// The name with its prefix. One that means no namespace here is left out: with it no reader would take the document.
+    fn full_name(&self, said: &Said<'a>, otherwise: &str) -> String {
+        let name = said.name.unwrap_or(otherwise);
+        let is_declared = |prefix: &&str| *prefix == XML || self.scope.contains(prefix);
+        said.prefix.filter(is_declared).map_or_else(|| name.to_owned(), |prefix| format!("{prefix}:{name}"))
+    }
+
+    /// The start of an element.
     fn open(
         &mut self,
         place: &Place<'_>,
         name: &str,
         said: &Said<'a>,
         attributes: &[(&str, Said<'a>, &RawValue)],
-    ) -> Result<String, String> {
+    ) -> Result<Opened, String> {
         if self.text.len() > MOST_BYTES {
             return Err(format!("`{place}` makes an XML document of more than {MOST_BYTES} bytes"));
         }
-        let full = said.full_name(name);
+        let scope = self.scope.len();
+        let declaring = attributes.iter().filter(|(.., raw)| !is_null(raw)).map(|(_, said, _)| said);
+        let declaring = [said].into_iter().chain(declaring).filter(|said| said.declaration().is_some());
+        self.scope.extend(declaring.filter_map(|said| said.prefix));
+        let full = self.full_name(said, name);
         check_name(place, said.name.unwrap_or(name))?;
         let _ = write!(self.text, "<{full}");
         let mut declared: BTreeMap<String, &str> = said.declaration().into_iter().collect();
@@ -222,7 +240,7 @@ impl<'a> Writer<'a> {
         let mut written: HashSet<String> = declared.into_keys().collect();
         for (name, said, raw) in attributes {
             let Some(text) = flat(raw) else { continue };
-            let (place, full) = (&Place::Member(place, name), said.full_name(name));
+            let (place, full) = (&Place::Member(place, name), self.full_name(said, name));
             check_name(place, said.name.unwrap_or(name))?;
             self.attribute(place, &full, &text)?;
             if !written.insert(full) {
@@ -232,11 +250,12 @@ impl<'a> Writer<'a> {
             }
         }
         self.text.push('>');
-        Ok(full)
+        Ok(Opened { name: full, scope })
     }
 
-    fn close(&mut self, name: &str) {
-        let _ = write!(self.text, "</{name}>");
+    fn close(&mut self, opened: &Opened) {
+        let _ = write!(self.text, "</{}>", opened.name);
+        self.scope.truncate(opened.scope);
     }
 
     fn attribute(&mut self, place: &Place<'_>, name: &str, text: &str) -> Result<(), String> {

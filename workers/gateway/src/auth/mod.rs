@@ -7,7 +7,7 @@ mod claims;
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use serde_json::{Map, Value, json};
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -63,6 +63,18 @@ impl Authenticator {
                 Ok(Caller { tenant: tenant.clone(), user: None, session, expires: None })
             }
             Self::Tokens(rules) => rules.caller(headers).await,
+        }
+    }
+
+    /// The header that carries the session of calls, if one does.
+    pub(crate) fn session_header(&self) -> Option<&HeaderName> {
+        let session = match self {
+            Self::Open { session, .. } => session,
+            Self::Tokens(rules) => &rules.claims.session,
+        };
+        match session {
+            SessionSource::Header(name) => Some(name),
+            SessionSource::None | SessionSource::Claim(_) => None,
         }
     }
 

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use toolfleet_gateway::Limits;
 
-use crate::rig::{Http, Rig, answered};
+use crate::access::Issuer;
+use crate::rig::{Answered, Http, Rig, answered};
 
 fn error_code(body: &Value) -> Option<i64> {
     body["error"]["code"].as_i64()
@@ -89,6 +90,51 @@ async fn what_is_no_message_is_refused() {
     assert_eq!(answered(http.delete(&served.url)).await.status, 405);
     assert_eq!(answered(post("{}").header("host", "evil.example.com")).await.status, 403);
     assert_eq!(answered(post("{}").header("origin", "https://evil.example.com")).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_an_allowed_origin_reads_every_answer() {
+    let (rig, issuer) = (Rig::start().await, Issuer::new());
+    let open = rig.gateway(Limits::default()).await;
+    let closed = rig.gateway_for(Limits::default(), issuer.authenticator()).await;
+    let (page, other) = ("http://localhost:6274", "https://evil.example.com");
+    let origin_of = |answered: &Answered| {
+        let allowed = answered.headers.get("access-control-allow-origin")?;
+        Some(allowed.to_str().unwrap().to_owned())
+    };
+    for (served, status) in [(&open, 200), (&closed, 401)] {
+        let answered = Http::modern(served).with("origin", page).ask("tools/list", json!({})).await;
+        assert_eq!((answered.status, origin_of(&answered).as_deref()), (status, Some(page)));
+        assert_eq!(answered.headers["vary"], "origin");
+        let exposed = answered.headers["access-control-expose-headers"].to_str().unwrap();
+        assert!(exposed.contains("mcp-session-id") && exposed.contains("www-authenticate"), "{exposed}");
+        let refused = Http::modern(served).with("origin", other).ask("tools/list", json!({})).await;
+        assert_eq!((refused.status, origin_of(&refused)), (403, None));
+        let no_page = Http::modern(served).ask("tools/list", json!({})).await;
+        assert_eq!((no_page.status, origin_of(&no_page)), (status, None));
+    }
+    let client = reqwest::Client::new();
+    let asks = |url: &str, origin: &str| {
+        let asked = "Authorization,content-type, mcp-protocol-version,x-conversation,x-tenant";
+        client
+            .request(reqwest::Method::OPTIONS, url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", asked)
+    };
+    // It is asked before there is a token.
+    let may_send = answered(asks(&open.url, page)).await;
+    assert_eq!((may_send.status, origin_of(&may_send).as_deref()), (204, Some(page)));
+    let headers = &may_send.headers["access-control-allow-headers"];
+    assert_eq!(headers, "authorization, content-type, mcp-protocol-version, x-conversation");
+    assert_eq!(may_send.headers["access-control-allow-methods"], "GET, POST");
+    assert_eq!(answered(asks(&closed.url, page)).await.status, 204);
+    let other_page = answered(asks(&open.url, other)).await;
+    assert_eq!((other_page.status, origin_of(&other_page)), (405, None));
+    let metadata = closed.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
+    let read = answered(client.get(&metadata).header("origin", other)).await;
+    assert_eq!((read.status, origin_of(&read).as_deref()), (200, Some("*")));
+    assert_eq!(answered(asks(&metadata, other)).await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]

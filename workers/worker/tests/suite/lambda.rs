@@ -48,8 +48,12 @@ fn content(rig: &crate::rig::Seen) -> Value {
 }
 
 async fn run(rig: &Rig, catalog: Value, body: Value) {
+    run_text(rig, catalog, body.to_string()).await;
+}
+
+async fn run_text(rig: &Rig, catalog: Value, body: String) {
     let context = rig.fleet_of(catalog, limits(), None).await;
-    rig.send(body.to_string()).await;
+    rig.send(body).await;
     rig.settle_with(&context).await;
 }
 
@@ -223,6 +227,95 @@ async fn a_durable_function_runs_once_however_often_it_is_invoked() {
     assert!(names[0] == names[1] && names[1] != names[2], "{names:?}");
     assert!(names.iter().all(|name| name.len() == 64 && name.chars().all(|c| c.is_ascii_alphanumeric())));
     assert_eq!((lambda.invocations().len(), lambda.executions("orders")), (3, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redelivery_of_a_durable_call_finds_its_execution() {
+    for step in Step::ALL {
+        let (rig, lambda) = rig().await;
+        lambda.function("orders", |_| json!({"done": true}));
+        let mut server = orders("arguments");
+        server["durable"] = json!(true);
+        let catalog = catalog_of(server);
+        rig.send(request("c1", "quote").to_string()).await;
+        let crash = CrashAfter::new(step);
+        let context = rig.fleet_of(catalog.clone(), limits(), Some(crash.clone())).await;
+        let delivery = rig.receive(&context).await.expect("a message to deliver");
+        tokio::select! {
+            () = pipeline::run(context, delivery, ()) => panic!("the call passed by {step:?}"),
+            () = crash.reached.notified() => {}
+        }
+        let healthy = rig.fleet_of(catalog, limits(), None).await;
+        rig.settle_with(&healthy).await;
+        let kind = assert_settled(&rig, "c1", &format!("crash after {step:?}")).await;
+        assert_eq!((kind, lambda.executions("orders")), (OutcomeKind::Succeeded, 1), "{step:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_surrogate_pair_is_refused_in_arguments_and_read_in_answers() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |_| bedrock_answer("done"));
+    let odd = [r#"{"sku": "caf\ud83d"}"#, r#"{"sku": "A-1", "\udc00": "x"}"#];
+    for (id, arguments) in ["c1", "c2"].into_iter().zip(odd) {
+        let body = format!(
+            r#"{{"v": 1, "call_id": "{id}", "tenant": "acme", "tool": "quote", "arguments": {arguments}}}"#
+        );
+        run_text(&rig, catalog_of(orders("bedrock")), body).await;
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("invalid_arguments")));
+        assert!(seen.message.contains("has half a surrogate pair"), "{}", seen.message);
+    }
+    assert!(lambda.invocations().is_empty());
+
+    let cut = r#"{"response":{"functionResponse":{"responseBody":{"TEXT":{"body":"caf\ud83d"}}}}}"#;
+    lambda.next(LambdaFault::RunThenAnswer(cut.to_owned()));
+    run(&rig, catalog_of(orders("bedrock")), request("c3", "quote")).await;
+    let seen = rig.outcome("c3").await;
+    assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    assert_eq!(content(&seen)["content"][0]["text"], "caf\u{fffd}");
+    let body = r#"{"errorType":"Error","errorMessage":"no \ud83d"}"#.to_owned();
+    lambda.next(LambdaFault::RunThenError { kind: "Unhandled".to_owned(), body });
+    run(&rig, catalog_of(orders("bedrock")), request("c4", "quote")).await;
+    let seen = rig.outcome("c4").await;
+    assert_eq!((seen.kind, seen.message.as_str()), (OutcomeKind::ToolError, "Error: no \u{fffd}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_with_sessions_is_called_within_one_of_the_callers() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        let body: Value = serde_json::from_str(invocation.event["body"].as_str().unwrap()).unwrap();
+        let response = |status: u16, headers: Value, body: Value| json!({"statusCode": status, "headers": headers, "body": body.to_string()});
+        let session = invocation.event["headers"]["mcp-session-id"].as_str();
+        match (body["method"].as_str().unwrap(), session) {
+            ("initialize", _) => {
+                let result = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
+                let id = invocation.client_context["custom"]["toolfleetSession"].as_str().unwrap();
+                response(200, json!({"MCP-Session-Id": id}), json!({"jsonrpc": "2.0", "id": body["id"], "result": result}))
+            }
+            ("notifications/initialized", _) => json!({"statusCode": 202, "body": ""}),
+            (_, None) => {
+                let error = json!({"code": -32_000, "message": "Session required"});
+                response(400, json!({}), json!({"jsonrpc": "2.0", "id": body["id"], "error": error}))
+            }
+            (_, Some(session)) => {
+                let result = json!({"content": [{"type": "text", "text": session}]});
+                response(200, json!({}), json!({"jsonrpc": "2.0", "id": body["id"], "result": result}))
+            }
+        }
+    });
+    let context = rig.fleet_of(catalog_of(orders("api-gateway")), limits(), None).await;
+    for (id, session) in [("c1", "s-1"), ("c2", "s-1"), ("c3", "s-2")] {
+        let mut body = request(id, "quote");
+        body["session"] = json!(session);
+        rig.send(body.to_string()).await;
+        rig.settle_with(&context).await;
+        let seen = rig.outcome(id).await;
+        assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+        assert_eq!(content(&seen)["content"][0]["text"], session);
+    }
+    assert_eq!(lambda.invocations().len(), 4 + 1 + 4, "a session is opened once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

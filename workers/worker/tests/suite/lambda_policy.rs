@@ -354,6 +354,7 @@ fn catalog(timeout_ms: u64) -> Value {
         server
     };
     let durable = with(function("durable", "arguments"), "durable", json!(true));
+    let durable = with(durable, "lambda", json!(format!("{ARN}:f:live")));
     let role =
         with(function("role", "arguments"), "role_arn", json!("arn:aws:iam::210987654321:role/invoke"));
     json!({

@@ -23,6 +23,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::credentials::store;
+use crate::query_key_leaks;
 use crate::rig::{Rig, limits};
 
 /// Texts that every secret here begins with, so that a fragment of one is found, too.
@@ -50,7 +51,7 @@ impl Kind {
 }
 
 /// A secret that every encoding has to escape, within what a header allows.
-fn secret(name: &str) -> String {
+pub(crate) fn secret(name: &str) -> String {
     format!("{MARK}{name}/\"+&=% tail9")
 }
 
@@ -269,7 +270,7 @@ fn percent(text: &str) -> String {
 }
 
 /// How a secret may be written.
-fn forms(secret: &str) -> Vec<String> {
+pub(crate) fn forms(secret: &str) -> Vec<String> {
     let json = json!(secret).to_string();
     vec![
         secret.to_owned(),
@@ -281,7 +282,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// The first place where a secret stands, or the beginning of one.
-fn found(place: &str, text: &str, secrets: &[String]) -> Option<String> {
+pub(crate) fn found(place: &str, text: &str, secrets: &[String]) -> Option<String> {
     let marks = [MARK.to_owned(), STANDARD.encode("Zq7")];
     let looked_for = secrets.iter().flat_map(|secret| forms(secret)).chain(marks);
     for form in looked_for {
@@ -296,7 +297,7 @@ fn found(place: &str, text: &str, secrets: &[String]) -> Option<String> {
 
 /// All that is logged.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -310,13 +311,13 @@ impl io::Write for Lines {
 }
 
 impl Lines {
-    fn take(&self) -> String {
+    pub(crate) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }
 }
 
 /// Calls the betrayed server and gives all that is kept of the call.
-async fn kept_of(rig: &Rig, catalog: Value, id: &str, tool: Value) -> (OutcomeKind, String) {
+pub(crate) async fn kept_of(rig: &Rig, catalog: Value, id: &str, tool: Value) -> (OutcomeKind, String) {
     let context = rig.fleet_of(catalog, limits(), None).await;
     let mut body = json!({"v": 1, "call_id": id, "tenant": "acme", "arguments": {"call": id},
         "reply": {"sqs_queue_url": rig.local.queue_url("toolfleet-replies")}});
@@ -442,8 +443,10 @@ async fn the_hunt() {
     let guarded = MockMcp::start_tls(ProtocolRevision::Modern, &guarded).await;
     let issuer = MockMcp::start(ProtocolRevision::Modern).await;
     let kinds = kinds(&ours, &issuer);
-    let names =
-        ["bearer", "api", "basic", "one", "two", "aws", "session", "mtls", "proxy", "oauth", "cognito"];
+    let names = [
+        "bearer", "api", "basic", "one", "two", "aws", "session", "mtls", "proxy", "oauth", "cognito",
+        "query",
+    ];
     let vault: serde_json::Map<_, _> =
         names.iter().map(|name| ((*name).to_owned(), json!(secret(name)))).collect();
     store(&rig, "vault", &Value::from(vault).to_string()).await;
@@ -481,6 +484,8 @@ async fn the_hunt() {
         assert_eq!(found(kind.name, &more, &kind.all()), None);
         heard.push_str(&more);
     }
+
+    heard.push_str(&query_key_leaks::hunt(&rig, &lines).await);
 
     // HTTP/2 logs its frames, and a proxy has a password of its own.
     let h2 = H2Mcp::start(&TlsSide::new(&authority.issue("localhost"))).await;

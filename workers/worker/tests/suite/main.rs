@@ -57,6 +57,7 @@ mod policy_table;
 mod priorities;
 mod programs;
 mod progress;
+mod query_key_leaks;
 mod reaping;
 mod records;
 mod redrive;

@@ -1,11 +1,11 @@
-//! One policy for all kinds of tools: what is met means the same of an MCP server, a Lambda function and an HTTP interface. The tables of
+//! One policy for all kinds of tools: what is met means the same of an MCP server over each transport, a Lambda function in each form, and an HTTP interface. The tables of
 //! docs/reference (answers, lambda, openapi) have the rest of each kind.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_testkit::{EchoFault, EchoHttp, LambdaFault, MockFault, MockLambda};
+use toolfleet_testkit::{EchoFault, EchoHttp, LambdaFault, MockFault, MockLambda, ScriptedProgram};
 use toolfleet_worker::context::WorkerContext;
 
 use crate::lambda::ARN;
@@ -16,8 +16,14 @@ use crate::rig::{Rig, SENDER, limits};
 enum Kind {
     Http,
     WebSocket,
+    /// The HTTP+SSE transport of 2024-11-05.
+    Sse,
+    /// A program.
+    Stdio,
     /// A function by its arguments.
     Function,
+    /// A function as a Bedrock agent's action group.
+    Bedrock,
     /// A function that is an MCP server.
     McpFunction,
     /// The same behind an API Gateway's event; what is met stands in its response.
@@ -25,8 +31,17 @@ enum Kind {
     OpenApi,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Http, Kind::WebSocket, Kind::Function, Kind::McpFunction, Kind::Gateway, Kind::OpenApi];
+const KINDS: [Kind; 9] = [
+    Kind::Http,
+    Kind::WebSocket,
+    Kind::Sse,
+    Kind::Stdio,
+    Kind::Function,
+    Kind::Bedrock,
+    Kind::McpFunction,
+    Kind::Gateway,
+    Kind::OpenApi,
+];
 
 /// What is met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,12 +125,13 @@ const ALL: [Met; 9] = [
     Met::Away,
 ];
 
-/// Whether a kind can meet it. A kept connection has no status, and skips what is no answer; an interface's answer may be anything.
+/// Whether a kind can meet it. WebSocket and programs have no status, what is no answer is skipped on a connection that is kept, and an
+/// interface's answer may be anything.
 fn can_meet(kind: Kind, met: Met) -> bool {
     match met {
-        Met::ServerFailed | Met::Throttled | Met::Refused => kind != Kind::WebSocket,
-        Met::InternalError => !matches!(kind, Kind::Function | Kind::OpenApi),
-        Met::NotUnderstood => !matches!(kind, Kind::WebSocket | Kind::OpenApi),
+        Met::ServerFailed | Met::Throttled | Met::Refused => !matches!(kind, Kind::WebSocket | Kind::Stdio),
+        Met::InternalError => !matches!(kind, Kind::Function | Kind::Bedrock | Kind::OpenApi),
+        Met::NotUnderstood => !matches!(kind, Kind::WebSocket | Kind::Sse | Kind::Stdio | Kind::OpenApi),
         Met::AnswerLost | Met::NoAnswer | Met::TooLarge | Met::Away => true,
     }
 }
@@ -124,21 +140,26 @@ struct World {
     rig: Rig,
     lambda: MockLambda,
     echo: EchoHttp,
+    program: ScriptedProgram,
 }
 
 impl World {
     async fn new() -> Self {
         let (rig, lambda, echo) = (Rig::new().await, MockLambda::start().await, EchoHttp::start().await);
         let rig = Rig { lambda: Some(lambda.url()), ..rig };
-        Self { rig, lambda, echo }
+        Self { rig, lambda, echo, program: ScriptedProgram::new(&[]) }
     }
 
     fn behave(&self) {
         self.rig.mcp.behave();
         self.rig.mcp.tool("do", |_| json!({"content": []}));
+        self.program.next("", 0);
         self.lambda.behave();
         self.lambda.function("f", |invocation| {
             let answer = json!({"jsonrpc": "2.0", "id": 1, "result": {"content": []}});
+            if invocation.event.get("messageVersion").is_some() {
+                return json!({"response": {"functionResponse": {"responseBody": {"TEXT": {"body": "done"}}}}});
+            }
             match (invocation.event.get("jsonrpc"), invocation.event.get("body")) {
                 (Some(_), _) => answer,
                 (None, Some(_)) => json!({"statusCode": 200, "body": answer.to_string()}),
@@ -158,7 +179,16 @@ impl World {
             (Kind::Http, true) => json!({"id": "s", "url": format!("http://{nowhere}/mcp")}),
             (Kind::WebSocket, false) => json!({"id": "s", "url": self.rig.mcp.ws_url()}),
             (Kind::WebSocket, true) => json!({"id": "s", "url": format!("ws://{nowhere}/mcp")}),
+            (Kind::Sse, false) => json!({"id": "s", "url": self.rig.mcp.sse_url(), "transport": "sse"}),
+            (Kind::Sse, true) => {
+                json!({"id": "s", "url": format!("http://{nowhere}/sse"), "transport": "sse"})
+            }
+            (Kind::Stdio, false) => {
+                json!({"id": "s", "command": self.program.command(), "args": self.program.args()})
+            }
+            (Kind::Stdio, true) => json!({"id": "s", "command": "no-such-program-of-toolfleet"}),
             (Kind::Function, _) => function("arguments"),
+            (Kind::Bedrock, _) => function("bedrock"),
             (Kind::McpFunction, _) => function("mcp"),
             (Kind::Gateway, _) => function("api-gateway"),
             (Kind::OpenApi, _) => {
@@ -175,12 +205,16 @@ impl World {
 
     /// The next answer, or all of them.
     fn meets(&self, kind: Kind, met: Met, times: usize) {
+        if kind == Kind::Stdio {
+            return self.program.next(of_program(met), times);
+        }
         for _ in 0..times {
             match kind {
-                Kind::Http | Kind::WebSocket => {
+                Kind::Stdio => {}
+                Kind::Http | Kind::WebSocket | Kind::Sse => {
                     self.rig.mcp.next_for("tools/call", of_mcp(met));
                 }
-                Kind::Function | Kind::McpFunction => self.lambda.next(of_lambda(met)),
+                Kind::Function | Kind::Bedrock | Kind::McpFunction => self.lambda.next(of_lambda(met)),
                 Kind::Gateway => self.lambda.next(of_gateway(met)),
                 Kind::OpenApi => self.echo.next(of_interface(met)),
             }
@@ -189,8 +223,9 @@ impl World {
 
     fn ran(&self, kind: Kind) -> u64 {
         match kind {
-            Kind::Http | Kind::WebSocket => self.rig.mcp.executions("do"),
-            Kind::Function | Kind::McpFunction | Kind::Gateway => self.lambda.executions("f"),
+            Kind::Http | Kind::WebSocket | Kind::Sse => self.rig.mcp.executions("do"),
+            Kind::Stdio => self.program.count("call ") as u64,
+            Kind::Function | Kind::Bedrock | Kind::McpFunction | Kind::Gateway => self.lambda.executions("f"),
             Kind::OpenApi => self.echo.requests().iter().filter(|request| request.ran).count() as u64,
         }
     }
@@ -236,6 +271,17 @@ fn of_mcp(met: Met) -> MockFault {
         Met::NotUnderstood => MockFault::Garbage("<html>".to_owned()),
         Met::Throttled => MockFault::status_with(429, "retry-after", "3"),
         Met::Refused | Met::Away => MockFault::status(401),
+    }
+}
+
+/// The trait of a program that does it.
+fn of_program(met: Met) -> &'static str {
+    match met {
+        Met::AnswerLost => "crash",
+        Met::NoAnswer => "hang",
+        Met::InternalError => "internal-error",
+        Met::TooLarge => "giant-answer",
+        Met::ServerFailed | Met::NotUnderstood | Met::Throttled | Met::Refused | Met::Away => "",
     }
 }
 

@@ -1,6 +1,7 @@
 //! OpenAPI documents beside the catalog: at an address, in S3, and where they cannot be read.
 
 use serde_json::{Value, json};
+use toolfleet_aws::Tables;
 use toolfleet_catalog::Catalog;
 use toolfleet_config::catalog::{CatalogConfig, LoadError, Stores, Texts};
 use toolfleet_core::ids::ServerId;
@@ -76,6 +77,16 @@ async fn a_document_at_an_address_is_asked_for_seldom_and_never_lost() {
     echo.next(answer(200, ("x", "y"), &document("/api", "list")));
     assert_eq!(operation(&read(&config, &stores, true).await.unwrap()), "list");
     assert_eq!(echo.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_document_may_be_a_row_of_the_catalogs_table() {
+    let (rig, folder) = (Rig::new().await, Folder::new("table"));
+    let table = rig.direct.catalogs(&Tables::with_prefix("toolfleet"));
+    table.write("things-api", &document("https://h.example/", "find")).await.unwrap();
+    let stores = rig.stores(&rig.direct);
+    let config = catalog(&folder, "table://things-api", json!({}));
+    assert_eq!(operation(&read(&config, &stores, false).await.unwrap()), "find");
 }
 
 #[tokio::test]

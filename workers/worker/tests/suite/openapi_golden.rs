@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use serde_json::{Map, Value, json};
 use toolfleet_testkit::{EchoHttp, OpenApiCase, openapi_cases};
-use toolfleet_worker::pipeline;
+use toolfleet_worker::{Limits, pipeline};
 
 use crate::rig::{Rig, SENDER, limits};
 
@@ -46,7 +46,9 @@ async fn each_case_of_the_golden_table_arrives_byte_for_byte() {
             "servers": [{"id": "golden", "openapi": document(version, &cases), "url": echo.url()}],
             "tools": [], "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]},
         });
-        let context = rig.fleet_of(catalog, limits(), None).await;
+        // A slot for each call: one that found none would go back to the queue, and be run alone.
+        let slots = u32::try_from(cases.len()).unwrap();
+        let context = rig.fleet_of(catalog, Limits { slots, ..limits() }, None).await;
         // The arguments keep their text: numbers their digits, members their order.
         let body = |number: &usize, case: &OpenApiCase| {
             format!(

@@ -9,7 +9,7 @@ use super::media::{FORM, MULTIPART, essence, is_json, is_xml, rank};
 use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
-use super::schemas::{Schemas, is_binary};
+use super::schemas::{Bytes, Schemas, is_binary};
 use super::xml::Elements;
 
 /// A body with the schema of its argument.
@@ -49,7 +49,7 @@ pub(super) fn read<'a>(
         let Some(media) = media_of(media, schema, described, schemas) else { continue };
         let schema = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
-            (_, Some(schema)) => schemas.convert(schema, refers_to)?,
+            (kind, Some(schema)) => schemas.convert(schema, bytes_of(kind), refers_to)?,
             (MediaKind::Text, None) => json!({ "type": "string" }),
             (_, None) => Value::Bool(true),
         };
@@ -72,7 +72,7 @@ fn in_xml<'a, 'm>(
     refers_to: &mut Vec<String>,
 ) -> Result<Option<(Media, Value)>, Reason> {
     for (media, schema) in kinds.filter(|(media, _)| is_xml(media)) {
-        let converted = schemas.convert(schema, refers_to)?;
+        let converted = schemas.convert(schema, Bytes::AsWritten, refers_to)?;
         if let Some(body) = elements.body(schema)? {
             let kind = MediaKind::Xml(body);
             return Ok(Some((Media { content_type: media.trim().to_owned(), kind }, converted)));
@@ -112,6 +112,14 @@ fn of_kinds<'a>(
     let type_argument = (media.len() > 1).then(|| "content_type".to_owned());
     let body = Body { argument: "body".to_owned(), type_argument, required: flag(fields, "required"), media };
     Ok(Described { body, schema })
+}
+
+/// Only a part of a form of several parts is a file.
+const fn bytes_of(kind: &MediaKind) -> Bytes {
+    match kind {
+        MediaKind::Multipart(_) | MediaKind::Bytes => Bytes::Decoded,
+        MediaKind::Json | MediaKind::Form(_) | MediaKind::Text | MediaKind::Xml(_) => Bytes::AsWritten,
+    }
 }
 
 /// How a media type is written, if it is.
@@ -217,7 +225,7 @@ fn two<'a>(
         let Some(media) = media_of(media, schema, body.fields, schemas) else { continue };
         let converted = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
-            (_, Some(schema)) => schemas.convert(schema, refers_to)?,
+            (kind, Some(schema)) => schemas.convert(schema, bytes_of(kind), refers_to)?,
             (_, None) => Value::Bool(true),
         };
         made.push((media, converted));
@@ -239,7 +247,7 @@ fn form_of_two<'a>(
     let (mut properties, mut required, mut fields) = (Map::new(), Vec::new(), BTreeMap::new());
     for one in form {
         let own = Value::Object(parameters::of_two(one.fields));
-        properties.insert(one.name.to_owned(), schemas.convert(&own, refers_to)?);
+        properties.insert(one.name.to_owned(), schemas.convert(&own, Bytes::Decoded, refers_to)?);
         if flag(one.fields, "required") {
             required.push(one.name);
         }

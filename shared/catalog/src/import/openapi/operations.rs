@@ -8,6 +8,7 @@ use url::Url;
 
 use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts};
 use super::filter::Seen;
+use super::given::Given;
 use super::media::is_json;
 use super::model::{Body, MediaKind, Method, Operation};
 use super::names::{self, Place};
@@ -169,11 +170,11 @@ impl<'a> Reader<'a> {
             self.security.check(one.fields, given)?;
         }
         let mut refers_to = Vec::new();
-        let none = std::collections::BTreeSet::new();
-        let headers = self.options.given.as_ref().map_or(&none, |given| &given.headers);
+        let none = Given::default();
+        let given = self.options.given.as_ref().unwrap_or(&none);
         let raw = self.raw;
         let written = parameters::written(&raw, one.item, one.fields)?;
-        let mut described = parameters::read(&raw, &written, &mut self.schemas, &mut refers_to, headers)?;
+        let mut described = parameters::read(&raw, &written, &mut self.schemas, &mut refers_to, given)?;
         let (schemas, elements) = (&mut self.schemas, &mut self.elements);
         let body = body::read(&raw, one.fields, &written, schemas, elements, &mut refers_to)?;
         check_path(one.path, &described)?;

@@ -1,14 +1,13 @@
 //! The parameters of an operation: those of its path and its own, with the style in which each is written.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value};
 
 use super::document::{Raw, Version, flag, text};
+use super::given::Given;
 use super::media::is_json;
 use super::model::{Encoding, Location, Parameter, ParameterForm, Style};
 use super::reason::{Reason, shown};
-use super::schemas::{Schemas, missing};
+use super::schemas::{Bytes, Schemas, missing};
 
 /// Headers that a parameter never sets: OpenAPI has them elsewhere, or the connection does.
 const NOT_OURS: [&str; 12] = [
@@ -61,13 +60,13 @@ pub(super) fn written<'a>(
     Ok(all)
 }
 
-/// The parameters that stand in path, query, headers and cookies. `headers` are those that the catalog sets itself.
+/// The parameters that stand in path, query, headers and cookies, without those that the catalog gives itself.
 pub(super) fn read<'a>(
     raw: &Raw<'a>,
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
     refers_to: &mut Vec<String>,
-    headers: &BTreeSet<String>,
+    given: &Given,
 ) -> Result<Vec<Described>, Reason> {
     let mut found = Vec::new();
     for one in written {
@@ -83,11 +82,16 @@ pub(super) fn read<'a>(
             }
         };
         // The catalog's own cookie replaces the header as a whole.
-        if location == Location::Cookie && headers.contains("cookie") {
+        if location == Location::Cookie && given.headers.contains("cookie") {
             continue;
         }
         let lower = one.name.to_ascii_lowercase();
-        if location == Location::Header && (NOT_OURS.contains(&lower.as_str()) || headers.contains(&lower)) {
+        let is_given = match location {
+            Location::Header => NOT_OURS.contains(&lower.as_str()) || given.headers.contains(&lower),
+            Location::Query => given.query.contains(one.name),
+            Location::Path | Location::Cookie => false,
+        };
+        if is_given {
             continue;
         }
         found.push(described(raw, *one, location, schemas, refers_to)?);
@@ -112,7 +116,7 @@ fn described<'a>(
             (ParameterForm::Styled(styled(name, fields, location)?), schema.clone())
         }
     };
-    let mut schema = schemas.convert(&schema, refers_to)?;
+    let mut schema = schemas.convert(&schema, Bytes::AsWritten, refers_to)?;
     describe(&mut schema, fields);
     let required = flag(fields, "required") || location == Location::Path;
     let (argument, name) = (name.to_owned(), name.to_owned());

@@ -77,11 +77,20 @@ const NUMBERS: [&str; 11] = [
 pub(super) struct Schemas<'a> {
     raw: Raw<'a>,
     /// The name of each schema that is referred to, by its reference.
-    names: HashMap<String, String>,
+    names: HashMap<(String, Bytes), String>,
     taken: HashSet<String>,
     /// The converted ones by name, each with the names that it refers to.
     converted: HashMap<String, Result<(Value, Vec<String>), Reason>>,
-    references: HashMap<String, String>,
+    references: HashMap<String, (String, Bytes)>,
+}
+
+/// What bytes are in the place of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Bytes {
+    /// A file, which a caller may give in base64: it is decoded before it is sent.
+    Decoded,
+    /// A string, which is sent as it is.
+    AsWritten,
 }
 
 impl<'a> Schemas<'a> {
@@ -91,8 +100,13 @@ impl<'a> Schemas<'a> {
     }
 
     /// The schema as JSON Schema. What it refers to is added to `refers_to`.
-    pub(super) fn convert(&mut self, schema: &Value, refers_to: &mut Vec<String>) -> Result<Value, Reason> {
-        self.schema(schema, refers_to, 0)
+    pub(super) fn convert(
+        &mut self,
+        schema: &Value,
+        bytes: Bytes,
+        refers_to: &mut Vec<String>,
+    ) -> Result<Value, Reason> {
+        self.schema(schema, (bytes, refers_to), 0)
     }
 
     /// The names of all schemas that are referred to from these, directly or through others.
@@ -126,18 +140,22 @@ impl<'a> Schemas<'a> {
         if let Some(known) = self.converted.get(name) {
             return known.as_ref().map(|(_, refers_to)| refers_to.clone()).map_err(Clone::clone);
         }
-        let reference = self.references.get(name).cloned().unwrap_or_default();
+        let Some((reference, bytes)) = self.references.get(name).cloned() else {
+            return Err(Reason::broken(name));
+        };
         let raw = self.raw;
         let mut refers_to = Vec::new();
-        let converted = raw.target(&reference).and_then(|schema| self.schema(schema, &mut refers_to, 0));
+        let converted =
+            raw.target(&reference).and_then(|schema| self.schema(schema, (bytes, &mut refers_to), 0));
         let result = converted.as_ref().map(|_| refers_to.clone()).map_err(Clone::clone);
         self.converted.insert(name.to_owned(), converted.map(|schema| (schema, refers_to)));
         result
     }
 
     /// The name below `$defs` of what a reference points to.
-    fn name_of(&mut self, reference: &str) -> Result<String, Reason> {
-        if let Some(name) = self.names.get(reference) {
+    fn name_of(&mut self, reference: &str, bytes: Bytes) -> Result<String, Reason> {
+        let key = (reference.to_owned(), bytes);
+        if let Some(name) = self.names.get(&key) {
             return Ok(name.clone());
         }
         self.raw.target(reference)?;
@@ -145,15 +163,22 @@ impl<'a> Schemas<'a> {
         let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
         let mut name: String = last.chars().map(fits).collect();
         if name.is_empty() || self.taken.contains(&name) {
-            name = format!("{name}_{}", Digest::of_text(reference).short(MARK_CHARS));
+            let with_files = if bytes == Bytes::Decoded { " with files" } else { "" };
+            let mark = Digest::of_text(&format!("{reference}{with_files}"));
+            name = format!("{name}_{}", mark.short(MARK_CHARS));
         }
         self.taken.insert(name.clone());
-        self.references.insert(name.clone(), reference.to_owned());
-        self.names.insert(reference.to_owned(), name.clone());
+        self.references.insert(name.clone(), key.clone());
+        self.names.insert(key, name.clone());
         Ok(name)
     }
 
-    fn schema(&mut self, schema: &Value, refers_to: &mut Vec<String>, depth: usize) -> Result<Value, Reason> {
+    fn schema(
+        &mut self,
+        schema: &Value,
+        (bytes, refers_to): (Bytes, &mut Vec<String>),
+        depth: usize,
+    ) -> Result<Value, Reason> {
         if depth > MOST_DEPTH {
             let text = format!("has a schema that is nested more than {MOST_DEPTH} deep");
             return Err(Reason::new("too_large", text));
@@ -168,7 +193,7 @@ impl<'a> Schemas<'a> {
         }
         let mut made = Map::new();
         if let Some(Value::String(reference)) = fields.get("$ref") {
-            let name = self.name_of(reference)?;
+            let name = self.name_of(reference, bytes)?;
             refers_to.push(name.clone());
             made.insert("$ref".to_owned(), Value::from(format!("#/$defs/{name}")));
             if self.raw.version != Version::ThreeOne {
@@ -176,14 +201,14 @@ impl<'a> Schemas<'a> {
                 return Ok(nullable(fields, Value::Object(made)));
             }
         }
-        if is_binary(fields) {
+        if bytes == Bytes::Decoded && is_binary(fields) {
             return Ok(binary(fields));
         }
         for (field, value) in fields {
             if field == "$ref" || field.starts_with("x-") || LEFT_OUT.contains(&field.as_str()) {
                 continue;
             }
-            if let Some(value) = self.field(field, value, fields, refers_to, depth)? {
+            if let Some(value) = self.field(field, value, fields, (bytes, refers_to), depth)? {
                 made.insert(field.clone(), value);
             }
         }
@@ -200,21 +225,21 @@ impl<'a> Schemas<'a> {
         field: &str,
         value: &Value,
         fields: &Map<String, Value>,
-        refers_to: &mut Vec<String>,
+        (bytes, refers_to): (Bytes, &mut Vec<String>),
         depth: usize,
     ) -> Result<Option<Value>, Reason> {
         let depth = depth + 1;
         if ONE.contains(&field) {
             // A list of schemas in `items` is what drafts before 2020-12 call `prefixItems`.
             let one = value.as_array().and_then(|items| items.first()).unwrap_or(value);
-            return self.schema(one, refers_to, depth).map(Some);
+            return self.schema(one, (bytes, refers_to), depth).map(Some);
         }
         if LIST.contains(&field) {
             let Some(items) = value.as_array().filter(|items| !items.is_empty()) else {
                 return Ok(None);
             };
             let items: Result<Vec<Value>, Reason> =
-                items.iter().map(|item| self.schema(item, refers_to, depth)).collect();
+                items.iter().map(|item| self.schema(item, (bytes, refers_to), depth)).collect();
             return items.map(|items| Some(Value::Array(items)));
         }
         if BY_NAME.contains(&field) {
@@ -223,7 +248,7 @@ impl<'a> Schemas<'a> {
                 if field == "properties" && is_read_only(schema) {
                     continue;
                 }
-                made.insert(name.clone(), self.schema(schema, refers_to, depth)?);
+                made.insert(name.clone(), self.schema(schema, (bytes, refers_to), depth)?);
             }
             return Ok(Some(Value::Object(made)));
         }

@@ -83,10 +83,11 @@ fn missing(name: &str, scheme: &Map<String, Value>, given: &Given) -> Option<Str
                     let remedy = format!("set `headers`: {{\"cookie\": \"{key}=secret://NAME\"}}");
                     asks(&format!("a key in the cookie {}", shown(key)), &remedy)
                 }
-                _ => asks(
-                    "a key in the query",
-                    "a key in an address is not sent, because addresses are logged; use another scheme of the interface",
-                ),
+                _ if given.query.contains(key) => None,
+                _ => {
+                    let remedy = format!("set `query`: {{\"{key}\": \"secret://NAME\"}}");
+                    asks(&format!("a key in the query, {}", shown(key)), &remedy)
+                }
             }
         }
         "http" | "basic" => {

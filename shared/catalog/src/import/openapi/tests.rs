@@ -287,6 +287,7 @@ fn an_operation_is_taken_only_with_the_credentials_that_it_asks_for() {
         (json!([{"key": []}, {}]), Given::default()),
         (json!([{"key": []}]), header("x-key")),
         (json!([{"q": []}, {"bearer": []}]), header("authorization")),
+        (json!([{"q": []}]), Given { query: ["k".to_owned()].into(), ..Given::default() }),
         (json!([{"oauth": ["a"]}]), auth()),
         (json!([{"bearer": []}]), auth()),
         (json!([{"cookie": []}]), header("cookie")),
@@ -297,7 +298,8 @@ fn an_operation_is_taken_only_with_the_credentials_that_it_asks_for() {
     for (security, given, says) in [
         (json!([{"key": []}]), auth(), "set `headers`: {\"X-Key\": \"secret://NAME\"}"),
         (json!([{"bearer": [], "key": []}]), header("x-key"), "\"Authorization\": \"bearer secret://NAME\""),
-        (json!([{"q": []}]), auth(), "addresses are logged"),
+        (json!([{"q": []}]), auth(), "set `query`: {\"k\": \"secret://NAME\"}"),
+        (json!([{"q": []}]), Given { query: ["K".to_owned()].into(), ..Given::default() }, "set `query`"),
         (json!([{"oauth": []}]), Given::default(), "set `auth`"),
         (json!([{"tls": []}]), auth(), "set `client_certificate`"),
         (json!([{"cookie": []}]), auth(), "\"cookie\": \"sid=secret://NAME\""),
@@ -309,7 +311,24 @@ fn an_operation_is_taken_only_with_the_credentials_that_it_asks_for() {
 }
 
 #[test]
-fn a_header_of_the_catalog_is_no_argument() {
+fn bytes_within_json_are_a_string_and_in_a_form_a_file() {
+    let schema = json!({"$ref": "#/components/schemas/Upload"});
+    let upload = json!({"type": "object", "properties": {"data": {"type": "string", "format": "binary"}}});
+    let content = |media: &str| {
+        let body = json!({"requestBody": {"content": {media: {"schema": schema}}}});
+        json!({ "post": body })
+    };
+    let paths = json!({"/json": content("application/json"), "/form": content("multipart/form-data")});
+    let text = document("3.0.4", paths, json!({"components": {"schemas": {"Upload": upload}}}));
+    let read = read(&text.to_string(), &ReadOptions::default()).unwrap();
+    let of = |path: &str| read.operations.iter().find(|one| one.path == path).unwrap();
+    let (plain, file) = (json!({"body": {"data": "x"}}), json!({"body": {"data": {"base64": "AA=="}}}));
+    assert!(takes(of("/json"), plain.clone()) && !takes(of("/json"), file.clone()));
+    assert!(takes(of("/form"), plain) && takes(of("/form"), file));
+}
+
+#[test]
+fn a_header_or_parameter_of_the_catalog_is_no_argument() {
     let header =
         |name: &str| json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}});
     let list = json!([header("X-Api-Key"), header("Authorization"), header("Accept"), header("X-Trace")]);
@@ -318,6 +337,17 @@ fn a_header_of_the_catalog_is_no_argument() {
     let read = read(&text, &ReadOptions { given: Some(given), ..ReadOptions::default() }).unwrap();
     assert!(takes(one(&read), json!({"X-Trace": "t"})));
     assert!(!takes(one(&read), json!({"X-Trace": "t", "X-Api-Key": "theirs"})));
+    let query =
+        |name: &str| json!({"name": name, "in": "query", "required": true, "schema": {"type": "string"}});
+    let list = json!([query("api_key"), query("API_KEY")]);
+    let text = document("3.0.0", json!({"/a": {"get": {"parameters": list}}}), json!({})).to_string();
+    let given = Given { query: ["api_key".to_owned()].into(), ..Given::default() };
+    let read = self::read(&text, &ReadOptions { given: Some(given), ..ReadOptions::default() }).unwrap();
+    assert!(
+        takes(one(&read), json!({"API_KEY": "t"})),
+        "names of parameters have capitals and small letters"
+    );
+    assert!(!takes(one(&read), json!({"API_KEY": "t", "api_key": "theirs"})));
 }
 
 #[test]

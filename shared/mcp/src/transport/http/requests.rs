@@ -214,10 +214,12 @@ impl Transport {
         launch: &Launch<'_>,
     ) -> Result<(reqwest::Request, Option<CertificateIdentity>, Option<CredentialVersion>), Fault> {
         let Launch { method, url, headers, body, .. } = launch;
-        let (url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
+        let (mut url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
         let (mut identity, mut stamp) = (None, None);
         if let Some(auth) = &endpoint.auth {
             identity = auth.client_identity(false).await?;
+            // Whatever tells of this request has the address without it.
+            auth.write_query(&mut url).await?;
             let bytes = body.as_ref().map_or(&[][..], |(bytes, _)| bytes);
             stamp = Some(auth.authorize((method.as_str(), &url, bytes), &mut headers).await?);
         }

@@ -14,7 +14,7 @@ use crate::table::Shape;
 /// Options of `tools import openapi`.
 #[derive(Debug, Args)]
 pub(crate) struct OpenApiArgs {
-    /// The OpenAPI document: a file, secret://NAME or table://KEY; JSON or YAML.
+    /// The OpenAPI document: a file, an address, s3://BUCKET/KEY, secret://NAME or table://KEY; JSON or YAML.
     #[arg(value_name = "SPEC")]
     pub(super) spec: Option<String>,
     /// The address of the interface, in the place of the document's.

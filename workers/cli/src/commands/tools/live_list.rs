@@ -142,7 +142,7 @@ impl ToolLister {
             }
         };
         let aws = self.keyring.aws().await.lambda();
-        let send = |payload| {
+        let invoke = |payload| {
             let aws = aws.clone();
             async move {
                 let event = Event { payload, client_context: None, durable_name: None };
@@ -156,6 +156,10 @@ impl ToolLister {
                     }
                 }
             }
+        };
+        let send = |event| {
+            let carried = form.in_session(event, None, &invoke);
+            async move { carried.await.map(|(answer, _)| answer) }
         };
         let list = SingleList { form, server: &server.id, traceparent: None, tracestate: None };
         match timeout_at(deadline, list.tools(MOST_LIST_BYTES, &send)).await {
