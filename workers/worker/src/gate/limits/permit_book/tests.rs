@@ -205,11 +205,32 @@ async fn an_entry_that_a_lost_write_was_to_keep_is_kept_by_a_later_one() {
     let take = |until| Take { name: "task".into(), until, replaces: None };
     let before = clock.now().plus_ms(1_000);
     assert_eq!(book.keep(take(before), Some(1)).await, Ok(true));
+    // A row with a block is replaced as a whole.
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
+    book.state().seen = table.row().clone();
     let rivals = change_each_ms(&table, 200);
     let later = clock.now().plus_ms(60_000);
     assert_eq!(book.keep(take(later), Some(1)).await, Ok(true));
     rivals.await.unwrap();
     assert_eq!(table.row().as_ref().unwrap().entries["task"], later);
+    assert!(table.lost.load(Ordering::Relaxed) >= 4, "its first writes were lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_do_not_lose_to_the_writes_of_others() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let rivals = change_each_ms(&table, 100_000);
+    for _ in 0..20 {
+        tokio::time::sleep(100 * MS).await;
+        let until = clock.now().plus_ms(60_000);
+        permit.renew().await;
+        assert!(table.row().as_ref().unwrap().entries["a"] >= until);
+    }
+    assert_eq!(table.lost.load(Ordering::Relaxed), 0);
+    rivals.abort();
 }
 
 fn names(table: &Table) -> Vec<String> {
