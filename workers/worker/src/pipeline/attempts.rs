@@ -105,10 +105,7 @@ impl Attempts<'_> {
         let number = state.count_attempt();
         state.begin_request();
         passes.sent(&call.request.key, context.now());
-        let answer = tokio::select! {
-            answer = self.send(number) => answer,
-            never = passes.keep(call.progress) => match never {},
-        };
+        let answer = passes.until_answered(self.send(number), call.progress, &context.meters).await;
         passes.record(&answer, context.now());
         state.end_request();
         // An attempt that the caller's own deadline cut short says nothing of the server.

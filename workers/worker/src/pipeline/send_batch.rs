@@ -92,10 +92,7 @@ async fn ask(
         sent: batch.sent.clone(),
         on_progress: None,
     };
-    let answer = tokio::select! {
-        answer = send(context, sending) => answer,
-        never = passes.keep(false) => match never {},
-    };
+    let answer = passes.until_answered(send(context, sending), false, &context.meters).await;
     let now = context.now();
     passes.record(&answer, now);
     let cut_short = answer.is_err() && Instant::now() >= deadline;
