@@ -214,7 +214,7 @@ impl Worker {
                 let (worker, in_hand) = (self.clone(), self.shares.in_hand());
                 tokio::spawn(async move { worker.run(message, (slot, in_hand)).await });
             }
-            let filled = !got_none && self.shares.is_full();
+            let filled = !got_none && self.shares.paces(Priority::Normal);
             let (least, most) = if filled { (RECEIVERS_WHEN_FULL, RECEIVERS_WHEN_FULL) } else { (1, 16) };
             let most = self.world.scenario.slots.div_ceil(10).clamp(1, most);
             let receiving = self.receiving.load(Ordering::Relaxed);

@@ -206,6 +206,11 @@ impl Shares {
         in_hand
     }
 
+    /// Whether receives from the queue of that priority are paced: one tenant's calls fill the worker, and they are as urgent.
+    pub(crate) fn paces(&self, priority: Priority) -> bool {
+        self.inner.lock().paces(priority, self.inner.now_ms())
+    }
+
     /// Whether one tenant's calls fill the worker.
     pub(crate) fn is_full(&self) -> bool {
         self.inner.lock().is_full(self.inner.now_ms())

@@ -247,11 +247,12 @@ impl Receivers {
         self.start(deliveries, slots);
         let is_behind = self.context.run_queue.is_behind();
         let pause = self.pace.after(messages, Instant::now(), is_behind);
-        if got > 0 && self.context.gate.shares().is_full() {
+        let shares = self.context.gate.shares();
+        if got > 0 && shares.paces(self.priority) {
             self.add_receiver(RECEIVERS_WHEN_FULL);
             return if self.may_end(RECEIVERS_WHEN_FULL) { None } else { Some(pause) };
         }
-        if got < count {
+        if got < count || shares.is_full() {
             return if self.may_end(1) { None } else { Some(pause) };
         }
         // The poll of an empty queue takes one message: whether more are there, the next receive shows.
