@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for ConcurrencyLimit {
                 let whole = WholeConcurrency::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
                 let WholeConcurrency { limit, on_loss, count_tasks } = whole;
                 if count_tasks && limit > MOST_COUNTED {
-                    return Err(A::Error::custom(CountedError));
+                    return Err(serde::de::Error::custom(CountedError));
                 }
                 Ok(ConcurrencyLimit { limit, on_loss, count_tasks })
             }
