@@ -182,9 +182,10 @@ mod tests {
     /// The process stands still within the first poll: the clock goes on, and no other code runs.
     #[tokio::test]
     async fn a_request_that_a_freeze_makes_late_is_told() {
-        let passes = Passes::due_at([1_000_000].into_iter(), Timestamp::from_ms(1_000));
-        let mut in_time = pin!(std::future::ready(7));
-        assert_eq!(passes.begin(in_time.as_mut()).await, (Poll::Ready(7), false));
+        let of_turn = |at_us| Passes::due_at([at_us].into_iter(), Timestamp::from_ms(1_000));
+        let answered = pin!(std::future::ready(7));
+        assert_eq!(of_turn(60_000_000).begin(answered).await, (Poll::Ready(7), false));
+        let passes = of_turn(1_000_000);
         let frozen = async {
             while passes.are_in_time() {
                 std::hint::spin_loop();

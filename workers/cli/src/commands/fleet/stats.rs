@@ -106,7 +106,10 @@ fn by_server(tools: Vec<ToolStats>) -> Vec<ToolStats> {
     for tool in tools {
         servers.entry(tool.server).or_default().merge(&tool.rollup);
     }
-    let of_server = |(server, rollup)| ToolStats { tool: "all".to_owned(), server, rollup };
+    let of_server = |(server, rollup): (Option<ServerId>, _)| {
+        let tool = if server.is_some() { "all" } else { "other" };
+        ToolStats { tool: tool.to_owned(), server, rollup }
+    };
     servers.into_iter().map(of_server).collect()
 }
 
