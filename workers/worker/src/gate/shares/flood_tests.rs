@@ -349,8 +349,8 @@ fn a_flood_at_most_doubles_the_p99_wait_of_the_others() {
     }
 }
 
-/// The load test's own scenario. With one receiver, whose way to SQS and back takes as long as three calls out of four need to start, it was
-/// 1.9 to 2.05 times, and a quarter of the calls that may go back did.
+/// The load test's own scenario. With one receiver, whose way to SQS and back takes longer than three calls out of four need to start, it was
+/// 1.77 and 1.64 times, and fewer than one call went back for each ten that started.
 #[test]
 fn the_way_to_the_queue_and_back_does_not_pace_the_looks() {
     for tenants in [3, 300] {
@@ -364,7 +364,7 @@ fn the_way_to_the_queue_and_back_does_not_pace_the_looks() {
             floods: false,
         };
         let [alone_ms, flooded_ms] = both(of_load);
-        assert!(flooded_ms * 10 <= alone_ms * 18, "{tenants} tenants: {alone_ms} {flooded_ms}");
+        assert!(flooded_ms * 2 <= alone_ms * 3, "{tenants} tenants: {alone_ms} {flooded_ms}");
     }
 }
 
