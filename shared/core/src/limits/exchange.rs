@@ -20,7 +20,7 @@ const ENDS_BEFORE_S: i64 = 12 * 60 * 60;
 /// Entries that are removed and added in one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// New entries, with their times.
+    /// New entries, with their times. None may be there: another worker that added it may need it for longer.
     pub add: Vec<(String, Timestamp)>,
     /// Entries that count for longer, with their new times: each must be there, and none counts for longer already.
     pub keep: Vec<(String, Timestamp)>,
@@ -87,13 +87,14 @@ impl Exchange {
 
     /// The row after it; nothing where it cannot be made.
     pub fn apply(&self, row: &HolderRow) -> Option<HolderRow> {
+        let new = self.add.iter().all(|(name, _)| !row.entries.contains_key(name));
         let there = self.remove.iter().all(|name| row.entries.contains_key(name));
         let kept =
             self.keep.iter().all(|(name, until)| row.entries.get(name).is_some_and(|before| before <= until));
         let lost = self.expired.iter().all(|(name, until)| row.entries.get(name) == Some(until));
         let has_room = self.most_before.is_none_or(|most| row.blocks.is_empty() && row.entries.len() <= most);
         let is_later = self.ends_s.is_none_or(|ends_s| row.ends_s.is_none_or(|before| before < ends_s));
-        if !(there && kept && lost && has_room && is_later) {
+        if !(new && there && kept && lost && has_room && is_later) {
             return None;
         }
         let mut row = row.clone();

@@ -217,6 +217,7 @@ fn expressions(exchange: &Exchange) -> Expressions {
         names.insert(format!("#a{at}"), name.clone());
         values.insert(format!(":a{at}"), number(until.as_ms()));
         set.push(format!("#entries.#a{at} = :a{at}"));
+        conditions.push(format!("attribute_not_exists(#entries.#a{at})"));
     }
     for (at, (name, until)) in keep.iter().enumerate() {
         names.insert(format!("#k{at}"), name.clone());

@@ -226,6 +226,12 @@ fn an_entry_that_is_kept_is_there_and_never_counts_for_less() {
         "it was released: nobody would release it again"
     );
     assert_eq!(exchange.apply(&with(&[("a", 20_001)])), None, "another worker keeps it for longer");
+    let takes = Change { take: vec![take("c", 9_000)], ..change(1, 3) };
+    let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &takes) else {
+        panic!("c is new")
+    };
+    let exchange = Exchange::between(&seen, &new, &takes).unwrap();
+    assert_eq!(exchange.apply(&with(&[("c", 20_000)])), None, "another worker has added it for longer");
     let days = Change { take: vec![take("a", 3 * 86_400_000)], ..change(1, 2) };
     let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &days) else {
         panic!("it is later")
