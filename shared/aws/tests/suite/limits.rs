@@ -108,6 +108,7 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
         Exchange { let_go: names(&["f"]), ..exchange(&[], &[], &[], None) },
         keeps(&[("d", 9), ("task", 6)]),
         keeps(&[("d", 8)]),
+        exchange(&[("d", 10)], &[], &[], Some(9)),
         keeps(&[("task", 9), ("gone", 9)]),
         Exchange { keep: timed(&[("d", 10)]), ..exchange(&[("h", 9)], &[], &[], Some(2)) },
         Exchange { ends_s: ends_in(4), let_go: names(&["h"]), ..keeps(&[("d", 11)]) },
@@ -125,8 +126,8 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
     assert_eq!(
         done,
         [
-            true, false, true, false, false, true, false, true, true, false, true, true, false, false, true,
-            true
+            true, false, true, false, false, true, false, true, true, false, true, true, false, false, false,
+            true, true
         ]
     );
     let row = permits.read().await.unwrap().unwrap();

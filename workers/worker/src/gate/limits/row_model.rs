@@ -45,6 +45,8 @@ pub(super) struct Table<Row> {
     pub(super) reads: AtomicU64,
     /// How many writes from now on are stored without an answer.
     pub(super) unanswered: AtomicU64,
+    /// How many exchanges from now on are not stored, and end with an error.
+    pub(super) failing: AtomicU64,
 }
 
 impl<Row> Default for Table<Row> {
@@ -55,6 +57,7 @@ impl<Row> Default for Table<Row> {
             lost: 0.into(),
             reads: 0.into(),
             unanswered: 0.into(),
+            failing: 0.into(),
         }
     }
 }
@@ -66,10 +69,10 @@ impl<Row> Table<Row> {
 
     /// The answer to a write, unless it is lost.
     fn answer<T>(&self, answer: T) -> Result<T, AwsError> {
-        let less_one = |left: u64| left.checked_sub(1);
-        match self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one) {
-            Ok(_) => Err(AwsError::configuration("no answer".to_owned())),
-            Err(_) => Ok(answer),
+        if is_next(&self.unanswered) {
+            Err(AwsError::configuration("no answer".to_owned()))
+        } else {
+            Ok(answer)
         }
     }
 
@@ -118,6 +121,9 @@ where
 impl PermitRows for Model<HolderTable> {
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, AwsError> {
         half_a_trip().await;
+        if is_next(&self.0.failing) {
+            return Err(AwsError::configuration("not stored".to_owned()));
+        }
         let exchanged = {
             let mut row = self.0.row();
             match row.as_ref().and_then(|row| exchange.apply(row)) {
@@ -148,6 +154,11 @@ where
         half_a_trip().await;
         Ok(row)
     }
+}
+
+/// Whether one more is to come; it counts it.
+fn is_next(left: &AtomicU64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 async fn half_a_trip() {
