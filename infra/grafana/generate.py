@@ -35,7 +35,7 @@ PANELS = [
     ("Attempts at servers, p95", "s", [(quantile(95, "mcp_client_operation_duration_seconds", "le, toolfleet_server"), "{{toolfleet_server}}")]),
     ("Failed attempts", "ops", [(rate("mcp_client_operation_duration_seconds_count", "toolfleet_server, error_type", '{error_type!=""}'), "{{toolfleet_server}} {{error_type}}")]),
     ("Breakers: 1 half-open, 2 open", "short", [("max by (toolfleet_server) (toolfleet_server_breaker)", "{{toolfleet_server}}"), ("sum(toolfleet_breakers_open)", "all, in all workers")]),
-    ("Limits that make calls wait", "ops", [(rate("toolfleet_limits_met_total", "toolfleet_limit, toolfleet_waits_in"), "{{toolfleet_limit}} in the {{toolfleet_waits_in}}"), (rate("toolfleet_limits_missed_turns_total"), "missed turns")]),
+    ("Limits that make calls wait", "ops", [(rate("toolfleet_limits_met_total", "toolfleet_limit, toolfleet_waits_in"), "{{toolfleet_limit}} in the {{toolfleet_waits_in}}"), (rate("toolfleet_limits_missed_turns_total"), "missed turns"), (rate("toolfleet_limits_sent_late_total"), "sent late")]),
     ("Late answers, groups decided", "ops", [(rate("toolfleet_late_answers_total"), "late answers"), (rate("toolfleet_groups_decided_total", "toolfleet_result"), "groups: {{toolfleet_result}}")]),
     ("Requests to AWS by operation", "ops", [(rate("toolfleet_aws_requests_total", "rpc_method"), "{{rpc_method}}")]),
     ("Capacity units of DynamoDB", "ops", [(rate("toolfleet_aws_capacity_units_total", "toolfleet_table, toolfleet_units"), "{{toolfleet_table}} {{toolfleet_units}}")]),

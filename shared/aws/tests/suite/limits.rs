@@ -78,6 +78,7 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
     };
     let exchange = |add: &[(&str, u64)], remove: &[&str], expired: &[(&str, u64)], most_before| Exchange {
         add: timed(add),
+        keep: Vec::new(),
         remove: names(remove),
         let_go: Vec::new(),
         expired: timed(expired),
@@ -85,6 +86,7 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
         ends_s: None,
         hold_ms: Some(400),
     };
+    let keeps = |kept: &[(&str, u64)]| Exchange { keep: timed(kept), ..exchange(&[], &[], &[], None) };
     let ends_in = |days: i64| Some(now.as_s() + days * 86_400);
     let first = exchange(&[("a", 1)], &[], &[], Some(2));
     assert!(matches!(permits.exchange(&first).await.unwrap(), Exchanged::Found(None)), "there is no row yet");
@@ -104,6 +106,12 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
         Exchange { ends_s: ends_in(3), ..exchange(&[("f", 7)], &[], &[], Some(2)) },
         Exchange { ends_s: ends_in(2), ..exchange(&[("g", 8)], &[], &[], Some(9)) },
         Exchange { let_go: names(&["f"]), ..exchange(&[], &[], &[], None) },
+        keeps(&[("d", 9), ("task", 6)]),
+        keeps(&[("d", 8)]),
+        exchange(&[("d", 10)], &[], &[], Some(9)),
+        keeps(&[("task", 9), ("gone", 9)]),
+        Exchange { keep: timed(&[("d", 10)]), ..exchange(&[("h", 9)], &[], &[], Some(2)) },
+        Exchange { ends_s: ends_in(4), let_go: names(&["h"]), ..keeps(&[("d", 11)]) },
     ];
     let mut done = Vec::new();
     for exchange in exchanges {
@@ -115,9 +123,15 @@ async fn entries_are_exchanged_whatever_else_the_row_holds() {
             Exchanged::Found(row) => assert_eq!((row.map(|row| *row), &expected), (Some(before), &None)),
         }
     }
-    assert_eq!(done, [true, false, true, false, false, true, false, true, true, false, true]);
+    assert_eq!(
+        done,
+        [
+            true, false, true, false, false, true, false, true, true, false, true, true, false, false, false,
+            true, true
+        ]
+    );
     let row = permits.read().await.unwrap().unwrap();
-    assert_eq!((row.ends_s, row.entries.into_keys().collect()), (ends_in(3), names(&["d", "task"])));
+    assert_eq!((row.ends_s, row.entries.into_keys().collect()), (ends_in(4), names(&["d", "task"])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,8 +145,8 @@ async fn no_entry_is_added_beside_a_block() {
         .await
         .unwrap();
     let add = vec![("a".to_owned(), now.plus_ms(1))];
-    let (remove, let_go, expired) = (Vec::new(), Vec::new(), Vec::new());
+    let (keep, remove, let_go, expired) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let exchange =
-        Exchange { add, remove, let_go, expired, most_before: Some(2), ends_s: None, hold_ms: None };
+        Exchange { add, keep, remove, let_go, expired, most_before: Some(2), ends_s: None, hold_ms: None };
     assert!(matches!(permits.exchange(&exchange).await.unwrap(), Exchanged::Found(Some(_))));
 }

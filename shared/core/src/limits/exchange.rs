@@ -1,5 +1,5 @@
 //! A change of a concurrency limit's entries that does not lose to the changes of other workers: entries that are released are removed, whatever
-//! else the row holds, and entries are added as long as the row has room for them.
+//! else the row holds, entries are added as long as the row has room for them, and entries that are there count for longer.
 //!
 //! Replacing the whole row loses whenever another worker wrote since it was read. With hundreds of workers most writes would be lost, of calls
 //! that want nothing of each other.
@@ -20,8 +20,10 @@ const ENDS_BEFORE_S: i64 = 12 * 60 * 60;
 /// Entries that are removed and added in one write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// New entries, with their times.
+    /// New entries, with their times. None may be there: another worker that added it may need it for longer.
     pub add: Vec<(String, Timestamp)>,
+    /// Entries that count for longer, with their new times: each must be there, and none counts for longer already.
+    pub keep: Vec<(String, Timestamp)>,
     /// Entries in whose place others are added: each must be there.
     pub remove: Vec<String>,
     /// Entries that are released and need not be there: another worker may have added them since the row was seen, or removed them.
@@ -37,18 +39,17 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// What leads from one row to another, if that is only released and new entries: no block, no entry that is kept.
+    /// What leads from one row to another, if that is only entries: no block.
     pub fn between(seen: &HolderRow, new: &HolderRow, change: &Change) -> Option<Self> {
         let plain = seen.blocks.is_empty() && change.block.is_none();
         if !plain {
             return None;
         }
-        let is_kept =
-            |(name, until): (&String, &Timestamp)| new.entries.get(name).is_some_and(|new| new != until);
-        if seen.entries.iter().any(is_kept) {
-            return None;
-        }
         let entry = |(name, until): (&String, &Timestamp)| (name.clone(), *until);
+        let is_kept = |(name, until): &(&String, &Timestamp)| {
+            seen.entries.get(*name).is_some_and(|before| before != *until)
+        };
+        let keep: Vec<_> = new.entries.iter().filter(is_kept).map(entry).collect();
         let add: Vec<_> =
             new.entries.iter().filter(|(name, _)| !seen.entries.contains_key(*name)).map(entry).collect();
         let is_new = |name: &String| new.entries.contains_key(name) && !seen.entries.contains_key(name);
@@ -70,7 +71,7 @@ impl Exchange {
         let is_unseen =
             |name: &&String| !seen.entries.contains_key(*name) && !new.entries.contains_key(*name);
         let_go.extend(released.into_iter().filter(is_unseen).cloned());
-        let count = add.len() + remove.len() + let_go.len() + expired.len();
+        let count = add.len() + keep.len() + remove.len() + let_go.len() + expired.len();
         if count == 0 || count > MOST {
             return None;
         }
@@ -79,17 +80,21 @@ impl Exchange {
             limit.saturating_add(remove.len()).saturating_add(expired.len()).checked_sub(add.len());
         let most_before = if needs_room { Some(most_before?) } else { None };
         let is_too_early = |last_s: &i64| seen.ends_s.is_none_or(|ends_s| *last_s > ends_s + ENDS_BEFORE_S);
-        let ends_s = new.last_s().filter(|last_s| !add.is_empty() && is_too_early(last_s));
-        Some(Self { add, remove, let_go, expired, most_before, ends_s, hold_ms: new.hold_ms })
+        let is_longer = !add.is_empty() || !keep.is_empty();
+        let ends_s = new.last_s().filter(|last_s| is_longer && is_too_early(last_s));
+        Some(Self { add, keep, remove, let_go, expired, most_before, ends_s, hold_ms: new.hold_ms })
     }
 
     /// The row after it; nothing where it cannot be made.
     pub fn apply(&self, row: &HolderRow) -> Option<HolderRow> {
+        let new = self.add.iter().all(|(name, _)| !row.entries.contains_key(name));
         let there = self.remove.iter().all(|name| row.entries.contains_key(name));
+        let kept =
+            self.keep.iter().all(|(name, until)| row.entries.get(name).is_some_and(|before| before <= until));
         let lost = self.expired.iter().all(|(name, until)| row.entries.get(name) == Some(until));
         let has_room = self.most_before.is_none_or(|most| row.blocks.is_empty() && row.entries.len() <= most);
         let is_later = self.ends_s.is_none_or(|ends_s| row.ends_s.is_none_or(|before| before < ends_s));
-        if !(there && lost && has_room && is_later) {
+        if !(new && there && kept && lost && has_room && is_later) {
             return None;
         }
         let mut row = row.clone();
@@ -99,7 +104,7 @@ impl Exchange {
         for name in gone {
             row.entries.remove(name);
         }
-        row.entries.extend(self.add.iter().cloned());
+        row.entries.extend(self.add.iter().chain(&self.keep).cloned());
         row.hold_ms = self.hold_ms.or(row.hold_ms);
         row.ends_s = self.ends_s.or(row.ends_s);
         Some(row)

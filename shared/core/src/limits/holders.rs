@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 const BLOCKS_ABOVE: u32 = 4;
 /// There may be more workers than are known, so there are taken to be as many at least: else one that starts first leases most of a small limit.
 const LEAST_WORKERS: u32 = 8;
+/// The most entries of one row: about 100 KiB, of the 400 of an item. Each write costs as many units as the row has KiB.
+pub(super) const MOST_ENTRIES: u32 = 4_000;
 /// The longest name of an entry or block.
 const NAME_CHARS: usize = 64;
 
@@ -183,7 +185,7 @@ impl HolderRow {
 /// Whether workers lease blocks of that limit.
 pub const fn by_blocks(limit: u32, workers: u32) -> bool {
     let workers = if workers < LEAST_WORKERS { LEAST_WORKERS } else { workers };
-    limit > workers.saturating_mul(BLOCKS_ABOVE)
+    limit > workers.saturating_mul(BLOCKS_ABOVE) || limit > MOST_ENTRIES
 }
 
 /// How many permits a worker that uses `used` of them wants in its block: half as many again, a quarter of its even share at least, and not

@@ -5,8 +5,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::holders::MOST_ENTRIES;
+
 /// The most calls of a rate, and the most open requests.
 const MOST: u32 = 1_000_000;
+/// The most open requests of a limit that counts tasks: it cannot be given out in blocks.
+const MOST_COUNTED: Positive = Positive(MOST_ENTRIES);
 /// The longest period of a rate, in seconds.
 const LONGEST_S: u32 = 86_400;
 
@@ -204,6 +208,9 @@ impl<'de> Deserialize<'de> for ConcurrencyLimit {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<ConcurrencyLimit, A::Error> {
                 let whole = WholeConcurrency::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
                 let WholeConcurrency { limit, on_loss, count_tasks } = whole;
+                if count_tasks && limit > MOST_COUNTED {
+                    return Err(serde::de::Error::custom(CountedError));
+                }
                 Ok(ConcurrencyLimit { limit, on_loss, count_tasks })
             }
         }
@@ -215,7 +222,21 @@ fn wrong_limit<E: serde::de::Error>() -> E {
     E::custom(PositiveError)
 }
 
+/// A limit that counts tasks is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "has a limit above {MOST_COUNTED}, the most where count_tasks is true: each open request and task is an entry of one row, whose size is \
+     paid with each write; lower the limit, leave out count_tasks, or limit the server's tools or its tenants instead"
+)]
+struct CountedError;
+
 impl ConcurrencyLimit {
+    /// The same with another limit, as operators set it live. One that counts tasks stays within what its row can hold.
+    pub fn with_limit(self, limit: Positive) -> Self {
+        let limit = if self.count_tasks { limit.min(MOST_COUNTED) } else { limit };
+        Self { limit, ..self }
+    }
+
     /// A limit of that many open requests, with the defaults of the rest.
     pub const fn of(limit: Positive) -> Self {
         Self { limit, on_loss: OnLoss::Hold, count_tasks: false }
@@ -298,6 +319,11 @@ mod tests {
         let concurrency = long.concurrency.unwrap();
         assert_eq!((concurrency.on_loss, concurrency.count_tasks, long.adaptive), (OnLoss::Free, true, true));
         assert_eq!(read(&serde_json::to_string(&long).unwrap()).unwrap(), long);
+        assert!(read(r#"{"concurrency": {"limit": 4000, "count_tasks": true}}"#).is_ok());
+        assert!(read(r#"{"concurrency": {"limit": 4001}}"#).is_ok(), "it is given out in blocks");
+        let live = Positive::new(9_000).unwrap();
+        assert_eq!(concurrency.with_limit(live).limit.get(), 4_000);
+        assert_eq!(ConcurrencyLimit { count_tasks: false, ..concurrency }.with_limit(live).limit, live);
         for (wrong, why) in [
             (r#"{"rate": 20}"#, "a rate as a text"),
             (r#"{"rate": "20"}"#, "is no rate"),
@@ -305,6 +331,10 @@ mod tests {
             (r#"{"concurrency": 0}"#, "a whole number from 1 to"),
             (r#"{"concurrency": "5"}"#, "or an object"),
             (r#"{"concurrency": {"limit": 5, "onloss": "free"}}"#, "unknown field"),
+            (
+                r#"{"concurrency": {"limit": 4001, "count_tasks": true}}"#,
+                "above 4000, the most where count_tasks",
+            ),
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(why), "{wrong}: {error}");

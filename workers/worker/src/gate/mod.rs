@@ -31,7 +31,7 @@ pub(crate) use limits::{
 };
 pub use reachability::Reachable;
 pub use shares::Shares;
-pub(crate) use shares::{InHand, NoSeat, Seat};
+pub(crate) use shares::{InHand, NoSeat, RECEIVERS_WHEN_FULL, Seat};
 pub(crate) use silence::Place;
 use silence::{Request, Silence};
 use toolfleet_aws::Clock;

@@ -109,10 +109,8 @@ impl Attempts<'_> {
         state.begin_request();
         let pace = self.pace(&mut passes);
         passes.sent(context.now());
-        let answer = tokio::select! {
-            answer = self.send(number, pace.as_ref()) => answer,
-            never = passes.keep(call.outlasts_attempt()) => match never {},
-        };
+        let sending = self.send(number, pace.as_ref());
+        let answer = passes.until_answered(sending, call.outlasts_attempt(), &context.meters).await;
         passes.record(&answer, context.now());
         state.end_request();
         let lacking = pace.and_then(Pace::lacking);
@@ -219,7 +217,11 @@ impl Attempts<'_> {
             on_progress: Some(&add),
             admit: pace.map(|pace| pace as Admit<'_>),
         };
-        send(context, request).await
+        let sending = send(context, request);
+        match pace {
+            Some(pace) => pace.watch(sending).await,
+            None => sending.await,
+        }
     }
 
     /// What follows an attempt that failed; the pause before the next attempt, in milliseconds, where one follows in the worker's slot.

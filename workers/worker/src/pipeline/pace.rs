@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** each request has turns of its own, and is sent at most 20 ms after them.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ pub(super) struct Pace<'a> {
 struct Turns {
     /// Those of the next request.
     held: Option<Passes>,
+    /// Those of a request that is written now.
+    used: Option<Passes>,
     /// What the next request waits for, where it gets none.
     lacks: Option<Wait>,
 }
@@ -43,7 +47,7 @@ impl Pacer for Pace<'_> {
 impl<'a> Pace<'a> {
     /// The first request has those turns.
     pub(super) fn new(limits: Limits<'a>, until: Instant, first: Passes) -> Self {
-        Self { limits, until, turns: Mutex::new(Turns { held: Some(first), lacks: None }) }
+        Self { limits, until, turns: Mutex::new(Turns { held: Some(first), ..Turns::default() }) }
     }
 
     async fn admitted(&self) -> bool {
@@ -62,12 +66,27 @@ impl<'a> Pace<'a> {
             }
             if passes.are_in_time() {
                 passes.use_turns(&self.limits.call.request.key);
+                self.turns().used = Some(passes);
                 return true;
             }
             missed = true;
             self.limits.context.meters.turn_missed();
         }
         self.lacks(Wait::after_missed_turns(self.limits.context, &self.limits.call.server.id))
+    }
+
+    /// Runs the attempt, and counts its requests that are too late for their turns: the worker was frozen after the last look at the clock. What
+    /// is admitted is written in the same poll, where its connection is open.
+    pub(super) async fn watch<T>(&self, attempt: impl Future<Output = T>) -> T {
+        let mut attempt = pin!(attempt);
+        poll_fn(|context| {
+            let polled = attempt.as_mut().poll(context);
+            if self.turns().used.take().is_some_and(|used| !used.are_in_time()) {
+                self.limits.context.meters.sent_late();
+            }
+            polled
+        })
+        .await
     }
 
     /// What the attempt's last request waits for, where it was not sent for want of a turn.

@@ -1,6 +1,9 @@
 //! What a call holds of its limits: the turns for its next request, and the permits until its answer.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -12,6 +15,7 @@ use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::time::Timestamp;
 
 use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit};
+use crate::telemetry::Meters;
 
 /// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
 pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
@@ -55,6 +59,12 @@ impl Passes {
     pub(super) fn are_in_time(&self) -> bool {
         let late = self.first_due.map(|due| Instant::now().saturating_duration_since(due));
         late.is_none_or(|late| late <= Duration::from_micros(LATE_US.unsigned_abs()))
+    }
+
+    /// Polls the request for the first time, which writes it where its connection is open. It also says whether the request is too late for its
+    /// turns: the worker was frozen after the last look at the clock.
+    async fn begin<T>(&self, mut request: Pin<&mut impl Future<Output = T>>) -> (Poll<T>, bool) {
+        poll_fn(|context| Poll::Ready((request.as_mut().poll(context), !self.are_in_time()))).await
     }
 
     pub(super) fn add_permit(&mut self, permit: Permit, limit: ConcurrencyLimit) {
@@ -102,9 +112,30 @@ impl Passes {
         }
     }
 
+    /// Runs the request, and keeps its permits until the answer.
+    pub(super) async fn until_answered<T>(
+        &self,
+        request: impl Future<Output = T>,
+        outlasts_attempt: bool,
+        meters: &Meters,
+    ) -> T {
+        let mut request = pin!(request);
+        let (first, is_late) = self.begin(request.as_mut()).await;
+        if is_late {
+            meters.sent_late();
+        }
+        if let Poll::Ready(answer) = first {
+            return answer;
+        }
+        tokio::select! {
+            answer = request => answer,
+            never = self.keep(outlasts_attempt) => match never {},
+        }
+    }
+
     /// Keeps the permits of a request under way: where it may outlast its attempt's time, and where a permit is free soon after its worker is
     /// lost.
-    pub(super) async fn keep(&self, outlasts_attempt: bool) -> Infallible {
+    async fn keep(&self, outlasts_attempt: bool) -> Infallible {
         let renewed =
             |(_, limit): &&(Permit, ConcurrencyLimit)| outlasts_attempt || limit.on_loss == OnLoss::Free;
         let shortest_ms = self.permits.iter().filter(renewed).map(|(permit, _)| permit.hold_ms()).min();
@@ -162,5 +193,22 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!passes.are_in_time(), "14 ms after the last turn, and 21 ms after the first");
         assert!(Passes::default().are_in_time(), "without turns there is no time");
+    }
+
+    /// The process stands still within the first poll: the clock goes on, and no other code runs.
+    #[tokio::test]
+    async fn a_request_that_a_freeze_makes_late_is_told() {
+        let of_turn = |at_us| Passes::due_at([at_us].into_iter(), Timestamp::from_ms(1_000));
+        let answered = pin!(std::future::ready(7));
+        assert_eq!(of_turn(60_000_000).begin(answered).await, (Poll::Ready(7), false));
+        let passes = of_turn(1_000_000);
+        let frozen = async {
+            while passes.are_in_time() {
+                std::hint::spin_loop();
+            }
+            std::future::pending::<()>().await;
+        };
+        assert_eq!(passes.begin(pin!(frozen)).await, (Poll::Pending, true));
+        assert!(!Passes::default().begin(pin!(async {})).await.1, "without turns nothing is late");
     }
 }

@@ -94,10 +94,7 @@ async fn ask(
         on_progress: None,
         admit: None,
     };
-    let answer = tokio::select! {
-        answer = send(context, sending) => answer,
-        never = passes.keep(false) => match never {},
-    };
+    let answer = passes.until_answered(send(context, sending), false, &context.meters).await;
     let now = context.now();
     passes.record(&answer, now);
     let cut_short = answer.is_err() && Instant::now() >= deadline;

@@ -56,7 +56,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
     slot: &mut S,
     seat: &mut Option<(Seat, SlotTime)>,
 ) -> Turned {
-    let Some(mut limits) = Limits::of(context, inbound, call) else {
+    let Some(limits) = Limits::of(context, inbound, call) else {
         return Turned::Now(Some(Passes::default()));
     };
     if *inbound.carried() == Carried::Poll || call.answers_a_task() {
@@ -66,35 +66,14 @@ pub(super) async fn wait_for_turn<S: Slot>(
         // The leader of its batch asks for turns and permits when the batch is sent.
         return limits.check_lately_full().map_or_else(Turned::Wait, |()| Turned::Now(None));
     }
-    let mut waiting = Waiting { context, inbound, call, slot, seat };
-    let mut missed = false;
-    let mut passes = loop {
-        let begun = Instant::now();
-        let turns = Box::pin(limits.turns(limits.near_ms(), missed));
-        let passes = match waiting.in_hand(turns).await {
-            Ok(Ok(passes)) => passes,
-            Ok(Err(wait)) => return Turned::Wait(wait),
-            Err(Drains) => return Turned::Draining,
-        };
-        limits.waits_here(&passes);
-        if let Some(wake_at) = wake_at(&passes)
-            && let Err(Drains) = waiting.without_slot(sleep_until(wake_at)).await
-        {
-            return Turned::Draining;
-        }
-        if begun.elapsed() < TRUSTED {
-            break passes;
-        }
-        let Some(now) = Limits::of(context, inbound, call) else {
-            return Turned::Now(Some(Passes::default()));
-        };
-        let still_has = now.still_has(&passes).await;
-        limits = now;
-        if still_has {
-            break passes;
-        }
-        missed = true;
+    let waiting = Waiting { context, inbound, call, slot, seat };
+    let mut asking = Asking { limits, waiting };
+    let mut passes = match turns_that_count(&mut asking).await {
+        Ok(Some(passes)) => passes,
+        Ok(None) => return Turned::Now(Some(Passes::default())),
+        Err(turned) => return turned,
     };
+    let Asking { limits, mut waiting } = asking;
     // Its turn would pass while it waits for a permit.
     let most = if passes.due.is_some() { Duration::ZERO } else { PERMIT_WAIT };
     let permits = Box::pin(limits.permits(&mut passes, most));
@@ -102,6 +81,73 @@ pub(super) async fn wait_for_turn<S: Slot>(
         Ok(Ok(())) => Turned::Now(Some(passes)),
         Ok(Err(lack)) => Turned::Wait(limits.away(lack)),
         Err(Drains) => Turned::Draining,
+    }
+}
+
+/// Where the turns of a call come from, and whether they still count.
+trait Turns {
+    /// One turn of each rate limit.
+    type Held;
+
+    /// Asks for turns. `missed` says that those it had do not count.
+    async fn ask(&mut self, missed: bool) -> Result<Self::Held, Turned>;
+
+    /// Waits until they are near.
+    async fn wait(&mut self, held: &Self::Held) -> Result<(), Turned>;
+
+    /// Whether they count now; none where nothing limits the call any more.
+    async fn still_count(&mut self, held: &Self::Held) -> Option<bool>;
+}
+
+/// Turns that are near and count; none where nothing limits the call any more. They are checked again after a long wait, which begins when they
+/// are asked for: the limit may have changed as soon as its row was read.
+async fn turns_that_count<T: Turns>(turns: &mut T) -> Result<Option<T::Held>, Turned> {
+    let mut missed = false;
+    loop {
+        let begun = Instant::now();
+        let held = turns.ask(missed).await?;
+        turns.wait(&held).await?;
+        if begun.elapsed() < TRUSTED {
+            return Ok(Some(held));
+        }
+        match turns.still_count(&held).await {
+            Some(true) => return Ok(Some(held)),
+            Some(false) => missed = true,
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The turns of one call.
+struct Asking<'a, S> {
+    limits: Limits<'a>,
+    waiting: Waiting<'a, S>,
+}
+
+impl<S: Slot> Turns for Asking<'_, S> {
+    type Held = Passes;
+
+    async fn ask(&mut self, missed: bool) -> Result<Passes, Turned> {
+        let turns = Box::pin(self.limits.turns(self.limits.near_ms(), missed));
+        match self.waiting.in_hand(turns).await {
+            Ok(Ok(passes)) => {
+                self.limits.waits_here(&passes);
+                Ok(passes)
+            }
+            Ok(Err(wait)) => Err(Turned::Wait(wait)),
+            Err(Drains) => Err(Turned::Draining),
+        }
+    }
+
+    async fn wait(&mut self, passes: &Passes) -> Result<(), Turned> {
+        let Some(wake_at) = wake_at(passes) else { return Ok(()) };
+        self.waiting.without_slot(sleep_until(wake_at)).await.map_err(|Drains| Turned::Draining)
+    }
+
+    async fn still_count(&mut self, passes: &Passes) -> Option<bool> {
+        let Waiting { context, inbound, call, .. } = self.waiting;
+        self.limits = Limits::of(context, inbound, call)?;
+        Some(self.limits.still_has(passes).await)
     }
 }
 
@@ -140,5 +186,95 @@ impl<S: Slot> Waiting<'_, S> {
             *self.seat = Some((seat, context.activity.working(tenant)));
         }
         Ok(waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    /// A limit that an operator changes at a time, and a call that waits for its turn.
+    struct Changing {
+        begun: Instant,
+        /// From then on turns of the former setting do not count.
+        changed_at: Duration,
+        /// From then on nothing is limited.
+        ends_at: Duration,
+        /// How long the row takes to answer: its setting is that of the beginning.
+        asking: Duration,
+        /// How long after that the turn is, for each time that the call asks.
+        waits: Vec<Duration>,
+        asked: Vec<bool>,
+        checked: u32,
+    }
+
+    impl Changing {
+        fn new(changed_at: Duration, asking: Duration, waits: &[Duration]) -> Self {
+            let (begun, ends_at, waits) = (Instant::now(), S * 3_600, waits.to_vec());
+            Self { begun, changed_at, ends_at, asking, waits, asked: Vec::new(), checked: 0 }
+        }
+
+        /// The number of the limit's setting now.
+        fn epoch(&self) -> u64 {
+            u64::from(self.begun.elapsed() >= self.changed_at)
+        }
+    }
+
+    impl Turns for Changing {
+        type Held = u64;
+
+        async fn ask(&mut self, missed: bool) -> Result<u64, Turned> {
+            let epoch = self.epoch();
+            self.asked.push(missed);
+            tokio::time::sleep(self.asking).await;
+            Ok(epoch)
+        }
+
+        async fn wait(&mut self, _: &u64) -> Result<(), Turned> {
+            tokio::time::sleep(self.waits.remove(0)).await;
+            Ok(())
+        }
+
+        async fn still_count(&mut self, held: &u64) -> Option<bool> {
+            self.checked += 1;
+            (self.begun.elapsed() < self.ends_at).then(|| *held == self.epoch())
+        }
+    }
+
+    async fn sent_with(limit: &mut Changing) -> Option<u64> {
+        turns_that_count(limit).await.ok().expect("it neither goes away nor drains")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_was_waited_for_is_asked_for_anew_if_its_limit_has_changed() {
+        let mut limit = Changing::new(5 * S, Duration::ZERO, &[11 * S, S]);
+        assert_eq!(sent_with(&mut limit).await, Some(1));
+        assert_eq!((limit.asked.as_slice(), limit.checked), ([false, true].as_slice(), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_turn_begins_when_it_is_asked_for() {
+        // Other workers were faster for two seconds, and the turn is a second later: neither is long, both are.
+        let mut limit = Changing::new(S, 2 * S, &[S, Duration::ZERO]);
+        assert_eq!(sent_with(&mut limit).await, Some(1));
+        assert_eq!(limit.asked, [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_used_as_it_is_if_its_limit_is_the_same_or_the_wait_was_short() {
+        let mut same = Changing::new(3_600 * S, Duration::ZERO, &[11 * S]);
+        assert_eq!(sent_with(&mut same).await, Some(0));
+        assert_eq!((same.asked.as_slice(), same.checked), ([false].as_slice(), 1));
+        let mut short = Changing::new(3_600 * S, Duration::ZERO, &[TRUSTED - Duration::from_millis(1)]);
+        assert_eq!(sent_with(&mut short).await, Some(0));
+        assert_eq!(short.checked, 0, "it costs no read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_needs_no_turn_once_nothing_limits_it() {
+        let mut limit = Changing { ends_at: 5 * S, ..Changing::new(5 * S, Duration::ZERO, &[11 * S]) };
+        assert_eq!(sent_with(&mut limit).await, None);
     }
 }

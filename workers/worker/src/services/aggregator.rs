@@ -38,6 +38,8 @@ const COMPACT_AFTER_MINUTES: i64 = 75;
 const DEPTH_TIME_OUT: Duration = Duration::from_secs(2);
 /// How often the queues of a fleet that receives nothing are looked at: its workers wait for messages, and receive the first that comes.
 const IDLE_LOOK_MS: u64 = 60_000;
+/// The most ends of settings that one beat records: the lease must not wait for those of days that a new holder finds.
+const MOST_ENDS: usize = 100;
 /// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
 const COMPACT_HOURS: i64 = 48;
 
@@ -150,11 +152,11 @@ impl Aggregator {
         let ended = context.gate.control().ended();
         let records: Vec<_> = ended.iter().filter_map(|entry| entry.end_record(known)).collect();
         state.recorded.retain(|id| records.iter().any(|record| record.call_id == *id));
-        for record in records {
-            if !state.recorded.contains(&record.call_id) {
-                context.history.insert(&record, record.at.plus_ms(RETENTION_MS)).await?;
-                state.recorded.insert(record.call_id);
-            }
+        let missing = records.into_iter().filter(|record| !state.recorded.contains(&record.call_id));
+        let missing: Vec<_> = missing.take(MOST_ENDS).collect();
+        for record in missing {
+            context.history.insert(&record, record.at.plus_ms(RETENTION_MS)).await?;
+            state.recorded.insert(record.call_id);
         }
         Ok(())
     }

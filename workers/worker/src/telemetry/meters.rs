@@ -47,6 +47,7 @@ struct Instruments {
     receives: Counter<u64>,
     late_answers: Counter<u64>,
     missed_turns: Counter<u64>,
+    sent_late: Counter<u64>,
     decided_groups: Counter<u64>,
     cache: Counter<u64>,
     batches: Histogram<u64>,
@@ -128,6 +129,10 @@ impl Meters {
             missed_turns: count(
                 "toolfleet.limits.missed_turns",
                 "Turns of rate limits that came while the worker could not send the call.",
+            ),
+            sent_late: count(
+                "toolfleet.limits.sent_late",
+                "Requests that may have been written too late for their turns, because the worker was frozen.",
             ),
             cache: count("toolfleet.cache.calls", "Calls that asked for a stored answer and may have one."),
             batches: meter
@@ -245,6 +250,13 @@ impl Meters {
     pub(crate) fn turn_missed(&self) {
         if let Some(on) = &self.on {
             on.missed_turns.add(1, &[]);
+        }
+    }
+
+    /// A request may have been written too late for its turns.
+    pub(crate) fn sent_late(&self) {
+        if let Some(on) = &self.on {
+            on.sent_late.add(1, &[]);
         }
     }
 

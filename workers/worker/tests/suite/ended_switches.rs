@@ -77,6 +77,23 @@ async fn the_end_of_a_pause_that_is_set_anew_is_recorded_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_ends_are_recorded_over_several_beats() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    for n in 0..110 {
+        let entry = pause(&rig, &format!("server:s{n}"), Some(PAUSE_MS));
+        context.fleet.set_control(&entry).await.unwrap();
+    }
+    rig.clock.advance_ms(PAUSE_MS + 2_000);
+    take(&rig, &context).await;
+    let aggregator = Aggregator::new(context);
+    for recorded in [100, 110, 110] {
+        assert!(aggregator.beat().await);
+        assert_eq!(ends(&rig).await.len(), recorded, "the lease does not wait for all of them");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_operator_ends_has_no_record_of_an_end_by_itself() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;

@@ -67,7 +67,7 @@ const LOG_CODES: [&str; 59] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 35] = [
+const METRICS: [&str; 36] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -92,6 +92,7 @@ const METRICS: [&str; 35] = [
     "toolfleet.late_answers",
     "toolfleet.limits.met",
     "toolfleet.limits.missed_turns",
+    "toolfleet.limits.sent_late",
     "toolfleet.queue.oldest_ms",
     "toolfleet.receives",
     "toolfleet.schemas.bytes",

@@ -206,7 +206,7 @@ struct Expressions {
 }
 
 fn expressions(exchange: &Exchange) -> Expressions {
-    let Exchange { add, remove, let_go, expired, most_before, ends_s, hold_ms } = exchange;
+    let Exchange { add, keep, remove, let_go, expired, most_before, ends_s, hold_ms } = exchange;
     let number = |number: i64| AttributeValue::N(number.to_string());
     let own = [("#pk", PK), ("#rev", REV), ("#entries", "entries")];
     let mut names: HashMap<_, _> = own.map(|(alias, name)| (alias.to_owned(), name.to_owned())).into();
@@ -217,6 +217,13 @@ fn expressions(exchange: &Exchange) -> Expressions {
         names.insert(format!("#a{at}"), name.clone());
         values.insert(format!(":a{at}"), number(until.as_ms()));
         set.push(format!("#entries.#a{at} = :a{at}"));
+        conditions.push(format!("attribute_not_exists(#entries.#a{at})"));
+    }
+    for (at, (name, until)) in keep.iter().enumerate() {
+        names.insert(format!("#k{at}"), name.clone());
+        values.insert(format!(":k{at}"), number(until.as_ms()));
+        set.push(format!("#entries.#k{at} = :k{at}"));
+        conditions.push(format!("#entries.#k{at} <= :k{at}"));
     }
     if let Some(ends_s) = ends_s {
         values.insert(":kept".to_owned(), number(ends_s.saturating_add(KEPT_S)));

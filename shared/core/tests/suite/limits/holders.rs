@@ -201,9 +201,54 @@ fn a_release_of_an_entry_that_was_not_seen_is_in_the_write_of_others() {
 }
 
 #[test]
+fn an_entry_that_is_kept_is_there_and_never_counts_for_less() {
+    let mut row = None;
+    apply(&mut row, &Change { take: vec![take("a", 9_000), take("b", 9_000)], ..change(0, 2) });
+    let seen = row.clone().unwrap();
+    let renews = Change { take: vec![take("a", 20_000)], ..change(1, 2) };
+    let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &renews) else {
+        panic!("it is later")
+    };
+    let exchange = Exchange::between(&seen, &new, &renews).unwrap();
+    let with = |entries: &[(&str, u64)]| HolderRow {
+        entries: entries.iter().map(|(name, until_ms)| ((*name).to_owned(), at(*until_ms))).collect(),
+        ..seen.clone()
+    };
+    let after = exchange.apply(&with(&[("a", 9_000), ("c", 1), ("d", 1)])).unwrap();
+    assert_eq!(
+        after.entries,
+        with(&[("a", 20_000), ("c", 1), ("d", 1)]).entries,
+        "whatever others have taken"
+    );
+    assert_eq!(
+        exchange.apply(&with(&[("b", 9_000)])),
+        None,
+        "it was released: nobody would release it again"
+    );
+    assert_eq!(exchange.apply(&with(&[("a", 20_001)])), None, "another worker keeps it for longer");
+    let takes = Change { take: vec![take("c", 9_000)], ..change(1, 3) };
+    let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &takes) else {
+        panic!("c is new")
+    };
+    let exchange = Exchange::between(&seen, &new, &takes).unwrap();
+    assert_eq!(exchange.apply(&with(&[("c", 20_000)])), None, "another worker has added it for longer");
+    let days = Change { take: vec![take("a", 3 * 86_400_000)], ..change(1, 2) };
+    let Decision::Write { row: new, .. } = HolderTable::decide(Some(&seen), &days) else {
+        panic!("it is later")
+    };
+    let last_s = at(3 * 86_400_000).as_s();
+    assert_eq!(
+        Exchange::between(&seen, &new, &days).unwrap().ends_s,
+        Some(last_s),
+        "the row is kept as long"
+    );
+}
+
+#[test]
 fn blocks_are_for_limits_far_above_the_number_of_workers() {
     assert!(!by_blocks(40, 10) && by_blocks(41, 10));
     assert!(!by_blocks(32, 1) && by_blocks(33, 1), "others may have started that are not known");
+    assert!(!by_blocks(4_000, 2_000) && by_blocks(4_001, 2_000), "a row of entries has a bound");
     assert_eq!([0, 2, 40, 1_000].map(|used| block_size(100, 10, used)), [3, 4, 10, 10]);
 }
 
@@ -222,6 +267,7 @@ proptest! {
         (seen, met) in (entries(), entries()),
         release in prop::collection::vec(0..8_u8, 0..4),
         takes in prop::collection::btree_map(8..12_u8, prop::option::of(0..2_u8), 0..4),
+        renewed in prop::collection::btree_set(0..8_u8, 0..3),
         (take_s, met_end_s) in (20..100_000_u64, 0..100_000_i64),
     ) {
         let seen = HolderRow { rev: 3, entries: seen, ..HolderRow::default() };
@@ -239,6 +285,9 @@ proptest! {
             let name = format!("e{name}");
             Take { replaces: replaced.get(&name).cloned(), ..take(&name, take_s * 1_000) }
         }).collect();
+        // What a worker releases it renews no longer.
+        let renewed = renewed.into_iter().map(|name| format!("e{name}")).filter(|name| !release.contains(name));
+        take.extend(renewed.map(|name| self::take(&name, 15_000)));
         // As workers ask: those that take the place of others first.
         take.sort_by_key(|take| take.replaces.is_none());
         let change = Change { release: release.clone(), take, ..change(5_000, limit) };
@@ -251,16 +300,20 @@ proptest! {
         };
         prop_assert_eq!(live(&same), live(&new));
         let Some(after) = exchange.apply(&met) else { return Ok(()) };
+        prop_assert!(exchange.keep.iter().all(|(name, until)| after.entries.get(name) == Some(until)));
+        let shorter = |(name, until): &(String, Timestamp)| met.entries.get(name).is_none_or(|before| before > until);
+        prop_assert!(!exchange.keep.iter().any(shorter), "what is not there is not kept, and no time is lowered");
         let is_new = |(name, _): &(String, Timestamp)| !replaced.contains_key(name);
         let most = if exchange.add.iter().any(is_new) { limit as usize } else { met.entries.len() };
         prop_assert!(after.entries.len() <= most, "{:?}", after);
-        let last_s = after.last_s().filter(|_| !exchange.add.is_empty());
+        let last_s = after.last_s().filter(|_| !exchange.add.is_empty() || !exchange.keep.is_empty());
         prop_assert!(last_s.is_none_or(|last_s| after.ends_s.is_some_and(|ends_s| last_s - ends_s <= 12 * 3_600)));
         prop_assert!(after.ends_s >= met.ends_s, "an end is never lowered");
         prop_assert!(exchange.add.iter().all(|(name, _)| after.entries.contains_key(name)));
         prop_assert!(change.release.iter().all(|name| !after.entries.contains_key(name)), "{:?}", after);
         let touched = |name: &String| {
-            change.release.contains(name) || exchange.expired.iter().any(|(expired, _)| expired == name)
+            let changed = exchange.expired.iter().chain(&exchange.keep);
+            change.release.contains(name) || changed.clone().any(|(changed, _)| changed == name)
         };
         for (name, until) in met.entries.iter().filter(|(name, _)| !touched(name)) {
             prop_assert_eq!(after.entries.get(name), Some(until), "what others hold stays");
@@ -271,7 +324,7 @@ proptest! {
 }
 
 #[test]
-fn an_exchange_is_no_change_of_blocks_or_of_entries_that_are_kept() {
+fn an_exchange_is_any_change_of_entries_and_none_of_blocks() {
     let mut row = None;
     apply(&mut row, &Change { take: vec![take("a", 9_000)], ..change(0, 2) });
     let seen = row.unwrap();
@@ -281,7 +334,13 @@ fn an_exchange_is_no_change_of_blocks_or_of_entries_that_are_kept() {
     };
     let new = Change { take: vec![take("b", 9_000)], ..change(1, 2) };
     assert_eq!(of(&new).unwrap().most_before, Some(1));
-    assert_eq!(of(&Change { take: vec![take("a", 9_001)], ..change(1, 2) }), None, "it is kept for longer");
+    let kept = of(&Change { take: vec![take("a", 9_001)], ..change(1, 2) }).unwrap();
+    assert_eq!((kept.most_before, kept.keep), (None, vec![("a".to_owned(), at(9_001))]), "it needs no room");
+    assert_eq!(
+        of(&Change { take: vec![take("a", 8_999)], ..change(1, 2) }),
+        None,
+        "it counts for longer already"
+    );
     let replaces = Take { replaces: Some("a".into()), ..take("task", 9_000) };
     let passed = of(&Change { take: vec![replaces], ..change(1, 2) }).unwrap();
     assert_eq!((passed.most_before, passed.remove), (None, vec!["a".to_owned()]), "it needs no room");

@@ -1,5 +1,7 @@
-//! `toolfleet stats`: calls, success rate, error rate and latency by tool over any period, from the counts that workers write each minute.
+//! `toolfleet stats`: calls, success rate, error rate and latency by tool or by server over any period, from the counts that workers write each
+//! minute.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -27,9 +29,21 @@ pub(crate) struct StatsArgs {
     /// The tools of this server.
     #[arg(long, value_name = "SERVER")]
     server: Option<ServerId>,
+    /// What each line counts.
+    #[arg(long, value_enum, default_value_t = By::Tool)]
+    by: By,
     /// The period up to now: a number and ms, s, m, h or d.
     #[arg(long, visible_alias = "since", value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
     last: Duration,
+}
+
+/// What the calls are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// A line for each tool.
+    Tool,
+    /// A line for each server.
+    Server,
 }
 
 /// Shows them.
@@ -39,7 +53,10 @@ pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) ->
     let ms = i64::try_from(args.last.as_millis()).unwrap_or(i64::MAX);
     let from = Timestamp::from_ms(to.as_ms().saturating_sub(ms));
     let which = StatsOf { tool: args.tool.clone(), server: args.server.clone() };
-    let stats = client.stats(from, to, &which).await?;
+    let mut stats = client.stats(from, to, &which).await?;
+    if args.by == By::Server {
+        stats.tools = by_server(stats.tools);
+    }
     if output.is_json() {
         let tools: Vec<_> = stats.tools.iter().map(tool_json).collect();
         let (from, to) = (stats.from.start(), stats.to.end());
@@ -85,6 +102,19 @@ pub(crate) async fn run(args: &StatsArgs, connect: &Connect, output: &Output) ->
     Ok(Exit::Done)
 }
 
+/// The calls of all tools of each server together.
+fn by_server(tools: Vec<ToolStats>) -> Vec<ToolStats> {
+    let mut servers = BTreeMap::<Option<ServerId>, Rollup>::new();
+    for tool in tools {
+        servers.entry(tool.server).or_default().merge(&tool.rollup);
+    }
+    let of_server = |(server, rollup): (Option<ServerId>, _)| {
+        let tool = if server.is_some() { "all" } else { "other" };
+        ToolStats { tool: tool.to_owned(), server, rollup }
+    };
+    servers.into_iter().map(of_server).collect()
+}
+
 fn row(stats: &ToolStats) -> Vec<String> {
     let calls = &stats.rollup.calls;
     let (all, of_tool) = (calls.total(), calls.of(OutcomeKind::ToolError));
@@ -114,4 +144,31 @@ fn tool_json(stats: &ToolStats) -> serde_json::Value {
         "saved": stats.rollup.saved(), "p50_us": stats.rollup.duration.quantile_us(50),
         "p95_us": stats.rollup.duration.quantile_us(95),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_of_a_servers_tools_are_counted_together() {
+        let one = |tool: &str, server: Option<&str>, succeeded: u64, us: u64| {
+            let mut rollup = Rollup::default();
+            (0..succeeded).for_each(|_| rollup.add(OutcomeKind::Succeeded, 1, Some(us)));
+            let server = server.map(|server| ServerId::parse(server).unwrap());
+            ToolStats { tool: tool.to_owned(), server, rollup }
+        };
+        let tools = vec![
+            one("crm.find", Some("crm"), 3, 1_000),
+            one("erp.list", Some("erp"), 5, 1_000),
+            one("crm.send", Some("crm"), 1, 64_000),
+            one("other", None, 2, 1_000),
+        ];
+        let counted: Vec<_> = by_server(tools)
+            .iter()
+            .map(|stats| (row(stats)[1].clone(), stats.rollup.calls.total()))
+            .collect();
+        let expected = [("", 2), ("crm", 4), ("erp", 5)].map(|(server, calls)| (server.to_owned(), calls));
+        assert_eq!(counted, expected);
+    }
 }

@@ -50,6 +50,8 @@ pub(super) struct Table<Row> {
     pub(super) unanswered: AtomicU64,
     /// How many writes from now on are stored, lose their answer, and are repeated after [`REPEATED_AFTER`].
     pub(super) repeated: AtomicU64,
+    /// How many exchanges from now on are not stored, and end with an error.
+    pub(super) failing: AtomicU64,
 }
 
 impl<Row> Default for Table<Row> {
@@ -61,6 +63,7 @@ impl<Row> Default for Table<Row> {
             reads: 0.into(),
             unanswered: 0.into(),
             repeated: 0.into(),
+            failing: 0.into(),
         }
     }
 }
@@ -72,10 +75,10 @@ impl<Row> Table<Row> {
 
     /// The answer to a write, unless it is lost.
     fn answer<T>(&self, answer: T) -> Result<T, AwsError> {
-        let less_one = |left: u64| left.checked_sub(1);
-        match self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one) {
-            Ok(_) => Err(AwsError::configuration("no answer".to_owned())),
-            Err(_) => Ok(answer),
+        if is_next(&self.unanswered) {
+            Err(AwsError::configuration("no answer".to_owned()))
+        } else {
+            Ok(answer)
         }
     }
 
@@ -134,6 +137,9 @@ where
 impl PermitRows for Model<HolderTable> {
     async fn exchange(&self, exchange: &Exchange) -> Result<Exchanged, AwsError> {
         half_a_trip().await;
+        if is_next(&self.0.failing) {
+            return Err(AwsError::configuration("not stored".to_owned()));
+        }
         let exchanged = {
             let mut row = self.0.row();
             match row.as_ref().and_then(|row| exchange.apply(row)) {
@@ -164,6 +170,11 @@ where
         half_a_trip().await;
         Ok(row)
     }
+}
+
+/// Whether one more is to come; it counts it.
+fn is_next(left: &AtomicU64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 async fn half_a_trip() {

@@ -86,7 +86,7 @@ fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: 
 fn changed_rules(rules: LimitRules, change: LimitChange) -> (Option<RateLimit>, Option<ConcurrencyLimit>) {
     let LimitChange { rate, concurrency } = change;
     let concurrency = match (concurrency, rules.concurrency) {
-        (Some(limit), Some(of_catalog)) => Some(ConcurrencyLimit { limit, ..of_catalog }),
+        (Some(limit), Some(of_catalog)) => Some(of_catalog.with_limit(limit)),
         (Some(limit), None) => Some(ConcurrencyLimit::of(limit)),
         (None, of_catalog) => of_catalog,
     };

@@ -39,6 +39,10 @@ use toolfleet_core::request::Priority;
 
 use table::{Caller, Full, Line, Table};
 
+/// The receivers of a queue while one tenant's calls fill the worker. Each asks for single messages then, at the pace of the looks. With one
+/// receiver, the way to SQS and back would be the pace.
+pub(crate) const RECEIVERS_WHEN_FULL: u32 = 2;
+
 /// How long a call waits at first for a seat, for each slot of the reserve: so that about fifty calls a second go back to the queue while
 /// the worker looks for calls of others behind them. Calls that take milliseconds free a seat in that time.
 const FIRST_WAIT: Duration = Duration::from_millis(40);
@@ -200,6 +204,11 @@ impl Shares {
         let mut in_hand = InHand { inner: self.inner.clone(), counted: false };
         in_hand.count();
         in_hand
+    }
+
+    /// Whether receives from the queue of that priority are paced: one tenant's calls fill the worker, and they are as urgent.
+    pub(crate) fn paces(&self, priority: Priority) -> bool {
+        self.inner.lock().paces(priority, self.inner.now_ms())
     }
 
     /// Whether one tenant's calls fill the worker.

@@ -378,6 +378,10 @@ impl Table {
         }
     }
 
+    pub(super) fn paces(&self, priority: Priority, now_ms: u64) -> bool {
+        self.is_full(now_ms) && !is_more_urgent(priority, self.filled_by)
+    }
+
     pub(super) fn is_full(&self, now_ms: u64) -> bool {
         self.looks.is_full(now_ms)
     }

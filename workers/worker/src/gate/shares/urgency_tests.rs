@@ -113,6 +113,7 @@ async fn a_flood_of_low_priority_does_not_delay_receives_of_high() {
         low.extend(enter(&shares, Priority::Low).await);
     }
     assert_eq!(shares.pace(10, Priority::Low).await, 1, "the tenant fills the worker");
+    assert!(shares.paces(Priority::Low) && !shares.paces(Priority::High), "it needs no second receiver");
     let begun = Instant::now();
     assert_eq!(shares.pace(10, Priority::High).await, 10);
     assert!(begun.elapsed().is_zero());

@@ -2,7 +2,7 @@
 //!
 //! Each queue has receivers of its own. One polls while its queue has few messages. A full receive starts another receiver; one that does not
 //! ends its receiver, except the last. So a quiet worker sends one request in twenty seconds for each queue, and a busy one as many as its
-//! slots can use. Where several queues have a backlog, they share the slots (`slots`).
+//! slots can use. While one tenant's calls fill the worker there are two. Where several queues have a backlog, they share the slots (`slots`).
 //!
 //! **Invariant:** a receive holds a slot for each message that it may bring when it begins; a panic in one call does not affect another.
 
@@ -28,6 +28,7 @@ use toolfleet_core::time::Timestamp;
 use super::Service;
 use crate::backoff;
 use crate::context::WorkerContext;
+use crate::gate::RECEIVERS_WHEN_FULL;
 use crate::shutdown::{ServiceFailed, Shutdown};
 pub(super) use calls::{Calls, make_visible};
 use pace::Pace;
@@ -42,6 +43,9 @@ const WAIT_S: u32 = 20;
 /// How long a receive that is under way when the worker drains may still come back. SQS would hide what it has just handed over
 /// for a whole lease; a busy queue answers within this time, and an idle one has nothing to hand over.
 const DRAIN_RECEIVE: Duration = Duration::from_millis(300);
+
+/// The most receivers of a queue.
+const MOST_RECEIVERS: u32 = 16;
 
 /// How often a receiver looks whether its queue is still paused.
 const PAUSE_CHECK: Duration = Duration::from_secs(1);
@@ -230,12 +234,17 @@ impl Receivers {
         deliveries.into_iter().zip(slots).for_each(|(delivery, slot)| self.calls.start(delivery, slot));
         let is_behind = self.context.run_queue.is_behind();
         let pause = self.pace.after(messages, Instant::now(), is_behind);
-        if got < count || self.context.gate.shares().is_full() {
-            return if self.may_end() { None } else { Some(pause) };
+        let shares = self.context.gate.shares();
+        if got > 0 && shares.paces(self.priority) {
+            self.add_receiver(RECEIVERS_WHEN_FULL);
+            return if self.may_end(RECEIVERS_WHEN_FULL) { None } else { Some(pause) };
+        }
+        if got < count || shares.is_full() {
+            return if self.may_end(1) { None } else { Some(pause) };
         }
         // The poll of an empty queue takes one message: whether more are there, the next receive shows.
         if !self.shared || count > 1 || self.most == 1 {
-            self.add_receiver();
+            self.add_receiver(MOST_RECEIVERS);
         }
         Some(Duration::ZERO)
     }
@@ -257,18 +266,18 @@ impl Receivers {
         });
     }
 
-    /// Starts one receiver more, unless the slots cannot use it.
-    fn add_receiver(self: &Arc<Self>) {
-        let most = self.context.limits.slots.div_ceil(BATCH).clamp(1, 16);
+    /// Starts one receiver more, unless there are that many, or the slots cannot use it.
+    fn add_receiver(self: &Arc<Self>, most: u32) {
+        let most = self.context.limits.slots.div_ceil(BATCH).clamp(1, most);
         let more = |now| (now < most).then_some(now + 1);
         if self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
             self.spawn();
         }
     }
 
-    /// Whether this receiver may end: it is not the last.
-    fn may_end(&self) -> bool {
-        let less = |now: u32| (now > 1).then(|| now - 1);
+    /// Whether this receiver may end: so many are left.
+    fn may_end(&self, least: u32) -> bool {
+        let less = |now: u32| (now > least).then(|| now - 1);
         self.receiving.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
     }
 }

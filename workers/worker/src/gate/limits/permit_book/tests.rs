@@ -205,11 +205,32 @@ async fn an_entry_that_a_lost_write_was_to_keep_is_kept_by_a_later_one() {
     let take = |until| Take { name: "task".into(), until, replaces: None };
     let before = clock.now().plus_ms(1_000);
     assert_eq!(book.keep(take(before), Some(1)).await, Ok(true));
+    // A row with a block is replaced as a whole.
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
+    book.state().seen = table.row().clone();
     let rivals = change_each_ms(&table, 200);
     let later = clock.now().plus_ms(60_000);
     assert_eq!(book.keep(take(later), Some(1)).await, Ok(true));
     rivals.await.unwrap();
     assert_eq!(table.row().as_ref().unwrap().entries["task"], later);
+    assert!(table.lost.load(Ordering::Relaxed) >= 4, "its first writes were lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_do_not_lose_to_the_writes_of_others() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let rivals = change_each_ms(&table, 100_000);
+    for _ in 0..20 {
+        tokio::time::sleep(100 * MS).await;
+        let until = clock.now().plus_ms(60_000);
+        permit.renew().await;
+        assert!(table.row().as_ref().unwrap().entries["a"] >= until);
+    }
+    assert_eq!(table.lost.load(Ordering::Relaxed), 0);
+    rivals.abort();
 }
 
 fn names(table: &Table) -> Vec<String> {
@@ -255,6 +276,52 @@ async fn a_task_that_another_worker_has_released_gets_no_second_permit() {
     other.release("task".into(), None);
     passed.await.unwrap();
     assert!(names(&table).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_write_was_to_release_is_released_by_a_later_one() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    table.failing.store(1, Ordering::Relaxed);
+    drop(permit);
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!(names(&table), ["a"], "it is not stored");
+    tokio::time::sleep(2_000 * MS).await;
+    assert!(names(&table).is_empty());
+}
+
+/// A block makes each write replace the row, so that others win.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_released_during_lost_writes_is_not_renewed_by_them() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 3), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let block = Block { permits: 1, until: clock.now().plus_ms(600_000) };
+    table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
+    book.state().seen = table.row().clone();
+    let rivals = change_each_ms(&table, 200);
+    let renewed = tokio::time::timeout(10 * MS, permit.renew()).await;
+    assert!(renewed.is_err(), "its writes are lost");
+    drop(permit);
+    rivals.await.unwrap();
+    tokio::time::sleep(3_000 * MS).await;
+    assert!(names(&table).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_passes_to_its_task_is_not_renewed() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 3), patience(Duration::ZERO, false, 1)).await.unwrap();
+    {
+        // The request is answered while its renewal waits to be written.
+        let mut renews = std::pin::pin!(permit.renew());
+        assert!(futures::poll!(renews.as_mut()).is_pending());
+    }
+    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    tokio::time::sleep(1_000 * MS).await;
+    assert_eq!(names(&table), ["task"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The task that writes to one limit's row for all calls of this worker, until nothing is to be written and nobody waits.
 //!
-//! Releases and new entries, also those in the place of others, are exchanged (`Exchange` of the core): the writes of other workers do not stand in their way. Everything else
-//! replaces the row, and is lost where another worker was faster. What was to be released, kept or replaced then goes into the next write,
+//! Entries that are released, new, in the place of others or kept for longer are exchanged (`Exchange` of the core): the writes of other workers
+//! do not stand in their way. Everything else replaces the row, and is lost where another worker was faster. What was to be released, kept or replaced then goes into the next write,
 //! which follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
 //! and waits as for any other. So a row with many writers makes calls wait for the limit, and is no error.
 
