@@ -2,7 +2,7 @@
 //! without them. Errors name the parameter, never its value.
 
 use std::fmt;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 
 use futures::future::try_join_all;
 use toolfleet_core::credential::Template;
@@ -39,9 +39,7 @@ impl StaticQuery {
         if self.parameters.is_empty() {
             return Ok(0);
         }
-        let mut version = self.hasher.build_hasher();
-        self.values(secrets, fresh).await?.hash(&mut version);
-        Ok(version.finish())
+        Ok(self.hasher.hash_one(self.values(secrets, fresh).await?))
     }
 
     /// Writes the parameters into the address. What the address says under their names is replaced: nobody else chooses a credential.

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -50,8 +49,8 @@ fn start(rig: &Rig, api: &MockRuntimeApi, catalog: &Value, variables: &[(&str, &
 /// The clock of the endpoints is that of the process.
 async fn rig() -> Rig {
     let rig = Rig::new().await;
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    rig.clock.advance_ms(u64::try_from(now_ms).unwrap() - START_MS);
+    let now_ms = toolfleet_local::Clock::system().now_ms();
+    rig.clock.advance_ms(now_ms - START_MS);
     rig
 }
 

@@ -162,7 +162,7 @@ impl ToolLister {
             async move { carried.await.map(|(answer, _)| answer) }
         };
         let list = SingleList { form, server: &server.id, traceparent: None, tracestate: None };
-        match timeout_at(deadline, list.tools(MOST_LIST_BYTES, &send)).await {
+        match timeout_at(deadline, Box::pin(list.tools(MOST_LIST_BYTES, &send))).await {
             Ok(Ok(list)) => Ok(list.tools),
             Ok(Err(SingleError::Fault(fault))) => Err(fault.to_string()),
             Ok(Err(SingleError::NotCarried(problem))) => Err(sanitize_text(&problem)),

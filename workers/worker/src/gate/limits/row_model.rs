@@ -119,15 +119,11 @@ where
                 Swap::Found(row.clone().map(Box::new))
             }
         };
-        let less_one = |left: u64| left.checked_sub(1);
-        let swapped = match swapped {
-            Swap::Stored
-                if self.0.repeated.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less_one).is_ok() =>
-            {
-                tokio::time::sleep(REPEATED_AFTER).await;
-                Swap::Found(self.0.row().clone().map(Box::new))
-            }
-            swapped => swapped,
+        let swapped = if matches!(swapped, Swap::Stored) && is_next(&self.0.repeated) {
+            tokio::time::sleep(REPEATED_AFTER).await;
+            Swap::Found(self.0.row().clone().map(Box::new))
+        } else {
+            swapped
         };
         half_a_trip().await;
         self.0.answer(swapped)
