@@ -3,7 +3,7 @@
 //! What a call writes and reads is measured (`docs/reference/performance.md`); the batches of SQS requests are an estimate.
 
 use super::places::fargate;
-use super::prices::Prices;
+use super::usage::Usage;
 
 /// Seconds of a month.
 const MONTH_S: f64 = 730.0 * 3_600.0;
@@ -22,29 +22,6 @@ const QUEUE_IN_FLIGHT: f64 = 120_000.0;
 /// How often a worker without calls asks a queue, and reports its row, in a second.
 const IDLE_POLLS: f64 = 1.0 / 20.0;
 const REPORTS: f64 = 1.0 / 5.0;
-
-/// What is paid for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
-    /// Calls a second, on average over the month.
-    pub(super) rate: f64,
-    /// How long a call holds its slot, in seconds.
-    pub(super) mean_s: f64,
-    pub(super) workers: u32,
-    /// vCPU and GB of a worker.
-    pub(super) vcpu: f64,
-    pub(super) memory_gb: f64,
-    pub(super) queues: u32,
-    pub(super) request_bytes: f64,
-    pub(super) result_bytes: f64,
-    /// How often a caller reads the row of a call.
-    pub(super) polls: f64,
-    /// Whether calls are in sessions.
-    pub(super) sessions: bool,
-    /// Which part of the calls is executed without a claim.
-    pub(super) claimless: f64,
-    pub(super) prices: Prices,
-}
 
 /// One line of the bill.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,6 +130,7 @@ pub(super) fn bucket_pays_above(usage: &Usage) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prices::Prices;
     use super::*;
 
     fn usage() -> Usage {

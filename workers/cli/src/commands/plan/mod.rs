@@ -8,11 +8,13 @@ mod deadline;
 mod demand;
 mod numbers;
 mod places;
+mod planned;
 mod prices;
 mod proposal;
 mod shown;
 #[cfg(test)]
 mod simulation;
+mod usage;
 mod waiting;
 
 use std::time::Duration;
@@ -25,12 +27,13 @@ use crate::connect::Connect;
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 pub(crate) use args::PlanArgs;
-use bill::{Item, Usage, bill};
+use bill::bill;
 use demand::{Part, Seen, service};
 use numbers::per_second;
+use planned::Plan;
 use prices::Prices;
-use proposal::{MOST_WORKERS, Proposal, needed, usage};
-use waiting::{Service, Wait};
+use proposal::{needed, usage};
+use usage::MOST_WORKERS;
 
 /// Plans.
 pub(crate) async fn run(args: &PlanArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
@@ -74,29 +77,6 @@ pub(crate) async fn run(args: &PlanArgs, connect: &Connect, output: &Output) -> 
         shown::show(args, &plan, output)?;
     }
     Ok(Exit::Done)
-}
-
-/// All that is planned.
-pub(super) struct Plan {
-    peak: f64,
-    service: Service,
-    found: Proposal,
-    usage: Usage,
-    items: Vec<Item>,
-    waits: Vec<(u32, Option<Wait>)>,
-}
-
-impl Plan {
-    /// USD in a month, and for a million calls.
-    fn usd(&self) -> (f64, f64) {
-        let month: f64 = self.items.iter().map(|item| item.usd).sum();
-        (month, month / (self.usage.rate * 730.0 * 3_600.0 / 1e6))
-    }
-
-    /// The messages in flight when the rate is highest.
-    fn in_flight(&self) -> f64 {
-        self.peak * (self.service.mean_s + self.found.wait.mean_s)
-    }
 }
 
 /// The rate and the latencies of the calls that the fleet has counted.

@@ -1,7 +1,6 @@
 //! What the same workers cost a month in other places, and where these begin to cost less.
 
-use super::bill::Usage;
-use super::proposal::MOST_WORKERS;
+use super::usage::{MOST_WORKERS, Usage};
 
 /// Hours and seconds of a month.
 const HOURS: f64 = 730.0;

@@ -1,14 +1,12 @@
 //! How many workers a load needs.
 
 use super::args::PlanArgs;
-use super::bill::Usage;
 use super::deadline::late_part;
 use super::demand::{Part, service};
 use super::prices::Prices;
+use super::usage::{MOST_WORKERS, Usage};
 use super::waiting::{Service, Wait};
 
-/// The most workers that are considered.
-pub(super) const MOST_WORKERS: u32 = 10_000;
 /// The most of its CPU that a worker should use, so that a rush does not delay its heartbeats.
 const CPU_USED: f64 = 0.6;
 /// The most of all slots that calls should take: above it waits grow fast, and without end if the rate is a little higher than planned.

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::Plan;
 use super::args::PlanArgs;
 use super::bill::{bucket_pays_above, history_shards, queues_of_calls};
 use super::numbers::{cents, shown_rate};
 use super::places::{ec2_pays_from, lambda_pays_below, places};
+use super::planned::Plan;
 use super::prices::Prices;
 use super::waiting::Wait;
 use crate::exit::{CommandError, Exit};
