@@ -15,7 +15,7 @@ END_S = 10
 def wait_s():
     """How long a gateway waits for a call before it answers with a handle, in seconds."""
     text = (ROOT / "workers/gateway/src/settings.rs").read_text()
-    return int(re.search(r'env = "TOOLFLEET_GATEWAY_WAIT_MS".*?default_value = "(\d+)"', text, re.S).group(1)) / 1000
+    return int(re.search(r'env = "TOOLFLEET_GATEWAY_WAIT_MS"[^\n]*?default_value = "(\d+)s"', text).group(1))
 
 
 def _attributes(template, properties, field):
