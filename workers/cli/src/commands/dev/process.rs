@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::local_fleet::{DRAIN, join, limits};
 use crate::exit::{CommandError, Exit};
@@ -14,7 +14,7 @@ use crate::exit::{CommandError, Exit};
 pub(super) async fn run(id: &str, catalog: &Path, slots: u32) -> Result<Exit, CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| CommandError::Unavailable(e.into()))?;
     let mut worker = Box::pin(join(id, catalog, slots)).await?;
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = lines_of_stdin();
     let whole_drain = limits()?.drain;
     let mut told = false;
     loop {
@@ -23,12 +23,12 @@ pub(super) async fn run(id: &str, catalog: &Path, slots: u32) -> Result<Exit, Co
                 return ended.map(|()| Exit::Done).map_err(|error| CommandError::Unavailable(error.into()));
             }
             _ = terminate.recv() => worker.drain_within(whole_drain),
-            line = lines.next_line(), if !told => {
+            line = lines.recv(), if !told => {
                 let within: Duration = match line {
                     // `dev` ends.
-                    Ok(Some(_)) => DRAIN,
+                    Some(Ok(_)) => DRAIN,
                     // A worker less is wanted, or `dev` has died.
-                    Ok(None) | Err(_) => {
+                    None | Some(Err(_)) => {
                         told = true;
                         whole_drain
                     }
@@ -37,4 +37,17 @@ pub(super) async fn run(id: &str, catalog: &Path, slots: u32) -> Result<Exit, Co
             }
         }
     }
+}
+
+/// The lines of stdin. They are read by a thread of its own: tokio's would keep a process from ending whose worker has ended by itself.
+fn lines_of_stdin() -> UnboundedReceiver<std::io::Result<String>> {
+    let (sender, lines) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
