@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
+use crate::accept::accept;
 use crate::http1::{self, Kind, Message};
 
 /// A forward proxy on 127.0.0.1. It ends when dropped.
@@ -36,7 +37,8 @@ impl ForwardProxy {
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let routes = routes.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
         let state = Arc::new(State { routes, asked: Mutex::default() });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
+        let serves = Arc::clone(&state);
+        let accepting = tokio::spawn(accept(listener, move |client| carry(client, Arc::clone(&serves))));
         Self { state, port, accepting }
     }
 
@@ -54,20 +56,6 @@ impl ForwardProxy {
 impl Drop for ForwardProxy {
     fn drop(&mut self) {
         self.accepting.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((client, _)) = accepted {
-                    connections.spawn(carry(client, Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::accept::accept;
 use crate::tls::TlsSide;
 
 const DATA: u8 = 0;
@@ -69,7 +70,9 @@ impl H2Mcp {
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(Mutex::default());
         let acceptor = tls.acceptor(&["h2", "http/1.1"]);
-        let accepting = tokio::spawn(accept(listener, acceptor, Arc::clone(&state)));
+        let serves = Arc::clone(&state);
+        let serve = move |stream| converse(stream, acceptor.clone(), Arc::clone(&serves));
+        let accepting = tokio::spawn(accept(listener, serve));
         Self { state, port, accepting }
     }
 
@@ -107,20 +110,6 @@ impl Drop for H2Mcp {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<Mutex<State>>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    connections.spawn(converse(stream, acceptor.clone(), Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
 }
 
 type Stream = tokio_rustls::server::TlsStream<TcpStream>;

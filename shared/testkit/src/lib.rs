@@ -4,6 +4,7 @@
 //! Nothing here depends on a crate that it tests (aws, mcp, worker, local). A test double that shares code with its subject can agree
 //! with it in an error. Only the names and message shapes of MCP are shared (`mcp-protocol`), whose tests repeat them as literals.
 
+mod accept;
 mod echo;
 mod forward;
 mod h2;

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
+use crate::accept::accept;
 use crate::http1::{self, Kind, Message};
 
 /// Where a matching request is cut.
@@ -88,7 +89,9 @@ impl CuttingProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::default());
-        let accepting = tokio::spawn(accept(listener, address, Arc::clone(&state)));
+        let serves = Arc::clone(&state);
+        let serve = move |client| carry(client, address, Arc::clone(&serves));
+        let accepting = tokio::spawn(accept(listener, serve));
         Self { state, port, accepting }
     }
 
@@ -149,20 +152,6 @@ impl Drop for CuttingProxy {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn accept(listener: TcpListener, upstream: SocketAddr, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((client, _)) = accepted {
-                    connections.spawn(carry(client, upstream, Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
 }
 
 /// Carries one client connection, over one upstream connection at a time.

@@ -14,8 +14,9 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
+use crate::accept::accept;
 use crate::http1::{self, Kind, Message};
 
 const BASE: &str = "/2018-06-01/runtime/";
@@ -99,7 +100,8 @@ impl MockRuntimeApi {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::default());
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
+        let serves = Arc::clone(&state);
+        let accepting = tokio::spawn(accept(listener, move |stream| serve(stream, Arc::clone(&serves))));
         Self { state, port, accepting }
     }
 
@@ -173,20 +175,6 @@ impl Drop for Poll<'_> {
     fn drop(&mut self) {
         self.0.lock().polls -= 1;
         self.0.changed.notify_waiters();
-    }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
     }
 }
 

@@ -5,31 +5,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use super::answer::{self, Answer};
 use super::script::{LambdaFault, LambdaInvocation};
 use super::state::State;
 use crate::http1::{self, Kind, Message};
 
-/// Accepts until its task is aborted; every connection ends with it.
-pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, state: Arc<State>) {
+pub(super) async fn serve(stream: TcpStream, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);

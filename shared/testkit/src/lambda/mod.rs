@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 pub use script::{LambdaFault, LambdaInvocation};
 use state::State;
 
+use crate::accept::accept;
+
 /// A scripted endpoint on 127.0.0.1. Dropping it stops it.
 #[derive(Debug)]
 pub struct MockLambda {
@@ -34,7 +36,9 @@ impl MockLambda {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::default());
-        let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&state)));
+        let serves = Arc::clone(&state);
+        let serve = move |stream| connection::serve(stream, Arc::clone(&serves));
+        let accepting = tokio::spawn(accept(listener, serve));
         Self { state, port, accepting }
     }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use toolfleet_mcp_protocol::{Request, meta_key, method};
 
@@ -19,22 +18,7 @@ use super::reply::{Reply, frame, member};
 use super::state::State;
 use crate::http1::{self, Kind, Message};
 
-/// Accepts until its task is aborted; every connection ends with it.
-pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve(stream, tls.clone(), Arc::clone(&state)));
-                }
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
+pub(super) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let _ = stream.set_nodelay(true);
     let Some(acceptor) = tls else {
         let (reader, writer) = stream.into_split();

@@ -43,6 +43,7 @@ use rounds::Round;
 pub use script::{HELD, MockFault, ProtocolRevision, SessionLoss};
 use state::{Script, State, StreamPart, Tool};
 
+use crate::accept::accept;
 use crate::tls::TlsSide;
 
 /// A scripted MCP server on 127.0.0.1. Dropping it stops it.
@@ -89,8 +90,9 @@ impl MockMcp {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port of this machine");
         let port = listener.local_addr().expect("the address of a bound socket").port();
         let state = Arc::new(State::new(revision));
-        let (is_tls, accepts) = (tls.is_some(), connection::accept(listener, tls, Arc::clone(&state)));
-        Self { state, port, tls: is_tls, accepting: tokio::spawn(accepts) }
+        let (is_tls, serves) = (tls.is_some(), Arc::clone(&state));
+        let serve = move |stream| connection::serve(stream, tls.clone(), Arc::clone(&serves));
+        Self { state, port, tls: is_tls, accepting: tokio::spawn(accept(listener, serve)) }
     }
 
     /// The address: `http://127.0.0.1:port/mcp`, over TLS `https://localhost:port/mcp`.
