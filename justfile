@@ -8,6 +8,10 @@ default:
 ci:
     .ci/run
 
+# Install what the checks need beside Rust.
+packages:
+    .ci/packages
+
 # Format the code.
 format:
     cargo fmt --all

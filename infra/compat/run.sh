@@ -6,22 +6,11 @@ cd "$(dirname "$0")/../.."
 here=infra/compat
 logs=$here/.compat/logs
 
-install() {
-    [ -x "$1/bin/python" ] || python3 -m venv "$1"
-    "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"
-}
-
-# The emulators have an environment of their own: ministack wants an older botocore than the clients are tested with.
-# The MCP server and its environment are those of infra/interop.
 mkdir -p "$logs"
 cargo build --locked --workspace
-install "$here/.compat/clients" "$here/requirements.txt" &
-clients=$!
-install "$here/.compat/emulators" "$here/requirements-emulators.txt" &
-emulators=$!
-install infra/interop/.interop/venv infra/interop/requirements.txt
-wait "$clients"
-wait "$emulators"
+bash "$here/install.sh"
+# The MCP server and its environment are those of infra/interop.
+bash infra/interop/install.sh
 python=$PWD/$here/.compat/clients/bin/python
 "$python" "$here/differences.py" --check
 

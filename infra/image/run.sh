@@ -5,10 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=infra/image
 
-if ! command -v buildah >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get -qq update
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends buildah >/dev/null
-fi
-[ -x "$here/.image/venv/bin/python" ] || python3 -m venv "$here/.image/venv"
-"$here/.image/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+bash "$here/install.sh"
 python3 "$here/check.py" target/debug

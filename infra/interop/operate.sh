@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # A day of an operator, by the commands of docs/guides/tasks.md, with the programs of target/debug. A missing part fails the run.
-# Installs pinned packages into folders that git ignores. Needs python3 with venv.
+# Installs pinned packages into folders that git ignores. Needs python3 with venv, node and npm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=infra/interop
 venv=$here/.interop/venv
 
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+bash "$here/install.sh"
 exec "$venv/bin/python" "$here/operate.py"

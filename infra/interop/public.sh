@@ -6,15 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=infra/interop
 tools=$here/.interop/tools
-# What a package needs is taken as it was then, so that every machine gets the same.
-as_of=2026-11-28T00:00:00Z
 
 cargo build --locked --workspace
-[ -x "$tools/bin/python" ] || python3 -m venv "$tools"
-"$tools/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/public/requirements.txt"
-# The two registries are asked side by side.
-(cd "$here/public" && PUPPETEER_SKIP_DOWNLOAD=1 npm install --silent --no-audit --no-fund --no-package-lock --before "$as_of") &
-npm=$!
-"$tools/bin/python" "$here/public.py" install "$as_of" "$@"
-wait "$npm"
+bash "$here/public/install.sh" "$@"
 exec "$tools/bin/python" "$here/public.py" run "$@"
