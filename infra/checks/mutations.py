@@ -74,7 +74,7 @@ MUTATIONS = [
     M("workers may purge queues", DATA, "- sqs:SendMessage", "- sqs:SendMessage\n              - sqs:PurgeQueue", "Sid: Queues"),
     M("workers may write every secret", DATA, "Action: secretsmanager:GetSecretValue", "Action: [secretsmanager:GetSecretValue, secretsmanager:PutSecretValue]"),
     M("workers may write the catalog", DATA, "Action: dynamodb:GetItem", "Action: [dynamodb:GetItem, dynamodb:PutItem]", "Sid: Catalogs"),
-    M("workers may set switches", DATA, '- "group#*"', '- "group#*"\n                  - "control*"', "Sid: FleetWrite"),
+    M("workers may set switches", DATA, '"group#*"', '"group#*", "control*"', "Sid: FleetWrite"),
     M("operators may write all of the fleet table", DATA, "                Condition:\n                  ForAllValues:StringEquals:\n                    \"dynamodb:LeadingKeys\":\n                      - control\n                      - \"control#version\"\n", "", "Sid: Switches"),
     M("a misspelt action", DATA, "dynamodb:PartiQLInsert", "dynamodb:PartiQlInserts", "Sid: Calls"),
     M("everybody may be an operator", DATA, "                  - Fn::Sub: \"arn:${AWS::Partition}:iam::${AWS::AccountId}:root\"", '                  - "*"', "\n  OperatorRole:\n"),
