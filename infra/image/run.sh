@@ -10,5 +10,8 @@ if ! command -v buildah >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends buildah >/dev/null
 fi
 [ -x "$here/.image/venv/bin/python" ] || python3 -m venv "$here/.image/venv"
-"$here/.image/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+if ! cmp --silent "$here/requirements.txt" "$here/.image/venv/installed.txt"; then
+    "$here/.image/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    cp "$here/requirements.txt" "$here/.image/venv/installed.txt"
+fi
 python3 "$here/check.py" target/debug
