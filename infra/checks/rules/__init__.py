@@ -5,7 +5,7 @@ from . import compute, front, functions, iam, instances, kubernetes, metrics, ne
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
     iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.doctor, iam.leading_keys,
-    metrics.expressions, metrics.alarms, metrics.present, metrics.full, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
+    metrics.expressions, metrics.alarms, metrics.present, metrics.throttled, metrics.full, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
     scaling.steps, scaling.targets, scaling.ages, scaling.fast,
     compute.services, compute.containers, compute.environment, compute.imports,
     front.services, front.containers, front.environment, front.balancer, front.network, front.scaling,

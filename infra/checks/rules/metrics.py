@@ -148,7 +148,7 @@ def alarms(project):
 
 # What goes off where. Queues and tables are those of the data stack, wherever workers run; `infra/kubernetes/monitoring` has the alarms of pods.
 ALARMS = {
-    "data": {"OldestCallAlarm", "OldestHighCallAlarm", "OldestLowCallAlarm", "DeadLettersAlarm", "OldestDeadLetterAlarm", "ThrottledAlarm"},
+    "data": {"OldestCallAlarm", "OldestHighCallAlarm", "OldestLowCallAlarm", "DeadLettersAlarm", "OldestDeadLetterAlarm"} | {f"Throttled{table}Alarm" for table in ("Calls", "History", "Fleet")},
     "compute": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "DefectsAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
     "ec2": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
     "lambda": {"DefectAlarm", "ErrorAlarm", "ThrottleAlarm", "AtMaximumAlarm"},
@@ -166,6 +166,21 @@ def present(project):
             actions = list(template.each(alarm.get("AlarmActions")))
             if name not in ("LoadAlarm", "AgeAlarm") and actions != [{"Ref": "AlarmTopicArn"}]:
                 yield f"{template.name} {name}: does not notify AlarmTopicArn"
+
+
+def throttled(project):
+    """Writes to each table that workers write for calls, for minutes. Each alarm is of one metric: ministack, which CI deploys data.yaml to, takes no expression."""
+    data = project.templates["data"]
+    found = data.of_type("AWS::CloudWatch::Alarm")
+    for table in ("Calls", "History", "Fleet"):
+        alarm = found[f"Throttled{table}Alarm"]
+        of = {"Name": "TableName", "Value": {"Ref": f"{table}Table"}}
+        if (alarm["MetricName"], alarm["Dimensions"], alarm["Statistic"]) != ("WriteThrottleEvents", [of], "Sum"):
+            yield f"data.yaml Throttled{table}Alarm: does not look at the throttled writes of {table}Table"
+        if alarm["EvaluationPeriods"] * alarm["Period"] < 120:
+            yield f"data.yaml Throttled{table}Alarm: goes off at a rise that passes by itself"
+    for name in (name for name, alarm in found.items() if "Metrics" in alarm):
+        yield f"data.yaml {name}: an expression, which ministack does not deploy"
 
 
 MAXIMUMS = {
