@@ -89,26 +89,28 @@ def cases(texts):
         names, of_file = rules(file), table[file]
         for name in sorted(names.keys() ^ of_file.keys()):
             yield f"{file}.guard: {name}: " + ("has no case" if name in names else "there is no such rule")
-        inputs = []
+        # Each template once, with all of its rules: cfn-guard looks at every rule of the file each time.
+        unchanged, inputs = {}, []
         for rule, changes in of_file.items():
-            for template in {change.get("in", file) for change in changes}:
-                inputs.append((rule, "PASS", documents[template], template))
             for change in changes:
                 template = change.get("in", file)
-                inputs.append((rule, "FAIL", _changed(documents[template], change["at"], change.get("is")), f"{template}: {change['at']}"))
+                unchanged.setdefault(template, {})[rule] = "PASS"
+                inputs.append(({rule: "FAIL"}, _changed(documents[template], change["at"], change.get("is")), f"{template}: {change['at']}"))
+        inputs += [(states, documents[template], template) for template, states in unchanged.items()]
         yield from _tested(file, inputs)
 
 
 def _tested(file, inputs):
-    tests = [{"name": str(number), "input": document, "expectations": {"rules": {rule: state}}} for number, (rule, state, document, _) in enumerate(inputs)]
+    tests = [{"name": str(number), "input": document, "expectations": {"rules": states}} for number, (states, document, _) in enumerate(inputs)]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as data:
         json.dump(tests, data)
         data.flush()
         report = json.loads(_run("test", "--rules-file", RULES / f"{file}.guard", "--test-data", data.name, "--output-format", "json"))
     passed = {(case["name"], rule["name"]) for case in report["test_cases"] for rule in case["passed_rules"]}
-    for number, (rule, state, _, place) in enumerate(inputs):
-        if (str(number), rule) not in passed:
-            yield f"{file}.guard: {rule}: not {state} with {place}"
+    for number, (states, _, place) in enumerate(inputs):
+        for rule, state in states.items():
+            if (str(number), rule) not in passed:
+                yield f"{file}.guard: {rule}: not {state} with {place}"
 
 
 def problems(texts):

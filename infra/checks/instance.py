@@ -1,11 +1,13 @@
 """Runs infra/systemd/drain.sh against a metadata service of its own: the worker is stopped before the lifecycle action is completed, and
-only when the instance is about to end. Runs the user data of EC2 instances up to the start of the worker.
+only when the instance is about to end. Runs the user data of EC2 instances up to the start of the worker, and ended.sh as systemd does after it.
 """
 
 import hashlib
+import json
 import http.server
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -103,11 +105,45 @@ def check_user_data():
         sys.exit(f"FAIL  user data: writes another unit:\n{unit}")
     if "TOOLFLEET_QUEUE_URL_HIGH=https://high\n" not in files["etc/toolfleet/worker.env"]:
         sys.exit(f"FAIL  user data: settings are missing:\n{files['etc/toolfleet/worker.env']}")
+    json.loads(files["etc/toolfleet/agent.json"])
     code, did, _ = user_data(program, "0" * 64)
     signals = [line.rsplit(" ", 1)[1] for line in did if "signal-resource" in line]
     if not code or signals != ["FAILURE"] or any("systemctl" in line for line in did):
         sys.exit(f"FAIL  user data starts a program of another digest: exit code {code}, {did}")
     print("ok    user data: starts the right program, and no other")
+
+
+def told(result, agent=True):
+    """What the agent was told after a worker that ended in this way, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        env = {**os.environ, "SERVICE_RESULT": result, "TOOLFLEET_METRIC_LINES": "prod"}
+        if agent:
+            env["TOOLFLEET_METRIC_AGENT"] = f"127.0.0.1:{listener.getsockname()[1]}"
+        subprocess.run(["bash", ROOT / "infra/systemd/ended.sh"], env=env, check=True, timeout=30)
+        try:
+            return json.loads(listener.recv(4096))
+        except BlockingIOError:
+            return None
+
+
+def check_ended():
+    for case, silent in (("a drain", told("success")), ("no agent", told("oom-kill", agent=False))):
+        if silent is not None:
+            sys.exit(f"FAIL  ended.sh after {case}: {silent}")
+    for result in ("exit-code", "signal", "oom-kill"):
+        line = told(result)
+        about = (line or {}).get("_aws", {})
+        (directive,) = about.get("CloudWatchMetrics", [{}])
+        metric = [m["Name"] for m in directive.get("Metrics", [])]
+        alarm = Project().templates["ec2"].of_type("AWS::CloudWatch::Alarm")["LostWorkersAlarm"]["MetricName"]
+        if metric != [alarm] or line[alarm] != 1 or directive["Dimensions"] != [["Fleet"]] or (line["Fleet"], directive["Namespace"]) != ("prod", "toolfleet/prod"):
+            sys.exit(f"FAIL  ended.sh after {result}: {line}, and the alarm is on {alarm}")
+        # The rights of the instance's role, and the group of the template.
+        if about["LogGroupName"] != "/toolfleet/prod/agent-metrics":
+            sys.exit(f"FAIL  ended.sh after {result}: writes to {about['LogGroupName']}")
+    print("ok    ended.sh: 5 cases")
 
 
 COMPLETED = (
@@ -134,6 +170,7 @@ def main():
         sys.exit(f"FAIL  drain.sh with a long call: {did}")
     print(f"ok    drain.sh: {len(cases) + 1} cases")
     check_user_data()
+    check_ended()
 
 
 if __name__ == "__main__":

@@ -32,8 +32,15 @@ Loader.yaml_implicit_resolvers = {
 }
 
 
+@functools.lru_cache(maxsize=64)
 def parse(text):
+    """The document of a text. Nobody may change it: of 300 seeded mistakes each changes one text, and the others are read once."""
     return yaml.load(text, Loader=Loader)
+
+
+@functools.lru_cache(maxsize=64)
+def parse_all(text):
+    return [document for document in yaml.load_all(text, Loader=Loader) if document]
 
 
 class Template:
@@ -120,7 +127,7 @@ class Project:
             for name, text in self.texts.items() if name.startswith(CLOUDFORMATION)
         }
         self.manifests = {
-            name: [d for d in yaml.load_all(text, Loader=Loader) if d]
+            name: parse_all(text)
             for name, text in self.texts.items() if name.startswith(KUBERNETES) and name.endswith(".yaml")
         }
 
@@ -141,6 +148,7 @@ class Project:
 ENDPOINT = "shared/web/src/endpoint.rs"
 
 
+@functools.cache
 def settings():
     """The variables that a worker reads."""
     text = (ROOT / "docs/reference/settings.md").read_text()
@@ -169,12 +177,22 @@ def drain_s(command):
     return int(re.search(r"^const DRAIN: Duration = Duration::from_secs\((\d+)\);", text, re.M).group(1))
 
 
+@functools.cache
+def most_drain_s():
+    """The longest TOOLFLEET_DRAIN_MS that a worker takes, in seconds. With more it does not start."""
+    text = (ROOT / "workers/worker/src/config/limits.rs").read_text()
+    most = re.search(r"TOOLFLEET_DRAIN_MS\".*?value_parser = milliseconds\(\d+, ([\d_]+)\)", text, re.S).group(1)
+    return int(most) / 1000
+
+
+@functools.cache
 def metric_names():
     """The metrics that a worker emits."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
     return set(re.findall(r"^\| `([a-z._]+)` \| (?:counter|gauge|histogram)", text, re.M))
 
 
+@functools.cache
 def metric_labels():
     """The labels of metrics, as Prometheus has them."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
@@ -182,6 +200,7 @@ def metric_labels():
     return {label.replace(".", "_") for row in rows for label in re.findall(r"`([a-z._]+)`", row)}
 
 
+@functools.cache
 def prometheus_names():
     """The metrics as Prometheus has them: a unit and the kind are part of the name."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
@@ -192,10 +211,26 @@ def prometheus_names():
     return names
 
 
+def promql_selectors(expression):
+    """The metrics that an expression of PromQL asks for, each with its labels. ValueError where it is none."""
+    import promql_parser
+
+    found = []
+
+    def visit(part):
+        if isinstance(part, promql_parser.VectorSelector):
+            found.append(part)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return [(s.name, {m.name: m.value for m in s.matchers.matchers}) for s in found]
+
+
 def grafana(project):
     return json.loads(project.texts[GRAFANA])
 
 
+@functools.cache
 def runbook_anchors():
     text = (ROOT / "docs/reference/runbook.md").read_text()
     names = re.findall(r"^#+ +(.*?) *$", text, re.M)

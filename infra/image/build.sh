@@ -62,7 +62,10 @@ chmod 0555 "$root/rootfs/$package"
 
 venv=$HERE/.image/venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$HERE/requirements.txt"
+if ! cmp --silent "$HERE/requirements.txt" "$venv/installed.txt"; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$HERE/requirements.txt"
+    cp "$HERE/requirements.txt" "$venv/installed.txt"
+fi
 "$venv/bin/python" "$HERE/sbom.py" "$package" "$out/$name.cdx.json" "$root/rootfs/NOTICE"
 chmod 0444 "$root/rootfs/NOTICE"
 

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,7 @@ GIVE_UP_S = 60
 # The largest image of a release build, and of a debug build, which only has to show a jump.
 MOST_MB = {"worker": 25, "toolfleet": 25}
 MOST_DEBUG_MB = {"worker": 40, "toolfleet": 60}
+IMAGES = {"worker": "toolfleet-worker", "toolfleet": "toolfleet"}
 FILES = {"NOTICE", "etc/group", "etc/nsswitch.conf", "etc/passwd", "etc/ssl/certs/ca-certificates.crt"}
 
 
@@ -38,6 +40,10 @@ def run(*command, env=BUILDAH):
     if done.returncode != 0:
         fail(f"{' '.join(str(c) for c in command)} ended with {done.returncode}")
     return done.stdout
+
+
+def timed(what, begun):
+    print(f"{what}: {time.monotonic() - begun:.0f} s", flush=True)
 
 
 def build(name, program, out):
@@ -63,6 +69,14 @@ def contents(archive):
             with tarfile.open(fileobj=blob(layer["digest"])) as files:
                 entries += files.getmembers()
         return json.load(blob(manifest["config"]["digest"])), entries
+
+
+def build_twice(name, program, folder):
+    """The same digest both times, and what is in the image."""
+    digests = {build(name, program, folder / f"{name}{n}") for n in range(2)}
+    if len(digests) != 1:
+        fail(f"{name}: two builds of one program have different digests: {digests}")
+    check_contents(name, program.name, folder / f"{name}0")
 
 
 def check_contents(name, program, out):
@@ -167,10 +181,12 @@ def is_worker(process):
 
 
 def check_function(program, folder):
-    """The zip file for Lambda: the same twice, and what is in it starts under its name."""
+    """The zip file for Lambda: the same twice, and what is in it starts under its name. Without symbols, which take most of the time of a debug program."""
+    stripped = folder / "function"
+    run("strip", "--strip-all", "-o", stripped, program)
     files = [folder / f"function{n}.zip" for n in range(2)]
     for file in files:
-        run(sys.executable, HERE / "function.py", program, file)
+        run(sys.executable, HERE / "function.py", stripped, file)
     if files[0].read_bytes() != files[1].read_bytes():
         fail("two zip files of one program differ")
     with zipfile.ZipFile(files[0]) as packed:
@@ -188,12 +204,14 @@ def main(bin_dir):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         os.chmod(folder, 0o755)
-        for name, program in [("worker", "toolfleet-worker"), ("toolfleet", "toolfleet")]:
-            digests = {build(name, bin_dir / program, folder / f"out{n}") for n in range(2)}
-            if len(digests) != 1:
-                fail(f"{name}: two builds of one program have different digests: {digests}")
-            check_contents(name, program, folder / "out0")
-        check_function(bin_dir / "toolfleet-worker", folder)
+        begun = time.monotonic()
+        # The three at once: each is mostly one process that packs.
+        with ThreadPoolExecutor() as pool:
+            images = [pool.submit(build_twice, name, bin_dir / program, folder) for name, program in IMAGES.items()]
+            for done in [*images, pool.submit(check_function, bin_dir / "toolfleet-worker", folder)]:
+                done.result()
+        timed("images and function", begun)
+        begun = time.monotonic()
         version = json.loads(run("cargo", "metadata", "--format-version", "1", "--no-deps"))["packages"][0]["version"]
         container = run("buildah", "from", f"localhost/toolfleet:{version}").strip()
         if version not in run("buildah", "run", container, "--", "/toolfleet", "--version"):
@@ -201,6 +219,7 @@ def main(bin_dir):
         run("buildah", "rm", container)
         run_worker(f"localhost/toolfleet-worker:{version}", bin_dir, folder)
         run("buildah", "rmi", f"localhost/toolfleet:{version}", f"localhost/toolfleet-worker:{version}")
+        timed("what runs in them", begun)
     print("images: all seen")
 
 

@@ -5,7 +5,7 @@ from . import compute, front, functions, iam, instances, kubernetes, metrics, ne
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
     iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.doctor, iam.leading_keys,
-    metrics.expressions, metrics.alarms, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
+    metrics.expressions, metrics.alarms, metrics.present, metrics.throttled, metrics.full, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
     scaling.steps, scaling.targets, scaling.ages, scaling.fast,
     compute.services, compute.containers, compute.environment, compute.imports,
     front.services, front.containers, front.environment, front.balancer, front.network, front.scaling,
@@ -14,7 +14,7 @@ ALL = [
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
     wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,
-    kubernetes.deployment, kubernetes.disruption, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
+    kubernetes.deployment, kubernetes.drain, kubernetes.disruption, kubernetes.alarms, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
 ]
 
 

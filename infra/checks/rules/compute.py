@@ -2,7 +2,7 @@
 
 import re
 
-from model import settings
+from model import most_drain_s, settings
 
 STOP_S = 120
 END_S = 10
@@ -80,6 +80,8 @@ def _container(at, container, most_drain_ms, drain_ms, protect_ms):
         yield f"{at}: StopTimeout is {stop}; Fargate's most is {STOP_S}, and its default of 30 cuts calls"
     if not worker:
         return
+    if most_drain_ms / 1000 > most_drain_s():
+        yield f"{at}: DrainMs may be {most_drain_ms}, with which no worker starts"
     if most_drain_ms / 1000 + END_S > STOP_S:
         yield f"{at}: DrainMs may be {most_drain_ms}, which leaves less than {END_S} s of StopTimeout"
     variables = {v["Name"]: v["Value"] for v in container["Environment"] if "Name" in v}

@@ -13,6 +13,8 @@ ANY_RESOURCE = {
     "ec2:DescribeAvailabilityZones", "ec2:DescribeCapacityReservations", "ec2:DescribeInstances", "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstanceTypeOfferings", "ec2:DescribeInstanceTypes", "ec2:DescribeSecurityGroups", "ec2:DescribeSubnets",
 }
+# The action knows no resource, but a namespace.
+OF_FLEET_ALONE = {"StringEquals": {"cloudwatch:namespace": {"Fn::Sub": "toolfleet/${Prefix}"}}}
 # Lambda asks for these without a resource where it connects a function to subnets. The function itself must not have them.
 INTERFACES = {
     "ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces",
@@ -42,7 +44,8 @@ def wildcards(project):
             for resource in template.each(statement["Resource"]):
                 text = str(template.value(resource))
                 of_lambda = set(actions) <= INTERFACES and statement.get("Condition") == OF_LAMBDA_ALONE
-                if text == "*" and not of_lambda and not set(actions) <= ANY_RESOURCE:
+                of_fleet = set(actions) == {"cloudwatch:PutMetricData"} and statement.get("Condition") == OF_FLEET_ALONE
+                if text == "*" and not of_lambda and not of_fleet and not set(actions) <= ANY_RESOURCE:
                     yield f"{at}: every resource"
                 elif re.fullmatch(r"arn:[^:]*:[^:]*:[^:]*:[^:]*:\*|arn:.*:(table|secret):?/?\*", text):
                     yield f"{at}: {text} is every resource of the service"

@@ -2,6 +2,8 @@
 
 import re
 
+from model import most_drain_s
+
 
 def launch(project):
     ec2 = project.templates["ec2"]
@@ -26,6 +28,9 @@ def groups(project):
     stop = re.search(r"^TimeoutStopSec=(\w+)$", unit, re.M).group(1)
     if stop != "infinity":
         yield f"infra/systemd/toolfleet-worker.service: TimeoutStopSec={stop} cuts a longer TOOLFLEET_DRAIN_MS"
+    drain = ec2.parameters["DrainMs"]
+    if drain["MaxValue"] / 1000 > most_drain_s():
+        yield f"ec2.yaml DrainMs: may be {drain['MaxValue']}, with which no worker starts"
     beat = re.search(r'BEAT_EVERY_S:-(\d+)', script)
     if not beat or "autoscaling record-lifecycle-action-heartbeat" not in script:
         yield "infra/systemd/drain.sh: no heartbeat keeps the hook waiting while the worker drains"
@@ -48,12 +53,12 @@ def files(project):
     """The user data holds the files of infra/systemd as they are."""
     ec2 = project.templates["ec2"]
     text = ec2.of_type("AWS::EC2::LaunchTemplate")["WorkerTemplate"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"][0]
-    for name in ("toolfleet-worker.service", "toolfleet-drain.service", "drain.sh"):
+    for name in ("toolfleet-worker.service", "toolfleet-drain.service", "drain.sh", "ended.sh"):
         if project.texts[f"infra/systemd/{name}"] not in text.replace("${!", "${"):
             yield f"ec2.yaml WorkerTemplate: its user data has another text than infra/systemd/{name}"
     if len(text) > 16_000:
         yield f"ec2.yaml WorkerTemplate: user data of {len(text)} bytes; EC2 takes 16 KB"
     unit = project.texts["infra/systemd/toolfleet-worker.service"]
-    for line in ("StartLimitIntervalSec=0", "KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
+    for line in ("ExecStopPost=-/bin/bash /opt/toolfleet/ended.sh", "StartLimitIntervalSec=0", "KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
         if f"\n{line}\n" not in unit:
             yield f"infra/systemd/toolfleet-worker.service: {line} is missing"

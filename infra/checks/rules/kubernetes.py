@@ -2,7 +2,7 @@
 
 import re
 
-from model import ROOT, drain_s
+from model import ROOT, drain_s, most_drain_s, prometheus_names, promql_selectors, runbook_anchors
 
 
 def _deployment(project):
@@ -14,9 +14,6 @@ def _deployment(project):
 def deployment(project):
     found, pod, container = _deployment(project)
     at = "infra/kubernetes Deployment"
-    drain_s = int(project.env()["TOOLFLEET_DRAIN_MS"]) / 1000
-    if pod.get("terminationGracePeriodSeconds", 30) < drain_s + 10:
-        yield f"{at}: terminationGracePeriodSeconds is less than TOOLFLEET_DRAIN_MS and 10 s"
     security, own = pod.get("securityContext", {}), container.get("securityContext", {})
     if security.get("runAsNonRoot") is not True or security.get("runAsUser", 0) == 0:
         yield f"{at}: may run as root"
@@ -46,6 +43,35 @@ def deployment(project):
         yield f"{at}: fewer than two replicas"
     if found["spec"]["selector"]["matchLabels"].items() - found["spec"]["template"]["metadata"]["labels"].items():
         yield f"{at}: the selector does not find its own pods"
+
+
+# A worker needs some seconds to end after its drain.
+END_S = 10
+# How long the cluster autoscaler waits for a pod unless it is told otherwise (--max-graceful-termination-sec).
+AUTOSCALER_S = 600
+
+
+def drain(project):
+    """Whatever ends a pod, its worker has the time to finish its calls, and one setting says how long that is."""
+    _, pod, container = _deployment(project)
+    at, asked = "infra/kubernetes Deployment", int(project.env()["TOOLFLEET_DRAIN_MS"]) / 1000
+    grace = pod.get("terminationGracePeriodSeconds", 30)
+    if asked > most_drain_s():
+        yield f"infra/kubernetes/base/worker.env: no worker starts with a TOOLFLEET_DRAIN_MS of {asked:.0f} s; {most_drain_s():.0f} s is the most"
+    hook = container.get("lifecycle", {}).get("preStop", {})
+    if hook and set(hook) != {"sleep"}:
+        yield f"{at}: preStop needs a program that the image has not"
+    waits = hook.get("sleep", {}).get("seconds", 0)
+    if grace < waits + max(asked, most_drain_s()) + END_S:
+        yield f"{at}: terminationGracePeriodSeconds of {grace} is less than preStop, the longest TOOLFLEET_DRAIN_MS and {END_S} s: calls are cut although that setting allows them"
+    for probe in ("livenessProbe", "startupProbe"):
+        if container.get(probe, {}).get("terminationGracePeriodSeconds", grace) > 60:
+            yield f"{at}: a worker that hangs is not killed for {grace} s after its {probe} has failed"
+    if asked + END_S > AUTOSCALER_S or asked < 100:
+        yield f"infra/kubernetes/base/worker.env: TOOLFLEET_DRAIN_MS is {asked:.0f} s: less cuts calls, and for more the cluster autoscaler needs another setting"
+    _, budget = project.manifest("PodDisruptionBudget")
+    if budget["spec"].get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+        yield "infra/kubernetes PodDisruptionBudget: workers that are not ready keep their node from being drained"
 
 
 def disruption(project):
@@ -151,6 +177,51 @@ def asked(project):
     ]
     if keda not in allowed:
         yield f"infra/kubernetes NetworkPolicy: KEDA in {keda} cannot ask workers what work there is"
+
+
+# Of kube-state-metrics and of the kubelet.
+KUBERNETES_METRICS = {
+    "kube_deployment_status_replicas_ready", "kube_horizontalpodautoscaler_status_desired_replicas", "kube_horizontalpodautoscaler_spec_max_replicas",
+    "kube_pod_container_status_restarts_total", "kube_pod_container_resource_limits", "container_memory_working_set_bytes",
+}
+ALARMS = {"FewWorkers", "AtMaximum", "Behind", "Unmeasured", "LostWorkers", "Memory"}
+
+
+def alarms(project):
+    """The alarms of pods: each is on metrics that there are, of this namespace, and names its section of the runbook."""
+    found, pod, container = _deployment(project)
+    space = project.manifest("Namespace")[1]["metadata"]["name"]
+    rules = [rule for group in project.manifest("PrometheusRule")[1]["spec"]["groups"] for rule in group["rules"]]
+    names = [rule.get("alert", "").removeprefix("Toolfleet") for rule in rules]
+    if sorted(names) != sorted(ALARMS):
+        yield f"infra/kubernetes PrometheusRule: has not exactly its alarms: {sorted(set(names) ^ ALARMS)}"
+    for rule in rules:
+        at = f"infra/kubernetes PrometheusRule {rule.get('alert')}"
+        anchor = re.fullmatch(r"docs/reference/runbook\.md#([\w-]+)", rule.get("annotations", {}).get("runbook_url", ""))
+        if not anchor or anchor.group(1) not in runbook_anchors():
+            yield f"{at}: runbook_url names no section of the runbook"
+        if not re.fullmatch(r"[1-9]\d*m", rule.get("for", "")) or rule.get("labels", {}).get("severity") not in ("warning", "critical"):
+            yield f"{at}: goes off at a single value, or has no severity"
+        try:
+            selectors = promql_selectors(rule["expr"])
+        except ValueError as error:
+            yield f"{at}: Prometheus cannot read its expression: {error}"
+            continue
+        for metric, labels in selectors:
+            if metric not in prometheus_names() | KUBERNETES_METRICS:
+                yield f"{at}: nobody offers {metric} to Prometheus"
+            wanted = {"namespace": space, "deployment": found["metadata"]["name"], "container": container["name"], "resource": "memory"}
+            wanted["horizontalpodautoscaler"] = f"keda-hpa-{project.manifest('ScaledObject')[1]['metadata']['name']}"
+            if "namespace" not in labels or any(labels[key] != wanted.get(key) for key in labels):
+                yield f"{at}: {metric} is not of the workers' namespace, or of what there is in it: {labels}"
+    few = next(rule["expr"] for rule in rules if rule.get("alert") == "ToolfleetFewWorkers")
+    least = project.manifest("ScaledObject")[1]["spec"]["minReplicaCount"]
+    if not few.endswith(f" < {least}") or found["spec"]["replicas"] != least or not few.startswith("(sum(") or ") or vector(0))" not in few:
+        yield f"infra/kubernetes PrometheusRule ToolfleetFewWorkers: does not go off below {least}, the least of KEDA and of the base, or where nothing runs"
+    monitor = project.manifest("PodMonitor")[1]["spec"]
+    ports = [port["name"] for port in container["ports"]]
+    if monitor["selector"]["matchLabels"] != found["spec"]["selector"]["matchLabels"] or [(e["port"] in ports, e["path"]) for e in monitor["podMetricsEndpoints"]] != [(True, "/metrics")]:
+        yield "infra/kubernetes PodMonitor: does not scrape /metrics of the workers"
 
 
 def identity(project):

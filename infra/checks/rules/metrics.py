@@ -3,7 +3,7 @@
 import json
 import re
 
-from model import ROOT, grafana, metric_labels, metric_names, prometheus_names, runbook_anchors
+from model import ROOT, grafana, metric_labels, metric_names, prometheus_names, promql_selectors, runbook_anchors
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FUNCTIONS = {"FILL", "IF", "SUM", "MAX", "MIN", "AVG", "SEARCH", "RATE", "REPEAT"}
@@ -41,17 +41,24 @@ def _queues_and_tables(project):
     return {name.replace(prefix, "", 1) for name in names}
 
 
+def _agent_metrics(project):
+    """What the agents of EC2 instances send of themselves, and of workers that ended."""
+    measured = re.findall(r'"measurement": \["(\w+)"\]', project.templates["ec2"].text)
+    return {*measured, *re.findall(r'"Name":"(\w+)"', project.texts["infra/systemd/ended.sh"])}
+
+
 def _check_metric(project, at, namespace, name, dimensions):
     """`dimensions`: the values by name."""
     if namespace.startswith("toolfleet/"):
-        filters = {
-            t["MetricName"] for template in project.templates.values()
-            for f in template.of_type("AWS::Logs::MetricFilter").values() for t in f["MetricTransformations"]
-        }
-        if name not in metric_names() | filters:
-            yield f"{at}: no worker emits {name} (docs/reference/metrics.md)"
+        template = project.templates[at.split(".yaml")[0]]
+        filters = {t["MetricName"] for f in template.of_type("AWS::Logs::MetricFilter").values() for t in f["MetricTransformations"]}
+        agents = _agent_metrics(project) if template.name == "ec2.yaml" else set()
+        if name not in metric_names() | filters | agents:
+            yield f"{at}: no worker emits {name} (docs/reference/metrics.md), and no filter or agent of this template"
         elif name not in filters and "Fleet" not in dimensions:
             yield f"{at}: {name} has the dimension Fleet"
+        elif name in filters and dimensions:
+            yield f"{at}: {name} of a metric filter has no dimension"
         return
     if namespace not in KNOWN or name not in KNOWN[namespace]:
         yield f"{at}: {namespace} {name} is no metric that is known to exist"
@@ -125,7 +132,7 @@ def alarms(project):
                 yield f"{at}: the runbook has no section #{anchor.group(1)}"
             if alarm.get("TreatMissingData") not in ("breaching", "notBreaching"):
                 yield f"{at}: TreatMissingData must say what no data means"
-            runs = any(least in str(alarm.get("Threshold")) for least in LEASTS)
+            runs = any(least in str(alarm.get("Threshold")) for least in LEASTS) or name == "UnmeasuredAlarm"
             if runs != (alarm.get("TreatMissingData") == "breaching"):
                 yield f"{at}: no data means that nothing waits, and for the number of what runs that none runs"
             if runs != (alarm.get("ComparisonOperator", "").startswith("LessThan")):
@@ -137,6 +144,69 @@ def alarms(project):
             yield from _periods(template, at, alarm)
             if "MetricName" in alarm:
                 yield from _check_metric(project, at, str(template.value(alarm["Namespace"])), alarm["MetricName"], _dimensions(template, alarm))
+
+
+# What goes off where. Queues and tables are those of the data stack, wherever workers run; `infra/kubernetes/monitoring` has the alarms of pods.
+ALARMS = {
+    "data": {"OldestCallAlarm", "OldestHighCallAlarm", "OldestLowCallAlarm", "DeadLettersAlarm", "OldestDeadLetterAlarm"} | {f"Throttled{table}Alarm" for table in ("Calls", "History", "Fleet")},
+    "compute": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "DefectsAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
+    "ec2": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
+    "lambda": {"DefectAlarm", "ErrorAlarm", "ThrottleAlarm", "AtMaximumAlarm"},
+}
+
+
+def present(project):
+    """Each template has its alarms, and notifies of each that does not scale."""
+    for stem, wanted in ALARMS.items():
+        template = project.templates[stem]
+        found = template.of_type("AWS::CloudWatch::Alarm")
+        if set(found) != wanted:
+            yield f"{template.name}: has not exactly its alarms: {sorted(set(found) ^ wanted)}"
+        for name, alarm in found.items():
+            actions = list(template.each(alarm.get("AlarmActions")))
+            if name not in ("LoadAlarm", "AgeAlarm") and actions != [{"Ref": "AlarmTopicArn"}]:
+                yield f"{template.name} {name}: does not notify AlarmTopicArn"
+
+
+def throttled(project):
+    """Writes to each table that workers write for calls, for minutes. Each alarm is of one metric: ministack, which CI deploys data.yaml to, takes no expression."""
+    data = project.templates["data"]
+    found = data.of_type("AWS::CloudWatch::Alarm")
+    for table in ("Calls", "History", "Fleet"):
+        alarm = found[f"Throttled{table}Alarm"]
+        of = {"Name": "TableName", "Value": {"Ref": f"{table}Table"}}
+        if (alarm["MetricName"], alarm["Dimensions"], alarm["Statistic"]) != ("WriteThrottleEvents", [of], "Sum"):
+            yield f"data.yaml Throttled{table}Alarm: does not look at the throttled writes of {table}Table"
+        if alarm["EvaluationPeriods"] * alarm["Period"] < 120:
+            yield f"data.yaml Throttled{table}Alarm: goes off at a rise that passes by itself"
+    for name in (name for name, alarm in found.items() if "Metrics" in alarm):
+        yield f"data.yaml {name}: an expression, which ministack does not deploy"
+
+
+MAXIMUMS = {
+    "compute": ("DesiredTaskCount", "MaxTasks"), "ec2": ("GroupDesiredCapacity", "MaxInstances"), "lambda": ("ConcurrentExecutions", "MaximumConcurrency"),
+}
+
+
+def full(project):
+    """At the maximum, and behind: what waits, in seconds of the whole fleet."""
+    for stem, (metric, most) in MAXIMUMS.items():
+        template = project.templates[stem]
+        alarm = template.of_type("AWS::CloudWatch::Alarm")["AtMaximumAlarm"]
+        if (alarm["MetricName"], alarm["Threshold"], alarm["ComparisonOperator"]) != (metric, {"Ref": most}, "GreaterThanOrEqualToThreshold"):
+            yield f"{template.name} AtMaximumAlarm: does not compare {metric} with {most}"
+    for stem in ("compute", "ec2"):
+        template = project.templates[stem]
+        at, alarm = f"{template.name} BehindAlarm", template.of_type("AWS::CloudWatch::Alarm")["BehindAlarm"]
+        metrics = list(template.each(alarm["Metrics"]))
+        stats = {m["Id"]: m["MetricStat"]["Metric"]["MetricName"] for m in metrics if "MetricStat" in m}
+        if stats != {"waiting": "toolfleet.fleet.waiting_seconds", "slots": "toolfleet.fleet.slots"} or [m.get("Expression") for m in metrics][0] != "waiting/slots":
+            yield f"{at}: is not waiting/slots, the seconds of the whole fleet that wait"
+        if alarm["Threshold"] != {"Ref": "BehindSeconds"} or template.default("BehindSeconds") * 1000 <= template.default("ScaleWaitMs"):
+            yield f"{at}: Threshold is not BehindSeconds, or that is not more than the wait that scaling allows (ScaleWaitMs)"
+        silent = template.of_type("AWS::CloudWatch::Alarm")["UnmeasuredAlarm"]
+        if (silent["MetricName"], silent["Threshold"]) != ("toolfleet.fleet.slots", 1):
+            yield f"{template.name} UnmeasuredAlarm: does not look at the slots, which every summary of a fleet that lives has"
 
 
 def _periods(template, at, alarm):
@@ -223,6 +293,10 @@ def grafana_dashboard(project):
         if panel["gridPos"]["x"] + panel["gridPos"]["w"] > 24:
             yield f"{at}: is wider than 24 columns"
         for target in panel.get("targets", []):
+            try:
+                promql_selectors(target["expr"].replace("$__rate_interval", "5m"))
+            except ValueError as error:
+                yield f"{at}: Prometheus cannot read {target['expr']}: {error}"
             found = {name for name, _ in SELECTOR.findall(target["expr"])} - NO_METRICS - labels
             for unknown in found - names:
                 yield f"{at}: no worker offers {unknown} to Prometheus (docs/reference/metrics.md)"

@@ -25,8 +25,8 @@ ROLE_ACTIONS = {
         "application-autoscaling:RegisterScalableTarget",
     },
     ("ec2", "InstanceRole"): {
-        "s3:GetObject", "autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat", "cloudformation:SignalResource", "logs:CreateLogStream",
-        "logs:DescribeLogStreams", "logs:PutLogEvents",
+        "s3:GetObject", "autoscaling:CompleteLifecycleAction", "autoscaling:RecordLifecycleActionHeartbeat", "cloudformation:SignalResource", "cloudwatch:PutMetricData",
+        "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents",
     },
     ("ec2", "ScalePolicy"): {"autoscaling:DescribeAutoScalingGroups", "autoscaling:SetDesiredCapacity", "autoscaling:UpdateAutoScalingGroup"},
     ("front", "ExecutionRole"): {
@@ -206,7 +206,7 @@ def alarm_parts(project):
             metrics = [m for m in template.each(alarm.get("Metrics")) if "Expression" not in m]
             if any("Stat" not in m.get("MetricStat", {}) for m in metrics):
                 yield f"{at}: a metric has no statistic"
-            if name in ("BusyAlarm", "ThrottledAlarm") and alarm.get("DatapointsToAlarm", 1) < 2:
+            if name == "BehindAlarm" and alarm.get("DatapointsToAlarm", 1) < 2:
                 yield f"{at}: one value alone would be enough"
 
 
