@@ -5,7 +5,8 @@ const url = new URL(process.argv[2]);
 
 async function run(mode) {
   const say = (what, holds, seen) => console.log(JSON.stringify({ mode, what, holds: Boolean(holds), seen }));
-  const client = new Client({ name: 'interop', version: '1' }, { versionNegotiation: { mode } });
+  const client = new Client({ name: 'interop', version: '1' }, { versionNegotiation: { mode }, capabilities: { elicitation: { form: {} } } });
+  client.setRequestHandler('elicitation/create', async ({ params }) => (params.message === 'For whom?' ? { action: 'accept', content: { name: 'Ann' } } : { action: 'decline' }));
   await client.connect(new StreamableHTTPClientTransport(url));
   const { prompts } = await client.listPrompts();
   say('prompts of both servers are listed', prompts.some((one) => one.name === 'fastmcp__greet') && prompts.some((one) => one.name.startsWith('every__')), prompts);
@@ -20,6 +21,8 @@ async function run(mode) {
   say('templates are listed', template, resourceTemplates);
   const tool = await client.callTool({ name: 'fastmcp__echo', arguments: { text: 'hello' } });
   say('a tool is called', tool.content[0].text === 'hello', tool);
+  const booked = await client.callTool({ name: 'fastmcp__book', arguments: { city: 'Ulm' } });
+  say('a tool that asks its user goes on with the answer', booked.content[0].text === 'Ulm for Ann, asked once', booked);
   await client.close();
 }
 

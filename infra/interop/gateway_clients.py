@@ -49,7 +49,7 @@ def gateway_clients(processes, check, folder, env, catalog, program):
 
 async def python_client(check, url, mode, publish):
     from mcp import Client
-    from mcp.types import PromptReference, ResourceTemplateReference
+    from mcp.types import ElicitResult, PromptReference, ResourceTemplateReference
 
     told, lists = asyncio.Queue(), asyncio.Queue()
 
@@ -60,7 +60,10 @@ async def python_client(check, url, mode, publish):
             case "notifications/tools/list_changed":
                 lists.put_nowait(message)
 
-    async with Client(url, mode=mode, message_handler=hear) as client:
+    async def elicit(_context, params):
+        return ElicitResult(action="accept", content={"name": "Ann"}) if params.message == "For whom?" else ElicitResult(action="decline")
+
+    async with Client(url, mode=mode, message_handler=hear, elicitation_callback=elicit) as client:
         name = f"Python SDK, {client.protocol_version}"
         prompts = [prompt.name for prompt in (await client.list_prompts()).prompts]
         check(f"{name}: prompts of both servers are listed", "fastmcp__greet" in prompts and any(one.startswith("every__") for one in prompts), prompts)
@@ -86,6 +89,8 @@ async def python_client(check, url, mode, publish):
         except Exception as error:  # noqa: BLE001: each SDK has its own error types
             missing = error
         check(f"{name}: a resource that is not there is an error", isinstance(missing, Exception), missing)
+        booked = await client.call_tool("fastmcp__book", {"city": "Ulm"})
+        check(f"{name}: a tool that asks its user goes on with the answer", "Ulm for Ann, asked once" in booked.model_dump_json(), booked)
         linked = await client.call_tool("every__get-resource-links", {"count": 2})
         links = [str(block.uri) for block in linked.content if block.type == "resource_link"]
         reads = [(await client.read_resource(link)).contents[0] for link in links]

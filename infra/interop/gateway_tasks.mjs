@@ -2,10 +2,11 @@
 // thing it saw.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { CallToolResultSchema } from '@modelcontextprotocol/sdk/types.js';
+import { CallToolResultSchema, ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
 
 const say = (what, holds, seen) => console.log(JSON.stringify({ what, holds: Boolean(holds), seen }));
-const client = new Client({ name: 'interop', version: '1' }, { capabilities: {} });
+const client = new Client({ name: 'interop', version: '1' }, { capabilities: { elicitation: {} } });
+client.setRequestHandler(ElicitRequestSchema, async ({ params }) => (params.message === 'For whom?' ? { action: 'accept', content: { name: 'Ann' } } : { action: 'decline' }));
 await client.connect(new StreamableHTTPClientTransport(new URL(process.argv[2])));
 const { tasks } = client.experimental;
 
@@ -25,6 +26,12 @@ say('a tool is called as a task, polled, and its result is read', kinds[0] === '
 
 const failed = (await messages('fastmcp__fail', { message: 'broken' })).at(-1);
 say('an error of the tool is the result of its task', failed.type === 'result' && failed.result.isError && JSON.stringify(failed.result).includes('broken'), failed);
+
+const asking = await messages('fastmcp__book', { city: 'Ulm' });
+const isAsked = asking.some((one) => one.type === 'taskStatus' && one.task.status === 'input_required');
+say('a task that asks its user goes on with the answer', isAsked && asking.at(-1).type === 'result' && asking.at(-1).result.content[0].text === 'Ulm for Ann, asked once', asking);
+const booked = await client.callTool({ name: 'fastmcp__book', arguments: { city: 'Bonn' } });
+say('a tool that asks its user goes on with the answer', booked.content[0].text === 'Bonn for Ann, asked once', booked);
 
 const created = tasks.callToolStream({ name: 'every__trigger-long-running-operation', arguments: { duration: 30, steps: 3 } }, CallToolResultSchema, { task: { ttl: 60_000 } });
 const { taskId } = (await created.next()).value.task;

@@ -8,7 +8,7 @@ import sys
 
 from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, ElicitResult
 
 
 def say(what, holds, seen):
@@ -22,8 +22,12 @@ async def error_of(waited):
         return error.error
 
 
+async def elicit(_context, params):
+    return ElicitResult(action="accept", content={"name": "Ann"}) if params.message == "For whom?" else ElicitResult(action="decline")
+
+
 async def main(url):
-    async with streamable_http_client(url) as (read, write, _), ClientSession(read, write) as session:
+    async with streamable_http_client(url) as (read, write, _), ClientSession(read, write, elicitation_callback=elicit) as session:
         opened = await session.initialize()
         declared = opened.capabilities.tasks
         say("the server takes tasks", declared and declared.requests.tools.call is not None and declared.list is None, declared)
@@ -32,6 +36,11 @@ async def main(url):
         statuses = [status.status async for status in tasks.poll_task(created.task.taskId)]
         result = await tasks.get_task_result(created.task.taskId, CallToolResult)
         say("a task is polled to its end, and its result is read", statuses[-1] == "completed" and "completed" in result.content[0].text, [statuses, result])
+        booked = await session.call_tool("fastmcp__book", {"city": "Ulm"})
+        say("a tool that asks its user goes on with the answer", "Ulm for Ann, asked once" in booked.content[0].text, booked)
+        asking = await tasks.call_tool_as_task("fastmcp__book", {"city": "Bonn"})
+        result = await tasks.get_task_result(asking.task.taskId, CallToolResult)
+        say("a task that asks its user goes on with the answer", "Bonn for Ann, asked once" in result.content[0].text, result)
         failed = await tasks.call_tool_as_task("fastmcp__fail", {"message": "broken"})
         # Without polling: the request waits for the end.
         result = await tasks.get_task_result(failed.task.taskId, CallToolResult)

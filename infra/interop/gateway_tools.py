@@ -77,6 +77,46 @@ SAMPLING = {
 ROOTS = {"method": "roots/list", "params": {}}
 
 
+def sampled(params, _report):
+    """What clients before 2026-07-28 are asked within their request: here, as a result that the gateway turns into one."""
+    if (answer := (params.get("inputResponses") or {}).get("answer")) is None:
+        says = {"role": "user", "content": {"type": "text", "text": params["arguments"]["prompt"]}}
+        return ask(answer={"method": "sampling/createMessage", "params": {"messages": [says], "maxTokens": 100}})
+    return text(f"LLM response: {answer['content']['text']}")
+
+
+def elicits(properties, required=()):
+    """A tool that asks for these fields, and says what was answered."""
+
+    def run(params, _report):
+        if (answer := (params.get("inputResponses") or {}).get("form")) is None:
+            schema = {"type": "object", "properties": properties, "required": list(required)}
+            message = params.get("arguments", {}).get("message", "Please fill in the form")
+            return ask(form={"method": "elicitation/create", "params": {"message": message, "requestedSchema": schema}})
+        return text(f"Elicitation completed: action={answer['action']}, content={json.dumps(answer.get('content', {}))}")
+
+    return run
+
+
+PERSON = {"username": {"type": "string", "description": "User's response"}, "email": {"type": "string", "description": "User's email address"}}
+DEFAULTS = {
+    "name": {"type": "string", "description": "User name", "default": "John Doe"},
+    "age": {"type": "integer", "description": "User age", "default": 30},
+    "score": {"type": "number", "description": "User score", "default": 95.5},
+    "status": {"type": "string", "description": "User status", "enum": ["active", "inactive", "pending"], "default": "active"},
+    "verified": {"type": "boolean", "description": "Verification status", "default": True},
+}
+OPTIONS = ["option1", "option2", "option3"]
+TITLED = [{"const": f"value{n}", "title": f"{name} Option"} for n, name in enumerate(["First", "Second", "Third"], 1)]
+ENUMS = {
+    "untitledSingle": {"type": "string", "description": "Select one option", "enum": OPTIONS},
+    "titledSingle": {"type": "string", "description": "Select one option with titles", "oneOf": TITLED},
+    "legacyEnum": {"type": "string", "description": "Select one option", "enum": ["opt1", "opt2", "opt3"], "enumNames": ["Option One", "Option Two", "Option Three"]},
+    "untitledMulti": {"type": "array", "description": "Select several options", "minItems": 1, "maxItems": 3, "items": {"type": "string", "enum": OPTIONS}},
+    "titledMulti": {"type": "array", "description": "Select several options with titles", "minItems": 1, "maxItems": 3, "items": {"anyOf": TITLED}},
+}
+
+
 def multi_round(params, _report):
     rounds = {None: ("step1", "Step 1: What is your name?", "name", "round-1"), "round-1": ("step2", "Step 2: What is your favorite color?", "color", "round-2")}
     state = params.get("requestState")
@@ -123,6 +163,25 @@ def with_task(params, _report):
         return ask(**{"user_name": form("What is your name?", name="string")})
     time.sleep(1.5)
     return text(f"Hello, {name}!")
+
+
+def multi_input(params, _report):
+    """Asks for two things at once."""
+    wanted = {"name": HELLO, "consent": CONFIRM}
+    if wanted.keys() - (params.get("inputResponses") or {}).keys():
+        time.sleep(1)
+        return ask("both", **wanted)
+    return text("Both were given.")
+
+
+def as_declared(params, _report):
+    """Asks for what the client has declared, and for nothing else."""
+    declared = params["_meta"]["io.modelcontextprotocol/clientCapabilities"]
+    known = {"elicitation": HELLO, "sampling": SAMPLING, "roots": ROOTS}
+    wanted = {name: question for name, question in known.items() if name in declared}
+    if wanted.keys() - (params.get("inputResponses") or {}).keys():
+        return ask("declared", **wanted)
+    return text("What was declared was given.")
 
 
 def confirm_delete(params, _report):
@@ -185,6 +244,10 @@ TOOLS = {
     "test_input_required_result_multiple_inputs": several,
     "test_input_required_result_multi_round": multi_round,
     "test_streaming_elicitation": asks_once("user_name", HELLO, lambda params: "done"),
+    "test_sampling": sampled,
+    "test_elicitation": elicits(PERSON, PERSON),
+    "test_elicitation_sep1034_defaults": elicits(DEFAULTS),
+    "test_elicitation_sep1330_enums": elicits(ENUMS),
     "test_logging_tool": fixed(text("Nothing is logged.")),
     "test_trigger_tool_change": changes("tools"),
     "test_trigger_prompt_change": changes("prompts"),
@@ -193,11 +256,15 @@ TOOLS = {
     "failing_job": failing_job,
     "protocol_error_job": protocol_error_job,
     "confirm_delete": confirm_delete,
+    "multi_input": multi_input,
+    "test_input_required_result_capabilities": as_declared,
     "test_tool_with_task": with_task,
 }
 SCHEMAS = {
     "json_schema_2020_12_tool": JSON_SCHEMA,
     "test_custom_headers": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}, "required": ["region"]},
+    "test_sampling": {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]},
+    "test_elicitation": {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]},
     "greet": {"type": "object", "properties": {"name": {"type": "string"}}},
     "slow_compute": {"type": "object", "properties": {"seconds": {"type": "number"}, "label": {"type": "string"}}},
     "confirm_delete": {"type": "object", "properties": {"filename": {"type": "string"}}},

@@ -229,6 +229,11 @@ pub fn arguments_object(tenant: &Tenant, at: Timestamp, sha256: &str) -> String 
     format!("{}in/{}/{sha256}", tenant_prefix(tenant), month(at))
 }
 
+/// The object key of an answer to one of several questions, until all are given: `tenant/in/answers/name`.
+pub fn answer_object(tenant: &Tenant, name: &str) -> String {
+    format!("{}in/answers/{name}", tenant_prefix(tenant))
+}
+
 fn month(at: Timestamp) -> String {
     at.to_string().chars().take(7).collect()
 }
@@ -302,7 +307,9 @@ mod tests {
         let key = result_object(&tenant(), at(), &digest);
         assert_eq!(key, format!("acme/2026-11/{digest}"));
         assert!(arguments_object(&tenant(), at(), "x").starts_with("acme/in/2026-11/"));
-        for key in [key, arguments_object(&tenant(), at(), &digest)] {
+        let answer = answer_object(&tenant(), "x");
+        assert_eq!(answer, "acme/in/answers/x");
+        for key in [key, arguments_object(&tenant(), at(), &digest), answer] {
             let object = ObjectAt::parse("fleet", &key).unwrap();
             assert!(sources.open(&tenant(), &object));
             assert!(!sources.open(&Tenant::parse("acm").unwrap(), &object));

@@ -33,7 +33,9 @@ pub use own_form::{MovedSecret, OwnForm};
 pub use parse::References;
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
-pub use publish::{Published, PublishedName, PublishedPrompts, PublishedResources, PublishedTool};
+pub use publish::{
+    Published, PublishedName, PublishedPrompts, PublishedResources, PublishedTool, may_be_cut,
+};
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{
     HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,

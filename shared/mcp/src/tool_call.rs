@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_core::progress::ProgressNote;
-use toolfleet_core::request::Operation;
+use toolfleet_core::request::{InputKind, Operation};
 
 use crate::endpoint::Endpoint;
 use crate::fault::{Fault, NotSentCause};
@@ -79,6 +79,8 @@ pub struct ToolCall<'a> {
     pub patience: Option<Duration>,
     /// Answers an earlier `input_required`.
     pub resume: Resume<'a>,
+    /// What whoever sent the call can answer.
+    pub can_answer: &'a [InputKind],
     /// Whether running it twice does no harm. Without it, the request is sent again only where it is proved that nothing ran.
     pub repeatable: bool,
     /// Where requests have to wait for a turn.
@@ -108,6 +110,7 @@ impl<'a> ToolCall<'a> {
             on_note: None,
             patience: None,
             resume: Resume::default(),
+            can_answer: &InputKind::BY_DEFAULT,
             repeatable: false,
             admit: None,
         }

@@ -12,6 +12,9 @@ use crate::caller::Caller;
 use crate::gateway::{legacy, supported};
 use crate::message::{Inbound, Meta, Request, RpcError};
 use crate::param_headers::decoded;
+use crate::session_id;
+
+const NO_MESSAGE: &str = "the body is no JSON-RPC message";
 
 /// The first byte of a body that is no white space.
 pub(crate) fn first_of(body: &[u8]) -> Option<u8> {
@@ -34,6 +37,9 @@ pub(crate) fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
     };
     let is_id = |id: &RawValue| id.get().starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
     match read {
+        Ok(Some(inbound)) if inbound.method.is_empty() && !inbound.is_answer() => {
+            Err(RpcError::new(StatusCode::BAD_REQUEST, error_code::INVALID_REQUEST, NO_MESSAGE))
+        }
         Ok(Some(inbound)) if inbound.id.as_deref().is_none_or(is_id) => Ok(inbound),
         Ok(Some(_)) => Err(RpcError::new(
             StatusCode::BAD_REQUEST,
@@ -51,12 +57,18 @@ pub(crate) fn inbound_of(body: &[u8]) -> Result<Inbound, RpcError> {
 
 fn unreadable(error: &serde_json::Error) -> RpcError {
     let (code, text) = match error.classify() {
-        serde_json::error::Category::Data => (error_code::INVALID_REQUEST, "the body is no JSON-RPC message"),
+        serde_json::error::Category::Data => (error_code::INVALID_REQUEST, NO_MESSAGE),
         serde_json::error::Category::Io
         | serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof => (error_code::PARSE_ERROR, "the body is no JSON"),
     };
     RpcError::new(StatusCode::BAD_REQUEST, code, text)
+}
+
+/// Whether the client takes an event stream.
+pub(crate) fn takes_events(headers: &HeaderMap) -> bool {
+    text(headers, axum::http::header::ACCEPT.as_str())
+        .is_some_and(|accept| accept.contains("text/event-stream"))
 }
 
 /// The text of a header; a value that is not ASCII is none, and so are several: what is in front of the gateway may read another one.
@@ -74,10 +86,19 @@ pub(crate) fn accept(
     at: Instant,
 ) -> Result<Request, RpcError> {
     let bad = |code, text: &str| RpcError::new(StatusCode::BAD_REQUEST, code, text);
-    let meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
+    let mut meta = inbound.meta().map_err(|error| RpcError { status: StatusCode::BAD_REQUEST, ..error })?;
     let in_header = text(headers, mcp_header::PROTOCOL_VERSION);
     let version = version_of(in_header, &inbound, &meta)?;
-    if version.revision() == ProtocolRevision::Modern && inbound.id.is_some() {
+    let session = text(headers, mcp_header::SESSION_ID).map(str::to_owned);
+    if version.revision() == ProtocolRevision::Legacy {
+        // It is asked on the event stream of the response.
+        meta.capabilities =
+            session.as_deref().filter(|_| takes_events(headers)).map(session_id::capabilities);
+    } else if inbound.is_answer() {
+        let text =
+            "2026-07-28 has no answers to a server's requests; send the request again with `inputResponses`";
+        return Err(bad(error_code::INVALID_REQUEST, text));
+    } else if inbound.id.is_some() {
         if meta.version.is_none() || meta.capabilities.as_ref().is_none_or(|one| !one.is_object()) {
             let text = "`params._meta` needs `io.modelcontextprotocol/protocolVersion` and `io.modelcontextprotocol/clientCapabilities`";
             return Err(bad(error_code::INVALID_PARAMS, text));
@@ -94,7 +115,7 @@ pub(crate) fn accept(
         version,
         meta,
         param_headers: param_headers.collect::<BTreeMap<_, _>>(),
-        session: text(headers, mcp_header::SESSION_ID).map(str::to_owned),
+        session,
         key_header: text(headers, "idempotency-key").map(str::to_owned),
         inbound,
     })

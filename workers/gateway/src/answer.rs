@@ -6,9 +6,9 @@ use toolfleet_client::CallResult;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind};
-use toolfleet_mcp_protocol::result_type;
+use toolfleet_mcp_protocol::{error_code, result_type};
 
-use crate::message::{Members, OUTCOME, Request, finish_result, raw};
+use crate::message::{Members, OUTCOME, Request, RpcError, finish_result, raw};
 use crate::uris::PublishedUris;
 
 /// How a row has ended, as a result.
@@ -34,11 +34,13 @@ pub(crate) fn result_of(outcome: &Outcome, request: &Request, uris: &PublishedUr
             uris.publish_in(&mut members);
             finish_result(members, result_type::COMPLETE, request, &[])
         }
-        (OutcomeKind::InputRequired, _) => {
-            let text = "The tool asks for input before it goes on, and this client's protocol version cannot be asked. Nothing more \
-                        happens with this call. Use a client of protocol version 2026-07-28, or call the tool with arguments that need no \
-                        further input.";
-            error_result(text, described(outcome), request)
+        (OutcomeKind::InputRequired, _) => not_asked(NO_SESSION, outcome, request),
+        (OutcomeKind::Failed, _) if lacks_capability(outcome) && !request.is_modern() => {
+            let why = match request.may_be_asked() {
+                true => format!("it did not declare what that needs ({})", words_of(outcome)),
+                false => NO_SESSION.to_owned(),
+            };
+            not_asked(&why, outcome, request)
         }
         (
             OutcomeKind::Succeeded
@@ -52,6 +54,42 @@ pub(crate) fn result_of(outcome: &Outcome, request: &Request, uris: &PublishedUr
             _,
         ) => error_result(&sentence(outcome), described(outcome), request),
     }
+}
+
+/// Why a client that declared nothing is not asked.
+pub(crate) const NO_SESSION: &str =
+    "it has no session in which it declared elicitation, sampling or roots, or takes no event stream";
+
+/// Whether the tool's server would have asked, had the client declared that it can answer.
+pub(crate) fn lacks_capability(outcome: &Outcome) -> bool {
+    let code = outcome.error.as_ref().and_then(|error| error.rpc_code).map(i64::from);
+    code == Some(error_code::MISSING_CAPABILITY)
+}
+
+/// The error of a client of 2026-07-28 that did not declare what the tool's server wants: of what it lacks, that which the server's words name, or
+/// all.
+pub(crate) fn missing_capability(outcome: &Outcome, request: &Request) -> RpcError {
+    let words = words_of(outcome);
+    let lacking: Vec<&str> = ["elicitation", "sampling", "roots"]
+        .into_iter()
+        .filter(|name| !request.declares(&format!("/{name}")))
+        .collect();
+    let named: Vec<&str> = lacking.iter().copied().filter(|name| words.contains(name)).collect();
+    let needed = if named.is_empty() { lacking } else { named };
+    RpcError::missing_capability(needed.into_iter().map(|name| (name.to_owned(), json!({}))).collect())
+}
+
+fn words_of(outcome: &Outcome) -> &str {
+    outcome.error.as_ref().map_or("", |error| error.message.as_str())
+}
+
+/// The result of a call that asks for input of a client that cannot be asked.
+pub(crate) fn not_asked(why: &str, outcome: &Outcome, request: &Request) -> Box<RawValue> {
+    let text = format!(
+        "The tool asks for input before it goes on, and this client cannot be asked: {why}. Nothing more happens with this call. Use a client \
+         that can be asked, or one of protocol version 2026-07-28, or call the tool with arguments that need no further input."
+    );
+    error_result(&text, described(outcome), request)
 }
 
 /// A result that is an error, with a text that a model can act on.

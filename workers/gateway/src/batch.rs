@@ -44,7 +44,8 @@ pub(crate) async fn answer_batch(
             Ok(inbound) => inbound,
             Err(error) => return Some(error.text(None)),
         };
-        let id = inbound.id.clone();
+        // The answer to a request of the gateway is answered by nothing.
+        let id = inbound.id.clone().filter(|_| !inbound.is_answer());
         let answer = async {
             if inbound.method == method::INITIALIZE {
                 return Err(RpcError::invalid_params("`initialize` belongs to no batch; send it by itself"));
@@ -53,7 +54,13 @@ pub(crate) async fn answer_batch(
                 0 => None,
                 _ => Some(slots.take(&caller.tenant).map_err(|why| RpcError::internal(why.text()))?),
             };
-            let request = accept(headers, inbound, caller.clone(), at)?;
+            let mut request = accept(headers, inbound, caller.clone(), at)?;
+            // There is no stream on which its client could be asked.
+            request.meta.capabilities = None;
+            if request.inbound.is_answer() {
+                gateway.take_answer(&request).await?;
+                return Ok(None);
+            }
             if request.inbound.id.is_none() {
                 gateway.take_notification(&request).await;
                 return Ok(None);

@@ -9,16 +9,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
-use toolfleet_catalog::{Catalog, PublishedName};
+use toolfleet_catalog::{Catalog, PublishedName, may_be_cut};
 use toolfleet_client::{AwsError, AwsErrorKind, CallResult, PayloadError, WaitError};
 use toolfleet_core::call::CallRow;
-use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
 use toolfleet_mcp_protocol::{Request as Notification, error_code, meta_key, method};
 
-use crate::answer::{ended_row, error_result, fleet_failed, result_of, text_result, unknown_result};
+use crate::answer::{
+    ended_row, error_result, fleet_failed, lacks_capability, missing_capability, result_of, text_result,
+    unknown_result,
+};
 use crate::call_request::{CallName, check_key, tool_call};
 use crate::definitions::Definition;
 use crate::gateway::Gateway;
@@ -26,16 +28,16 @@ use crate::handle::{Handle, Purpose};
 use crate::input::{Continued, Earlier, name_of_answers};
 use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
 use crate::param_headers;
+use crate::questions::Asking;
 use crate::uris::PublishedUris;
 
 /// How long a call waits for its tool's definition, where that is not known yet.
 const DEFINITION_WITHIN: Duration = Duration::from_secs(1);
-/// The same for a call with headers that repeat arguments, which are compared by it: nothing is routed by one value and run with another.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// The same for a call that needs it: with headers that repeat arguments, which are compared by it (nothing is routed by one value and run with
+/// another), or by a name that was cut.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
 /// The longest progress token that the id of a task holds, in bytes.
 const MAX_HELD_TOKEN: usize = 256;
-/// The longest arguments that the id of a task holds, so that the task can go on with them.
-const MAX_HELD_ARGUMENTS: usize = 2_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,7 +95,9 @@ impl Gateway {
             _ => {}
         }
         let catalog = self.catalog();
-        let Some(target) = catalog.published().find(&params.name) else {
+        let within = if may_be_cut(&params.name) { WHOLE_WITHIN } else { DEFINITION_WITHIN };
+        let until = (request.at + self.limits.wait).min(Instant::now() + within);
+        let Some(target) = self.reader(&catalog, &request.caller, until).find(&params.name).await else {
             let text = format!(
                 "Unknown tool: {}. Call `tools/list` for the tools that there are.",
                 shown(&params.name)
@@ -101,7 +105,7 @@ impl Gateway {
             return Err(RpcError::invalid_params(text));
         };
         let has_headers = request.is_modern() && !request.param_headers.is_empty();
-        let within = if has_headers { HEADERS_WITHIN } else { DEFINITION_WITHIN };
+        let within = if has_headers { WHOLE_WITHIN } else { DEFINITION_WITHIN };
         let until = (request.at + self.limits.wait).min(Instant::now() + within);
         let definition = self.reader(&catalog, &request.caller, until).one(&params.name).await;
         match &definition {
@@ -132,6 +136,7 @@ impl Gateway {
     }
 
     async fn run(&self, request: &Request, prepared: Prepared, notifications: &Notifications) -> Answer {
+        let arguments = &prepared.request.arguments;
         let entry = self.in_flight.enter(request, &prepared.request.key, prepared.is_new);
         let sending = self.client.send_once(&prepared.request, request.meta.traceparent.as_deref());
         let sent = timeout_at(request.at + self.limits.wait, sending).await;
@@ -148,6 +153,9 @@ impl Gateway {
                 Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
             let token = request.meta.progress_token.as_deref().map(RawValue::get);
             handle.progress_token = token.filter(|token| token.len() <= MAX_HELD_TOKEN).map(str::to_owned);
+            if request.may_be_asked() {
+                handle = self.holding(request, handle, arguments).await;
+            }
             return self.requested_task(request, &handle);
         }
         let bound = if request.takes_tasks() { self.limits.task_after } else { self.limits.wait };
@@ -160,11 +168,21 @@ impl Gateway {
         entry.ended();
         let handle = Handle::new(&prepared.request, message_id.as_deref(), &prepared.tool, self.now());
         match waited {
+            Some(Ok(result))
+                if result.outcome.kind == OutcomeKind::InputRequired && request.may_be_asked() =>
+            {
+                let handle = self.holding(request, handle, arguments).await;
+                let asking = Asking { request, notifications, task: None };
+                Box::pin(self.asked(&asking, handle, result, &mut progress)).await
+            }
             Some(Ok(result)) => self.ended(request, &result, &handle),
-            None => self.goes_on(request, &prepared, handle, "The gateway stops, and does not wait longer."),
+            None => {
+                let text = "The gateway stops, and does not wait longer.";
+                self.goes_on(request, &prepared, handle, text).await
+            }
             Some(Err(WaitError::TimeOut { .. })) => {
                 let text = format!("The call has not ended within {} s.", bound.as_secs());
-                self.goes_on(request, &prepared, handle, &text)
+                self.goes_on(request, &prepared, handle, &text).await
             }
             Some(Err(WaitError::Unreadable(error))) => Ok(unreadable_result(&error, &handle, request)),
             Some(Err(WaitError::Aws(error))) => {
@@ -179,6 +197,9 @@ impl Gateway {
     pub(crate) fn ended(&self, request: &Request, result: &CallResult, handle: &Handle) -> Answer {
         if result.outcome.kind == OutcomeKind::InputRequired && request.is_modern() {
             return self.ask(request, &Earlier::of(handle.clone(), &result.outcome)?);
+        }
+        if request.is_modern() && lacks_capability(&result.outcome) {
+            return Err(missing_capability(&result.outcome, request));
         }
         let catalog = self.catalog();
         self.note_stale_list(request, &catalog, &result.outcome, &handle.tool);
@@ -204,10 +225,9 @@ impl Gateway {
     }
 
     /// The answer of a call that goes on: a task where the client takes such, else a handle.
-    fn goes_on(&self, request: &Request, prepared: &Prepared, mut handle: Handle, why: &str) -> Answer {
+    async fn goes_on(&self, request: &Request, prepared: &Prepared, handle: Handle, why: &str) -> Answer {
         if request.takes_tasks() {
-            let arguments = prepared.request.arguments.get();
-            handle.arguments = (arguments.len() <= MAX_HELD_ARGUMENTS).then(|| arguments.to_owned());
+            let handle = self.holding(request, handle, &prepared.request.arguments).await;
             return self.new_task(request, &handle);
         }
         Ok(self.with_handle(request, &handle, &format!("{why} It goes on."), prepared.has_output_schema))
@@ -221,7 +241,7 @@ impl Gateway {
         text: &str,
         is_error: bool,
     ) -> Box<RawValue> {
-        let Some(sealed) = self.sealer.seal(Purpose::Result, &request.caller, handle) else {
+        let Some(sealed) = self.sealer.seal(Purpose::Result, &request.caller, &handle.bare()) else {
             return error_result(text, Value::Null, request);
         };
         let text = format!(
@@ -311,53 +331,34 @@ fn prepared(
     definition: Option<&Definition>,
 ) -> Result<Prepared, RpcError> {
     let made = tool_call(&request.caller, target, arguments, name, resume);
-    let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+    let mut call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+    call.can_answer = Some(request.can_answer());
     let has_output_schema = definition.is_some_and(Definition::has_output_schema);
     let is_new = matches!(name, CallName::New);
     Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new, as_task: false })
 }
 
 impl Gateway {
-    /// Sends the call by which a task goes on with the answers to what it asked.
-    pub(crate) async fn send_answers(
-        &self,
-        request: &Request,
-        handle: &Handle,
-        earlier: &CallId,
-        answers: Box<RawValue>,
-    ) -> Result<(), RpcError> {
-        let Some(arguments) = handle.arguments.clone().and_then(|text| RawValue::from_string(text).ok())
-        else {
-            let text = "The arguments of this task's call are too long for it to go on; cancel it, and call the tool again.";
-            return Err(RpcError::invalid_params(text));
-        };
-        let catalog = self.catalog();
-        let Some(target) = catalog.published().find(&handle.tool) else {
-            return Err(RpcError::invalid_params(format!(
-                "The tool `{}` is not published any more.",
-                handle.tool
-            )));
-        };
-        let resume = Resume { call_id: earlier.clone(), input_responses: Some(answers) };
-        let made =
-            tool_call(&request.caller, &target, &arguments, CallName::NextOfTask(earlier), Some(&resume));
-        let call = made.map_err(|error| RpcError::invalid_params(error.to_string()))?;
-        let sent = self.client.send_once(&call, request.meta.traceparent.as_deref()).await;
-        sent.map(|_| ()).map_err(|error| {
-            let why = fleet_failed(&error, &call.key.call_id);
-            RpcError::internal(format!("The answers cannot be sent now: {why}. Send them again."))
-        })
-    }
-
     /// Waits for a call that a handle leads to. An error that passes does not end the wait.
     pub(crate) async fn wait_for(
         &self,
         request: &Request,
         handle: &Handle,
         within: Duration,
-        mut progress: ProgressReporter<'_>,
+        progress: &mut ProgressReporter<'_>,
     ) -> Result<Waited, WaitError> {
-        let until = request.at + within;
+        self.wait_until(request, handle, request.at + within, None, progress).await
+    }
+
+    /// The same until a time, or so long after a worker has received the call.
+    pub(crate) async fn wait_until(
+        &self,
+        request: &Request,
+        handle: &Handle,
+        mut until: Instant,
+        mut once_received: Option<Duration>,
+        progress: &mut ProgressReporter<'_>,
+    ) -> Result<Waited, WaitError> {
         let mut pause = Duration::from_millis(20);
         let mut waited = Waited::NotReceived;
         loop {
@@ -371,7 +372,7 @@ impl Gateway {
             let late = |_| Err(AwsError::passing("no answer within the bound").into());
             let read = reading.await.unwrap_or_else(late);
             let now = Instant::now();
-            let is_over = now >= until || self.draining.is_cancelled();
+            let is_over = |until| now >= until || self.draining.is_cancelled();
             match read {
                 Ok(None) => {}
                 Ok(Some(row)) if never_runs(&row) => return Ok(Waited::NeverRuns),
@@ -379,18 +380,22 @@ impl Gateway {
                     progress.see(&row);
                     if is_received(&row) {
                         waited = Waited::Open;
+                        until = once_received.take().map_or(until, |within| now + within);
                     }
                     if let Some(result) = ended_row(row) {
                         return Ok(Waited::Ended(Box::new(result)));
                     }
                 }
-                Err(WaitError::Aws(error)) if !error.is_permanent() && !is_over => {}
+                Err(WaitError::Aws(error)) if !error.is_permanent() && !is_over(until) => {}
                 Err(error) => return Err(error),
             }
-            if is_over {
+            if is_over(until) {
                 return Ok(waited);
             }
-            tokio::time::sleep_until((now + pause).min(until)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until((now + pause).min(until)) => {}
+                () = self.draining.cancelled() => {}
+            }
             pause = (pause * 3 / 2).min(Duration::from_secs(1));
         }
     }

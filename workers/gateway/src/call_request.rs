@@ -158,7 +158,7 @@ fn wire<'a>(caller: &'a Caller, arguments: &'a RawValue, name: CallName<'_>) -> 
         name: None,
         operation: None,
         arguments,
-        session: caller.session.as_ref().map(|session| session.as_str()),
+        session: caller.conversation.as_ref().map(|session| session.as_str()),
         user: caller.user.as_ref(),
         resume: None,
         timeout_ms: None,
@@ -178,7 +178,13 @@ mod tests {
 
     fn caller(tenant: &str, user: &str) -> Caller {
         let user = User { id: user.to_owned(), ..User::default() };
-        Caller { tenant: Tenant::parse(tenant).unwrap(), user: Some(user), session: None, expires: None }
+        Caller {
+            tenant: Tenant::parse(tenant).unwrap(),
+            user: Some(user),
+            session: None,
+            conversation: None,
+            expires: None,
+        }
     }
 
     #[test]

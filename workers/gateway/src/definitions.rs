@@ -11,9 +11,10 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool};
+use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool, may_be_cut};
 
 use crate::caller::Caller;
+use crate::known_definitions::Lists;
 use crate::lacking::Lacking;
 use crate::may_read::{is_open, may_list};
 use crate::message::{Members, Request, raw, shown};
@@ -42,8 +43,6 @@ pub(crate) struct Definitions {
     pub(crate) cut: BTreeSet<String>,
     /// What servers list under names that clients cannot write.
     pub(crate) left_out: BTreeMap<String, BTreeSet<String>>,
-    /// Until when the lists are used that it is made of.
-    pub(crate) until: Option<Instant>,
 }
 
 /// Reads the definitions of a caller's tools.
@@ -56,8 +55,8 @@ pub(crate) struct DefinitionReader<'a> {
 }
 
 impl DefinitionReader<'_> {
-    /// All that the caller may use.
-    pub(crate) async fn all(&self) -> Definitions {
+    /// What the servers list whose tools the caller may use.
+    pub(crate) async fn all_lists(&self) -> Lists {
         let published = self.catalog.published();
         let tools: Vec<_> = published.tools().filter(|(_, one)| self.is_open(&one.tool)).collect();
         let whole: Vec<_> = published.servers().filter(|(_, server)| self.may_list(server)).collect();
@@ -71,9 +70,15 @@ impl DefinitionReader<'_> {
         let read = servers
             .values()
             .map(|server| async move { (server.id.clone(), self.listed(server, Use::Shown).await) });
-        let lists: BTreeMap<_, Listed> = futures::future::join_all(read).await.into_iter().collect();
-        let until = lists.values().filter_map(|listed| listed.as_ref().ok()?.until).min();
-        let mut found = Definitions { until, ..Definitions::default() };
+        futures::future::join_all(read).await.into_iter().collect()
+    }
+
+    /// All that the caller may use, of servers that list this.
+    pub(crate) fn of_lists(&self, lists: &Lists) -> Definitions {
+        let published = self.catalog.published();
+        let tools = published.tools().filter(|(_, one)| self.is_open(&one.tool));
+        let whole = published.servers().filter(|(_, server)| self.may_list(server));
+        let mut found = Definitions::default();
         for (name, one) in tools {
             let listed = lists.get(&one.tool.server.id).and_then(|listed| listed.as_ref().ok());
             let listed = listed.and_then(|entries| entries.by_name.get(&one.function)).map(AsRef::as_ref);
@@ -103,7 +108,7 @@ impl DefinitionReader<'_> {
 
     /// The definition of one name; none if the caller may not use it or nothing is known of it.
     pub(crate) async fn one(&self, name: &str) -> Option<Definition> {
-        match self.catalog.published().find(name)? {
+        match self.find(name).await? {
             PublishedName::Tool(one) => {
                 let listed = match self.may_list(&one.tool.server) {
                     true => self.listed_one(&one.tool.server, &one.function).await,
@@ -116,9 +121,25 @@ impl DefinitionReader<'_> {
                     return None;
                 }
                 let entry = self.listed_one(&server, &listed).await?;
-                let prefix = name.strip_suffix(&listed)?.strip_suffix("__")?;
+                let (prefix, _) = self.catalog.published().server_of(name)?;
                 self.of_listed(prefix, &server, &listed, &entry)
             }
+        }
+    }
+
+    /// What a published name leads to. A name that was cut is looked for in the list of its server.
+    pub(crate) async fn find(&self, name: &str) -> Option<PublishedName> {
+        let published = self.catalog.published();
+        match published.find(name)? {
+            PublishedName::OnServer { server, name: listed }
+                if may_be_cut(name) && server.openapi().is_none() && self.may_list(&server) =>
+            {
+                let entries = self.listed(&server, Use::OfCall).await.ok();
+                let names = entries.iter().flat_map(|entries| entries.by_name.keys().map(String::as_str));
+                let own = published.uncut(name, names).map_or(listed, str::to_owned);
+                Some(PublishedName::OnServer { server, name: own })
+            }
+            found @ (PublishedName::OnServer { .. } | PublishedName::Tool(_)) => Some(found),
         }
     }
 
@@ -208,10 +229,10 @@ impl Definitions {
         }
     }
 
-    /// What the list of them lacks.
-    pub(crate) fn lacking(&self) -> Lacking {
+    /// What the list of them lacks; what it is made of is used until then.
+    pub(crate) fn lacking(&self, until: Option<Instant>) -> Lacking {
         let unlisted = self.unknown.keys().cloned().collect();
-        Lacking { unlisted, cut: self.cut.clone(), left_out: self.left_out.clone(), until: self.until }
+        Lacking { unlisted, cut: self.cut.clone(), left_out: self.left_out.clone(), until }
     }
 }
 

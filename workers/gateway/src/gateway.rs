@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,12 +17,13 @@ use toolfleet_mcp_protocol::{
     ProtocolRevision, ProtocolVersion, cache_scope, error_code, meta_key, method, result_type,
 };
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Refusal};
 use crate::caller::Caller;
 use crate::client_lists::ClientList;
 use crate::definitions::DefinitionReader;
 use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
+use crate::known_definitions::KnownDefinitions;
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::per_caller::{MOST_LASTING, MOST_SUBSCRIPTIONS, PerCaller};
 use crate::server_lists::{ListKind, ServerLists};
@@ -45,6 +46,8 @@ pub struct Limits {
     pub wait: Duration,
     /// The same for a client that takes tasks.
     pub task_after: Duration,
+    /// How long a client is waited for that was asked for input within a response.
+    pub answered_within: Duration,
     /// How many entries a page of a list has.
     pub page: usize,
     /// Above how many tools `search_tools` is offered.
@@ -62,6 +65,7 @@ impl Default for Limits {
         Self {
             wait: Duration::from_secs(55),
             task_after: Duration::from_secs(55),
+            answered_within: Duration::from_secs(3_600),
             page: 100,
             search_above: 30,
             tools_ttl: Duration::from_secs(300),
@@ -98,6 +102,7 @@ pub struct Gateway {
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
     pub(crate) lists: Arc<ServerLists>,
+    pub(crate) known: KnownDefinitions,
     pub(crate) streams: SessionStreams,
     pub(crate) subscribers: PerCaller,
     /// The requests that last.
@@ -126,6 +131,7 @@ impl Gateway {
         Self {
             in_flight: InFlight::new(client.clone(), draining.clone()),
             lists: Arc::new(ServerLists::new(client.clone(), limits.tools_ttl)),
+            known: KnownDefinitions::default(),
             streams: SessionStreams::default(),
             subscribers: PerCaller::new(MOST_SUBSCRIPTIONS),
             lasting: PerCaller::new(MOST_LASTING),
@@ -142,6 +148,13 @@ impl Gateway {
     /// The catalog now.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// Who sends a request with these headers, and the session of its calls.
+    pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let caller = self.authenticator.caller(headers).await?;
+        let opens_sessions = self.catalog().opens_sessions(&caller.tenant);
+        Ok(caller.in_conversation(self.authenticator.session_source(), opens_sessions, self.now()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -165,8 +178,8 @@ impl Gateway {
         if let Some(asked) = offered.takes(name) {
             return match asked {
                 Reading::List(kind) => self.list_readable(request, kind).await,
-                Reading::Resource => Box::pin(self.read_resource(request)).await,
-                Reading::Prompt => Box::pin(self.get_prompt(request)).await,
+                Reading::Resource => Box::pin(self.read_resource(request, notifications)).await,
+                Reading::Prompt => Box::pin(self.get_prompt(request, notifications)).await,
                 Reading::Completion => Box::pin(self.complete(request)).await,
             };
         }
@@ -342,8 +355,7 @@ impl Gateway {
     }
 
     fn initialize(&self, request: &Request) -> Answer {
-        let wanted: Initialize = request.inbound.params()?;
-        let version = legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY);
+        let version = negotiated(request)?;
         Ok(raw(&json!({
             "protocolVersion": version.as_str(),
             "capabilities": self.offered().capabilities(version),
@@ -351,6 +363,12 @@ impl Gateway {
             "instructions": INSTRUCTIONS,
         })))
     }
+}
+
+/// The version of the session that the request opens.
+pub(crate) fn negotiated(request: &Request) -> Result<ProtocolVersion, RpcError> {
+    let wanted: Initialize = request.inbound.params()?;
+    Ok(legacy(&wanted.protocol_version).unwrap_or(ProtocolVersion::LATEST_LEGACY))
 }
 
 /// The versions, newest first.

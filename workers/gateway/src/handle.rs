@@ -1,4 +1,4 @@
-//! Handles of calls that go on: task ids, handles of `get_result`, and the request states of calls that ask for input.
+//! Handles of calls that go on: task ids, handles of `get_result`, and the request states and questions of calls that ask for input.
 //!
 //! A handle holds what a gateway needs to find the call again, encrypted and authenticated (AES-256-GCM) with a key that all gateways of a
 //! fleet have. So a gateway stores nothing, and any of them can open a handle that another one gave.
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::payload::ArgumentsRef;
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 
@@ -37,6 +38,10 @@ pub(crate) enum Purpose {
     Input,
     /// What a session has subscribed to: the id of events.
     Stream,
+    /// The id of a request that asks a client for input.
+    Question,
+    /// An answer that waits in the bucket for others.
+    Answer,
 }
 
 impl Purpose {
@@ -46,6 +51,8 @@ impl Purpose {
             Self::Result => "result",
             Self::Input => "input",
             Self::Stream => "stream",
+            Self::Question => "question",
+            Self::Answer => "answer",
         }
     }
 }
@@ -56,7 +63,7 @@ pub(crate) struct Handle {
     /// The call's id.
     #[serde(rename = "c")]
     pub(crate) call_id: CallId,
-    /// The digest of the question, to tell the call from an earlier one with its id.
+    /// The digest of the question, to tell the call from an earlier one with its id; empty where the id is derived from another call's.
     #[serde(rename = "d")]
     digest: String,
     /// The message that was sent for it, whose own row holds the answer if the message was refused.
@@ -68,9 +75,12 @@ pub(crate) struct Handle {
     /// The published name of the tool.
     #[serde(rename = "n")]
     pub(crate) tool: String,
-    /// The arguments, where a task may need them to go on and they are short.
+    /// The arguments, where the call may need them to go on and they are short.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub(crate) arguments: Option<String>,
+    /// Where they are, if they are long.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) arguments_ref: Option<ArgumentsRef>,
     /// The token under which the client of a task of 2025-11-25 wants its progress, as JSON.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) progress_token: Option<String>,
@@ -85,6 +95,7 @@ impl Handle {
             given_ms: now.as_ms(),
             tool: tool.to_owned(),
             arguments: None,
+            arguments_ref: None,
             progress_token: None,
         }
     }
@@ -99,12 +110,27 @@ impl Handle {
 
     /// Whether the row is that of the call, and not of an earlier one with its id.
     pub(crate) fn is_of(&self, row: &CallRow) -> bool {
-        row.digest.as_ref().is_none_or(|digest| digest.as_str() == self.digest)
+        self.digest.is_empty() || row.digest.as_ref().is_none_or(|digest| digest.as_str() == self.digest)
     }
 
-    /// The same handle for the call by which a task goes on.
+    /// The same handle, of the call by which a task goes on.
     pub(crate) fn of_call(self, call_id: CallId) -> Self {
         Self { call_id, ..self }
+    }
+
+    /// The handle of the call by which this one goes on: its id says that it is that call.
+    pub(crate) fn next(self, call_id: CallId, now: Timestamp) -> Self {
+        Self { call_id, digest: String::new(), message_id: None, given_ms: now.as_ms(), ..self }
+    }
+
+    /// Whether it is of a call by which another one goes on.
+    pub(crate) const fn is_next(&self) -> bool {
+        self.digest.is_empty()
+    }
+
+    /// The handle without what only a call that goes on needs.
+    pub(crate) fn bare(&self) -> Self {
+        Self { arguments: None, arguments_ref: None, progress_token: None, ..self.clone() }
     }
 
     /// Whether it is known that the call was sent.
@@ -195,8 +221,17 @@ impl Sealer {
         caller: &Caller,
         text: &str,
     ) -> Option<T> {
-        let sealed = Some(text).filter(|text| text.len() <= MAX_HANDLE_BYTES)?;
-        let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        self.open_long(purpose, caller, Some(text).filter(|text| text.len() <= MAX_HANDLE_BYTES)?)
+    }
+
+    /// The value of such a text of any length, which is not from a client.
+    pub(crate) fn open_long<T: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        caller: &Caller,
+        text: &str,
+    ) -> Option<T> {
+        let sealed = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         self.0.iter().find_map(|key| {
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -220,7 +255,13 @@ mod tests {
 
     fn caller(tenant: &str, user: &str) -> Caller {
         let user = (!user.is_empty()).then(|| User { id: user.to_owned(), ..User::default() });
-        Caller { tenant: Tenant::parse(tenant).unwrap(), user, session: None, expires: None }
+        Caller {
+            tenant: Tenant::parse(tenant).unwrap(),
+            user,
+            session: None,
+            conversation: None,
+            expires: None,
+        }
     }
 
     fn handle() -> Handle {

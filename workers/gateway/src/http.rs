@@ -1,8 +1,8 @@
 //! The transport: streamable HTTP at one path, for clients of all versions. A POST has one JSON-RPC message; its response is a JSON object, or
-//! an event stream where the client asked for progress.
+//! an event stream where the client asked for progress or can be asked for input.
 //!
-//! The gateway keeps no session. What it gives as `Mcp-Session-Id` to clients of 2025-11-25 and before is random, any gateway accepts it, and it
-//! only tells the requests of one client from those of another.
+//! The gateway keeps no session. What it gives as `Mcp-Session-Id` to clients of 2025-11-25 and before any gateway accepts: it tells the requests
+//! of one client from those of another, and says what the client can be asked for ([`crate::session_id`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,15 +22,15 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use toolfleet_mcp_protocol::{error_code, header as mcp_header, method};
 use toolfleet_web::hosts::Hosts;
-use uuid::Uuid;
 
-use crate::accept::{accept, first_of, inbound_of, takes_batches, text};
+use crate::accept::{accept, first_of, inbound_of, takes_batches, takes_events, text};
 use crate::auth::Refusal;
 use crate::batch::{answer_batch, messages_of};
 use crate::caller::Caller;
-use crate::gateway::{Gateway, legacy};
+use crate::gateway::{Gateway, legacy, negotiated};
 use crate::message::{Request, RpcError, response};
 use crate::per_caller::too_many_lasting;
+use crate::session_id;
 use crate::slots::{NoSlot, Slot, Slots};
 use crate::streams::StreamEvent;
 
@@ -80,7 +80,7 @@ async fn take(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest) -> Re
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type is not application/json");
     }
     // Whoever is not known takes no slot, however long the issuer of tokens is asked for its keys.
-    let caller = match endpoint.gateway.authenticator.caller(request.headers()).await {
+    let caller = match endpoint.gateway.caller(request.headers()).await {
         Ok(caller) => caller,
         Err(refusal) => return not_allowed(refusal),
     };
@@ -157,14 +157,13 @@ enum Stream {
     Lasting,
 }
 
-fn takes_events(headers: &HeaderMap) -> bool {
-    text(headers, header::ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"))
-}
-
 /// The event stream that a request asks for.
 fn stream_of(request: &Request, headers: &HeaderMap) -> Option<Stream> {
     let (stream, is_asked) = match request.inbound.method.as_str() {
-        method::TOOLS_CALL => (Stream::OfCall, request.meta.progress_token.is_some()),
+        method::TOOLS_CALL => {
+            (Stream::OfCall, request.meta.progress_token.is_some() || request.may_be_asked())
+        }
+        method::PROMPTS_GET | method::RESOURCES_READ => (Stream::OfCall, request.may_be_asked()),
         method::TASKS_RESULT => (Stream::Lasting, request.has_task_requests()),
         method::SUBSCRIPTIONS_LISTEN => (Stream::Lasting, request.is_modern()),
         _ => return None,
@@ -173,22 +172,32 @@ fn stream_of(request: &Request, headers: &HeaderMap) -> Option<Stream> {
 }
 
 async fn respond(gateway: Arc<Gateway>, request: Request) -> Response {
+    if request.inbound.is_answer() {
+        return match gateway.take_answer(&request).await {
+            Ok(()) => StatusCode::ACCEPTED.into_response(),
+            Err(error) => failed(None, &error),
+        };
+    }
     if request.inbound.id.is_none() {
         gateway.take_notification(&request).await;
         return StatusCode::ACCEPTED.into_response();
     }
-    let opens = request.inbound.method == method::INITIALIZE;
+    let session = match request.inbound.method.as_str() {
+        method::INITIALIZE => negotiated(&request).ok().map(|version| {
+            let params = request.inbound.params.as_deref().map_or("{}", RawValue::get);
+            session_id::new(params, version)
+        }),
+        _ => None,
+    };
     let answer = gateway.answer(&request, &None).await;
     let id = request.inbound.id.as_deref();
     let sent = match answer {
         Ok(result) => json_response(StatusCode::OK, response(id, &result)),
         Err(error) => return failed(id, &error),
     };
-    match HeaderValue::from_str(&Uuid::new_v4().simple().to_string()) {
-        Ok(session) if opens => {
-            with_header(sent, header::HeaderName::from_static(mcp_header::SESSION_ID), session)
-        }
-        Ok(_) | Err(_) => sent,
+    match session.and_then(|session| HeaderValue::from_str(&session).ok()) {
+        Some(session) => with_header(sent, header::HeaderName::from_static(mcp_header::SESSION_ID), session),
+        None => sent,
     }
 }
 
@@ -231,7 +240,7 @@ async fn open_stream(State(endpoint): State<Arc<Endpoint>>, request: HttpRequest
         let response = StatusCode::METHOD_NOT_ALLOWED.into_response();
         return with_header(response, header::ALLOW, HeaderValue::from_static("POST"));
     };
-    let caller = match endpoint.gateway.authenticator.caller(headers).await {
+    let caller = match endpoint.gateway.caller(headers).await {
         Ok(caller) => caller,
         Err(refusal) => return not_allowed(refusal),
     };

@@ -1,4 +1,4 @@
-//! Calls that ask for input before they go on (2026-07-28): the question for the client, and the call that brings its answers.
+//! Calls that ask for input before they go on: what they ask, and for clients of 2026-07-28 the question and the call that brings the answers.
 //!
 //! The state that a client carries is a handle of the earlier call. The server's own state stays in the call's row.
 
@@ -16,7 +16,7 @@ use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
 
 /// How long the answers may take, in milliseconds.
-const ANSWERS_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const ANSWERS_WITHIN_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A call that asks for input.
 #[derive(Debug)]
@@ -42,19 +42,24 @@ impl Earlier {
         &self.handle.call_id
     }
 
+    /// The handle of the call.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// What it asks, by key.
     pub(crate) const fn requests(&self) -> &Members {
         &self.requests
     }
 
-    /// Whether at least one of these answers is to what it asks.
-    pub(crate) fn is_answered_by(&self, given: &RawValue) -> bool {
-        let given: Members = serde_json::from_str(given.get()).unwrap_or_default();
-        given.keys().any(|key| self.requests.contains_key(key))
-    }
-
     /// The answers to what it asks, without any others; none if one is missing.
     pub(crate) fn answers(&self, given: Option<&RawValue>) -> Result<Option<Box<RawValue>>, RpcError> {
+        let kept = self.known(given)?;
+        Ok((kept.len() == self.requests.len()).then(|| raw(&kept)))
+    }
+
+    /// Those of the answers that are to what it asks.
+    pub(crate) fn known(&self, given: Option<&RawValue>) -> Result<Members, RpcError> {
         let given = given.map_or_else(|| Ok(Members::new()), |given| serde_json::from_str(given.get()));
         let given: Members = given.map_err(|_| RpcError::invalid_params("`inputResponses` is no object"))?;
         let kept: Members = given.into_iter().filter(|(key, _)| self.requests.contains_key(key)).collect();
@@ -64,26 +69,62 @@ impl Earlier {
                 crate::message::shown(key)
             )));
         }
-        Ok((kept.len() == self.requests.len()).then(|| raw(&kept)))
+        Ok(kept)
     }
 
     /// The capabilities that the client lacks for what is asked.
     pub(crate) fn missing_capabilities(&self, request: &Request) -> Option<Value> {
         let mut missing = serde_json::Map::new();
         for asked in self.requests.values() {
-            let asked: Value = serde_json::from_str(asked.get()).unwrap_or_default();
-            let capability = match asked.get("method").and_then(Value::as_str) {
-                Some("elicitation/create") => "elicitation",
-                Some("sampling/createMessage") => "sampling",
-                Some("roots/list") => "roots",
-                Some(_) | None => continue,
-            };
-            if !request.declares(&format!("/{capability}")) {
-                missing.insert(capability.to_owned(), json!({}));
+            let Some(needed) = needed_by(asked) else { continue };
+            if !needed.is_declared_by(request) {
+                missing.insert(needed.name.to_owned(), needed.declared());
             }
         }
         (!missing.is_empty()).then_some(Value::Object(missing))
     }
+
+    /// Whether all that is asked can be a request of a server before 2026-07-28.
+    pub(crate) fn is_of_known_methods(&self) -> bool {
+        self.requests.values().all(|asked| needed_by(asked).is_some())
+    }
+}
+
+/// The capability that a question needs, and the part of it, if it needs one.
+struct Needed {
+    name: &'static str,
+    part: Option<&'static str>,
+}
+
+impl Needed {
+    fn is_declared_by(&self, request: &Request) -> bool {
+        let part = self.part.map(|part| format!("/{part}")).unwrap_or_default();
+        request.declares(&format!("/{}{part}", self.name))
+    }
+
+    /// The capability as a client declares it.
+    fn declared(&self) -> Value {
+        self.part.map_or_else(|| json!({}), |part| json!({ part: {} }))
+    }
+}
+
+/// What a question needs; none if it is of no method that is known.
+fn needed_by(asked: &RawValue) -> Option<Needed> {
+    let asked: Value = serde_json::from_str(asked.get()).unwrap_or_default();
+    let has = |pointer: &str| asked.pointer(pointer).is_some();
+    let (name, part) = match asked.get("method").and_then(Value::as_str)? {
+        "elicitation/create" if asked.pointer("/params/mode").is_some_and(|mode| mode == "url") => {
+            ("elicitation", Some("url"))
+        }
+        "elicitation/create" => ("elicitation", Some("form")),
+        "sampling/createMessage" if has("/params/tools") || has("/params/toolChoice") => {
+            ("sampling", Some("tools"))
+        }
+        "sampling/createMessage" => ("sampling", None),
+        "roots/list" => ("roots", None),
+        _ => return None,
+    };
+    Some(Needed { name, part })
 }
 
 /// What a request goes on from.

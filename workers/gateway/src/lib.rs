@@ -6,6 +6,7 @@
 //! gateway    the method                                        -> list, call, tasks, read_lists, reads
 //! call       call_request -> SQS -> wait for the row -> answer, task or handle
 //! reads      call_request -> SQS -> wait for the row -> answer or error
+//! questions  SSE: a request of the gateway -> POST of its answer, at any gateway -> the call that goes on with it
 //! streams    subscription: call_request -> SQS -> watch the row -> notifications
 //!            list_changes: the lists as their caller sees them     -> notifications
 //! ```
@@ -29,6 +30,7 @@ mod handle;
 mod http;
 mod in_flight;
 mod input;
+mod known_definitions;
 mod lacking;
 mod list;
 mod list_changes;
@@ -38,17 +40,21 @@ mod own_tools;
 mod pages;
 mod param_headers;
 mod per_caller;
+mod questions;
 mod read_lists;
 mod reads;
 mod requested_tasks;
+mod resume;
 mod search;
 mod serve;
 mod server_lists;
+mod session_id;
 mod session_streams;
 mod settings;
 mod slots;
 mod streams;
 mod subscription;
+mod take_answer;
 mod tasks;
 mod uris;
 

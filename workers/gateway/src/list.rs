@@ -29,7 +29,9 @@ impl Gateway {
     pub(crate) async fn list_tools(&self, request: &Request) -> Answer {
         let after = after(request)?;
         let catalog = self.catalog();
-        let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
+        let until = request.at + LISTS_WITHIN;
+        let (known, used_until) = self.definitions(&catalog, &request.caller, until).await;
+        let definitions = &known.definitions;
         let own = match after {
             Some(_) => Vec::new(),
             None if definitions.tools.len() > self.limits.search_above => {
@@ -43,7 +45,7 @@ impl Gateway {
         let (page, mut members) = page(request, rest, self.limits.page);
         let tools: Vec<_> = own.iter().map(|one| one.entry_for(request)).chain(page).collect();
         members.insert("tools".to_owned(), raw(&tools));
-        Ok(self.finish_list(members, request, &definitions.lacking()))
+        Ok(self.finish_list(members, request, &definitions.lacking(used_until)))
     }
 
     /// The result of a listing, with what it lacks.

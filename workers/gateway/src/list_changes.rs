@@ -119,10 +119,8 @@ impl Gateway {
             let mut hasher = DefaultHasher::new();
             match list {
                 ClientList::Tools => {
-                    let definitions = self.reader(catalog, caller, until).all().await;
-                    for (name, one) in &definitions.tools {
-                        (name, one.entry.get()).hash(&mut hasher);
-                    }
+                    let (known, _) = self.definitions(catalog, caller, until).await;
+                    known.hash().hash(&mut hasher);
                 }
                 ClientList::Prompts => {
                     let prompts = self.readable(catalog, caller, ListKind::Prompts, until).await;

@@ -8,25 +8,34 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use toolfleet_core::request::InputKind;
 use toolfleet_mcp_protocol::{
     ErrorObject, ErrorResponse, ProtocolRevision, ProtocolVersion, Response, error_code, meta_key,
 };
 
 use crate::caller::Caller;
+use crate::session_id;
 
 /// The key of how a call ended that has no answer of its tool, in `result._meta`.
 pub(crate) const OUTCOME: &str = "toolfleet/outcome";
 
-/// A request or a notification.
+/// A request, a notification, or the answer to a request of the gateway.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Inbound {
     /// The id as it was written; none in a notification.
     #[serde(default, deserialize_with = "present")]
     pub(crate) id: Option<Box<RawValue>>,
-    /// The method.
+    /// The method; empty in an answer.
+    #[serde(default)]
     pub(crate) method: String,
     #[serde(default)]
     pub(crate) params: Option<Box<RawValue>>,
+    /// The result, in an answer.
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) result: Option<Box<RawValue>>,
+    /// The error, in an answer that is one.
+    #[serde(default, deserialize_with = "present")]
+    pub(crate) error: Option<Box<RawValue>>,
 }
 
 /// A value that is there, also if it is null.
@@ -57,6 +66,11 @@ struct WithMeta {
 }
 
 impl Inbound {
+    /// Whether it is the answer to a request of the gateway.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.method.is_empty() && (self.result.is_some() || self.error.is_some())
+    }
+
     /// The parameters as `T`; an object without members where there are none.
     pub(crate) fn params<'a, T: Deserialize<'a>>(&'a self) -> Result<T, RpcError> {
         let text = self.params.as_deref().map_or("{}", RawValue::get);
@@ -109,9 +123,29 @@ impl Request {
         self.version.revision() == ProtocolRevision::Modern
     }
 
-    /// Whether the client declared the capability at that JSON pointer.
+    /// Whether the client declared the capability at that JSON pointer: in the request, or when it opened its session.
     pub(crate) fn declares(&self, pointer: &str) -> bool {
-        self.meta.capabilities.as_ref().is_some_and(|capabilities| capabilities.pointer(pointer).is_some())
+        self.meta
+            .capabilities
+            .as_ref()
+            .is_some_and(|capabilities| session_id::declares(capabilities, pointer))
+    }
+
+    /// Whether its client is asked within the response, and can be: it belongs to a session of a client that declared something to ask for.
+    pub(crate) fn may_be_asked(&self) -> bool {
+        !self.is_modern() && ["/elicitation", "/sampling", "/roots"].iter().any(|one| self.declares(one))
+    }
+
+    /// What the client can answer: the tool's server is told so.
+    pub(crate) fn can_answer(&self) -> Vec<InputKind> {
+        let kinds = [
+            ("/elicitation/form", InputKind::Form),
+            ("/elicitation/url", InputKind::Url),
+            ("/sampling", InputKind::Sampling),
+            ("/sampling/tools", InputKind::SamplingTools),
+            ("/roots", InputKind::Roots),
+        ];
+        kinds.into_iter().filter(|(pointer, _)| self.declares(pointer)).map(|(_, kind)| kind).collect()
     }
 
     /// Whether the client takes tasks.

@@ -10,12 +10,12 @@ use toolfleet_core::outcome::OutcomeKind;
 
 use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, never_run, text_result, unknown_result};
 use crate::call::{ProgressReporter, Waited, unreadable_result};
-use crate::definitions::{Definition, Definitions};
+use crate::definitions::Definition;
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
-use crate::search::{Searched, search};
 use crate::server_lists::LISTS_WITHIN;
+use crate::tasks::MAX_ROUNDS;
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;
@@ -98,7 +98,17 @@ impl Gateway {
             return Ok(error_result(text, Value::Null, request));
         };
         let within = wait_seconds.map_or(self.limits.wait, Duration::from_secs).min(self.limits.wait);
-        match self.wait_for(request, &handle, within, ProgressReporter::new(request, notifications)).await {
+        let mut progress = ProgressReporter::new(request, notifications);
+        let mut handle = handle;
+        let mut waited = self.wait_for(request, &handle, within, &mut progress).await;
+        for _ in 0..MAX_ROUNDS {
+            let is_question = matches!(&waited, Ok(Waited::Ended(result)) if result.outcome.kind == OutcomeKind::InputRequired);
+            let next = if is_question { self.gone_on(request, &handle).await? } else { None };
+            let Some(next) = next else { break };
+            handle = next;
+            waited = self.wait_for(request, &handle, within, &mut progress).await;
+        }
+        match waited {
             // The answers belong to a call of that tool, with its arguments.
             Ok(Waited::Ended(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
                 let text = format!(
@@ -108,6 +118,10 @@ impl Gateway {
                 Ok(error_result(&text, json!({"outcome": "input_required"}), request))
             }
             Ok(Waited::Ended(result)) => self.ended(request, &result, &handle),
+            Ok(Waited::NeverRuns) if handle.is_next() => {
+                let text = "The tool asked for input, and the call was cancelled instead of answered. It does not go on.";
+                Ok(error_result(text, json!({"outcome": OutcomeKind::Cancelled}), request))
+            }
             Ok(Waited::NeverRuns) => Ok(never_run(request)),
             Ok(Waited::Open) => {
                 let text =
@@ -149,8 +163,9 @@ impl Gateway {
             return Ok(error_result(&text, Value::Null, request));
         }
         let catalog = self.catalog();
-        let definitions = self.reader(&catalog, &request.caller, request.at + LISTS_WITHIN).all().await;
-        let found = found(&query, &definitions, limit.unwrap_or(5).clamp(1, MOST_FOUND));
+        let until = request.at + LISTS_WITHIN;
+        let (known, _) = self.definitions(&catalog, &request.caller, until).await;
+        let found = known.found(&query, limit.unwrap_or(5).clamp(1, MOST_FOUND));
         if found.is_empty() {
             return Ok(text_result(
                 "No tool fits these words. Try others, or call `tools/list`.",
@@ -165,10 +180,4 @@ impl Gateway {
         members.insert("content".to_owned(), raw(&json!([{"type": "text", "text": text}])));
         Ok(finish_result(members, toolfleet_mcp_protocol::result_type::COMPLETE, request, &[]))
     }
-}
-
-fn found<'a>(query: &str, definitions: &'a Definitions, most: usize) -> Vec<&'a Definition> {
-    let tools: Vec<&Definition> = definitions.tools.values().collect();
-    let searched: Vec<Searched> = tools.iter().map(|one| one.searched()).collect();
-    search(query, &searched, most).into_iter().filter_map(|place| tools.get(place).copied()).collect()
 }

@@ -82,6 +82,7 @@ mod tests {
             tenant: Tenant::parse(tenant).unwrap(),
             user: None,
             session: None,
+            conversation: None,
             expires: None,
         };
         let (acme, globex) = (caller("acme"), caller("globex"));

@@ -15,12 +15,14 @@ use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
 use toolfleet_core::request::Operation;
 use toolfleet_mcp_protocol::{cache_scope, error_code, result_type};
 
-use crate::answer::{described, fleet_failed, sentence};
-use crate::call_request::{Asked, CallName, reading};
+use crate::answer::{NO_SESSION, described, fleet_failed, lacks_capability, missing_capability, sentence};
+use crate::call::ProgressReporter;
+use crate::call_request::{Asked as Target, CallName, reading};
 use crate::gateway::Gateway;
 use crate::handle::Handle;
 use crate::input::{Continued, Earlier, name_of_answers};
-use crate::message::{Answer, Members, OUTCOME, Request, RpcError, finish_result, raw, shown};
+use crate::message::{Answer, Members, Notifications, OUTCOME, Request, RpcError, finish_result, raw, shown};
+use crate::questions::{Asked, Asking};
 use crate::uris::PublishedUris;
 
 #[derive(Deserialize)]
@@ -81,7 +83,7 @@ enum Read {
 
 impl Gateway {
     /// Answers `resources/read`.
-    pub(crate) async fn read_resource(&self, request: &Request) -> Answer {
+    pub(crate) async fn read_resource(&self, request: &Request, notifications: &Notifications) -> Answer {
         let ReadParams { uri } = request.inbound.params()?;
         let catalog = self.catalog();
         let found = catalog.published().resources().find(&uri);
@@ -96,14 +98,14 @@ impl Gateway {
             arguments: json!({ "uri": own }),
             name: uri.clone(),
         };
-        let outcome = match self.read(request, &reading, request.inbound.params()?).await? {
+        let outcome = match self.read(request, &reading, request.inbound.params()?, notifications).await? {
             Read::Question(question) => return Ok(question),
             Read::Outcome(outcome) => outcome,
         };
         let mut members = match members_with(&outcome, "contents") {
             Some(members) => members,
             None if refuses_name(&outcome) => return Err(no_resource(request, &uri, &sentence(&outcome))),
-            None => return Err(failed(&outcome)),
+            None => return Err(failed(&outcome, request)),
         };
         PublishedUris::of_server(&catalog, &request.caller, server).publish_in(&mut members);
         let ttl = members.remove("ttlMs").filter(|_| request.is_modern());
@@ -118,7 +120,7 @@ impl Gateway {
     }
 
     /// Answers `prompts/get`.
-    pub(crate) async fn get_prompt(&self, request: &Request) -> Answer {
+    pub(crate) async fn get_prompt(&self, request: &Request, notifications: &Notifications) -> Answer {
         let PromptParams { name, arguments } = request.inbound.params()?;
         let catalog = self.catalog();
         let found = catalog.published().prompts().find(&name);
@@ -131,14 +133,14 @@ impl Gateway {
             arguments: json!({"name": own, "arguments": arguments}),
             name: name.clone(),
         };
-        let outcome = match self.read(request, &reading, request.inbound.params()?).await? {
+        let outcome = match self.read(request, &reading, request.inbound.params()?, notifications).await? {
             Read::Question(question) => return Ok(question),
             Read::Outcome(outcome) => outcome,
         };
         let Some(mut members) = members_with(&outcome, "messages") else {
             return Err(match is_no_such_method(&outcome) {
                 true => no_prompt(&name),
-                false => failed(&outcome),
+                false => failed(&outcome, request),
             });
         };
         PublishedUris::of_server(&catalog, &request.caller, server).publish_in(&mut members);
@@ -176,20 +178,20 @@ impl Gateway {
             arguments,
             name: name.clone(),
         };
-        let members = match self.read(request, &reading, ContinuedParams::default()).await? {
+        let members = match self.read(request, &reading, ContinuedParams::default(), &None).await? {
             Read::Question(question) => return Ok(question),
             Read::Outcome(outcome) => match members_with(&outcome, "completion") {
                 Some(members) => members,
                 None if is_no_such_method(&outcome) => {
                     [("completion".to_owned(), raw(&json!({"values": []})))].into()
                 }
-                None => return Err(failed(&outcome)),
+                None => return Err(failed(&outcome, request)),
             },
         };
         Ok(finish_result(members, result_type::COMPLETE, request, &[]))
     }
 
-    fn may_ask(&self, request: &Request, catalog: &Catalog, server: &Server) -> bool {
+    pub(crate) fn may_ask(&self, request: &Request, catalog: &Catalog, server: &Server) -> bool {
         self.reader(catalog, &request.caller, request.at).may_list(server)
     }
 
@@ -199,6 +201,7 @@ impl Gateway {
         request: &Request,
         what: &Reading,
         continued: ContinuedParams,
+        notifications: &Notifications,
     ) -> Result<Read, RpcError> {
         let ContinuedParams { request_state, input_responses } = continued;
         // No tool has such a name.
@@ -212,7 +215,7 @@ impl Gateway {
         };
         let until = request.at + self.limits.wait;
         let left = until.saturating_duration_since(Instant::now());
-        let asked = Asked {
+        let asked = Target {
             server: &what.server.id,
             operation: what.operation,
             arguments: &raw(&what.arguments),
@@ -220,7 +223,8 @@ impl Gateway {
         };
         let call_name = resume.as_ref().and_then(name_of_answers).unwrap_or(CallName::New);
         let call = reading(&request.caller, asked, call_name, resume.as_ref());
-        let call = call.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+        let mut call = call.map_err(|error| RpcError::invalid_params(error.to_string()))?;
+        call.can_answer = Some(request.can_answer());
         let entry = self.in_flight.enter(request, &call.key, resume.is_none());
         let sending = self.client.send_once(&call, request.meta.traceparent.as_deref());
         let sent = timeout_at(until, sending).await;
@@ -238,6 +242,15 @@ impl Gateway {
             () = self.draining.cancelled() => None,
         };
         match waited {
+            Some(Ok(result))
+                if result.outcome.kind == OutcomeKind::InputRequired && request.may_be_asked() =>
+            {
+                entry.ended();
+                let handle = Handle::new(&call, message_id.as_deref(), &name, self.now());
+                let handle = self.holding(request, handle, &call.arguments).await;
+                let asking = Asking { request, notifications, task: None };
+                Box::pin(self.read_with_input(&asking, handle, result)).await
+            }
             Some(Ok(CallResult { outcome, .. })) => {
                 entry.ended();
                 if outcome.kind == OutcomeKind::InputRequired && request.is_modern() {
@@ -255,6 +268,27 @@ impl Gateway {
             Some(Err(error @ (WaitError::Unreadable(_) | WaitError::Aws(_)))) => {
                 Err(unanswered(fleet_failed(&error, &call.key.call_id)))
             }
+        }
+    }
+}
+
+impl Gateway {
+    /// The end of a request that goes on with what the client answers.
+    async fn read_with_input(
+        &self,
+        asking: &Asking<'_>,
+        handle: Handle,
+        result: CallResult,
+    ) -> Result<Read, RpcError> {
+        let mut progress = ProgressReporter::new(asking.request, &None);
+        match self.ask_and_wait(asking, handle, Box::new(result), &mut progress).await? {
+            Asked::Ended(result, _) => Ok(Read::Outcome(Box::new(result.outcome))),
+            Asked::NotAsked(_, why) => Err(RpcError::internal(format!(
+                "The server asks for input before it answers, and this client cannot be asked: {why}."
+            ))),
+            Asked::Dismissed(_, text) => Err(RpcError::internal(text)),
+            Asked::Open(_, text) => Err(unanswered(text)),
+            Asked::Failed(error, handle) => Err(unanswered(fleet_failed(&error, &handle.call_id))),
         }
     }
 }
@@ -295,7 +329,10 @@ fn no_prompt(name: &str) -> RpcError {
 }
 
 /// Why there is no result. The codes that servers choose pass through, except those by which clients change how they speak.
-fn failed(outcome: &Outcome) -> RpcError {
+fn failed(outcome: &Outcome, request: &Request) -> RpcError {
+    if request.is_modern() && lacks_capability(outcome) {
+        return missing_capability(outcome, request);
+    }
     let reserved = |code: i64| {
         matches!(
             code,
@@ -312,8 +349,9 @@ fn failed(outcome: &Outcome) -> RpcError {
     let text = match outcome.kind {
         OutcomeKind::Succeeded => "The server's answer is no result of this method.".to_owned(),
         OutcomeKind::InputRequired => {
-            "The server asks for input before it answers, and this client's protocol version cannot be asked."
-                .to_owned()
+            format!(
+                "The server asks for input before it answers, and this client cannot be asked: {NO_SESSION}."
+            )
         }
         OutcomeKind::ToolError
         | OutcomeKind::Failed

@@ -23,7 +23,8 @@ use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw};
 use crate::per_caller::too_many_lasting;
-use crate::tasks::{POLL_INTERVAL_MS, Task, state_of, unreadable};
+use crate::questions::Asking;
+use crate::tasks::{POLL_INTERVAL_MS, Task, asks, state_of, unreadable};
 
 /// How long `tasks/result` waits on an event stream, which shows that it lives. On another response it waits as long as a call is waited for.
 const RESULT_WITHIN: Duration = Duration::from_secs(3_600);
@@ -48,8 +49,16 @@ impl Status {
         Self { word: "completed", since, text: text.into() }
     }
 
+    fn asks(since: Timestamp) -> Self {
+        Self {
+            word: "input_required",
+            since,
+            text: "The tool asks for input; `tasks/result` asks for it.".to_owned(),
+        }
+    }
+
     fn is_terminal(&self) -> bool {
-        self.word != "working"
+        !matches!(self.word, "working" | "input_required")
     }
 
     /// The task as clients read it.
@@ -85,14 +94,14 @@ impl Gateway {
     /// Answers `tasks/get`.
     pub(crate) async fn get_requested_task(&self, request: &Request) -> Answer {
         let task = self.task(request).await?;
-        let members = self.status_of(&task).members(&task.id, task.handle.given_at());
+        let members = self.status_of(request, &task).members(&task.id, task.handle.given_at());
         Ok(finish_result(members, result_type::COMPLETE, request, &[]))
     }
 
     /// Answers `tasks/cancel`. The cancellation is stored before it is told.
     pub(crate) async fn cancel_requested_task(&self, request: &Request) -> Answer {
         let task = self.task(request).await?;
-        let status = self.status_of(&task);
+        let status = self.status_of(request, &task);
         let ended = |word: &str| {
             RpcError::invalid_params(format!("Cannot cancel task: already in terminal status '{word}'"))
         };
@@ -111,12 +120,17 @@ impl Gateway {
     /// Answers `tasks/result`: waits for the end of the call, and answers as `tools/call` would have.
     pub(crate) async fn requested_result(&self, request: &Request, notifications: &Notifications) -> Answer {
         let task = self.task(request).await?;
-        let Task { id, handle, row, .. } = task;
+        let Task { id, handle, key, row } = task;
+        // The call by which it goes on, if it asked for input before.
+        let handle = match key == handle.key(&request.caller) {
+            true => handle,
+            false => handle.next(key.call_id, self.now()),
+        };
         let is_of_task = |result: &RawValue| related(result, &id, request);
         if row.as_ref().is_some_and(never_runs) {
             return Ok(is_of_task(&never_run(request)));
         }
-        let has_ended = row.as_ref().is_some_and(|row| row.finished.is_some());
+        let has_ended = row.as_ref().is_some_and(|row| row.finished.is_some() && !asks(row));
         // The wait on an event stream lasts.
         let _counted = match notifications.is_some() && !has_ended {
             true => Some(self.lasting.count(&request.caller).ok_or_else(too_many_lasting)?),
@@ -128,8 +142,16 @@ impl Gateway {
             }),
             None => self.limits.wait,
         };
-        let progress = ProgressReporter::of_task(&id, &handle, notifications);
-        match self.wait_for(request, &handle, within, progress).await {
+        let of_progress = handle.clone();
+        let mut progress = ProgressReporter::of_task(&id, &of_progress, notifications);
+        match self.wait_for(request, &handle, within, &mut progress).await {
+            Ok(Waited::Ended(result))
+                if result.outcome.kind == OutcomeKind::InputRequired && request.may_be_asked() =>
+            {
+                let asking = Asking { request, notifications, task: Some(&id) };
+                let asked = Box::pin(self.asked(&asking, handle, *result, &mut progress)).await;
+                asked.map(|result| is_of_task(&result))
+            }
             Ok(Waited::Ended(result)) => {
                 self.ended(request, &result, &handle).map(|result| is_of_task(&result))
             }
@@ -148,7 +170,7 @@ impl Gateway {
         }
     }
 
-    fn status_of(&self, task: &Task) -> Status {
+    fn status_of(&self, request: &Request, task: &Task) -> Status {
         let Some(row) = &task.row else {
             return match task.handle.is_overdue(self.now()) {
                 true => Status::completed(self.now(), NEVER_RECEIVED),
@@ -162,6 +184,7 @@ impl Gateway {
             // A task that was told to be cancelled stays so, whatever its call has become.
             (Some(_), Some(at)) => Status::cancelled(at, "The call had ended before it could be cancelled."),
             (None, Some(at)) => Status::cancelled(at, "The call is being cancelled."),
+            (Some(end), None) if asks(row) && request.may_be_asked() => Status::asks(end.at),
             (Some(end), None) => Status::completed(end.at, told_of(&end.outcome)),
             (None, None) => {
                 let since = row.notes.as_ref().map_or(row.enqueued_at, |notes| notes.at);

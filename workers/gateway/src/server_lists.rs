@@ -200,8 +200,8 @@ fn is_same(one: &Arc<Server>, other: &Arc<Server>) -> bool {
 }
 
 /// The user with all that access depends on, and the session.
-fn name_of(caller: &Caller) -> String {
-    let session = caller.session.as_ref().map(|session| session.as_str());
+pub(crate) fn name_of(caller: &Caller) -> String {
+    let session = caller.conversation.as_ref().map(|session| session.as_str());
     serde_json::to_string(&(&caller.user, session)).unwrap_or_default()
 }
 

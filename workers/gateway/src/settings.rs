@@ -48,14 +48,14 @@ pub struct GatewayArgs {
         value_name = "TENANT"
     )]
     tenant: Option<String>,
-    /// Where the session of a call stands: none, claim:NAME or header:NAME.
+    /// Where the session of a call stands: user (each user has one), claim:NAME, header:NAME, or none (the users of a tenant share the state of servers).
     #[arg(
         long,
         help_heading = "Gateway",
         env = "TOOLFLEET_GATEWAY_SESSION",
         hide_env_values = true,
         value_name = "WHERE",
-        default_value = "none"
+        default_value = "user"
     )]
     session: SessionSource,
     /// Origins of web pages that may send requests, separated by commas.
@@ -117,6 +117,16 @@ pub struct GatewayArgs {
         value_delimiter = ','
     )]
     oauth_audience: Vec<String>,
+    /// Clients whose access tokens are accepted although they name no audience, as those of Cognito, separated by commas: what `client_id` or `azp` says.
+    #[arg(
+        long,
+        help_heading = "OAuth",
+        env = "TOOLFLEET_GATEWAY_OAUTH_CLIENTS",
+        hide_env_values = true,
+        value_name = "CLIENTS",
+        value_delimiter = ','
+    )]
+    oauth_clients: Vec<String>,
     /// The scopes that a token needs, separated by commas.
     #[arg(
         long,
@@ -177,6 +187,7 @@ impl GatewayArgs {
             tools_ttl: self.tools_ttl,
             max_body_bytes: self.max_body_bytes,
             max_requests: self.max_requests,
+            ..Limits::default()
         }
     }
 
@@ -224,7 +235,12 @@ impl GatewayArgs {
             if self.oauth_audience.is_empty() { vec![resource_text] } else { trimmed(&self.oauth_audience) };
         let source = HttpKeys { issuer: Issuer { http: http(), url }, jwks_url: self.oauth_jwks_url.clone() };
         Ok(Authenticator::Tokens(Box::new(TokenRules {
-            verifier: Verifier { issuer, audiences, keys: Keys::of(Box::new(source)) },
+            verifier: Verifier {
+                issuer,
+                audiences,
+                clients: trimmed(&self.oauth_clients),
+                keys: Keys::of(Box::new(source)),
+            },
             scopes: trimmed(&self.oauth_scopes),
             claims: ClaimRules {
                 tenant_claim: self.oauth_tenant_claim.clone(),

@@ -3,6 +3,8 @@
 //!
 //! A task that asked for input goes on as another call, whose id derives from the one that asked. `tasks/get` follows these calls.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -27,7 +29,7 @@ use crate::uris::PublishedUris;
 /// How often a client may ask, in milliseconds.
 pub(crate) const POLL_INTERVAL_MS: u64 = 1_000;
 /// How often a task may ask for input.
-const MAX_ROUNDS: usize = 50;
+pub(crate) const MAX_ROUNDS: usize = 50;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,9 +103,16 @@ impl Gateway {
         let members = match result.outcome.kind {
             OutcomeKind::Cancelled => told("cancelled", at, "The call was cancelled."),
             OutcomeKind::InputRequired => {
-                let earlier = Earlier::of(handle, &result.outcome)?;
+                let asking = handle.of_call(key.call_id);
+                let earlier = Earlier::of(asking, &result.outcome)?;
+                let answered = self.stored_answers(request, &earlier).await?;
+                if !answered.is_empty() && answered.len() == earlier.requests().len() {
+                    let members = told("working", at, "The call goes on with the answers.");
+                    return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
+                }
+                let asked = earlier.requests().iter().filter(|(key, _)| !answered.contains_key(*key));
                 let mut members = told("input_required", at, "The tool asks for input.");
-                members.insert("inputRequests".to_owned(), raw(earlier.requests()));
+                members.insert("inputRequests".to_owned(), raw(&asked.collect::<BTreeMap<_, _>>()));
                 members
             }
             OutcomeKind::Failed if is_rpc_error(&result.outcome) => {
@@ -151,15 +160,21 @@ impl Gateway {
         if let Some(result) = asked {
             let handle = task.handle.of_call(task.key.call_id.clone());
             let earlier = Earlier::of(handle.clone(), &result.outcome)?;
-            if !earlier.is_answered_by(&given) {
+            let known = earlier.known(Some(&given))?;
+            if known.is_empty() && !earlier.requests().is_empty() {
                 return Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]));
             }
-            let Some(answers) = earlier.answers(Some(&given))? else {
+            if known.len() < earlier.requests().len() && self.client.payload_bucket().is_none() {
                 let asked: Vec<&str> = earlier.requests().keys().map(String::as_str).collect();
-                let text = format!("`inputResponses` has to answer all of {} at once", asked.join(", "));
+                let text = format!(
+                    "`inputResponses` has to answer all of {} at once: the fleet has no bucket",
+                    asked.join(", ")
+                );
                 return Err(RpcError::invalid_params(text));
-            };
-            self.send_answers(request, &handle, &task.key.call_id, answers).await?;
+            }
+            if let Some(answers) = self.with_others(request, &earlier, known).await? {
+                self.send_answers(request, &handle, &task.key.call_id, raw(&answers)).await?;
+            }
         }
         Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]))
     }
@@ -210,6 +225,17 @@ impl Gateway {
         self.task(request).await
     }
 
+    /// The handle of the call by which that one goes on, if it does.
+    pub(crate) async fn gone_on(
+        &self,
+        request: &Request,
+        handle: &Handle,
+    ) -> Result<Option<Handle>, RpcError> {
+        let next = next_of(request, &handle.key(&request.caller))?;
+        let row = self.client.row_without_result(&next).await.map_err(|error| unreadable(&error, &next))?;
+        Ok(row.map(|_| handle.clone().next(next.call_id, self.now())))
+    }
+
     /// The task that the request names, as far as it has come.
     pub(crate) async fn task(&self, request: &Request) -> Result<Task, RpcError> {
         let id = request.inbound.params::<Params>()?.task_id;
@@ -239,7 +265,7 @@ fn is_rpc_error(outcome: &Outcome) -> bool {
 }
 
 /// The id of the call by which a task goes on after that one.
-fn next_of(request: &Request, key: &CallKey) -> Result<CallKey, RpcError> {
+pub(crate) fn next_of(request: &Request, key: &CallKey) -> Result<CallKey, RpcError> {
     let text = CallName::NextOfTask(&key.call_id).idempotency_key(&request.caller).unwrap_or_default();
     let call_id = derive_call_id(&request.caller.tenant, &text);
     let call_id = call_id.map_err(|error| RpcError::internal(error.to_string()))?;
@@ -247,7 +273,7 @@ fn next_of(request: &Request, key: &CallKey) -> Result<CallKey, RpcError> {
 }
 
 /// Whether the call has ended with a question.
-fn asks(row: &CallRow) -> bool {
+pub(crate) fn asks(row: &CallRow) -> bool {
     row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::InputRequired)
 }
 

@@ -13,7 +13,13 @@ pub(crate) fn request(version: &str) -> Request {
     let inbound: Inbound = serde_json::from_str(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#).unwrap();
     Request {
         at: tokio::time::Instant::now(),
-        caller: Caller { tenant: Tenant::parse("acme").unwrap(), user: None, session: None, expires: None },
+        caller: Caller {
+            tenant: Tenant::parse("acme").unwrap(),
+            user: None,
+            session: None,
+            conversation: None,
+            expires: None,
+        },
         version: ProtocolVersion::parse(version).unwrap(),
         meta: inbound.meta().unwrap(),
         inbound,

@@ -69,6 +69,11 @@ impl Encoded {
         Self::new(text, compressed)
     }
 
+    /// The text as it is, for a key under which its reader knows no encoding.
+    pub(crate) fn plain(text: String) -> Self {
+        Self::new(text, None)
+    }
+
     fn new(text: String, compressed: Option<Vec<u8>>) -> Self {
         let (bytes, encoding) = match compressed {
             Some(gz) => (gz, Encoding::Gzip),

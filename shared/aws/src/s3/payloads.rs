@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{Outcome, Payload};
-use toolfleet_core::payload::{ArgumentsRef, Encoding, ObjectAt, PayloadRef};
+use toolfleet_core::payload::{ArgumentsRef, Encoding, MAX_PAYLOAD_BYTES, ObjectAt, PayloadRef};
 use toolfleet_core::time::Timestamp;
 
 use super::check::checked;
@@ -98,6 +98,37 @@ impl Payloads {
         let key = keys::arguments_object(tenant, now, &object.sha256);
         let stored = self.put(key, &object, plain_bytes).await?;
         Ok(ArgumentsRef::from(&stored))
+    }
+
+    /// The arguments of a reference that [`Payloads::store_arguments`] gave.
+    pub async fn arguments(&self, stored: &ArgumentsRef) -> Result<Box<RawValue>, PayloadError> {
+        let invalid =
+            |problem: String| AwsError::configuration(format!("a reference to arguments: {problem}"));
+        let (at, sha256) = stored.object().map_err(|error| invalid(error.problem))?;
+        let text = self.text(&at, Some(&sha256), stored.bytes, stored.encoding, MAX_PAYLOAD_BYTES).await?;
+        let altered = |_| PayloadError::Altered { at, how: "it is not JSON".to_owned() };
+        RawValue::from_string(text).map_err(altered)
+    }
+
+    /// Stores the answer of that name, unless there is one already: the first one stands.
+    pub async fn store_answer(&self, tenant: &Tenant, name: &str, text: String) -> Result<(), AwsError> {
+        let plain_bytes = text.len() as u64;
+        let key = keys::answer_object(tenant, name);
+        self.put(key, &Encoded::plain(text), plain_bytes).await.map(drop)
+    }
+
+    /// The answer of that name, if there is one.
+    pub async fn answer(&self, tenant: &Tenant, name: &str) -> Result<Option<String>, PayloadError> {
+        let Some(bucket) = self.bucket() else { return Ok(None) };
+        let at =
+            ObjectAt { bucket: bucket.to_owned(), key: keys::answer_object(tenant, name), version_id: None };
+        match self.text(&at, None, None, Encoding::Identity, MAX_PAYLOAD_BYTES).await {
+            Ok(text) => Ok(Some(text)),
+            Err(PayloadError::Missing(_)) => Ok(None),
+            Err(
+                error @ (PayloadError::Aws(_) | PayloadError::Altered { .. } | PayloadError::TooLarge { .. }),
+            ) => Err(error),
+        }
     }
 
     async fn put(&self, key: String, object: &Encoded, plain_bytes: u64) -> Result<PayloadRef, AwsError> {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, ToolId};
 
 use crate::error::{CatalogError, invalid};
@@ -32,6 +33,8 @@ pub use resources::PublishedResources;
 
 /// The longest name, in characters.
 const MAX_CHARS: usize = 64;
+/// How many digits of a digest stand at the end of a name that was cut to that length.
+const MARK_CHARS: usize = 8;
 /// The tools of the gateway itself.
 const RESERVED: [&str; 2] = ["get_result", "search_tools"];
 
@@ -67,13 +70,29 @@ pub enum PublishedName {
     },
 }
 
+/// Whether the name is as long as those that were cut.
+pub const fn may_be_cut(name: &str) -> bool {
+    name.len() == MAX_CHARS
+}
+
+fn has_allowed_characters(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
 /// Why a name is none that every client accepts; `None` if it is one.
 fn wrong_name(name: &str) -> Option<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    let fits = (1..=MAX_CHARS).contains(&name.len()) && name.chars().all(allowed);
+    let fits = (1..=MAX_CHARS).contains(&name.len()) && has_allowed_characters(name);
     (!fits).then(|| {
         format!("cannot be a published name; accepted are 1 to {MAX_CHARS} characters of A-Z a-z 0-9 _ . -")
     })
+}
+
+/// A name that is too long, cut; none where nothing of the listed name would be left.
+fn cut(whole: &str, prefix: &str, server: &Server, listed: &str) -> Option<String> {
+    let kept = MAX_CHARS - MARK_CHARS - 1;
+    let start = whole.get(..kept).filter(|_| prefix.len() + SEPARATOR.len() < kept)?;
+    let mark = Digest::of_text(&format!("{}\n{listed}", server.id));
+    has_allowed_characters(whole).then(|| format!("{start}_{}", mark.short(MARK_CHARS)))
 }
 
 impl Published {
@@ -105,12 +124,14 @@ impl Published {
         self.servers.iter().map(|(prefix, server)| (prefix.as_str(), server))
     }
 
-    /// The published name of what a server lists as `listed`, unless clients cannot write it or the tool is published by itself.
+    /// The published name of what a server lists as `listed`, unless clients cannot write it or the tool is published by itself. A long name is cut,
+    /// and ends with a part of the digest of server and name: it is the same whatever else is listed.
     pub fn name_of(&self, prefix: &str, server: &Server, listed: &str) -> Option<String> {
-        let name = format!("{prefix}{SEPARATOR}{listed}");
+        let whole = format!("{prefix}{SEPARATOR}{listed}");
         if listed.is_empty() {
             return None;
         }
+        let name = if whole.len() > MAX_CHARS { cut(&whole, prefix, server, listed)? } else { whole };
         let by_itself = |one: &PublishedTool| one.tool.server.id == server.id && one.function == listed;
         (wrong_name(&name).is_none() && !self.tools.values().any(by_itself)).then_some(name)
     }
@@ -136,16 +157,32 @@ impl Published {
         Ok(())
     }
 
-    /// What the name leads to.
+    /// What the name leads to. A cut name of a server whose tools the catalog does not know leads to that server, and to whatever
+    /// [`Published::uncut`] finds in its list.
     pub fn find(&self, name: &str) -> Option<PublishedName> {
         if let Some(tool) = self.tools.get(name) {
             return Some(PublishedName::Tool(tool.clone()));
         }
-        self.servers.iter().find_map(|(prefix, server)| {
-            let listed = name.strip_prefix(prefix.as_str())?.strip_prefix(SEPARATOR)?;
-            self.name_of(prefix, server, listed)?;
-            Some(PublishedName::OnServer { server: Arc::clone(server), name: listed.to_owned() })
-        })
+        let (prefix, server) = self.server_of(name)?;
+        let listed = name.strip_prefix(prefix)?.strip_prefix(SEPARATOR)?;
+        self.name_of(prefix, server, listed)?;
+        let operations = server.openapi().map(|openapi| openapi.interface.listed());
+        let uncut = operations.and_then(|listed| self.uncut(name, listed.keys().map(String::as_str)));
+        let listed = uncut.unwrap_or(listed);
+        Some(PublishedName::OnServer { server: Arc::clone(server), name: listed.to_owned() })
+    }
+
+    /// The server whose published names begin as this one, and their prefix.
+    pub fn server_of(&self, name: &str) -> Option<(&str, &Arc<Server>)> {
+        let is_of = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(SEPARATOR));
+        self.servers().find(|(prefix, _)| is_of(prefix))
+    }
+
+    /// Which of the names that its server lists was cut to this one; none if it is no cut name.
+    pub fn uncut<'n>(&self, name: &str, mut listed: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+        let (prefix, server) = self.server_of(name).filter(|_| may_be_cut(name))?;
+        let is_long = |one: &str| prefix.len() + SEPARATOR.len() + one.len() > MAX_CHARS;
+        listed.find(|one| is_long(one) && self.name_of(prefix, server, one).as_deref() == Some(name))
     }
 }
 

@@ -59,6 +59,49 @@ fn a_name_of_a_server_leads_to_what_it_lists() {
 }
 
 #[test]
+fn a_long_name_is_cut_and_leads_back() {
+    let catalog = catalog(&json!({"servers": {"files": "fs", "mail": "m"}})).unwrap();
+    let published = catalog.published();
+    let server = |prefix: &str| published.servers().find(|(one, _)| *one == prefix).unwrap().1;
+    let fits = "x".repeat(60);
+    assert_eq!(published.name_of("fs", server("fs"), &fits).unwrap(), format!("fs__{fits}"));
+    let (one, other) = (format!("{}1", "x".repeat(60)), format!("{}2", "x".repeat(60)));
+    let name = |prefix: &str, listed: &str| published.name_of(prefix, server(prefix), listed).unwrap();
+    let cut = name("fs", &one);
+    assert_eq!((cut.len(), cut.starts_with("fs__xxx")), (64, true));
+    assert_ne!(cut, name("fs", &other));
+    let listed = [fits.as_str(), one.as_str(), other.as_str()];
+    assert_eq!(published.uncut(&cut, listed.into_iter()), Some(one.as_str()));
+    assert_eq!(published.uncut(&format!("fs__{fits}"), listed.into_iter()), None);
+    assert!(
+        matches!(published.find(&cut), Some(PublishedName::OnServer { server, .. }) if server.id.as_str() == "files")
+    );
+    assert_eq!(
+        published.name_of("fs", server("fs"), &format!("{} {}", "x".repeat(50), "y".repeat(50))),
+        None
+    );
+    let long = "p".repeat(60);
+    assert_eq!(published.name_of(&long, server("m"), "abcd"), None, "nothing would be left of the name");
+}
+
+#[test]
+fn a_cut_operation_of_an_interface_is_found() {
+    let id = "i".repeat(64);
+    let get = json!({"get": {"operationId": id, "responses": {}}});
+    let document = json!({"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://h.example"}], "paths": {"/x": get}});
+    let catalog = json!({
+        "servers": [{"id": "api", "openapi": document, "discover": true}], "tenants": {"queue": ["*"]}, "publish": "*",
+    });
+    let catalog = Catalog::parse(&catalog.to_string()).unwrap();
+    let server = catalog.published().servers().next().unwrap().1;
+    let name = catalog.published().name_of("api", server, &id).unwrap();
+    match catalog.published().find(&name) {
+        Some(PublishedName::OnServer { name, .. }) => assert_eq!(name, id),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn all_is_published_by_a_star() {
     assert_eq!(names(&json!("*")), ["geo__find", "geo__name", "weather"]);
 }

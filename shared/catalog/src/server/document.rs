@@ -61,7 +61,13 @@ impl ServerEntry {
             given.auth,
             given.certificate
         ]);
-        let options = ReadOptions { url: self.url.clone(), source, filter, given: Some(given) };
+        let options = ReadOptions {
+            url: self.url.clone(),
+            source,
+            place: Some(place.clone()),
+            filter,
+            given: Some(given),
+        };
         let document = openapi::read(&text, &options).map_err(|reason| format!("`openapi` {reason}"))?;
         // Whoever writes the document at an address must not choose where the catalog's credentials go.
         if self.url.is_none()

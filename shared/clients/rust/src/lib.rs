@@ -12,6 +12,7 @@
 //! # Ok(()) }
 //! ```
 
+mod answers;
 mod cancel;
 mod client;
 mod clock;

@@ -1,7 +1,9 @@
 //! Builds requests: the fields that an orchestrator sets, checked by the decoder that workers use.
 
 use serde_json::{Map, Value, json};
-use toolfleet_core::request::{CallRequest, Operation, Policy, Priority, REQUEST_VERSION, RequestError};
+use toolfleet_core::request::{
+    CallRequest, InputKind, Operation, Policy, Priority, REQUEST_VERSION, RequestError,
+};
 use toolfleet_core::time::Timestamp;
 
 /// A request that is being built.
@@ -93,6 +95,12 @@ impl RequestBuilder {
     #[must_use]
     pub fn group(self, id: &str, index: u32, size: u32, policy: Policy) -> Self {
         self.set("group", json!({"id": id, "index": index, "size": size, "policy": policy}))
+    }
+
+    /// What the caller can answer if the server asks for input; servers are told so.
+    #[must_use]
+    pub fn can_answer(self, kinds: &[InputKind]) -> Self {
+        self.set("can_answer", json!(kinds))
     }
 
     /// Any other field of the contract, see docs/reference/call-request.schema.json.

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::error::RequestError;
 use super::group::Group;
+use super::input_kind::InputKind;
 use super::reply::Reply;
 use super::resume::Resume;
 use crate::digest::Digest;
@@ -61,6 +62,8 @@ pub struct CallRequest {
     pub reply: Option<Reply>,
     /// The earlier call that it goes on with, and the answers to what was asked there.
     pub resume: Option<Resume>,
+    /// What the caller can answer if the server asks for input, if it says so.
+    pub can_answer: Option<Vec<InputKind>>,
     /// The digest of what is asked: operation, target and arguments, and of `resume`.
     pub digest: Digest,
     /// The digest that workers of earlier versions gave the same question, where it differs.

@@ -112,6 +112,9 @@ impl CallRequest {
         let time_limit = time_limit_of(wire.deadline, wire.timeout_ms)?;
         check_not_before(wire.not_before, time_limit)?;
         check_supersede(wire.supersede.as_deref())?;
+        if wire.can_answer.as_ref().is_some_and(|kinds| kinds.len() > 16) {
+            return Err(invalid("can_answer", "has more than 16 entries"));
+        }
         check_bounds(wire.retry, wire.group.as_deref(), wire.agent.as_deref(), wire.user.as_ref())?;
         let resume = wire.resume.as_ref().map(serde_json::to_string).transpose();
         let resume = resume.map_err(|e| invalid("resume", without_values(&e.to_string())))?;
@@ -138,6 +141,7 @@ impl CallRequest {
             cache: wire.cache,
             reply: wire.reply,
             resume: wire.resume,
+            can_answer: wire.can_answer,
             digest,
             earlier_digest: earlier,
         };

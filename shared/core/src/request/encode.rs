@@ -52,6 +52,7 @@ impl CallRequest {
             cache: self.cache,
             reply: self.reply.clone(),
             resume: self.resume.clone(),
+            can_answer: self.can_answer.clone(),
         };
         // Serialising owned strings, numbers and checked JSON has no way to fail.
         serde_json::to_string(&wire).unwrap_or_default()

@@ -15,6 +15,7 @@ mod encode;
 mod envelope;
 mod error;
 mod group;
+mod input_kind;
 mod lenient;
 mod not_json;
 mod params;
@@ -34,6 +35,7 @@ pub use call_request::{
 pub use envelope::sns_attribute;
 pub use error::RequestError;
 pub use group::{Group, GroupKey, MAX_MEMBERS, MAX_ROUNDS, Membership};
+pub use input_kind::InputKind;
 pub use params::OperationParams;
 pub use policy::{Policy, Tolerance};
 pub use reply::Reply;

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::call_request::{Operation, Priority, RetryWish, User};
 use super::group::Group;
+use super::input_kind::InputKind;
 use super::lenient;
 use super::reply::Reply;
 use super::resume::Resume;
@@ -129,6 +130,10 @@ pub(super) struct WireRequest {
     /// Goes on with a call that ended as `input_required`: the same request under an id of its own, with the answers.
     #[serde(default, deserialize_with = "lenient::object", skip_serializing_if = "Option::is_none")]
     pub(super) resume: Option<Resume>,
+    /// What the caller can answer if the server asks for input; servers are told so. Without it `form`, `url` and `sampling`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub(super) can_answer: Option<Vec<InputKind>>,
 }
 
 fn arguments_schema(_: &mut SchemaGenerator) -> Schema {

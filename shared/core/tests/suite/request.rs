@@ -23,7 +23,8 @@ fn every_field_is_read_and_written_back_the_same() {
     let body = r#"{"v":1,"idempotency_key":"order 7","tenant":"acme","server":"crm","name":"find","arguments":{},
         "operation":"tools/call","session":"s-1","user":{"id":"u","type":"internal","roles":["admin"]},"agent":"planner",
         "group":{"id":"g","index":2,"size":3},"deadline":"2026-11-21T09:30:00Z","priority":"high","retry":{"max_attempts":2},
-        "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"call_id":"c0","input_responses":{"who":{"action":"accept"}}}}"#;
+        "idempotent":true,"cache":true,"reply":{"sqs_queue_url":"http://127.0.0.1/0/r"},"resume":{"call_id":"c0","input_responses":{"who":{"action":"accept"}}},
+        "can_answer":["form","sampling_tools"]}"#;
     let request = CallRequest::decode(body).unwrap();
     assert_eq!(request.target.to_string(), "crm/find");
     assert_eq!(

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use toolfleet_core::request::InputKind;
 use toolfleet_mcp_protocol::{ProtocolVersion, error_code, method};
 
 /// The stateless generation.
@@ -29,20 +30,32 @@ pub(crate) struct ClientInfo {
 #[derive(Serialize)]
 struct Nothing {}
 
-/// `clientCapabilities`: a server may answer a call with a task, which we follow, and may ask by `input_required`, because whoever
-/// sent the call can answer it by `resume`.
+/// `clientCapabilities`: a server may answer a call with a task, which we follow, and may ask by `input_required` for what whoever sent the call
+/// can answer by `resume`.
 #[derive(Serialize)]
 struct Capabilities {
-    elicitation: Elicitation,
-    sampling: Nothing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elicitation: Option<Elicitation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampling: Option<Sampling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roots: Option<Nothing>,
     #[serde(skip_serializing_if = "Option::is_none")]
     extensions: Option<Extensions>,
 }
 
 #[derive(Serialize)]
 struct Elicitation {
-    form: Nothing,
-    url: Nothing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    form: Option<Nothing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Nothing>,
+}
+
+#[derive(Serialize)]
+struct Sampling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Nothing>,
 }
 
 #[derive(Serialize)]
@@ -51,11 +64,19 @@ struct Extensions {
     tasks: Nothing,
 }
 
-const CAPABILITIES: Capabilities = Capabilities {
-    elicitation: Elicitation { form: Nothing {}, url: Nothing {} },
-    sampling: Nothing {},
-    extensions: Some(Extensions { tasks: Nothing {} }),
-};
+impl Capabilities {
+    fn of(kinds: &[InputKind], extensions: Option<Extensions>) -> Self {
+        let has = |kind| kinds.contains(&kind).then_some(Nothing {});
+        let (form, url, tools) = (has(InputKind::Form), has(InputKind::Url), has(InputKind::SamplingTools));
+        let samples = tools.is_some() || kinds.contains(&InputKind::Sampling);
+        Self {
+            elicitation: (form.is_some() || url.is_some()).then_some(Elicitation { form, url }),
+            sampling: samples.then_some(Sampling { tools }),
+            roots: has(InputKind::Roots),
+            extensions,
+        }
+    }
+}
 
 /// `params._meta`.
 #[derive(Serialize)]
@@ -82,7 +103,10 @@ impl<'a> Meta<'a> {
         Self {
             version: Some(MODERN),
             client: Some(client),
-            capabilities: Some(CAPABILITIES),
+            capabilities: Some(Capabilities::of(
+                &InputKind::BY_DEFAULT,
+                Some(Extensions { tasks: Nothing {} }),
+            )),
             log_level: None,
             progress_token: None,
             traceparent: None,
@@ -92,8 +116,13 @@ impl<'a> Meta<'a> {
 
     /// The same to a program, whose tasks would end with it, and so are not asked for.
     pub(crate) fn modern_of_program(client: &'a ClientInfo) -> Self {
-        let capabilities = Some(Capabilities { extensions: None, ..CAPABILITIES });
-        Self { capabilities, ..Self::modern(client) }
+        Self { capabilities: Some(Capabilities::of(&InputKind::BY_DEFAULT, None)), ..Self::modern(client) }
+    }
+
+    /// The same, for a caller that can answer these.
+    pub(crate) fn can_answer(self, kinds: &[InputKind]) -> Self {
+        let capabilities = self.capabilities.map(|known| Capabilities::of(kinds, known.extensions));
+        Self { capabilities, ..self }
     }
 
     /// What a legacy request carries: nothing unless asked for.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use toolfleet_core::request::InputKind;
 use toolfleet_mcp_protocol::method;
 
 use super::form::SingleForm;
@@ -18,6 +19,8 @@ pub struct SingleCall<'a> {
     pub arguments: &'a RawValue,
     /// What an earlier call left for this one.
     pub resume: Resume<'a>,
+    /// What whoever sent the call can answer.
+    pub can_answer: &'a [InputKind],
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
     /// The vendor's part of the trace context.
@@ -42,7 +45,11 @@ impl SingleCall<'_> {
             completion: None,
             request_state: self.resume.request_state,
             input_responses: self.resume.input_responses,
-            meta: Meta::modern_of_program(&client).with(None, self.traceparent, self.tracestate),
+            meta: Meta::modern_of_program(&client).can_answer(self.can_answer).with(
+                None,
+                self.traceparent,
+                self.tracestate,
+            ),
         };
         request(ID, method::TOOLS_CALL, params)
     }
@@ -66,6 +73,7 @@ mod tests {
             name: "t",
             arguments: &arguments,
             resume: Resume::default(),
+            can_answer: &InputKind::BY_DEFAULT,
             traceparent: None,
             tracestate: None,
         };
@@ -105,7 +113,14 @@ mod tests {
     fn an_event_of_an_api_gateway_has_the_headers_of_its_request() {
         let arguments = RawValue::from_string("{}".to_owned()).unwrap();
         let (resume, traceparent, tracestate) = (Resume::default(), None, None);
-        let call = SingleCall { name: "tä", arguments: &arguments, resume, traceparent, tracestate };
+        let call = SingleCall {
+            name: "tä",
+            arguments: &arguments,
+            resume,
+            can_answer: &[],
+            traceparent,
+            tracestate,
+        };
         let event: serde_json::Value =
             serde_json::from_slice(&call.event(SingleForm::ApiGateway, "c1")).unwrap();
         let headers = json!({

@@ -114,7 +114,11 @@ impl Exchange {
             completion: completes.then(|| CompletionParams::of(call.arguments)).flatten(),
             request_state: resume.request_state,
             input_responses: resume.input_responses,
-            meta: self.meta(connection).with(call.on_note.map(|_| id), call.traceparent, call.tracestate),
+            meta: self.meta(connection).can_answer(call.can_answer).with(
+                call.on_note.map(|_| id),
+                call.traceparent,
+                call.tracestate,
+            ),
         };
         let post = Post {
             endpoint: call.endpoint,

@@ -30,6 +30,8 @@ pub struct Verifier {
     pub issuer: String,
     /// Whom it is for.
     pub audiences: Vec<String>,
+    /// Whose access tokens are accepted that name no audience: the clients in `client_id` or `azp`. Cognito's access tokens are such.
+    pub clients: Vec<String>,
     /// The issuer's keys.
     pub keys: Keys,
 }
@@ -75,10 +77,34 @@ impl Verifier {
         validation.set_audience(&self.audiences);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
         match decode::<Map<String, Value>>(token, &key, &validation) {
-            Ok(data) => Ok(data.claims),
+            Ok(data) => return Ok(data.claims),
+            Err(error) if self.clients.is_empty() || !lacks_a_claim(error.kind()) => {
+                return invalid(reason(error.kind()));
+            }
+            Err(_) => {}
+        }
+        validation.validate_aud = false;
+        validation.set_required_spec_claims(&["exp", "iss"]);
+        match decode::<Map<String, Value>>(token, &key, &validation) {
+            Ok(data) if data.claims.contains_key("aud") => invalid("the token is for another audience"),
+            Ok(data) if self.is_of_client(&data.claims) => Ok(data.claims),
+            Ok(_) => invalid("the token names no audience, and is no access token of an accepted client"),
             Err(error) => invalid(reason(error.kind())),
         }
     }
+
+    /// Whether it is an access token that was given to one of the clients. An ID token says who has logged in, and is for the client alone.
+    fn is_of_client(&self, claims: &Map<String, Value>) -> bool {
+        let named = |claim: &str| claims.get(claim).and_then(Value::as_str);
+        let client = named("client_id").or_else(|| named("azp"));
+        named("token_use") != Some("id")
+            && client.is_some_and(|client| self.clients.iter().any(|one| one == client))
+    }
+}
+
+/// Whether the token lacks a claim.
+const fn lacks_a_claim(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::MissingRequiredClaim(_))
 }
 
 /// What is wrong with a token.

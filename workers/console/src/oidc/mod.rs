@@ -116,8 +116,12 @@ impl Oidc {
     pub fn new(config: OidcConfig) -> Self {
         let issuer = Issuer { http: config.http.clone(), url: config.issuer_url.clone() };
         let keys = Keys::of(Box::new(HttpKeys { issuer: issuer.clone(), jwks_url: None }));
-        let verifier =
-            Verifier { issuer: config.issuer.clone(), audiences: vec![config.client_id.clone()], keys };
+        let verifier = Verifier {
+            issuer: config.issuer.clone(),
+            audiences: vec![config.client_id.clone()],
+            clients: Vec::new(),
+            keys,
+        };
         let rules = serde_json::json!([config.issuer, config.client_id, config.claims.text()]).to_string();
         let rules = URL_SAFE_NO_PAD.encode(Sha256::digest(rules).get(..12).unwrap_or_default());
         Self { config, issuer, verifier, metadata: Mutex::default(), rules }

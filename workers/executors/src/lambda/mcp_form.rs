@@ -7,7 +7,7 @@ use toolfleet_mcp::{SingleCall, SingleForm};
 
 use super::failure::invalid_answer;
 use crate::executor::{Attempt, Invocation};
-use crate::mcp::executor::resume_of;
+use crate::mcp::executor::{answerable, resume_of};
 use crate::mcp::failure::failure_of;
 use crate::mcp::outcome::answer_of;
 
@@ -26,6 +26,7 @@ pub(super) fn event(form: SingleForm, call: &Invocation<'_>, attempt: Attempt<'_
         name: call.name,
         arguments: &call.request.arguments,
         resume: resume_of(call),
+        can_answer: answerable(call),
         // The event of a durable execution has to be the same in every attempt.
         traceparent: attempt.traceparent.filter(|_| !durable),
         tracestate: attempt.tracestate.filter(|_| !durable),

@@ -10,7 +10,7 @@ use toolfleet_core::answer::{Answer, TaskStatus};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::outcome::Outcome;
-use toolfleet_core::request::OperationParams;
+use toolfleet_core::request::{InputKind, OperationParams};
 use toolfleet_mcp::Fault;
 use toolfleet_mcp::{Endpoint, McpClient, Resume, TaskQuestion, ToolCall};
 use url::Url;
@@ -130,6 +130,7 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
         let mut request = ToolCall {
             operation: call.request.operation,
             resume: resume_of(call),
+            can_answer: answerable(call),
             conversation: call.session(),
             traceparent: attempt.traceparent,
             tracestate: attempt.tracestate,
@@ -206,6 +207,11 @@ impl<G: RequestGate> Executor for McpExecutor<G> {
     fn address(target: &Endpoint) -> &Url {
         &target.url
     }
+}
+
+/// What whoever sent the call can answer.
+pub(crate) fn answerable<'a>(call: &Invocation<'a>) -> &'a [InputKind] {
+    call.request.can_answer.as_deref().unwrap_or(&InputKind::BY_DEFAULT)
 }
 
 /// The state to return to the server, from the call that this one resumes.

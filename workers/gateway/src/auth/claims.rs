@@ -28,9 +28,11 @@ pub struct ClaimRules {
 /// Where the conversation of a request stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SessionSource {
-    /// Calls have no session.
+    /// Calls have no session: those of a tenant share the state of its servers.
     #[default]
     None,
+    /// The user is the session; none where no user is known.
+    User,
     /// In a claim of the token.
     Claim(ClaimName),
     /// In a header of the request.
@@ -41,9 +43,11 @@ impl FromStr for SessionSource {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let accepted = "accepted are none, claim:NAME and header:NAME, for example header:mcp-session-id";
+        let accepted =
+            "accepted are user, none, claim:NAME and header:NAME, for example header:mcp-session-id";
         match text.trim().split_once(':') {
             None if text.trim() == "none" => Ok(Self::None),
+            None if text.trim() == "user" => Ok(Self::User),
             Some(("claim", name)) => Ok(Self::Claim(name.parse()?)),
             Some(("header", name)) => {
                 let name =
@@ -63,7 +67,7 @@ impl SessionSource {
         claims: &Map<String, Value>,
     ) -> Result<Option<SessionId>, String> {
         let text = match self {
-            Self::None => return Ok(None),
+            Self::None | Self::User => return Ok(None),
             Self::Claim(name) => name.of(claims).and_then(Value::as_str),
             Self::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
         };

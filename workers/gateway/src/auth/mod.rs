@@ -60,21 +60,25 @@ impl Authenticator {
         match self {
             Self::Open { tenant, session } => {
                 let session = session.read(headers, &Map::new()).map_err(forbidden)?;
-                Ok(Caller { tenant: tenant.clone(), user: None, session, expires: None })
+                Ok(Caller { tenant: tenant.clone(), user: None, session, conversation: None, expires: None })
             }
             Self::Tokens(rules) => rules.caller(headers).await,
         }
     }
 
-    /// The header that carries the session of calls, if one does.
-    pub(crate) fn session_header(&self) -> Option<&HeaderName> {
-        let session = match self {
+    /// Where the session of calls stands.
+    pub(crate) const fn session_source(&self) -> &SessionSource {
+        match self {
             Self::Open { session, .. } => session,
             Self::Tokens(rules) => &rules.claims.session,
-        };
-        match session {
+        }
+    }
+
+    /// The header that carries the session of calls, if one does.
+    pub(crate) fn session_header(&self) -> Option<&HeaderName> {
+        match self.session_source() {
             SessionSource::Header(name) => Some(name),
-            SessionSource::None | SessionSource::Claim(_) => None,
+            SessionSource::None | SessionSource::User | SessionSource::Claim(_) => None,
         }
     }
 
@@ -136,7 +140,7 @@ impl TokenRules {
         }
         let (tenant, user) = self.claims.read(&claims).map_err(forbidden)?;
         let session: Option<SessionId> = self.claims.session.read(headers, &claims).map_err(forbidden)?;
-        Ok(Caller { tenant, user, session, expires: expiry_of(&claims) })
+        Ok(Caller { tenant, user, session, conversation: None, expires: expiry_of(&claims) })
     }
 
     fn missing_scope(&self, claims: &Map<String, Value>) -> Option<&str> {

@@ -45,6 +45,7 @@ fn rules(published: &Published) -> TokenRules {
         verifier: Verifier {
             issuer: "https://issuer.example.com".to_owned(),
             audiences: vec!["https://tools.example.com/mcp".to_owned()],
+            clients: Vec::new(),
             keys: Keys::of(Box::new(published.clone())),
         },
         scopes: vec!["tools".to_owned()],
@@ -122,6 +123,38 @@ async fn the_claims_are_the_caller() {
     // The only key needs no id.
     assert!(ask(&rules, &signed(&one, None, &claims())).await.is_ok());
     assert_eq!(published.1.load(Ordering::Relaxed), 1, "keys are read once");
+}
+
+#[tokio::test]
+async fn an_access_token_without_audience_is_of_an_accepted_client() {
+    let (one, published) = (key("k1"), Published::default());
+    published.0.lock().unwrap().push(one.public.clone());
+    let strict = rules(&published);
+    let mut open = rules(&published);
+    open.verifier.clients = vec!["app-1".to_owned(), "app-2".to_owned()];
+    let cognito = |client: &str, kind: &str| {
+        let mut claims = without("aud");
+        claims.insert("client_id".to_owned(), json!(client));
+        claims.insert("token_use".to_owned(), json!(kind));
+        claims
+    };
+    let token = |claims: &Map<String, Value>| signed(&one, Some("k1"), claims);
+    let accepted = token(&cognito("app-2", "access"));
+    assert!(ask(&open, &accepted).await.is_ok());
+    assert!(why(&strict, &accepted).await.contains("aud"));
+    let mut of_azp = without("aud");
+    of_azp.insert("azp".to_owned(), json!("app-1"));
+    assert!(ask(&open, &token(&of_azp)).await.is_ok());
+    for other in [cognito("app-3", "access"), cognito("app-1", "id"), without("aud")] {
+        assert!(why(&open, &token(&other)).await.contains("accepted client"));
+    }
+    let mut elsewhere = cognito("app-1", "access");
+    elsewhere.insert("aud".to_owned(), json!("https://other.example.com"));
+    assert!(why(&open, &token(&elsewhere)).await.contains("another audience"));
+    let mut old = cognito("app-1", "access");
+    old.insert("exp".to_owned(), json!(seconds_from_now(-100)));
+    assert!(why(&open, &token(&old)).await.contains("expired"));
+    assert!(ask(&open, &token(&claims())).await.is_ok());
 }
 
 #[tokio::test]
@@ -263,6 +296,7 @@ fn the_metadata_is_where_rfc_9728_says() {
 #[test]
 fn a_session_stands_where_the_settings_say() {
     assert_eq!("none".parse(), Ok(SessionSource::None));
+    assert_eq!("user".parse(), Ok(SessionSource::User));
     assert_eq!("claim:sid".parse(), Ok(SessionSource::Claim("sid".parse().unwrap())));
     assert_eq!("header:X-Session".parse(), Ok(SessionSource::Header("x-session".parse().unwrap())));
     for wrong in ["", "sid", "cookie:x", "header:a b", "claim:"] {

@@ -33,6 +33,7 @@ impl Issuer {
             verifier: Verifier {
                 issuer: "https://issuer.example.com".to_owned(),
                 audiences: vec!["https://tools.example.com/mcp".to_owned()],
+                clients: Vec::new(),
                 keys: Keys::of(Box::new(Fixed(JwkSet { keys: vec![key] }))),
             },
             scopes: vec!["tools".to_owned()],

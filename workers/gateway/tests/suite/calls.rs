@@ -12,6 +12,33 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tool_with_a_long_name_is_listed_and_called() {
+    let rig = Rig::start().await;
+    let name = |end: char| format!("{}{end}", "delete_collection_of_".repeat(4));
+    for end in ['a', 'b'] {
+        rig.mcp.tool(
+            &name(end),
+            move |_: &Value| json!({"content": [{"type": "text", "text": end.to_string()}]}),
+        );
+    }
+    let (first, second) = (rig.gateway(Limits::default()).await, rig.gateway(Limits::default()).await);
+    let list = Http::modern(&first).result("tools/list", json!({})).await;
+    let names = names(&list);
+    let long: Vec<_> = names.iter().filter(|name| name.starts_with("main__delete")).collect();
+    assert!(long.len() == 2 && long.iter().all(|name| name.len() == 64), "{names:?}");
+    let mut said = Vec::new();
+    for name in long {
+        // A gateway that has not listed yet.
+        said.push(text(&Http::modern(&second).call(name, json!({})).await).to_owned());
+    }
+    said.sort();
+    assert_eq!(said, ["a", "b"]);
+    let strange = format!("main__{}", "x".repeat(58));
+    let unknown = Http::modern(&second).call(&strange, json!({})).await;
+    assert!(text(&unknown).contains("unknown_tool"), "{unknown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn real_clients_of_both_generations_call_a_tool() {
     let rig = Rig::start().await;
     let served = rig.gateway(Limits::default()).await;

@@ -16,6 +16,7 @@ mod going_on;
 mod input;
 mod list_changes;
 mod protocol;
+mod questions;
 mod reading;
 mod reading_faults;
 mod requested_tasks;

@@ -123,6 +123,10 @@ impl Rig {
     }
 
     pub(crate) fn client(&self) -> Client {
+        self.client_without_bucket().with_payload_bucket(BUCKET)
+    }
+
+    pub(crate) fn client_without_bucket(&self) -> Client {
         let queue = self.local.queue_url("toolfleet-calls");
         Client::new(&self.aws, queue, &Tables::with_prefix("toolfleet"), system_clock())
     }

@@ -20,6 +20,8 @@ pub struct ReadOptions {
     pub url: Option<Url>,
     /// Where the document was read, if at an address.
     pub source: Option<Url>,
+    /// What its place is called: a path, an address, an object of S3. A reference may begin with its last part.
+    pub place: Option<String>,
     /// Which operations are wanted.
     pub filter: Filter,
     /// What credentials there are. Without it, no credential is asked for.
@@ -74,10 +76,12 @@ pub(super) enum Version {
 pub(super) struct Raw<'a> {
     pub(super) root: &'a Value,
     pub(super) version: Version,
+    /// The name of its file.
+    pub(super) file: Option<&'a str>,
 }
 
 impl<'a> Raw<'a> {
-    pub(super) fn of(root: &'a Value) -> Result<Self, Reason> {
+    pub(super) fn of(root: &'a Value, options: &'a ReadOptions) -> Result<Self, Reason> {
         let named = |field: &str| match root.get(field) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
@@ -96,7 +100,7 @@ impl<'a> Raw<'a> {
                 return Err(Reason::invalid(text));
             }
         };
-        Ok(Self { root, version })
+        Ok(Self { root, version, file: options.place.as_deref().map(file_name) })
     }
 
     /// The version that the document names.
@@ -105,9 +109,22 @@ impl<'a> Raw<'a> {
         named.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned)).unwrap_or_default()
     }
 
+    /// The reference without the name of the document's own file, which some tools write before each `#`.
+    pub(super) fn local<'r>(&self, reference: &'r str) -> &'r str {
+        let (file, fragment) = match reference.find('#') {
+            Some(at) => reference.split_at(at),
+            None => (reference, "#"),
+        };
+        let file = percent_decoded(file.trim_start_matches("./"));
+        match self.file {
+            Some(own) if !own.is_empty() && (file == own || file == percent_decoded(own)) => fragment,
+            Some(_) | None => reference,
+        }
+    }
+
     /// What a local reference points to.
     pub(super) fn target(&self, reference: &str) -> Result<&'a Value, Reason> {
-        let Some(pointer) = reference.strip_prefix('#') else {
+        let Some(pointer) = self.local(reference).strip_prefix('#') else {
             return Err(Reason::external(reference));
         };
         let decoded = percent_decoded(pointer);
@@ -138,6 +155,17 @@ impl<'a> Raw<'a> {
         }
         Err(Reason::invalid("has a reference that leads back to itself"))
     }
+}
+
+/// The last part of a place, without the query of an address.
+fn file_name(place: &str) -> &str {
+    let path = match Url::parse(place) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => {
+            place.split(['?', '#']).next().unwrap_or(place)
+        }
+        Ok(_) | Err(_) => place,
+    };
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// A text field, unless it is empty.

@@ -1,7 +1,7 @@
 //! Reads an OpenAPI document (2.0, 3.0, 3.1; 3.2 as far as it says the same) into operations, each of which is a tool.
 //!
 //! An operation that cannot be called is left out with a reason: none is lost without one. Nothing is fetched: a reference to another
-//! document is such a reason. A schema is referred to and never copied into another, so cycles and huge documents stay bounded.
+//! document is such a reason; one by the name of the document's own file is none. A schema is referred to and never copied into another, so cycles and huge documents stay bounded.
 //!
 //! Sources: OpenAPI 2.0, 3.0.4, 3.1.1 and 3.2.0 (<https://spec.openapis.org/oas/>).
 

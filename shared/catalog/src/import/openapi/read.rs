@@ -16,7 +16,7 @@ pub const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// # Errors
 /// It is no OpenAPI document, it names no address and none is given, or a filter names what it does not have.
 pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
-    operations::read(&Raw::of(&value_of(text)?)?, options)
+    operations::read(&Raw::of(&value_of(text)?, options)?, options)
 }
 
 /// The value of such a text.

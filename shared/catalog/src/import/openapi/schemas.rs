@@ -154,6 +154,7 @@ impl<'a> Schemas<'a> {
 
     /// The name below `$defs` of what a reference points to.
     fn name_of(&mut self, reference: &str, bytes: Bytes) -> Result<String, Reason> {
+        let reference = self.raw.local(reference);
         let key = (reference.to_owned(), bytes);
         if let Some(name) = self.names.get(&key) {
             return Ok(name.clone());

@@ -134,6 +134,44 @@ fn a_property_named_ref_is_a_property() {
 }
 
 #[test]
+fn a_reference_by_the_name_of_the_own_file_is_local() {
+    let schema = |of: &str| json!({"$ref": format!("{of}#/components/schemas/Q")});
+    let parameter = |of: &str| json!({"name": "q", "in": "query", "required": true, "schema": schema(of)});
+    let parts =
+        json!({"schemas": {"Q": {"type": "integer"}}, "parameters": {"Q": parameter("./api%20v1.yaml")}});
+    let shared = json!({"$ref": "api v1.yaml#/components/parameters/Q"});
+    let path = json!({"get": {"parameters": [shared]}, "post": {"parameters": [parameter("api%20v1.yaml")]}});
+    let text = document("3.0.3", json!({"/x": path}), json!({"components": parts})).to_string();
+    for place in [
+        "api v1.yaml",
+        "specs/api v1.yaml",
+        "https://h.example/api%20v1.yaml",
+        r"C:\specs\api v1.yaml",
+        "s3://b/k/api v1.yaml",
+    ] {
+        let document = read(&text, &ReadOptions { place: Some(place.to_owned()), ..ReadOptions::default() });
+        let document = document.unwrap();
+        assert_eq!((document.operations.len(), document.left_out.as_slice()), (2, [].as_slice()), "{place}");
+        assert!(
+            document
+                .operations
+                .iter()
+                .all(|one| takes(one, json!({"q": 7})) && !takes(one, json!({"q": "x"})))
+        );
+    }
+    for place in [None, Some("other.yaml"), Some("")] {
+        let place = place.map(str::to_owned);
+        let document = read(&text, &ReadOptions { place, ..ReadOptions::default() }).unwrap();
+        let codes: Vec<_> = document.left_out.iter().map(|one| one.reason.code).collect();
+        assert_eq!(codes, ["external_ref", "external_ref"]);
+    }
+    let text = text.replace("api%20v1.yaml", "api.json").replace("api v1.yaml", "api.json");
+    let place = Some("https://h.example/docs/api.json?key=1".to_owned());
+    let document = read(&text, &ReadOptions { place, ..ReadOptions::default() }).unwrap();
+    assert_eq!(document.operations.len(), 2, "{:?}", document.left_out);
+}
+
+#[test]
 fn an_operation_that_cannot_be_called_has_a_named_reason() {
     let get = |parameter: Value| json!({"get": {"operationId": "a", "parameters": [parameter]}});
     let post = |content: Value| json!({"post": {"operationId": "a", "requestBody": {"content": content}}});

@@ -42,6 +42,7 @@ pub(super) async fn run(
     let options = ReadOptions {
         url: args.url.clone(),
         source,
+        place: Some(place.to_owned()),
         filter: Filter { include: selection(&args.include)?, exclude: selection(&args.exclude)? },
         given: None,
     };
