@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change, Switch, SwitchTarget};
 use toolfleet_core::ids::{ServerId, Tenant};
-use toolfleet_core::limits::{Positive, RateLimit};
+use toolfleet_core::limits::{LimitKey, Positive, RateLimit};
 use toolfleet_core::time::Timestamp;
 
 use super::changes::{LimitChange, Unread};
@@ -410,7 +410,9 @@ fn limit_name(fault: Fault) -> String {
 
 /// The value that operators have set for the limit that the fault changes.
 fn live_value(fault: Fault, control: &Control) -> Option<u32> {
-    let live = control.limits.get(&limit_name(fault))?;
+    let key = LimitKey::named(&limit_name(fault)).ok()?;
+    // These limits have no end.
+    let live = control.limit(&key, Timestamp::from_ms(0));
     if fault == Fault::RateChanged {
         live.rate.map(|rate| rate.count())
     } else {

@@ -5,7 +5,8 @@
 //!
 //! **Invariant:** an error names the server or tool by its id wherever it has one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -21,13 +22,15 @@ use crate::json;
 use crate::parts::{Checked, Parts};
 use crate::pins::Pins;
 use crate::publish::Registered;
+use crate::server::Server;
 use crate::snapshot::{Catalog, stands_for_all};
 use crate::sources::{CatalogSources, Literals};
 use crate::tenants::{ReplyQueues, WireTenants};
-use crate::tool::WireTool;
+use crate::tool::{Tool, WireTool};
 use crate::written::Written;
 use crate::yaml;
 use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{ServerId, ToolId};
 
 impl Catalog {
     /// Reads and checks a catalog that names no other text.
@@ -152,13 +155,16 @@ pub(crate) fn parse(
         };
         registered.published(wire.publish)?
     };
+    let is_known = |name: &str| is_tool_of(name, &servers, &tools) || is_unusable(name);
+    let mut remarks = settled.remarks;
+    remarks.extend(tenant_limits.remarks(is_known));
     Ok(Catalog {
         published,
         offered,
         servers,
         tools,
         unusable,
-        remarks: settled.remarks,
+        remarks,
         written: settled.secrets,
         left_out: settled.left_out,
         tenant_policy,
@@ -168,6 +174,23 @@ pub(crate) fn parse(
         pins,
         digest: material.digest_with(text),
     })
+}
+
+/// Whether a tool can have that name: the id of a registered one, `id.function`, or `server/name`, of which the server alone is known.
+fn is_tool_of(
+    name: &str,
+    servers: &HashMap<ServerId, Arc<Server>>,
+    tools: &BTreeMap<ToolId, Arc<Tool>>,
+) -> bool {
+    let has_function = |(id, function): (&str, &str)| {
+        tools.get(id).is_some_and(|tool| tool.open || tool.function(Some(function)).is_some())
+    };
+    let split = |(at, _): (usize, &str)| Some((name.get(..at)?, name.get(at + 1..)?));
+    let of_function = || name.match_indices('.').filter_map(split).any(has_function);
+    match name.split_once('/') {
+        Some((server, _)) => servers.contains_key(server),
+        None => tools.contains_key(name) || of_function(),
+    }
 }
 
 /// The texts that the sections name. A text without the name of such a section, which may be large, is not parsed for it.

@@ -130,9 +130,14 @@ impl Catalog {
         self.tenant_limits.of_tenant(tenant)
     }
 
-    /// What limits the calls of that tenant to that tool: a registered tool's id, or `server/name`.
+    /// What limits the calls of that tenant to that tool, by one of its names: a registered tool's id, `id.function`, or `server/name`.
     pub fn tenant_tool_limits(&self, tenant: &Tenant, tool: &str) -> LimitRules {
         self.tenant_limits.of_tool(tenant, tool)
+    }
+
+    /// Whether some of that tenant's calls are limited by their tool.
+    pub fn limits_tools_of(&self, tenant: &Tenant) -> bool {
+        self.tenant_limits.limits_tools_of(tenant)
     }
 
     /// All limits by their texts, such as `server:crm`, in their order. What is limited for each tenant that is not named has the text

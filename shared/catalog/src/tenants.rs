@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::json;
+use crate::unusable::Remark;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, RateLimit};
 use toolfleet_core::request::User;
@@ -66,7 +67,7 @@ struct WireTenantLimits {
     rate: Option<RateLimit>,
     #[serde(default)]
     concurrency: Option<ConcurrencyLimit>,
-    /// The limits of its calls to one tool, by the tool's id or `server/name`.
+    /// The limits of its calls to one tool, by the tool's id, `id.function` or `server/name`.
     #[serde(default)]
     tools: BTreeMap<String, WireToolLimits>,
 }
@@ -269,6 +270,26 @@ impl TenantLimits {
     /// What limits all calls of that tenant.
     pub(crate) fn of_tenant(&self, tenant: &Tenant) -> LimitRules {
         self.of(tenant).all
+    }
+
+    /// Whether calls of that tenant are limited by their tool.
+    pub(crate) fn limits_tools_of(&self, tenant: &Tenant) -> bool {
+        !self.of(tenant).by_tool.is_empty()
+    }
+
+    /// Which limits hold for no call, because no tool has their names.
+    pub(crate) fn remarks(&self, is_tool: impl Fn(&str) -> bool) -> Vec<Remark> {
+        let named = self.by_tenant.iter().map(|(tenant, of)| (tenant.as_str(), of));
+        let mut remarks = Vec::new();
+        for (tenant, of) in named.chain(std::iter::once(("*", &self.others))) {
+            for tool in of.by_tool.keys().filter(|tool| !is_tool(tool)) {
+                let entry = format!("tenants.limits.{tenant}.tools.{tool}");
+                let text = "limits nothing: it is neither the id of a tool of this catalog, nor `id.function`, nor `server/name` of a server of it";
+                remarks.push(Remark { entry, text: text.to_owned() });
+            }
+        }
+        remarks.sort_by(|a, b| a.entry.cmp(&b.entry));
+        remarks
     }
 
     /// All rules with the texts of their limits; those of each tenant that is not named are those of the tenant `*`.

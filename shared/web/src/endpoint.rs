@@ -45,7 +45,7 @@ macro_rules! endpoint_args {
 
             /// The bounds of its connections. After a stop, requests are waited for as long as `drain`.
             pub const fn bounds(&self, drain: std::time::Duration) -> $crate::serve::Bounds {
-                $crate::serve::Bounds { connections: self.max_connections, idle: self.idle, drain }
+                $crate::serve::Bounds { connections: self.max_connections, idle: self.idle, keep_alive: true, drain }
             }
         }
     };

@@ -40,6 +40,8 @@ pub struct Bounds {
     pub connections: usize,
     /// How long one is kept without a request.
     pub idle: Duration,
+    /// Whether one takes further requests after its first.
+    pub keep_alive: bool,
     /// How long requests are waited for after the stop.
     pub drain: Duration,
 }
@@ -47,7 +49,12 @@ pub struct Bounds {
 impl Bounds {
     /// Those of an endpoint that this machine alone reaches.
     pub const fn of_one_machine() -> Self {
-        Self { connections: 512, idle: Duration::from_secs(180), drain: Duration::from_secs(10) }
+        Self {
+            connections: 512,
+            idle: Duration::from_secs(180),
+            keep_alive: true,
+            drain: Duration::from_secs(10),
+        }
     }
 }
 
@@ -83,7 +90,7 @@ async fn serve_on(
             () = &mut stop => break,
             Some(_ended) = open.join_next() => {}
             (stream, _) = listener.accept(), if open.len() < most => {
-                open.spawn(answer_on(stream, routes.clone(), bounds.idle, closing.clone()));
+                open.spawn(answer_on(stream, routes.clone(), bounds, closing.clone()));
             }
         }
     }
@@ -105,14 +112,15 @@ fn files_for_connections() -> usize {
 async fn answer_on(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Router,
-    idle: Duration,
+    bounds: Bounds,
     closing: CancellationToken,
 ) {
-    let activity = Arc::new(Activity::new(idle));
+    let activity = Arc::new(Activity::new(bounds.idle));
     let stream = TokioIo::new(TimedStream::new(stream, Arc::clone(&activity)));
     let routes = Watched { routes: TowerToHyperService::new(routes), activity };
-    let mut connection =
-        pin!(http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).serve_connection(stream, routes));
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES).keep_alive(bounds.keep_alive);
+    let mut connection = pin!(builder.serve_connection(stream, routes));
     tokio::select! {
         // How a connection ends is its client's affair.
         _ended = connection.as_mut() => return,

@@ -162,9 +162,12 @@ pub(super) struct Failure {
 }
 
 impl BatchAnswer {
-    /// Of an answer that names what failed.
-    pub(super) fn of_failures(failed: Vec<BatchResultErrorEntry>) -> Self {
-        Self::of_sdk(Vec::new(), failed)
+    /// Of an answer that names what was done by its ids.
+    pub(super) fn of_ids(
+        successful: impl Iterator<Item = String>,
+        failed: Vec<BatchResultErrorEntry>,
+    ) -> Self {
+        Self::of(successful.map(|id| Success { id, message_id: String::new() }), failed)
     }
 
     pub(super) fn of_sdk(
@@ -173,12 +176,22 @@ impl BatchAnswer {
     ) -> Self {
         let success =
             |entry: SendMessageBatchResultEntry| Success { id: entry.id, message_id: entry.message_id };
+        Self::of(successful.into_iter().map(success), failed)
+    }
+
+    fn of(successful: impl Iterator<Item = Success>, failed: Vec<BatchResultErrorEntry>) -> Self {
         let failure =
             |entry: BatchResultErrorEntry| Failure { id: entry.id, code: entry.code, message: entry.message };
         Self {
-            successful: Some(successful.into_iter().map(success).collect()),
+            successful: Some(successful.collect()),
             failed: Some(failed.into_iter().map(failure).collect()),
         }
+    }
+
+    /// Whether it names no entry.
+    pub(super) fn is_empty(&self) -> bool {
+        let none_done = self.successful.as_ref().is_none_or(Vec::is_empty);
+        none_done && self.failed.as_ref().is_none_or(Vec::is_empty)
     }
 }
 

@@ -237,3 +237,27 @@ async fn requests_and_units_are_counted_whoever_sends() {
     assert_eq!(usage.requests(), [("DynamoDB/BatchExecuteStatement".to_owned(), 3)]);
     assert_eq!(usage.units(), [("toolfleet-calls".to_owned(), Units::Write, 6.0)]);
 }
+
+/// The first request is the SDK's, the second is sent without it.
+#[tokio::test]
+async fn an_entry_that_an_answer_does_not_name_was_not_done() {
+    let named = json!({"Successful": [{"Id": "another"}], "Failed": []});
+    for (answer, is_done) in
+        [(named, false), (json!({}), true), (json!({"Successful": [], "Failed": []}), true)]
+    {
+        let stub = Stub::start(move |n, body| match n {
+            0 => (200, success(body)),
+            _ => (200, answer.clone()),
+        })
+        .await;
+        let queue = stub.aws.queue("http://localhost/1/q");
+        let receipt: Receipt = queue.receive(1, 0, 30).await.unwrap().remove(0).receipt;
+        queue.delete_at_once();
+        for _ in 0..2 {
+            assert_eq!(queue.delete(&receipt).await.is_ok(), is_done);
+            assert_eq!(queue.change_visibility(&receipt, 30).await.is_ok(), is_done);
+        }
+        let senders: Vec<bool> = stub.requests().iter().map(is_of_the_sdk).collect();
+        assert_eq!(senders, [true, true, true, false, false]);
+    }
+}

@@ -407,3 +407,14 @@ fn a_wrong_limit_is_named_with_its_place_and_the_remedy() {
         assert!(error.contains(place) && error.contains(why), "{limits} {tenants}: {error}");
     }
 }
+
+#[test]
+fn a_limit_of_a_tenant_for_an_unknown_tool_is_remarked() {
+    let text = r#"{"servers": [{"id": "crm", "url": "https://crm.example/mcp"}], "tools": [{"id": "find", "server": "crm"}],
+        "tenants": {"queue": ["*"], "limits": {"acme": {"tools": {"find": {"rate": "1/s"}, "find.find": {"rate": "1/s"},
+            "crm/other": {"rate": "1/s"}, "fnd": {"rate": "1/s"}, "find.fin": {"rate": "1/s"}, "cmr/find": {"rate": "1/s"}}}}}}"#;
+    let catalog = Catalog::parse(text).unwrap();
+    let entries: Vec<_> = catalog.remarks().iter().map(|remark| remark.entry.as_str()).collect();
+    let of = |tool| format!("tenants.limits.acme.tools.{tool}");
+    assert_eq!(entries, [of("cmr/find"), of("find.fin"), of("fnd")]);
+}

@@ -9,9 +9,17 @@ use toolfleet_aws::history::History;
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::control::{Control, ControlEntry, change_record};
 use toolfleet_core::retention::RETENTION_MS;
+use toolfleet_core::time::Timestamp;
 
 use crate::client::Client;
 use crate::clock::Now;
+
+/// The most entries that are set at a time: each worker reads all of them at each change, about 100 KiB for each thousand.
+const MOST_ENTRIES: usize = 2_000;
+/// For so long what has ended by itself is kept, in milliseconds: workers record its end within seconds.
+const ENDED_KEPT_MS: u64 = 60 * 60 * 1_000;
+/// The most ended entries that one change removes.
+const MOST_REMOVED: usize = 25;
 
 /// The control entries of a fleet.
 #[derive(Clone)]
@@ -62,7 +70,14 @@ impl Controls {
     /// The history or the fleet table failed. Nothing is set then.
     pub async fn set(&self, entry: &ControlEntry) -> Result<Option<ControlEntry>, AwsError> {
         let (now, key) = ((self.now)(), entry.key());
-        let stored = self.fleet.control_entries().await?.into_iter().find(|stored| stored.key() == key);
+        let mut entries = self.fleet.control_entries().await?;
+        let stored = entries.iter().position(|stored| stored.key() == key).map(|at| entries.swap_remove(at));
+        let others = entries.iter().filter(|other| !other.is_over(now)).count();
+        if stored.is_none() && others >= MOST_ENTRIES {
+            return Err(AwsError::configuration(format!(
+                "{others} switches, limits and rules are set, and each worker reads all of them; end some first (`toolfleet switches`), or let them end by themselves (`--for`)"
+            )));
+        }
         // Its row is replaced now: workers may not have seen yet that it has ended.
         if let Some(ended) = stored.as_ref().and_then(|stored| stored.end_record(now)) {
             self.record(&ended).await?;
@@ -78,7 +93,22 @@ impl Controls {
         }
         self.record(&change_record("set", &key, by, text, now)).await?;
         self.fleet.set_control(entry).await?;
+        self.remove_ended(&entries, now).await?;
         Ok(replaced)
+    }
+
+    /// Removes rows of what ended by itself some time ago, which each worker reads all the same. The record of its end is stored first: no
+    /// worker may have run since.
+    async fn remove_ended(&self, entries: &[ControlEntry], now: Timestamp) -> Result<(), AwsError> {
+        let is_long_over =
+            |entry: &&ControlEntry| entry.until().is_some_and(|until| until.plus_ms(ENDED_KEPT_MS) <= now);
+        for ended in entries.iter().filter(is_long_over).take(MOST_REMOVED) {
+            if let Some(record) = ended.end_record(now) {
+                self.record(&record).await?;
+            }
+            self.fleet.remove_ended_control(ended).await?;
+        }
+        Ok(())
     }
 
     /// Ends what was set under that key. Returns it if there was something.

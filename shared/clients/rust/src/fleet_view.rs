@@ -3,6 +3,7 @@
 use toolfleet_aws::AwsError;
 use toolfleet_core::control::ControlEntry;
 use toolfleet_core::fleet::{FleetSummary, LimitPart, LimitSeen, OTHER_LIMITS, QueueSeen};
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::time::Timestamp;
 
 use crate::client::Client;
@@ -69,12 +70,13 @@ pub fn limits(summary: &FleetSummary, entries: &[ControlEntry]) -> Vec<LimitShow
         .collect();
     for entry in entries {
         let ControlEntry::Limit { limit, change, by, .. } = entry else { continue };
+        let limit = LimitKey::stored(limit).map_or_else(|_| limit.clone(), |key| key.to_string());
         let rate = change.rate.map(|rate| (LimitPart::Rate, rate.to_string()));
         let most = change.concurrency.map(|most| (LimitPart::Concurrency, most.to_string()));
         for (part, value) in rate.into_iter().chain(most) {
             let key = Some((limit.clone(), part));
             let new = LimitShown { key, seen: LimitSeen::idle(None), by: None };
-            let shown = listed.entry(part.of(limit)).or_insert(new);
+            let shown = listed.entry(part.of(&limit)).or_insert(new);
             (shown.seen.value, shown.by) = (Some(value), Some(by.clone()));
         }
     }
@@ -89,8 +91,10 @@ impl LimitShown {
     /// What is limited.
     pub fn target(&self) -> String {
         match &self.key {
-            Some((key, LimitPart::Rate | LimitPart::Concurrency | LimitPart::Adaptive)) => key.clone(),
-            Some((key, LimitPart::RetryBudget)) => format!("{key} retries"),
+            Some((key, LimitPart::Rate | LimitPart::Concurrency | LimitPart::Adaptive)) => {
+                LimitKey::name_of(key)
+            }
+            Some((key, LimitPart::RetryBudget)) => format!("{} retries", LimitKey::name_of(key)),
             None => "limits not listed".to_owned(),
         }
     }
@@ -118,9 +122,10 @@ impl LimitShown {
 
     /// What it did to calls in the last five minutes, as a sentence.
     pub fn sentence(&self) -> String {
-        let LimitSeen { waited, requeued, .. } = self.seen;
+        let LimitSeen { waited, requeued, late, .. } = self.seen;
         let some = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-        let counts: Vec<_> = some(waited, "waited").into_iter().chain(some(requeued, "went back")).collect();
+        let counts = [some(waited, "waited"), some(requeued, "went back"), some(late, "sent late")];
+        let counts: Vec<_> = counts.into_iter().flatten().collect();
         let tenants =
             if self.seen.tenants.is_empty() { String::new() } else { format!(" ({})", self.tenants()) };
         let value = if self.key.is_some() { format!(" {}", self.value()) } else { String::new() };

@@ -98,17 +98,41 @@ pub struct LimitChange {
 }
 
 impl LimitChange {
-    /// What holds where this change is set over another.
-    #[must_use]
-    pub fn over(self, other: Self) -> Self {
-        Self { rate: self.rate.or(other.rate), concurrency: self.concurrency.or(other.concurrency) }
-    }
-
     /// Each part alone: an entry for each is set, replaced and ended for itself.
     pub fn parts(self) -> impl Iterator<Item = Self> {
         let rate = Self { concurrency: None, ..self };
         let concurrency = Self { rate: None, ..self };
         [rate, concurrency].into_iter().filter(|part| part.rate.is_some() || part.concurrency.is_some())
+    }
+}
+
+/// A limit as operators have changed it, each part with its own end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LiveLimit {
+    rate: Option<(RateLimit, Option<Timestamp>)>,
+    concurrency: Option<(Positive, Option<Timestamp>)>,
+}
+
+impl LiveLimit {
+    /// Sets a part of it until then.
+    pub fn set(&mut self, change: LimitChange, until: Option<Timestamp>) {
+        self.rate = change.rate.map(|rate| (rate, until)).or(self.rate);
+        self.concurrency = change.concurrency.map(|most| (most, until)).or(self.concurrency);
+    }
+
+    /// The change that holds now. What has ended is none, also where its entry cannot be read again.
+    pub fn at(self, now: Timestamp) -> LimitChange {
+        let holds = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
+        LimitChange {
+            rate: self.rate.filter(|(_, until)| holds(*until)).map(|(rate, _)| rate),
+            concurrency: self.concurrency.filter(|(_, until)| holds(*until)).map(|(most, _)| most),
+        }
+    }
+
+    /// When its parts end by themselves.
+    pub fn ends(self) -> impl Iterator<Item = Timestamp> {
+        let rate = self.rate.and_then(|(_, until)| until);
+        rate.into_iter().chain(self.concurrency.and_then(|(_, until)| until))
     }
 }
 

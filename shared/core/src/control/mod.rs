@@ -12,13 +12,14 @@ mod target;
 use std::collections::BTreeMap;
 
 use crate::ids::{Tenant, WorkerId};
+use crate::limits::LimitKey;
 use crate::time::Timestamp;
 
 pub use cancel_rule::{CallFacts, CallFilter, CancelRule};
 pub use change::change_record;
-pub use entry::{ControlEntry, LimitChange, Strike, Switch};
+pub use entry::{ControlEntry, LimitChange, LiveLimit, Strike, Switch};
 pub use subject::{Subject, ToolNames};
-pub use target::{LimitTextError, SwitchTarget, TargetError, check_limit, is_tool};
+pub use target::{SwitchTarget, TargetError, is_tool};
 
 /// The weight of a tenant for which none is set.
 pub const DEFAULT_WEIGHT: u32 = 1;
@@ -36,10 +37,8 @@ pub struct Control {
     pub strikes: Vec<Strike>,
     /// Workers that drain, each with the time since when: a later worker of the same id does not.
     pub drains: BTreeMap<WorkerId, Timestamp>,
-    /// Limits that were changed live, by the limit's text, such as `server:crm`.
-    pub limits: BTreeMap<String, LimitChange>,
-    /// When those end by themselves that do.
-    pub limit_ends: Vec<Timestamp>,
+    /// Limits that were changed live.
+    pub limits: BTreeMap<LimitKey, LiveLimit>,
     /// Weights of tenants; [`DEFAULT_WEIGHT`] for the others.
     pub weights: BTreeMap<Tenant, u32>,
     /// Rules that cancel calls.
@@ -63,11 +62,10 @@ impl Control {
                 ControlEntry::Drain { worker, since, .. } => {
                     control.drains.insert(worker, since);
                 }
-                ControlEntry::Limit { limit, change, until, .. } => {
-                    control.limit_ends.extend(until);
-                    let both = control.limits.entry(limit).or_default();
-                    *both = change.over(*both);
-                }
+                ControlEntry::Limit { limit, change, until, .. } => match LimitKey::stored(&limit) {
+                    Ok(key) => control.limits.entry(key).or_default().set(change, until),
+                    Err(_) => control.unreadable = control.unreadable.saturating_add(1),
+                },
                 ControlEntry::Weight { tenant, weight, .. } => {
                     control.weights.insert(tenant, weight);
                 }
@@ -123,6 +121,11 @@ impl Control {
         self.drains.get(worker).is_some_and(|since| started_at < *since)
     }
 
+    /// How operators have changed that limit; nothing where they have not.
+    pub fn limit(&self, key: &LimitKey, now: Timestamp) -> LimitChange {
+        self.limits.get(key).map_or_else(LimitChange::default, |limit| limit.at(now))
+    }
+
     /// The weight of a tenant.
     pub fn weight_of(&self, tenant: &Tenant) -> u32 {
         self.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT).max(1)
@@ -133,7 +136,7 @@ impl Control {
         let switches = self.switches.iter().filter_map(|switch| switch.until);
         let rules = self.cancel_rules.iter().map(|rule| rule.until);
         let strikes = self.strikes.iter().filter_map(|strike| strike.until);
-        let limits = self.limit_ends.iter().copied();
+        let limits = self.limits.values().flat_map(|limit| limit.ends());
         switches.chain(rules).chain(strikes).chain(limits).filter(|end| *end > now).min()
     }
 }
@@ -227,19 +230,47 @@ mod tests {
         let entries = [limit(Some(20), None, 0, Some(5_000)), limit(None, Some(5), 1, None)];
         let keys: Vec<_> = entries.iter().map(ControlEntry::key).collect();
         assert_eq!(keys, ["limit#server:crm#rate", "limit#server:crm#concurrency"]);
-        let of = |now| Control::new(1, entries.clone(), at(now)).limits["server:crm"];
+        let crm = LimitKey::named("server:crm").unwrap();
+        let of = |now| Control::new(1, entries.clone(), at(now)).limit(&crm, at(now));
         assert_eq!(
             of(4_999),
             LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) }
         );
         assert_eq!(of(5_000), LimitChange { rate: None, concurrency: Positive::new(5) });
+        let read_before = Control::new(1, entries.clone(), at(0));
+        assert_eq!(read_before.next_end(at(0)), Some(at(5_000)));
+        assert_eq!(read_before.limit(&crm, at(5_000)), of(5_000), "it ends also where it is not read again");
+    }
+
+    #[test]
+    fn a_limit_is_found_whichever_way_its_entry_names_the_tenant() {
+        let entry = |limit: &str, rate| match self::limit(Some(rate), None, 0, None) {
+            ControlEntry::Limit { change, by, why, since, until, .. } => {
+                ControlEntry::Limit { limit: limit.to_owned(), change, by, why, since, until }
+            }
+            other => other,
+        };
+        let entries = [
+            entry("tenant:org/team", 1),
+            entry("tenant:a%252Fb", 2),
+            entry("tenant:org/team/tool:crm/find", 3),
+            entry("none:x", 4),
+        ];
+        let control = Control::new(1, entries, at(0));
+        let rate =
+            |name: &str| control.limit(&LimitKey::named(name).unwrap(), at(0)).rate.map(RateLimit::count);
+        assert_eq!(rate("tenant:org/team"), Some(1));
+        assert_eq!(rate("tenant:a%2Fb"), Some(2));
+        assert_eq!(rate("tenant:org/team/tool:crm/find"), Some(3));
+        assert_eq!((control.limits.len(), control.unreadable), (3, 1));
     }
 
     #[test]
     fn of_two_changes_of_one_part_the_later_holds_in_any_order() {
         let entries = [limit(Some(20), Some(9), 0, None), limit(None, Some(5), 1, None)];
         for entries in [entries.clone().to_vec(), entries.into_iter().rev().collect()] {
-            let change = Control::new(1, entries, at(2)).limits["server:crm"];
+            let crm = LimitKey::named("server:crm").unwrap();
+            let change = Control::new(1, entries, at(2)).limit(&crm, at(2));
             assert_eq!((change.rate, change.concurrency), (RateLimit::new(20, 1).ok(), Positive::new(5)));
         }
     }

@@ -24,6 +24,13 @@ impl ToolNames<'_> {
         let of_tool = |rest: &str| rest.is_empty() || rest.strip_prefix('.') == Some(self.name);
         self.registered.and_then(|id| text.strip_prefix(id)).is_some_and(of_tool)
     }
+
+    /// All of them, from narrow to wide: `server/name`, and of a registered tool `id.function` and its id.
+    pub fn all(&self) -> Vec<String> {
+        let on_server = format!("{}/{}", self.server, self.name);
+        let registered = self.registered.map(|id| [format!("{id}.{}", self.name), id.to_owned()]);
+        std::iter::once(on_server).chain(registered.into_iter().flatten()).collect()
+    }
 }
 
 /// What a switch can match of a call.
@@ -46,13 +53,13 @@ mod tests {
     #[test]
     fn a_tool_is_known_by_id_by_function_and_by_its_name_on_the_server() {
         let names = ToolNames { registered: Some("crm"), server: "srv", name: "find" };
-        for text in ["crm", "crm.find", "srv/find"] {
-            assert!(names.include(text), "{text}");
-        }
+        assert_eq!(names.all(), ["srv/find", "crm.find", "crm"]);
+        assert!(names.all().iter().all(|name| names.include(name)));
         for text in ["", "crm.", "crm.fin", "crmfind", "srv", "srv/", "srv/finder", "find", "other/find"] {
             assert!(!names.include(text), "{text}");
         }
         let unregistered = ToolNames { registered: None, ..names };
         assert!(unregistered.include("srv/find") && !unregistered.include("crm"));
+        assert_eq!(unregistered.all(), ["srv/find"]);
     }
 }

@@ -100,26 +100,6 @@ impl<'de> Deserialize<'de> for SwitchTarget {
     }
 }
 
-/// Why a text does not name a limit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("names no limit; accepted are server:ID, tool:ID, tenant:ID and tenant:ID/tool:ID")]
-pub struct LimitTextError;
-
-/// Whether a text names a limit: `server:crm`, `tool:crm.find`, `tenant:acme`, `tenant:acme/tool:crm.find`.
-///
-/// # Errors
-/// It does not.
-pub fn check_limit(text: &str) -> Result<(), LimitTextError> {
-    let is = |kind: &str, text: &str| {
-        let target = text.strip_prefix(kind).and_then(|name| name.strip_prefix(':'));
-        target.is_some_and(|name| SwitchTarget::of(kind, name).is_ok())
-    };
-    let of_tenant = text.split_once("/tool:").filter(|(tenant, _)| is("tenant", tenant));
-    let of_pair = of_tenant.is_some_and(|(_, tool)| is_tool(tool));
-    let one = is("server", text) || is("tool", text) || is("tenant", text);
-    if of_pair || one { Ok(()) } else { Err(LimitTextError) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,18 +108,6 @@ mod tests {
     fn a_target_is_read_back_from_its_text() {
         for text in ["server:crm", "tool:crm.find", "tool:crm/find it", "tenant:acme:eu", "queue:low"] {
             assert_eq!(SwitchTarget::parse(text).unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn a_limit_is_named_by_server_tool_tenant_or_tool_of_a_tenant() {
-        for text in
-            ["server:crm", "tool:crm.find", "tenant:acme", "tenant:acme/tool:crm.find", "tool:crm/find"]
-        {
-            assert_eq!(check_limit(text), Ok(()), "{text}");
-        }
-        for text in ["crm", "queue:low", "tenant:", "server:a b", "tenant:_x/tool:crm.find"] {
-            assert_eq!(check_limit(text), Err(LimitTextError), "{text}");
         }
     }
 

@@ -67,6 +67,9 @@ pub struct LimitSeen {
     /// How often a call went back to its queue for it.
     #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
     pub requeued: u64,
+    /// How many requests may have been written more than 20 ms after their turns: their worker was frozen or too slow.
+    #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
+    pub late: u64,
     /// When a call met it last.
     #[serde(rename = "at", default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
@@ -90,6 +93,7 @@ impl LimitSeen {
     pub fn merge(&mut self, other: &Self) {
         self.waited = self.waited.saturating_add(other.waited);
         self.requeued = self.requeued.saturating_add(other.requeued);
+        self.late = self.late.saturating_add(other.late);
         if (self.last, &self.value) < (other.last, &other.value) {
             (self.last, self.value) = (other.last, other.value.clone());
         }
@@ -108,9 +112,10 @@ pub fn keep_busiest_limits(limits: &mut BTreeMap<String, LimitSeen>, most: usize
     for seen in limits.values_mut() {
         busiest(&mut seen.tenants, MOST_TENANTS_AT_LIMIT, |times| *times);
     }
-    if others.times() > 0 {
-        let LimitSeen { waited, requeued, last, .. } = others;
-        limits.insert(OTHER_LIMITS.into(), LimitSeen { waited, requeued, last, ..LimitSeen::default() });
+    if others.times() > 0 || others.late > 0 {
+        let LimitSeen { waited, requeued, late, last, .. } = others;
+        limits
+            .insert(OTHER_LIMITS.into(), LimitSeen { waited, requeued, late, last, ..LimitSeen::default() });
     }
     u64::try_from(rest.len()).unwrap_or(u64::MAX)
 }
@@ -125,6 +130,7 @@ mod tests {
             value: Some(value.into()),
             waited,
             requeued,
+            late: 0,
             last: Some(Timestamp::from_ms(at_ms)),
             tenants,
         }
@@ -143,7 +149,8 @@ mod tests {
     fn counts_are_added_and_the_value_is_the_latest() {
         let mut sum = seen(1, 2, 10, "20/s");
         sum.merge(&seen(3, 4, 20, "5/s"));
-        sum.merge(&seen(0, 1, 15, "9/s"));
+        sum.merge(&LimitSeen { late: 2, ..seen(0, 1, 15, "9/s") });
+        assert_eq!(sum.late, 2);
         assert_eq!((sum.waited, sum.requeued, sum.value.as_deref()), (4, 7, Some("5/s")));
         assert_eq!(sum.tenants.values().sum::<u64>(), 11);
     }

@@ -96,6 +96,9 @@ pub struct WorkerRow {
     /// The limits that made calls wait in the last minutes, by their names ([`LimitPart::of`](super::LimitPart::of)).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, LimitSeen>,
+    /// When its reader first saw it as it is, by the reader's clock, where it looks again and again. It is not stored.
+    #[serde(skip)]
+    pub seen_at: Option<Timestamp>,
 }
 
 impl WorkerRow {
@@ -109,8 +112,13 @@ impl WorkerRow {
         !self.ended && self.is_overdue(now)
     }
 
+    /// For how long it was not renewed: by one clock, where its reader has seen it before.
+    pub fn age_ms(&self, now: Timestamp) -> u64 {
+        now.ms_since(self.seen_at.unwrap_or(self.reported_at))
+    }
+
     fn is_overdue(&self, now: Timestamp) -> bool {
-        now.ms_since(self.reported_at) > self.beat_ms.saturating_mul(MISSED_BEATS)
+        self.age_ms(now) > self.beat_ms.saturating_mul(MISSED_BEATS)
     }
 }
 

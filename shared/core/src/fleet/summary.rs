@@ -151,7 +151,7 @@ impl FleetSummary {
     /// The limits that made calls wait in the last minutes, the most often met first.
     pub fn binding_limits(&self) -> Vec<(&str, &LimitSeen)> {
         let mut limits: Vec<_> = self.limits.iter().map(|(name, seen)| (name.as_str(), seen)).collect();
-        limits.retain(|(_, seen)| seen.times() > 0);
+        limits.retain(|(_, seen)| seen.times() > 0 || seen.late > 0);
         limits.sort_by_key(|(name, seen)| (std::cmp::Reverse(seen.times()), *name));
         limits
     }

@@ -18,6 +18,8 @@ pub struct LocalBlock {
     until: Option<Timestamp>,
     /// The limit that the lease knew.
     limit: u32,
+    /// The most permits that the row may have for the worker: of a write without an answer, what it asked for.
+    stored: u32,
 }
 
 /// What a lease has to give.
@@ -54,13 +56,30 @@ impl LocalBlock {
         let until = self.until.map_or(wish.until, |lease| lease.max(wish.until));
         let permits = block_size(limit, wish.workers, used).max(self.used);
         self.permits = self.permits.min(permits);
+        self.stored = self.stored.max(permits);
         Block { permits, until: until.plus_ms(SPARE_MS) }
+    }
+
+    /// Whether the row may have more permits for the worker than it uses.
+    pub const fn has_unused(&self) -> bool {
+        self.stored > self.used
+    }
+
+    /// The block of the permits in use, where the row may have more. The lease stays as long as it is, so that it covers the open requests.
+    pub fn give_back(&mut self) -> Option<Block> {
+        if !self.has_unused() {
+            return None;
+        }
+        self.permits = self.permits.min(self.used);
+        // Without a known lease nothing is used, and the row removes a block of no permits.
+        Some(Block { permits: self.used, until: self.until.unwrap_or(Timestamp::from_ms(0)) })
     }
 
     /// The row has what was granted for the worker until then. What is held beyond the limit, by whomever, is not used.
     pub const fn leased(&mut self, granted: &Granted, limit: u32, until: Timestamp) {
         let beyond = granted.held.saturating_sub(limit);
         self.permits = granted.block.saturating_sub(beyond);
+        self.stored = granted.block;
         self.until = Some(until);
         self.limit = limit;
     }

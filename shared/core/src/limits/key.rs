@@ -10,6 +10,7 @@ use crate::ids::{ServerId, Tenant, ToolId};
 const SERVER: &str = "server:";
 const TOOL: &str = "tool:";
 const TENANT: &str = "tenant:";
+const SLASH_TOOL: &str = "/tool:";
 
 /// What a limit applies to. The order is from narrow to wide.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +35,42 @@ pub struct LimitKeyError {
 }
 
 impl LimitKey {
+    /// The limit as people name it: with the tenant's name as it is, where the text of a key (`Display`) escapes `/` and `%`. A tenant's name
+    /// goes up to the last `/tool:`.
+    ///
+    /// # Errors
+    /// The text names none.
+    pub fn named(text: &str) -> Result<Self, LimitKeyError> {
+        let Some(tenant) = text.strip_prefix(TENANT) else { return text.parse() };
+        let parsed = |name: &str| Tenant::parse(name).map_err(|error| wrong(format!("the tenant {error}")));
+        match tenant.rsplit_once(SLASH_TOOL) {
+            Some((tenant, tool)) => Ok(Self::TenantTool(parsed(tenant)?, tool_of(tool)?)),
+            None => parsed(tenant).map(Self::Tenant),
+        }
+    }
+
+    /// The limit of a stored text: that of a key, or what an earlier version stored as people wrote it.
+    ///
+    /// # Errors
+    /// The text names none.
+    pub fn stored(text: &str) -> Result<Self, LimitKeyError> {
+        text.parse().or_else(|_| Self::named(text))
+    }
+
+    /// The limit as people name it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Server(_) | Self::Tool(_) => self.to_string(),
+            Self::Tenant(tenant) => format!("{TENANT}{tenant}"),
+            Self::TenantTool(tenant, tool) => format!("{TENANT}{tenant}{SLASH_TOOL}{tool}"),
+        }
+    }
+
+    /// What of the limit people name; a text that names none, such as the `tenant:*` of a catalog, as it is.
+    pub fn name_of(text: &str) -> String {
+        Self::stored(text).map_or_else(|_| text.to_owned(), |key| key.name())
+    }
+
     /// Whether calls of several tenants share the limit.
     pub const fn is_shared(&self) -> bool {
         match self {
@@ -49,7 +86,7 @@ impl fmt::Display for LimitKey {
             Self::Server(server) => write!(f, "{SERVER}{server}"),
             Self::Tool(tool) => write!(f, "{TOOL}{tool}"),
             Self::Tenant(tenant) => write!(f, "{TENANT}{}", escaped(tenant)),
-            Self::TenantTool(tenant, tool) => write!(f, "{TENANT}{}/{TOOL}{tool}", escaped(tenant)),
+            Self::TenantTool(tenant, tool) => write!(f, "{TENANT}{}{SLASH_TOOL}{tool}", escaped(tenant)),
         }
     }
 }
@@ -139,6 +176,27 @@ mod tests {
         }
         let key = LimitKey::TenantTool(Tenant::parse("a/tool:b").unwrap(), "c".to_owned());
         assert_eq!(key.to_string().parse::<LimitKey>().unwrap(), key, "no other tenant's limit");
+    }
+
+    #[test]
+    fn people_name_a_tenant_as_it_is() {
+        for (name, key) in [
+            ("tenant:org/team", "tenant:org%2Fteam"),
+            ("tenant:org/team/tool:crm/find", "tenant:org%2Fteam/tool:crm/find"),
+            ("tenant:a%23b", "tenant:a%2523b"),
+            ("tenant:a%2Fb", "tenant:a%252Fb"),
+            ("tenant:a/tool:b/tool:c", "tenant:a%2Ftool:b/tool:c"),
+            ("server:crm", "server:crm"),
+        ] {
+            let named = LimitKey::named(name).expect(name);
+            assert_eq!((named.to_string().as_str(), named.name().as_str()), (key, name));
+            assert_eq!(LimitKey::stored(key), Ok(named));
+        }
+        assert_eq!(LimitKey::stored("tenant:org/team").unwrap().to_string(), "tenant:org%2Fteam");
+        for text in ["tenant:acme/tool:", "tenant:_x/tool:crm.find", "tenant:a b", "crm", "queue:low"] {
+            assert!(LimitKey::named(text).is_err(), "{text}");
+        }
+        assert_eq!(LimitKey::name_of("tenant:*"), "tenant:*");
     }
 
     #[test]

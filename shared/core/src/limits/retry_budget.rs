@@ -54,6 +54,17 @@ impl RetryBudget {
         Ok(())
     }
 
+    /// A retry that was counted then is not made. The worker's rare part of a large fleet's retries is not given back.
+    pub fn give_back(&mut self, counted_at: Timestamp) {
+        let age = self.second.saturating_sub(counted_at.as_s());
+        let place = usize::try_from(counted_at.as_s().rem_euclid(SECONDS as i64)).ok();
+        if (0..SECONDS as i64).contains(&age)
+            && let Some((_, retry)) = place.and_then(|place| self.counts.get_mut(place))
+        {
+            *retry = retry.saturating_sub(1);
+        }
+    }
+
     /// One retry in as many tenths of a second as the fleet has workers.
     fn rare(&mut self, workers: u32, now: Timestamp) -> Result<(), u64> {
         let every_ms = u64::from(workers).saturating_mul(1_000) / u64::from(FLEET_PER_SECOND);
@@ -125,6 +136,17 @@ mod tests {
         assert_eq!(wait_ms, 750);
         assert!(budget.retry(100, at(9_999)).is_err());
         assert!(budget.retry(100, at(10_000)).is_ok());
+    }
+
+    #[test]
+    fn a_retry_that_is_not_made_is_not_counted() {
+        let mut budget = RetryBudget::default();
+        while budget.retry(100, at(0)).is_ok() {}
+        budget.give_back(at(0));
+        assert!(budget.retry(100, at(5_000)).is_ok() && budget.retry(100, at(5_000)).is_err());
+        assert!(budget.retry(100, at(14_000)).is_err());
+        budget.give_back(at(0));
+        assert!(budget.retry(100, at(14_000)).is_err(), "it was forgotten already");
     }
 
     #[test]

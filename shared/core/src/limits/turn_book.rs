@@ -403,7 +403,11 @@ impl TurnRow {
     /// When a call would get a turn that gets none now: after the turns ahead and its tenant's calls that wait already.
     fn estimate_us(&mut self, ask: &Ask, event: &Reserve) -> i64 {
         let stride_us = self.estimate_stride_us(ask, event);
-        let horizon_us = self.ahead.last().copied().unwrap_or(event.now_us);
+        // Further turns are of calls whose other limits have none sooner, or of a worker whose clock is ahead. They hold up nobody here.
+        let reach_us = event.now_us.saturating_add(reach_us(self.rate));
+        let within = self.ahead.partition_point(|at_us| *at_us <= reach_us);
+        let last_us = within.checked_sub(1).and_then(|last| self.ahead.get(last));
+        let horizon_us = last_us.copied().unwrap_or(event.now_us);
         let clock = self.clock(ask, event.now_us);
         clock.tail_us = clock.tail_us.max(horizon_us).saturating_add(stride_us);
         clock.tail_us

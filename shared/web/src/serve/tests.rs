@@ -11,7 +11,7 @@ use crate::timed_stream::{HEAD_TIME_OUT, WRITE_TIME_OUT};
 
 const IDLE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
-const BOUNDS: Bounds = Bounds { connections: 2, idle: IDLE, drain: DRAIN };
+const BOUNDS: Bounds = Bounds { connections: 2, idle: IDLE, keep_alive: true, drain: DRAIN };
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// Connections in memory, so that time can be paused.
@@ -41,10 +41,14 @@ struct Served {
 
 impl Served {
     fn start(routes: Router) -> Self {
+        Self::within(routes, BOUNDS)
+    }
+
+    fn within(routes: Router, bounds: Bounds) -> Self {
         let (dial, dialled) = unbounded_channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serving = tokio::spawn(serve_on(Dialled(dialled), routes, BOUNDS, stopped));
+        let serving = tokio::spawn(serve_on(Dialled(dialled), routes, bounds, stopped));
         Self { dial, stop, serving }
     }
 
@@ -95,6 +99,20 @@ async fn half_a_head_ends_its_connection() {
         let took = ends_after(&mut stream).await;
         assert!(about(took, HEAD_TIME_OUT), "{took:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_keep_their_connections_leave_room_where_each_answers_once() {
+    let served = Served::within(hello(), Bounds { keep_alive: false, ..BOUNDS });
+    let mut kept = Vec::new();
+    let begun = Instant::now();
+    for _ in 0..BOUNDS.connections + 1 {
+        let mut stream = served.connect();
+        stream.write_all(GET).await.unwrap();
+        assert!(read_until(&mut stream, "hello").await.contains("connection: close"));
+        kept.push(stream);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

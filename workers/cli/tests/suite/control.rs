@@ -114,6 +114,19 @@ fn limits_strikes_and_weights_are_set_listed_and_ended() {
 }
 
 #[test]
+fn a_limit_is_set_shown_and_ended_by_the_tenants_own_name() {
+    let dev = Dev::start(&["--no-worker"]);
+    for name in ["tenant:org/team", "tenant:a%2Fb", "tenant:org/team/tool:echo"] {
+        let set = run(&dev, &["limit", "set", name, "--rate", "1/s", "--json"]).exits(0).json();
+        assert_eq!(set[0]["limit"], name);
+        let listed = dev.toolfleet(&["limit", "list"]).exits(0).stdout;
+        assert!(listed.contains(&format!("{name}: rate 1/s")), "{listed}");
+        run(&dev, &["limit", "clear", name]).exits(0);
+        run(&dev, &["limit", "clear", name]).exits(3);
+    }
+}
+
+#[test]
 fn a_cancel_rule_is_shown_first_and_stored_with_apply() {
     let dev = Dev::start(&["--no-worker"]);
     let rule = ["cancel", "--tenant", "acme", "--tool", "echo", "--older-than", "10m"];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use toolfleet_core::control::{ControlEntry, SwitchTarget};
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::LimitKey;
 
 /// Whether a setting of an operator names one of these tenants, or stops a whole queue.
 pub(super) fn entry(entry: &ControlEntry, tenants: &BTreeSet<Tenant>) -> bool {
@@ -15,9 +16,10 @@ pub(super) fn entry(entry: &ControlEntry, tenants: &BTreeSet<Tenant>) -> bool {
             (None, SwitchTarget::Server(_) | SwitchTarget::Tool(_)) => false,
         },
         ControlEntry::Weight { tenant, .. } => tenants.contains(tenant),
-        ControlEntry::Limit { limit, .. } => limit
-            .strip_prefix("tenant:")
-            .is_some_and(|name| tenants.iter().any(|tenant| tenant.as_str() == name)),
+        ControlEntry::Limit { limit, .. } => match LimitKey::stored(limit) {
+            Ok(LimitKey::Tenant(tenant) | LimitKey::TenantTool(tenant, _)) => tenants.contains(&tenant),
+            Ok(LimitKey::Tool(_) | LimitKey::Server(_)) | Err(_) => false,
+        },
         ControlEntry::Strike(_) | ControlEntry::Drain { .. } | ControlEntry::Cancel(_) => false,
     }
 }
@@ -33,7 +35,7 @@ mod tests {
         for (name, text) in [("by", "ann"), ("why", "x"), ("since", "2026-11-29T10:00:00Z")] {
             value[name] = json!(text);
         }
-        let tenants = BTreeSet::from([Tenant::parse("acme").unwrap()]);
+        let tenants = BTreeSet::from(["acme", "org/team"].map(|name| Tenant::parse(name).unwrap()));
         entry(&serde_json::from_value(value).unwrap(), &tenants)
     }
 
@@ -43,7 +45,9 @@ mod tests {
         assert!(concerns(json!({"kind": "pause", "target": "tenant:acme"})));
         assert!(concerns(json!({"kind": "pause", "target": "queue:high"})));
         assert!(concerns(json!({"kind": "weight", "tenant": "acme", "weight": 2})));
-        assert!(concerns(json!({"kind": "limit", "limit": "tenant:acme", "change": {}})));
+        for limit in ["tenant:acme", "tenant:acme/tool:crm.find", "tenant:org%2Fteam", "tenant:org/team"] {
+            assert!(concerns(json!({"kind": "limit", "limit": limit, "change": {}})), "{limit}");
+        }
         for other in [
             json!({"kind": "pause", "target": "server:crm", "tenant": "globex"}),
             json!({"kind": "pause", "target": "tenant:globex"}),

@@ -32,6 +32,7 @@ struct OfLimit {
 struct Waits {
     waited: u64,
     requeued: u64,
+    late: u64,
     tenants: HashMap<Tenant, u64>,
 }
 
@@ -50,15 +51,30 @@ pub(crate) struct LimitMet<'a> {
 
 impl Limits {
     pub(super) fn met(&self, met: LimitMet<'_>, now: Timestamp) {
+        self.at(met.part.of(&met.key), met.value, |of| {
+            of.last = Some(now);
+            of.count(met.tenant, met.requeued, now);
+        });
+    }
+
+    /// A request of that rate limit may have been written too late for its turn.
+    pub(super) fn late(&self, key: &str, value: String, now: Timestamp) {
+        self.at(LimitPart::Rate.of(key), Some(value), |of| {
+            if let Some(waits) = of.waits(now) {
+                waits.late = waits.late.saturating_add(1);
+            }
+        });
+    }
+
+    fn at(&self, name: String, value: Option<String>, count: impl FnOnce(&mut OfLimit)) {
         let mut known = lock(&self.known);
-        let mut name = met.part.of(&met.key);
-        let mut value = met.value;
+        let (mut name, mut value) = (name, value);
         if known.len() >= MOST_LIMITS && !known.contains_key(&name) {
             (name, value) = (OTHER_LIMITS.to_owned(), None);
         }
         let of = known.entry(name).or_default();
-        (of.value, of.last) = (value, Some(now));
-        of.count(met.tenant, met.requeued, now);
+        of.value = value;
+        count(of);
     }
 
     /// What was seen of each in the last minutes. Forgets limits of which nothing was.
@@ -73,13 +89,18 @@ impl Limits {
 }
 
 impl OfLimit {
-    fn count(&mut self, tenant: &Tenant, requeued: bool, now: Timestamp) {
+    /// Those of this minute.
+    fn waits(&mut self, now: Timestamp) -> Option<&mut Waits> {
         let minute = Minute::of(now);
         if self.minutes.last().is_none_or(|(last, _)| *last != minute) {
             retain_window(&mut self.minutes, now);
             self.minutes.push((minute, Waits::default()));
         }
-        let Some((_, waits)) = self.minutes.last_mut() else { return };
+        self.minutes.last_mut().map(|(_, waits)| waits)
+    }
+
+    fn count(&mut self, tenant: &Tenant, requeued: bool, now: Timestamp) {
+        let Some(waits) = self.waits(now) else { return };
         let count = if requeued { &mut waits.requeued } else { &mut waits.waited };
         *count = count.saturating_add(1);
         if let Some(times) = waits.tenants.get_mut(tenant) {
@@ -94,6 +115,7 @@ impl OfLimit {
         for (_, waits) in &self.minutes {
             seen.waited = seen.waited.saturating_add(waits.waited);
             seen.requeued = seen.requeued.saturating_add(waits.requeued);
+            seen.late = seen.late.saturating_add(waits.late);
             for (tenant, times) in &waits.tenants {
                 let sum = seen.tenants.entry(tenant.clone()).or_default();
                 *sum = sum.saturating_add(*times);
@@ -131,6 +153,15 @@ mod tests {
         let later = seen(300_000).unwrap();
         assert_eq!((later.waited, later.requeued, later.last), (1, 1, Some(Timestamp::from_ms(240_000))));
         assert_eq!(seen(600_000), None, "it is forgotten");
+    }
+
+    #[test]
+    fn requests_that_were_late_for_their_turns_are_counted_with_their_limit() {
+        let limits = Limits::default();
+        limits.late("server:crm", "20/s".to_owned(), Timestamp::from_ms(0));
+        limits.late("server:crm", "20/s".to_owned(), Timestamp::from_ms(60_000));
+        let seen = limits.seen(Timestamp::from_ms(60_000)).remove("server:crm rate").unwrap();
+        assert_eq!((seen.late, seen.times(), seen.last), (2, 0, None));
     }
 
     #[test]

@@ -198,6 +198,11 @@ impl Activity {
         self.limits.met(met, now);
     }
 
+    /// A request of that rate limit may have been written too late for its turn.
+    pub(crate) fn limit_late(&self, key: &str, value: String, now: Timestamp) {
+        self.limits.late(key, value, now);
+    }
+
     /// Calls that ended since the start.
     pub(crate) fn calls(&self) -> OutcomeCounts {
         *lock(&self.calls)

@@ -26,8 +26,8 @@ pub use breakers::Breakers;
 pub use control::ControlHandle;
 pub use limits::Limiter;
 pub(crate) use limits::{
-    ActiveLimit, AdaptivePermit, HeldTurn, Limited, NoPermit, Patience, Permit as LimitPermit, PermitWish,
-    TurnAnswer, configured_limits, limits_of,
+    ActiveLimit, AdaptivePermit, HeldTurn, Limited, Live, NoPermit, Patience, Permit as LimitPermit,
+    PermitWish, Start, TurnAnswer, configured_limits, limits_of,
 };
 pub use reachability::Reachable;
 pub use shares::Shares;

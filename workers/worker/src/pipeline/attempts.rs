@@ -157,16 +157,18 @@ impl Attempts<'_> {
         let Self { context, inbound, .. } = *self;
         let call = &self.ready.call;
         let (limiter, server) = (&context.limiter, &call.server.id);
-        if let Err(after_ms) =
-            limiter.local.attempt(server, retry, limiter.workers_at_least(FEW_WORKERS), context.now())
-        {
-            let key = LimitKey::Server(server.clone()).to_string();
-            let tenant = &call.request.key.tenant;
-            let met = LimitMet { key, part: LimitPart::RetryBudget, value: None, tenant, requeued: true };
-            context.activity.limit_met(met, context.now());
-            context.meters.limit_met(LimitPart::RetryBudget, true);
-            return Err(Wait::for_retry_budget(context, server, after_ms));
-        }
+        let workers = limiter.workers_at_least(FEW_WORKERS);
+        let start = match limiter.local.start(server, retry, workers, context.now()) {
+            Ok(start) => start,
+            Err(after_ms) => {
+                let key = LimitKey::Server(server.clone()).to_string();
+                let tenant = &call.request.key.tenant;
+                let met = LimitMet { key, part: LimitPart::RetryBudget, value: None, tenant, requeued: true };
+                context.activity.limit_met(met, context.now());
+                context.meters.limit_met(LimitPart::RetryBudget, true);
+                return Err(Wait::for_retry_budget(context, server, after_ms));
+            }
+        };
         let mut held = self.passes.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut missed = false;
         for _ in 0..MOST_TURNS {
@@ -174,18 +176,18 @@ impl Attempts<'_> {
                 Some(passes) => passes,
                 None => match Limits::of(context, inbound, call) {
                     Some(limits) => limits.again(missed).await?,
-                    None => return Ok(Passes::default()),
+                    None => return Ok(Passes::default().that_start(start)),
                 },
             };
             let Some(due) = passes.due else {
                 if passes.are_fresh() {
-                    return Ok(passes);
+                    return Ok(passes.that_start(start));
                 }
                 continue;
             };
             tokio::time::sleep_until(due).await;
             if passes.are_in_time() && passes.are_fresh() {
-                return Ok(passes);
+                return Ok(passes.that_start(start));
             }
             missed = true;
             context.meters.turn_missed();

@@ -73,6 +73,7 @@ impl Attempts<'_> {
                     others,
                     argument: rule.argument.clone(),
                     number: self.state.attempts() + 1,
+                    catalog: self.inbound.catalog_of_delivery(),
                     id: batch_id(&call.request.key.call_id, self.state.attempts() + 1),
                     sent: self.inbound.trace_context(),
                 };
@@ -115,7 +116,13 @@ impl Attempts<'_> {
         let was_sent = state.end_request();
         match given {
             Ok(Given::Ended(outcome)) => Ok(Executed::Finished(outcome)),
-            Ok(Given::Held { after_ms, held }) => Ok(self.wait(Wait { after_ms, held, silent: false })),
+            Ok(Given::Held { after_ms, held }) => {
+                // Its request was not written for want of a turn.
+                if was_sent {
+                    state.uncount_attempt();
+                }
+                Ok(self.wait(Wait { after_ms, held, silent: false }))
+            }
             Ok(Given::Failed(failure)) => {
                 let (attempt, fault) = (state.attempts(), redaction::for_the_log(&failure, &call.request));
                 tracing::info!(call = %call.request.key, attempt, server = %call.server.id, fault, "an attempt in a batch failed");

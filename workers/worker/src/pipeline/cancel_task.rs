@@ -19,7 +19,7 @@ use super::inbound::InboundCall;
 use super::permit::task_entry;
 use super::record::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
-use crate::gate::{ActiveLimit, Limited, limits_of};
+use crate::gate::{ActiveLimit, Limited, Live, limits_of};
 
 /// How long the server may take to answer.
 const CANCEL_TASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
     }
 }
 
-/// The limits whose permit the task keeps.
+/// The limits whose permit the task may keep.
 fn limits_of_task(
     context: &WorkerContext,
     catalog: &Catalog,
@@ -81,15 +81,20 @@ fn limits_of_task(
     };
     let own_name = match &task.target {
         Target::OnServer { name, .. } | Target::Tool { function: Some(name), .. } => name.as_str(),
-        Target::Tool { function: None, .. } | Target::Server { .. } => name.as_str(),
+        Target::Tool { function: None, .. } | Target::Server { .. } => {
+            let only = tool.and_then(|tool| tool.function(None));
+            only.map_or(name.as_str(), |function| function.name.as_str())
+        }
     };
     let names = ToolNames { registered, server: server.id.as_str(), name: own_name };
-    let (tool, tool_name) = (tool.map(Arc::as_ref), Some(name.as_str()));
-    let limited = Limited { server, tool, tool_name, names: Some(names), tenant: &task.call.tenant };
-    let control = context.gate.control();
-    let limits = limits_of(catalog, control.current().as_deref(), control.version(), limited);
-    let counts = |limit: &ActiveLimit| limit.concurrency.is_some_and(|most| most.count_tasks);
-    limits.into_iter().filter(counts).map(|limit| limit.key).collect()
+    let tool = tool.map(Arc::as_ref);
+    let limited = Limited { server, tool, names: Some(names), tenant: &task.call.tenant };
+    let control = context.gate.control().current();
+    let live = Live::new(control.as_deref(), context.gate.control().version(), context.now());
+    let limits = limits_of(catalog, live, limited);
+    // Whether a limit counts tasks may have changed since the task began.
+    let of_open = |limit: &ActiveLimit| limit.concurrency.is_some();
+    limits.into_iter().filter(of_open).map(|limit| limit.key).collect()
 }
 
 /// The server of the target, and its registered tool.

@@ -172,6 +172,11 @@ impl InboundCall {
         &self.catalog
     }
 
+    /// The same, for what outlives the delivery.
+    pub(super) fn catalog_of_delivery(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
+    }
+
     pub(super) fn body(&self) -> &str {
         &self.delivery.body
     }

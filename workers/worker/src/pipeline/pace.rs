@@ -82,7 +82,7 @@ impl<'a> Pace<'a> {
         poll_fn(|context| {
             let polled = attempt.as_mut().poll(context);
             if self.turns().used.take().is_some_and(|used| !used.are_in_time()) {
-                self.limits.context.meters.sent_late();
+                self.limits.sent_late();
             }
             polled
         })

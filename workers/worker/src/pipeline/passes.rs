@@ -14,7 +14,7 @@ use toolfleet_core::limits::{ConcurrencyLimit, OnLoss};
 use toolfleet_core::outcome::MayHaveRun;
 use toolfleet_core::time::Timestamp;
 
-use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit};
+use crate::gate::{AdaptivePermit, HeldTurn, LimitPermit as Permit, Start};
 use crate::telemetry::Meters;
 
 /// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
@@ -36,6 +36,8 @@ pub(super) struct Passes {
     pub(super) due: Option<Instant>,
     pub(super) adaptive: Option<AdaptivePermit>,
     permits: Vec<(Permit, ConcurrencyLimit)>,
+    /// The attempt, as its server's retry budget counts it.
+    start: Option<Start>,
 }
 
 impl Passes {
@@ -102,8 +104,16 @@ impl Passes {
         }
     }
 
+    /// They are for that attempt.
+    pub(super) fn that_start(self, start: Start) -> Self {
+        Self { start: Some(start), ..self }
+    }
+
     /// The attempt begins now.
     pub(super) fn sent(&mut self, now: Timestamp) {
+        if let Some(start) = &mut self.start {
+            start.made(now);
+        }
         for (permit, _) in &mut self.permits {
             permit.sent();
         }

@@ -141,7 +141,7 @@ impl Limits<'_> {
                 let most = most.limit.get();
                 let permits = &self.context.limiter.permits;
                 let away_ms = permits.park(&limit.key, most, self.patience(Duration::ZERO));
-                let detail = format!("{} ({most} at once)", limit.key);
+                let detail = format!("{} ({most} at once)", limit.key.name());
                 self.met(&limit.key, LimitPart::Concurrency, true);
                 self.wait(HeldReason::ConcurrencyLimit, away_ms, detail)
             }
@@ -167,19 +167,14 @@ impl Limits<'_> {
 
     fn patience(&self, most: Duration) -> Patience {
         let most_calls = self.context.limits.slots;
-        Patience {
-            most,
-            most_calls,
-            is_back: self.inbound.parks > 0,
-            workers: self.context.limiter.workers(),
-        }
+        Patience { most, most_calls, is_back: self.asker.is_back(), workers: self.context.limiter.workers() }
     }
 
     /// The name of a new entry in a concurrency limit. Each attempt has its own: the server may go on working on an earlier one whose answer
     /// was lost.
     fn entry(&self) -> String {
         let key = &self.call.request.key;
-        Digest::of_text(&format!("{key}#{}#{}", self.inbound.nonce(), fastrand::u64(..))).short(16).to_owned()
+        Digest::of_text(&format!("{key}#{}#{}", self.asker.nonce(), fastrand::u64(..))).short(16).to_owned()
     }
 
     /// Lets a task of the server go on with the answers that this call brings: each limit that counts tasks holds a permit for it until
@@ -200,10 +195,11 @@ impl Limits<'_> {
         Ok(())
     }
 
-    /// That task of the server has ended: limits that count tasks have its permit again.
+    /// That task of the server has ended: limits have its permit again. Whether a limit counts tasks may have changed since the task began, and a
+    /// release of what is not there writes nothing.
     pub(super) fn release_task(&self, handle: &str) {
         for limit in &self.limits {
-            if limit.concurrency.is_some_and(|most| most.count_tasks) {
+            if limit.concurrency.is_some() {
                 self.context.limiter.permits.release(&limit.key, self.task_entry(handle));
             }
         }

@@ -6,17 +6,20 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use toolfleet_catalog::Catalog;
 use toolfleet_core::answer::{Answer, Meaning};
 use toolfleet_core::batch::{joined, parts_of};
 use toolfleet_core::failure::Failure;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::CallRequest;
-use toolfleet_executors::{Attempt, Executor as _, Invocation, Target};
+use toolfleet_executors::{Admit, Attempt, Executor as _, Invocation, Target};
 
 use super::admit::AdmittedCall;
+use super::pace::Pace;
 use super::passes::Passes;
 use super::redaction;
 use super::send::{Request, send};
+use super::turn::Limits;
 use super::wait::Wait;
 use crate::batches::{Given, Member};
 use crate::context::WorkerContext;
@@ -38,6 +41,8 @@ pub(super) struct BatchCall {
     /// The number of the leader's attempt.
     pub(super) number: u32,
     pub(super) id: String,
+    /// The catalog of the leader's delivery.
+    pub(super) catalog: Arc<Catalog>,
     /// The trace of the leader's sender.
     pub(super) sent: Onward,
 }
@@ -68,22 +73,32 @@ pub(super) async fn send_batch(
     context.meters.batch(givens.len());
     let request = CallRequest { arguments, ..(*batch.call.request).clone() };
     let asked = ask(&context, &batch, &request, (passes, permit), deadline);
-    let answer = tokio::select! {
-        answer = asked => answer,
+    let asked = tokio::select! {
+        asked = asked => asked,
         _ = join_all(givens.iter_mut().map(oneshot::Sender::closed)) => return,
     };
-    give(&context, &batch, answer, givens).await;
+    match asked {
+        Ok(answer) => give(&context, &batch, answer, givens).await,
+        Err(wait) => hold(givens, &wait),
+    }
 }
 
 /// Sends the request. A failure says no word of the server: it may quote the argument of one call, and goes to all.
+///
+/// # Errors
+/// It was not sent for want of a turn: what the batch waits for.
 async fn ask(
     context: &WorkerContext,
     batch: &BatchCall,
     request: &CallRequest,
     (mut passes, permit): (Passes, Permit<'_>),
     deadline: Instant,
-) -> Result<Answer, Failure> {
-    passes.use_turns(&request.key);
+) -> Result<Result<Answer, Failure>, Wait> {
+    let until = deadline.min(Instant::now() + Duration::from_millis(batch.call.attempt_ms));
+    let pace = passes.take_turns().and_then(|first| {
+        let limits = Limits::of_batch(context, &batch.catalog, &batch.id, &batch.call)?;
+        Some(Pace::new(limits, until, first))
+    });
     passes.sent(context.now());
     let sending = Request {
         target: &batch.target,
@@ -92,18 +107,28 @@ async fn ask(
         deadline,
         sent: batch.sent.clone(),
         on_progress: None,
-        admit: None,
+        admit: pace.as_ref().map(|pace| pace as Admit<'_>),
     };
-    let answer = passes.until_answered(send(context, sending), false, &context.meters).await;
+    let sending = async {
+        match &pace {
+            Some(pace) => pace.watch(send(context, sending)).await,
+            None => send(context, sending).await,
+        }
+    };
+    let answer = passes.until_answered(sending, false, &context.meters).await;
     let now = context.now();
     passes.record(&answer, now);
-    let cut_short = answer.is_err() && Instant::now() >= deadline;
+    let lacking = pace.and_then(Pace::lacking);
+    let cut_short = answer.is_err() && (lacking.is_some() || Instant::now() >= deadline);
     let pause_ms = permit.record(&answer, cut_short, now);
-    answer.map_err(|failure| {
+    if let (Some(wait), Err(Failure { may_have_run: MayHaveRun::No, .. })) = (lacking, &answer) {
+        return Err(wait);
+    }
+    Ok(answer.map_err(|failure| {
         let fault = redaction::for_the_log(&failure, request);
         tracing::info!(batch = %batch.id, server = %batch.call.server.id, fault, "a batch failed");
         Failure { detail: failure.summary.clone(), ..failure }.paused_for(pause_ms)
-    })
+    }))
 }
 
 /// Gives each member its part; what holds for the whole is given to each.
@@ -177,7 +202,11 @@ async fn cancel(context: &WorkerContext, batch: &BatchCall, handle: &str) {
 
 /// The batch waits, and so does each of its members.
 pub(super) fn hold_all(members: Vec<Member>, wait: &Wait) {
-    for member in members {
-        let _left = member.given.send(Given::Held { after_ms: wait.after_ms, held: wait.held.clone() });
+    hold(members.into_iter().map(|member| member.given), wait);
+}
+
+fn hold(givens: impl IntoIterator<Item = oneshot::Sender<Given>>, wait: &Wait) {
+    for given in givens {
+        let _left = given.send(Given::Held { after_ms: wait.after_ms, held: wait.held.clone() });
     }
 }

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use toolfleet_catalog::Catalog;
 use toolfleet_core::call::{Held, HeldReason};
 use toolfleet_core::control::DEFAULT_WEIGHT;
 use toolfleet_core::fleet::LimitPart;
@@ -24,7 +25,7 @@ use super::passes::Passes;
 use super::wait::Wait;
 use crate::activity::LimitMet;
 use crate::context::WorkerContext;
-use crate::gate::{ActiveLimit, HeldTurn, Limited, TurnAnswer, limits_of};
+use crate::gate::{ActiveLimit, HeldTurn, Limited, Live, TurnAnswer, limits_of};
 
 /// A turn nearer than this is waited for in the worker, in milliseconds.
 const NEAR_MS: u64 = 3_000;
@@ -44,9 +45,75 @@ const UNKNOWN_MS: u64 = 2_000;
 /// What limits one call, and who asks.
 pub(super) struct Limits<'a> {
     pub(super) context: &'a WorkerContext,
-    pub(super) inbound: &'a InboundCall,
+    pub(super) asker: Asker<'a>,
     pub(super) call: &'a AdmittedCall,
     pub(super) limits: Vec<ActiveLimit>,
+}
+
+/// Who asks for turns and permits.
+#[derive(Clone, Copy)]
+pub(super) enum Asker<'a> {
+    /// A delivery of the call's message.
+    Delivery(&'a InboundCall),
+    /// A batch, by its id, for a further request. It has left the messages of its calls behind: none of them carries its turns.
+    Batch(&'a str),
+}
+
+impl<'a> Asker<'a> {
+    /// Whether it is of a queue that keeps its order.
+    fn is_in_order(self) -> bool {
+        match self {
+            Self::Delivery(inbound) => inbound.queue().is_fifo(),
+            Self::Batch(_) => false,
+        }
+    }
+
+    /// Whether a message takes turns along to the queue.
+    fn carries(self) -> bool {
+        match self {
+            Self::Delivery(inbound) => !inbound.queue().is_fifo(),
+            Self::Batch(_) => false,
+        }
+    }
+
+    fn carry(self, turn: CarriedTurn) {
+        match self {
+            Self::Delivery(inbound) => inbound.carry(Carried::Turn(turn)),
+            Self::Batch(_) => {}
+        }
+    }
+
+    fn carried(self) -> &'a Carried {
+        match self {
+            Self::Delivery(inbound) => inbound.carried(),
+            Self::Batch(_) => &Carried::Nothing,
+        }
+    }
+
+    /// A message in a queue that keeps its order carries nothing, and a group has one call at a time. What was received before has waited, and
+    /// receives count towards its dead-letter queue.
+    fn has_waited_in_order(self) -> bool {
+        match self {
+            Self::Delivery(inbound) => inbound.queue().is_fifo() && inbound.receive_count() > 1,
+            Self::Batch(_) => false,
+        }
+    }
+
+    /// Whether it has waited in the queue before.
+    pub(super) fn is_back(self) -> bool {
+        match self {
+            Self::Delivery(inbound) => inbound.parks > 0,
+            Self::Batch(_) => false,
+        }
+    }
+
+    /// What no other asks under.
+    pub(super) fn nonce(self) -> &'a str {
+        match self {
+            Self::Delivery(inbound) => inbound.nonce().as_str(),
+            Self::Batch(id) => id,
+        }
+    }
 }
 
 impl<'a> Limits<'a> {
@@ -56,20 +123,38 @@ impl<'a> Limits<'a> {
         inbound: &'a InboundCall,
         call: &'a AdmittedCall,
     ) -> Option<Self> {
+        Self::of_asker(context, inbound.catalog(), Asker::Delivery(inbound), call)
+    }
+
+    /// The limits of a batch that this call leads, by the catalog of its delivery.
+    pub(super) fn of_batch(
+        context: &'a WorkerContext,
+        catalog: &Catalog,
+        id: &'a str,
+        call: &'a AdmittedCall,
+    ) -> Option<Self> {
+        Self::of_asker(context, catalog, Asker::Batch(id), call)
+    }
+
+    fn of_asker(
+        context: &'a WorkerContext,
+        catalog: &Catalog,
+        asker: Asker<'a>,
+        call: &'a AdmittedCall,
+    ) -> Option<Self> {
         let tenant = &call.request.key.tenant;
-        let (tool, tool_name) = (call.tool.as_deref(), call.tool_name());
-        let names = call.subject().tool;
-        let limited = Limited { server: &call.server, tool, tool_name, names, tenant };
+        let (tool, names) = (call.tool.as_deref(), call.subject().tool);
+        let limited = Limited { server: &call.server, tool, names, tenant };
         let control = context.gate.control().current();
-        let version = context.gate.control().version();
-        let limits = limits_of(inbound.catalog(), control.as_deref(), version, limited);
+        let live = Live::new(control.as_deref(), context.gate.control().version(), context.now());
+        let limits = limits_of(catalog, live, limited);
         let adaptive = call.adapts();
-        (adaptive || !limits.is_empty()).then_some(Self { context, inbound, call, limits })
+        (adaptive || !limits.is_empty()).then_some(Self { context, asker, call, limits })
     }
 
     /// How long a turn may be waited for without its message going back.
     pub(super) fn near_ms(&self) -> u64 {
-        if self.inbound.queue().is_fifo() { NEAR_IN_ORDER_MS } else { NEAR_MS }
+        if self.asker.is_in_order() { NEAR_IN_ORDER_MS } else { NEAR_MS }
     }
 
     /// A turn of each rate limit, all at one time, that lies at most `near_ms` ahead. `missed` says that the call had one.
@@ -153,7 +238,7 @@ impl<'a> Limits<'a> {
 
     /// The turns that the message carries, where they are still some, with the positions of their limits.
     async fn carried(&self, rates: &[(&ActiveLimit, RateLimit)]) -> Result<Vec<(usize, HeldTurn)>, Wait> {
-        let Carried::Turn(carried) = self.inbound.carried() else { return Ok(Vec::new()) };
+        let Carried::Turn(carried) = self.asker.carried() else { return Ok(Vec::new()) };
         let now = self.context.now();
         let position = |key: &LimitKey| rates.iter().position(|(limit, _)| limit.key == *key);
         if carried.turn.is_none()
@@ -174,7 +259,7 @@ impl<'a> Limits<'a> {
 
     /// The limit that the call asks first, and for which turn: that by whose estimate it has waited, or whose turn it had.
     fn begins_with(&self, rates: &[(&ActiveLimit, RateLimit)]) -> (usize, Wish) {
-        match self.inbound.carried() {
+        match self.asker.carried() {
             Carried::Turn(carried) => {
                 let first = rates.iter().position(|(limit, _)| limit.key == carried.limit);
                 // Whoever comes back with a turn that it has missed is served first, then whoever has waited by an estimate.
@@ -184,11 +269,7 @@ impl<'a> Limits<'a> {
                     (None, None) => (0, Wish::Next),
                 }
             }
-            // A message in a queue that keeps its order carries nothing, and a group has one call at a time. What was received before has waited,
-            // and receives count towards its dead-letter queue.
-            Carried::Nothing if self.inbound.queue().is_fifo() && self.inbound.receive_count() > 1 => {
-                (0, Wish::Again)
-            }
+            Carried::Nothing if self.asker.has_waited_in_order() => (0, Wish::Again),
             Carried::Nothing | Carried::Poll => (0, Wish::Next),
         }
     }
@@ -232,6 +313,15 @@ impl<'a> Limits<'a> {
         }
     }
 
+    /// Counts a request that may have been written too late for its turns.
+    pub(super) fn sent_late(&self) {
+        self.context.meters.sent_late();
+        for (limit, rate) in self.rates() {
+            let (key, value) = (limit.key.to_string(), rate.to_string());
+            self.context.activity.limit_late(&key, value, self.context.now());
+        }
+    }
+
     fn names(&self) -> String {
         let rates = self.limits.iter().filter_map(|limit| Some(named(&limit.key, limit.rate?)));
         rates.collect::<Vec<_>>().join(", ")
@@ -239,13 +329,13 @@ impl<'a> Limits<'a> {
 
     /// The wait for turns that are far: the message carries them, and comes back a second or two before.
     fn wait_with(&self, turns: Vec<HeldTurn>, at: Timestamp, left_ms: u64) -> Wait {
-        let names: Vec<_> = turns.iter().map(|turn| turn.limit().to_string()).collect();
+        let names: Vec<_> = turns.iter().map(|turn| turn.limit().name()).collect();
         let detail = format!("{}, turn at {at}", names.join(", "));
         // The first has set the time.
         if let Some(first) = turns.first() {
             self.met(first.limit(), LimitPart::Rate, true);
         }
-        if at >= self.call.deadline || self.inbound.queue().is_fifo() {
+        if at >= self.call.deadline || !self.asker.carries() {
             // They cannot be used; they go back.
             let after_ms = left_ms.min(self.call.deadline.ms_since(self.context.now()));
             return self.wait(HeldReason::RateLimit, after_ms, detail);
@@ -253,7 +343,7 @@ impl<'a> Limits<'a> {
         let mut kept = turns.into_iter().map(|turn| (turn.limit().clone(), turn.keep()));
         if let Some((limit, turn)) = kept.next() {
             let (turn, others) = (Some(turn), kept.collect());
-            self.inbound.carry(Carried::Turn(CarriedTurn { limit, turn, wake_at: at, others }));
+            self.asker.carry(CarriedTurn { limit, turn, wake_at: at, others });
         }
         let after_ms = left_ms.saturating_sub(1_000) / 1_000 * 1_000;
         self.wait(HeldReason::RateLimit, after_ms, detail)
@@ -268,7 +358,7 @@ impl<'a> Limits<'a> {
     ) -> Wait {
         self.met(limit, LimitPart::Rate, true);
         let (limit_key, others) = (limit.clone(), Vec::new());
-        self.inbound.carry(Carried::Turn(CarriedTurn { limit: limit_key, turn: None, wake_at, others }));
+        self.asker.carry(CarriedTurn { limit: limit_key, turn: None, wake_at, others });
         let left_ms = wake_at.ms_since(self.context.now()).max(1_000);
         let until_deadline_ms = self.call.deadline.ms_since(self.context.now());
         let at = at.map_or_else(String::new, |at| format!(", about {at}"));
@@ -287,7 +377,7 @@ impl<'a> Limits<'a> {
     }
 
     pub(super) fn unread(&self, limit: &LimitKey) -> Wait {
-        let detail = format!("the row of the limit {limit} cannot be read");
+        let detail = format!("the row of the limit {} cannot be read", limit.name());
         self.wait(HeldReason::AwsError, UNKNOWN_MS, detail)
     }
 
@@ -320,7 +410,7 @@ pub(super) fn wake_at(passes: &Passes) -> Option<Instant> {
 }
 
 fn named(limit: &LimitKey, rate: RateLimit) -> String {
-    format!("{limit} ({rate})")
+    format!("{} ({rate})", limit.name())
 }
 
 const fn us(at: Timestamp) -> i64 {

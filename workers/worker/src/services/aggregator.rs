@@ -27,7 +27,7 @@ use toolfleet_core::time::Timestamp;
 use super::Service;
 use super::intake::is_queue_paused;
 use crate::context::WorkerContext;
-use crate::gate::configured_limits;
+use crate::gate::{Live, configured_limits};
 use crate::shutdown::Shutdown;
 
 /// The row of a worker that has exited or died is removed after so long, in milliseconds.
@@ -40,8 +40,11 @@ const DEPTH_TIME_OUT: Duration = Duration::from_secs(2);
 const IDLE_LOOK_MS: u64 = 60_000;
 /// The most ends of settings that one beat records: the lease must not wait for those of days that a new holder finds.
 const MOST_ENDS: usize = 100;
-/// How many hours back it is checked whether their rollups are added up. The rollups of minutes are kept for longer.
-const COMPACT_HOURS: i64 = 48;
+/// How many hours back it is checked whether their rollups are added up: a fleet may have no worker over a long weekend. The rollups of minutes
+/// are kept for longer.
+const COMPACT_HOURS: i64 = 7 * 24;
+/// How long it is known what was written of dead processes, in minutes.
+const FLAGGED_MINUTES: i64 = 24 * 60;
 
 /// The service that keeps the fleet's summary.
 pub struct Aggregator {
@@ -54,8 +57,11 @@ struct State {
     /// The worker holds the lease.
     leads: bool,
     failing: bool,
-    /// What was written of the dead processes.
-    flagged: BTreeMap<Nonce, LostMinutes>,
+    /// What was written of the dead processes; none where it was not read since this worker has the lease.
+    flagged: Option<BTreeMap<Nonce, LostMinutes>>,
+    /// The time in each worker's row, and since when it was not renewed by this worker's clock: clocks differ, and a wrong one must not
+    /// bury a fleet.
+    seen: BTreeMap<Nonce, (Timestamp, Timestamp)>,
     /// How many messages were visible when the queues were last looked at.
     seen_visible: Option<(Timestamp, u64)>,
     /// The hour up to which it was checked that rollups are added up.
@@ -64,6 +70,23 @@ struct State {
     lease: Option<(Timestamp, Timestamp)>,
     /// The records of settings that have ended, which are stored.
     recorded: BTreeSet<CallId>,
+}
+
+impl State {
+    /// Notes since when each row was not renewed. One that is met first counts from now on, unless it is so old that no clock is so wrong.
+    fn see(&mut self, rows: &mut [WorkerRow], now: Timestamp) {
+        let before = std::mem::take(&mut self.seen);
+        for row in rows {
+            let since = match before.get(&row.boot) {
+                Some((reported_at, since)) if *reported_at == row.reported_at => *since,
+                Some(_) => now,
+                None if now.ms_since(row.reported_at) > GONE_KEPT_MS => row.reported_at,
+                None => now,
+            };
+            row.seen_at = Some(since);
+            self.seen.insert(row.boot.clone(), (row.reported_at, since));
+        }
+    }
 }
 
 impl Aggregator {
@@ -116,17 +139,22 @@ impl Aggregator {
             None => context.fleet.lease_summary(boot, now, until).await?,
         };
         if !state.leads {
+            state.flagged = None;
             return Ok(());
         }
-        let rows = context.fleet.worker_rows().await?;
+        let mut rows = context.fleet.worker_rows().await?;
+        state.see(&mut rows, now);
         let mut summary = FleetSummary::of(&rows, now, context.worker.clone());
         let control = context.gate.control().current();
         summary.runnable = self.runnable(state, &summary, control.as_deref(), now).await;
-        summary.configured(configured_limits(&context.catalog.current(), control.as_deref()));
+        let live = Live::new(control.as_deref(), context.gate.control().version(), now);
+        summary.configured(configured_limits(&context.catalog.current(), live));
         state.leads = context.fleet.put_summary(&summary, boot, until).await?;
-        if state.leads {
-            context.meters.fleet(&summary);
+        if !state.leads {
+            // Another worker has the lease, and does the rest.
+            return Ok(());
         }
+        context.meters.fleet(&summary);
         self.take(summary);
         self.bury(state, &rows, now).await?;
         self.record_ends(state, now).await?;
@@ -200,27 +228,37 @@ impl Aggregator {
     /// Writes which minutes dead workers lost, and removes rows of workers that are long gone.
     async fn bury(&self, state: &mut State, rows: &[WorkerRow], now: Timestamp) -> Result<(), AwsError> {
         let fleet = &self.context.fleet;
+        let (first, last) = (Minute::of(now).plus(-FLAGGED_MINUTES), Minute::of(now));
+        let flagged = match &mut state.flagged {
+            Some(flagged) => flagged,
+            // An earlier holder of the lease may have written it.
+            None => {
+                let lost = fleet.minutes_lost_by_death(first, last).await?;
+                state.flagged.insert(lost.into_iter().map(|lost| (lost.boot.clone(), lost)).collect())
+            }
+        };
         // One that was frozen, or that could not reach the table, writes its rollups after all. It may still die later.
         for row in rows.iter().filter(|row| row.is_alive(now)) {
-            if let Some(lost) = state.flagged.get(&row.boot) {
+            if let Some(lost) = flagged.get(&row.boot) {
                 fleet.remove_lost_minutes(lost).await?;
-                state.flagged.remove(&row.boot);
+                flagged.remove(&row.boot);
             }
         }
         for row in rows.iter().filter(|row| row.is_dead(now)) {
-            if !state.flagged.contains_key(&row.boot) {
+            if !flagged.contains_key(&row.boot) {
                 let lost = lost(row);
                 fleet.put_lost_minutes(&lost).await?;
-                state.flagged.insert(row.boot.clone(), lost);
+                flagged.insert(row.boot.clone(), lost);
                 tracing::warn!(worker = %row.id, last_row = %row.reported_at, code = "worker_lost", "a worker has died: it did not renew its row for three beats");
             }
         }
         for row in rows.iter().filter(|row| !row.is_alive(now)) {
-            if now.ms_since(row.reported_at) > GONE_KEPT_MS {
+            if row.age_ms(now) > GONE_KEPT_MS {
                 fleet.remove_worker_row(row).await?;
-                state.flagged.remove(&row.boot);
             }
         }
+        // One without a row may still write it again.
+        flagged.retain(|boot, lost| lost.to >= first || rows.iter().any(|row| row.boot == *boot));
         Ok(())
     }
 

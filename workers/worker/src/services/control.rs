@@ -1,13 +1,14 @@
 //! Reads what operators have set: the version every two seconds, and the entries when it has changed.
 //!
 //! A reading takes a few milliseconds, so that a pause stops new starts everywhere within five seconds. The entries are also read every
-//! half minute whatever the version says.
+//! ten minutes whatever the version says. In a large fleet not all workers read a change at once: all entries lie in one partition.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 use toolfleet_aws::AwsError;
+use toolfleet_core::fleet::LARGE_FLEET;
 use toolfleet_core::time::Timestamp;
 
 use super::Service;
@@ -17,8 +18,10 @@ use crate::shutdown::Shutdown;
 
 /// How often the version is read.
 pub(super) const BEAT: Duration = Duration::from_secs(2);
-/// How often the entries are read without a new version.
-pub(super) const WHOLE: Duration = Duration::from_secs(30);
+/// How often the entries are read without a new version, about: each worker at another time.
+pub(super) const WHOLE: Duration = Duration::from_secs(600);
+/// A worker of a large fleet reads a change up to so much later, in milliseconds.
+const SPREAD_MS: u64 = 1_000;
 
 /// The service that reads the control entries.
 pub struct ControlReader {
@@ -26,7 +29,7 @@ pub struct ControlReader {
     started_at: Timestamp,
 }
 
-/// When the entries were last read, and whether the last reading failed.
+/// When the entries are read again without a new version, and whether the last reading failed.
 #[derive(Default)]
 pub(super) struct Readings {
     whole: Option<Instant>,
@@ -77,12 +80,17 @@ impl ControlReader {
         let Self { context, started_at } = self;
         let now = Instant::now();
         let ended = readings.next_end.is_some_and(|end| end <= context.now());
-        let due = ended || readings.whole.is_none_or(|at| now.duration_since(at) >= WHOLE);
-        if !due && context.fleet.control_version().await? == context.gate.control().version() {
-            return Ok(());
+        let due = ended || readings.whole.is_none_or(|at| now >= at);
+        if !due {
+            if context.fleet.control_version().await? == context.gate.control().version() {
+                return Ok(());
+            }
+            if context.fleet_view.workers(context.now()) > LARGE_FLEET {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(..SPREAD_MS))).await;
+            }
         }
         let control = context.fleet.control(context.now()).await?;
-        readings.whole = Some(now);
+        readings.whole = Some(now + WHOLE.mul_f64(0.75 + fastrand::f64() / 4.0));
         readings.next_end = control.next_end(context.now());
         if control.version != context.gate.control().version() {
             tracing::info!(

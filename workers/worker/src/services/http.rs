@@ -29,8 +29,10 @@ use crate::shutdown::Shutdown;
 /// How long [`ask`] waits for an answer.
 const TIME_OUT: Duration = Duration::from_secs(3);
 
-/// Who asks is a platform or a collector: few connections, asked every minute at least.
-const BOUNDS: Bounds = Bounds { connections: 64, idle: Duration::from_secs(180), drain: Duration::ZERO };
+/// Who asks is a platform or a collector: few connections. Each answers one request, so that clients that keep theirs leave room for the question
+/// whether the worker lives: a platform ends one that does not answer.
+const BOUNDS: Bounds =
+    Bounds { connections: 64, idle: Duration::from_secs(10), keep_alive: false, drain: Duration::ZERO };
 
 /// The endpoint as a service.
 pub struct HttpEndpoint {

@@ -236,6 +236,7 @@ impl Reporter {
             servers,
             tools,
             limits,
+            seen_at: None,
         }
     }
 

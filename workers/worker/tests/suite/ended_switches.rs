@@ -77,6 +77,26 @@ async fn the_end_of_a_pause_that_is_set_anew_is_recorded_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_removes_what_ended_an_hour_ago_with_its_record() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    set(&rig, &context, &pause(&rig, "server:mock", Some(PAUSE_MS))).await;
+    set(&rig, &context, &pause(&rig, "server:other", None)).await;
+    let clock = rig.clock.clone();
+    let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+    let queue = rig.local.queue_url("toolfleet-calls");
+    let client = Client::new(&rig.direct, queue, &Tables::with_prefix("toolfleet"), Arc::new(now));
+    let change = async |target: &str| client.controls().set(&pause(&rig, target, None)).await.unwrap();
+    let count = async || context.fleet.control_entries().await.unwrap().len();
+    rig.clock.advance_ms(PAUSE_MS + 59 * 60_000);
+    change("server:a").await;
+    assert_eq!(count().await, 3);
+    rig.clock.advance_ms(60_000);
+    change("server:b").await;
+    assert_eq!((count().await, ends(&rig).await.len()), (3, 1), "no worker has run since its end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_ends_are_recorded_over_several_beats() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;

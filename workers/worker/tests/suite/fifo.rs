@@ -1,12 +1,10 @@
 //! FIFO queues: one message of a group at a time, in the order in which they were sent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use toolfleet_aws::{Tables, apply_in_rounds};
-use toolfleet_core::control::{Control, LimitChange};
 use toolfleet_core::group::GroupResult;
 use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::limits::turn_book::{Ask, Reserve, Wish};
@@ -16,7 +14,7 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::services::intake::Intake;
 
-use crate::limits::{limited, server, turns};
+use crate::limits::{limited, live_rate, server, turns};
 use crate::rig::{CountAcknowledged, Rig, limits, request, run_service};
 
 pub(crate) async fn rig() -> Rig {
@@ -154,9 +152,7 @@ async fn a_turn_that_was_waited_for_long_is_void_if_its_limit_has_changed() {
     let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
     let reserve = Reserve { now_us, mark: 1, rate, version: 1, shared: true, give_back: Vec::new(), asks };
     apply_in_rounds(&store, Some(&before), &reserve, 1).await.unwrap();
-    let limits =
-        BTreeMap::from([("server:mock".to_owned(), LimitChange { rate: Some(rate), concurrency: None })]);
-    context.gate.control().take(Control { version: 1, limits, ..Control::default() });
+    context.gate.control().take(live_rate(1, 50));
     let changed = turns(&rig).await;
     assert_eq!((changed.epoch, changed.rev), (before.epoch + 1, before.rev + 1));
     waits.await.unwrap();

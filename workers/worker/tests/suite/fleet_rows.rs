@@ -65,6 +65,10 @@ async fn a_workers_row_appears_and_goes_away_after_its_death() {
     Reporter::new(other.clone()).beat().await;
     let aggregator = Aggregator::new(other.clone());
     assert!(aggregator.beat().await);
+    // It waits three beats of its own before it believes that a worker is dead: clocks differ.
+    rig.clock.advance_ms(15_001);
+    Reporter::new(other.clone()).beat().await;
+    assert!(aggregator.beat().await);
     let (summary, _) = fleet(&rig).summary().await.unwrap();
     let workers = summary.unwrap().workers;
     assert_eq!((workers.alive, workers.dead, workers.slots), (1, 1, 24));
@@ -216,16 +220,59 @@ async fn the_lost_minutes_of_a_worker_that_goes_on_are_taken_back() {
         let minute = Minute::of(now(&rig));
         fleet(&rig).lost_minutes(minute.plus(-5), minute).await.unwrap().len()
     };
+    aggregator.beat().await;
     rig.clock.advance_ms(16_000);
     aggregator.beat().await;
     assert_eq!(lost().await, 1);
-    reporter.beat().await;
+    // Another worker has the lease when it goes on.
+    aggregator.resign().await;
+    let aggregator = Aggregator::new(rig.context(None).await);
     rig.clock.advance_ms(1);
+    reporter.beat().await;
     aggregator.beat().await;
     assert_eq!(lost().await, 0);
     rig.clock.advance_ms(16_000);
     aggregator.beat().await;
     assert_eq!(lost().await, 1, "it died after all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_worker_is_dead_for_its_own_or_the_leaders_clock() {
+    let rig = Rig::new().await;
+    let (worker, leader) = (rig.context(None).await, rig.context(None).await);
+    let aggregator = Aggregator::new(leader.clone());
+    Reporter::new(worker).beat().await;
+    let mut row = alive(&rig).await.remove(0);
+    for behind_ms in [-60_000, 60_000, 900_000] {
+        for _ in 0..5 {
+            rig.clock.advance_ms(5_000);
+            row.reported_at = Timestamp::from_ms(now(&rig).as_ms() - behind_ms);
+            fleet(&rig).put_worker_row(&row).await.unwrap();
+            assert!(aggregator.beat().await);
+            let summary = leader.fleet_view.current(now(&rig)).unwrap();
+            assert_eq!((summary.workers.alive, summary.workers.dead), (1, 0), "{behind_ms}");
+        }
+    }
+    rig.clock.advance_ms(15_001);
+    assert!(aggregator.beat().await);
+    let summary = leader.fleet_view.current(now(&rig)).unwrap();
+    assert_eq!((summary.workers.alive, summary.workers.dead), (0, 1), "it is not renewed any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hours_before_a_long_weekend_are_added_up_after_it() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    run_calls(&rig, &context, &[("c1", "safe")]).await;
+    let hour = Minute::of(now(&rig)).hour();
+    Reporter::new(context.clone()).report_last().await;
+    rig.clock.advance_ms(100 * 60 * 60_000);
+    let aggregator = Aggregator::new(rig.context(None).await);
+    for _ in 0..200 {
+        aggregator.beat().await;
+    }
+    assert_eq!(fleet(&rig).compacted(hour, hour).await.unwrap(), [hour]);
+    assert_eq!(rolled_up(&rig, hour, hour.plus(59)).await[1]["safe"].calls.total(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -333,7 +380,7 @@ async fn the_counts_of_rollups_equal_those_of_the_history() {
     // The hours are added up once they are over, and say the same.
     rig.clock.advance_ms(3 * 60 * 60_000);
     let aggregator = Aggregator::new(first);
-    for _ in 0..60 {
+    for _ in 0..200 {
         aggregator.beat().await;
     }
     assert_eq!(rolled_up(&rig, from, to).await[1], expected);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_aws::{Tables, apply_in_rounds};
 use toolfleet_core::call::{HeldReason, State};
-use toolfleet_core::control::{Control, LimitChange};
+use toolfleet_core::control::{Control, LimitChange, LiveLimit};
 use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::limits::{LimitKey, RateLimit};
@@ -33,6 +33,14 @@ pub(crate) fn limited(rig: &Rig, of_server: Value) -> Value {
 
 pub(crate) async fn worker(rig: &Rig, catalog: &Value) -> Arc<WorkerContext> {
     rig.fleet_of(catalog.clone(), limits(), None).await
+}
+
+/// What operators have set, where it is the rate of the mock server alone.
+pub(crate) fn live_rate(version: u64, count: u32) -> Control {
+    let change = LimitChange { rate: RateLimit::new(count, 1).ok(), concurrency: None };
+    let mut limit = LiveLimit::default();
+    limit.set(change, None);
+    Control { version, limits: BTreeMap::from([(server(), limit)]), ..Control::default() }
 }
 
 pub(crate) fn server() -> LimitKey {
@@ -286,9 +294,7 @@ async fn a_limit_that_is_changed_live_voids_the_turns_of_the_old_one() {
         rig.deliver(&context).await;
     }
     let old = turns(&rig).await;
-    let change = LimitChange { rate: RateLimit::new(50, 1).ok(), concurrency: None };
-    let limits = BTreeMap::from([("server:mock".to_owned(), change)]);
-    context.gate.control().take(Control { version: 1, limits, ..Control::default() });
+    context.gate.control().take(live_rate(1, 50));
     rig.clock.advance_ms(10_000);
     rig.deliver(&context).await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
@@ -373,11 +379,10 @@ async fn a_call_without_limits_touches_no_row_of_a_limit() {
 async fn the_catalogs_limit_holds_again_after_a_live_one_ends() {
     let rig = Rig::new().await;
     let context = worker(&rig, &limited(&rig, json!({"rate": "50/s"}))).await;
-    let change = LimitChange { rate: RateLimit::new(40, 1).ok(), concurrency: None };
-    let live = BTreeMap::from([("server:mock".to_owned(), change)]);
-    let rates = [(3, live), (4, BTreeMap::new())];
-    for ((version, limits), expected) in rates.into_iter().zip(["40/s", "50/s"]) {
-        context.gate.control().take(Control { version, limits, ..Control::default() });
+    let ended = Control { version: 4, ..Control::default() };
+    for (control, expected) in [live_rate(3, 40), ended].into_iter().zip(["40/s", "50/s"]) {
+        let version = control.version;
+        context.gate.control().take(control);
         rig.clock.advance_ms(6_000);
         rig.send(request(&format!("c{version}"), "unsafe").to_string()).await;
         rig.deliver(&context).await;

@@ -13,6 +13,7 @@ mod argument_leaks;
 mod arrows;
 mod aws_errors;
 mod bad_input;
+mod batch_turns;
 mod batches;
 mod bounds;
 mod cache;

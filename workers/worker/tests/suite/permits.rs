@@ -15,7 +15,7 @@ use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::slot::Slot;
 
 use crate::limits::{limited, permits, server, turns, worker};
-use crate::rig::{Rig, SENDER, SKEW_MS, limits, request};
+use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
 use crate::waiting::cancel;
 
 /// Over-admission (bullmq #3210: limit 1 ran 2).
@@ -172,6 +172,52 @@ async fn the_permit_of_a_killed_worker_is_free_after_its_time_out() {
     rig.clock.advance_ms(2_000 + 2_000 + SKEW_MS);
     rig.deliver(&second).await;
     assert_eq!(rig.outcome("next").await.kind, OutcomeKind::Succeeded);
+}
+
+/// Long before the time-out of its attempt, which `hold` would wait for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permit_of_a_killed_worker_is_free_after_its_lease_where_loss_frees_it() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"concurrency": {"limit": 1, "on_loss": "free"}}));
+    catalog["tools"][1]["timeout_ms"] = json!(600_000);
+    let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
+    rig.send(request("lost", "unsafe").to_string()).await;
+    let delivery = rig.receive(&first).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(first, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    drop(hold);
+    rig.send(request("next", "safe").to_string()).await;
+    rig.clock.advance_ms(LEASE_MS + SKEW_MS - 1);
+    rig.deliver(&second).await;
+    assert_eq!(rig.mcp.executions_of("next"), 0, "its worker may live and renew it");
+    rig.clock.advance_ms(60_000);
+    rig.settle_with(&second).await;
+    assert_eq!(rig.outcome("next").await.kind, OutcomeKind::Succeeded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_living_worker_renews_a_permit_that_its_loss_would_free() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"concurrency": {"limit": 1, "on_loss": "free"}}));
+    catalog["tools"][1]["timeout_ms"] = json!(600_000);
+    let lease = Limits { lease: Duration::from_secs(2), ..limits() };
+    let context = rig.fleet_of(catalog, lease, None).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let running = tokio::spawn(pipeline::run(context, delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    let until = async || permits(&rig).await.entries.into_values().next().unwrap();
+    let first = until().await;
+    rig.clock.advance_ms(500);
+    while until().await < first.plus_ms(500) {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    running.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -386,6 +432,20 @@ async fn answers_to_a_task_wait_for_a_permit_where_its_own_has_ended() {
     rig.settle_with(&context).await;
     assert_eq!(rig.outcome("c2").await.kind, OutcomeKind::Succeeded);
     assert_eq!(rig.mcp.requests_of("tasks/update").len(), 1);
+}
+
+/// The entry was made while the limit counted tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_gives_its_permit_back_though_tasks_count_no_longer() {
+    let (rig, _counting) =
+        with_a_task(&[json!({ "status": "completed", "result": { "content": [] } })]).await;
+    assert_eq!(permits(&rig).await.entries.len(), 1);
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    rig.settle_with(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+    while !permits(&rig).await.entries.is_empty() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A server that does not confirm may go on working: its permit ends at the call's deadline.

@@ -13,7 +13,7 @@ use crate::keys::{CONTROL, CONTROL_VERSION, EXPIRES_AT, PK, SK, VERSION_SORT};
 const KEPT_S: i64 = 3 * 24 * 60 * 60;
 
 impl Fleet {
-    /// The version of the control entries now; 0 if nothing was ever set. It costs half a read unit.
+    /// The version of the control entries now; 0 if nothing was ever set. It costs a read unit: a reading that lags behind would delay a pause.
     pub async fn control_version(&self) -> Result<u64, AwsError> {
         let got = self
             .client
@@ -21,6 +21,7 @@ impl Fleet {
             .table_name(&self.table)
             .key(PK, AttributeValue::S(CONTROL_VERSION.into()))
             .key(SK, AttributeValue::S(VERSION_SORT.into()))
+            .consistent_read(true)
             .send()
             .await
             .map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?;
@@ -31,7 +32,8 @@ impl Fleet {
     pub async fn control(&self, now: Timestamp) -> Result<Control, AwsError> {
         let version = self.control_version().await?;
         let (entries, unreadable) = self.all_entries().await?;
-        Ok(Control { unreadable, ..Control::new(version, entries, now) })
+        let control = Control::new(version, entries, now);
+        Ok(Control { unreadable: control.unreadable.saturating_add(unreadable), ..control })
     }
 
     /// All entries that are stored, those that have ended included. A row that this version cannot read is left out.
@@ -91,6 +93,28 @@ impl Fleet {
             .build()
             .map_err(|e| AwsError::configuration(e.to_string()))?;
         self.change(TransactWriteItem::builder().delete(delete).build()).await
+    }
+
+    /// Removes an entry that has ended, unless its row was replaced since. No version grows: it had no effect any more.
+    pub async fn remove_ended_control(&self, entry: &ControlEntry) -> Result<(), AwsError> {
+        let text = serde_json::to_string(entry).map_err(|e| AwsError::configuration(e.to_string()))?;
+        let removed = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(PK, AttributeValue::S(CONTROL.into()))
+            .key(SK, AttributeValue::S(entry.key()))
+            .condition_expression("entry = :seen")
+            .expression_attribute_values(":seen", AttributeValue::S(text))
+            .send()
+            .await;
+        match removed {
+            Ok(_) => Ok(()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Ok(())
+            }
+            Err(e) => Err(AwsError::of_sdk("DeleteItem", &self.table, &e)),
+        }
     }
 
     /// One change together with the growth of the version: workers see both or none.

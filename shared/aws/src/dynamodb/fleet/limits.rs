@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::limits::LimitKey;
+use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::limits::exchange::Exchange;
 use toolfleet_core::limits::holders::{Block, HolderRow, HolderTable};
 use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable, runs};
@@ -265,6 +265,12 @@ fn expressions(exchange: &Exchange) -> Expressions {
     Expressions { update, condition: conditions.join(" AND "), names, values }
 }
 
+/// When the table may forget the row, in seconds: its last turn must keep the next one away for a spacing, which may be longer than a day.
+fn turns_end_s(last_us: i64, rate: RateLimit) -> i64 {
+    let spacing_s = rate.spacing_us() / 1_000_000;
+    (last_us / 1_000_000).saturating_add(KEPT_S.max(spacing_s.saturating_mul(2)))
+}
+
 fn turns_item(row: &TurnRow) -> Item {
     let last_us = row.ahead.last().copied().unwrap_or_default().max(row.floor_us);
     let clock = |(tenant, clock): (&Tenant, &TenantClock)| {
@@ -281,7 +287,7 @@ fn turns_item(row: &TurnRow) -> Item {
         ("floor_us", number(row.floor_us)),
         ("ahead", Some(AttributeValue::S(packed(&row.ahead)))),
         ("clocks", Some(AttributeValue::M(row.clocks.iter().map(clock).collect()))),
-        (EXPIRES_AT, number(last_us / 1_000_000 + KEPT_S)),
+        (EXPIRES_AT, number(turns_end_s(last_us, row.rate))),
     ])
 }
 

@@ -1,7 +1,7 @@
 //! The rollups of calls: a row for each tool, minute and worker process, rows for whole hours, and what dead workers lost.
 //!
 //! A rollup is written again as a whole when calls of its minute end late, so that writing it twice counts nothing twice. The rows of minutes
-//! expire after three days; the sums of whole hours are kept as long as the history.
+//! expire after eight days; the sums of whole hours are kept as long as the history.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::future::try_join_all;
@@ -18,7 +18,7 @@ use crate::error::AwsError;
 use crate::keys::{self, COMPACTED, EXPIRES_AT, PK, ROLLUP_SHARDS, SK};
 
 /// How long the rows of minutes are kept, in milliseconds.
-const MINUTES_KEPT_MS: u64 = 3 * 24 * 60 * 60 * 1000;
+const MINUTES_KEPT_MS: u64 = 8 * 24 * 60 * 60 * 1000;
 const DAY_MINUTES: i64 = 24 * 60;
 
 /// The rollup of one tool in one minute.
@@ -168,14 +168,32 @@ impl Fleet {
         removed.map(drop).map_err(|e| AwsError::of_sdk("DeleteItem", &self.table, &e))
     }
 
-    /// What dead workers lost of the minutes between two, both included.
+    /// What dead workers lost of the minutes between two, both included, and what living ones have given up.
     pub async fn lost_minutes(&self, from: Minute, to: Minute) -> Result<Vec<LostMinutes>, AwsError> {
+        Ok(self.lost(from, to).await?.into_iter().map(|(_, lost)| lost).collect())
+    }
+
+    /// What dead workers lost of these minutes: where one of them goes on after all, it is not so.
+    pub async fn minutes_lost_by_death(
+        &self,
+        from: Minute,
+        to: Minute,
+    ) -> Result<Vec<LostMinutes>, AwsError> {
+        let of_death =
+            |(sort, lost): &(String, LostMinutes)| *sort == keys::worker_sort(&lost.worker, &lost.boot);
+        let lost = self.lost(from, to).await?.into_iter().filter(of_death);
+        Ok(lost.map(|(_, lost)| lost).collect())
+    }
+
+    /// The rows of lost minutes, with their sort keys.
+    async fn lost(&self, from: Minute, to: Minute) -> Result<Vec<(String, LostMinutes)>, AwsError> {
         // What began on the day before may reach into this one.
         let days = days(from.plus(-DAY_MINUTES), to);
         let queries = days.into_iter().map(|(first, _)| self.items_of(keys::lost_minutes(first), None));
         let items = try_join_all(queries).await?;
-        let lost = items.iter().flatten().filter_map(read_body::<LostMinutes>);
-        Ok(lost.filter(|lost| lost.from <= to && from <= lost.to).collect())
+        let row = |item: &Item| Some((item.get(SK)?.as_s().ok()?.clone(), read_body::<LostMinutes>(item)?));
+        let lost = items.iter().flatten().filter_map(row);
+        Ok(lost.filter(|(_, lost)| lost.from <= to && from <= lost.to).collect())
     }
 }
 

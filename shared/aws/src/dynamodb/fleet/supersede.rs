@@ -41,7 +41,18 @@ impl SupersedeStore<'_> {
             .send()
             .await
             .map_err(|e| AwsError::of_sdk("GetItem", table, &e))?;
-        Ok(got.item.as_ref().and_then(parse))
+        got.item.as_ref().map(|item| self.parsed(item)).transpose()
+    }
+
+    /// A row that cannot be read is an error, which names it: taken for a missing one, each write would find it again.
+    fn parsed(&self, item: &Item) -> Result<SupersedeRow, AwsError> {
+        parse(item).ok_or_else(|| {
+            let Self { partition, fleet } = self;
+            let table = &fleet.table;
+            AwsError::configuration(format!(
+                "the row {partition} ({SUPERSEDE_SORT}) of {table} cannot be read"
+            ))
+        })
     }
 }
 
@@ -65,7 +76,9 @@ impl Store for SupersedeStore<'_> {
         Ok(match writer.write(write).await? {
             Written::Done => Swap::Stored,
             Written::Exists => Swap::Found(self.read().await?.map(Box::new)),
-            Written::ConditionFailed(found) => Swap::Found(found.as_ref().and_then(parse).map(Box::new)),
+            Written::ConditionFailed(found) => {
+                Swap::Found(found.as_ref().map(|item| self.parsed(item)).transpose()?.map(Box::new))
+            }
         })
     }
 }
@@ -96,7 +109,7 @@ fn attributes(row: &SupersedeRow) -> [(&'static str, Option<AttributeValue>); 5]
     ]
 }
 
-/// The row of an item. One that cannot be read counts as none, and is then a conflict at each write.
+/// The row of an item.
 fn parse(item: &Item) -> Option<SupersedeRow> {
     let whole = |name: &str| item.get(name)?.as_n().ok()?.parse::<i64>().ok();
     let losers = item.get("losers")?.as_l().ok()?;

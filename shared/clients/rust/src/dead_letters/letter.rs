@@ -4,7 +4,7 @@ use toolfleet_aws::queue::Delivery;
 use toolfleet_core::argument_shape::{ShownArguments, shape};
 use toolfleet_core::ids::{CallKey, Tenant};
 use toolfleet_core::message_attributes::{FIRST_MESSAGE, FIRST_SENDER, FIRST_SENT, REASON};
-use toolfleet_core::request::{CallRequest, Malformed, TimeLimit};
+use toolfleet_core::request::{CallRequest, Malformed, Target, TimeLimit};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
@@ -131,7 +131,7 @@ impl DeadLetter {
 /// Which dead letters. All parts that are given must fit.
 #[derive(Debug, Clone, Default)]
 pub struct LetterFilter {
-    /// Those of this tool: the registered id, or `server/name`.
+    /// Those of this tool: the registered id, `id.function`, or `server/name`.
     pub tool: Option<String>,
     /// Those of this tenant.
     pub tenant: Option<Tenant>,
@@ -139,6 +139,14 @@ pub struct LetterFilter {
     pub reason: Option<String>,
     /// Those whose call was first sent before this instant.
     pub sent_before: Option<Timestamp>,
+}
+
+/// Whether `wanted` names the tool of that target. The id of a tool may itself have dots.
+fn names(wanted: &str, target: &Target) -> bool {
+    match target {
+        Target::Tool { id, .. } => wanted == id.as_str() || wanted == target.to_string(),
+        Target::OnServer { .. } | Target::Server { .. } => wanted == target.to_string(),
+    }
 }
 
 impl LetterFilter {
@@ -149,16 +157,35 @@ impl LetterFilter {
 
     /// Whether that letter fits.
     pub fn matches(&self, letter: &DeadLetter) -> bool {
-        let tool = |wanted: &String| {
-            letter.tool().is_some_and(|tool| {
-                tool == *wanted
-                    || tool.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'))
-            })
-        };
+        let tool = |wanted: &String| letter.request().is_some_and(|request| names(wanted, &request.target));
         let tenant = |wanted: &Tenant| letter.key().is_some_and(|key| key.tenant == *wanted);
         self.tool.as_ref().is_none_or(tool)
             && self.tenant.as_ref().is_none_or(tenant)
             && self.reason.as_ref().is_none_or(|reason| letter.reason() == reason)
             && self.sent_before.is_none_or(|before| letter.first_sent() < before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::ids::{ServerId, ToolId};
+
+    use super::*;
+
+    #[test]
+    fn the_letters_of_another_tool_whose_id_begins_so_are_not_taken() {
+        let tool = |id: &str, function: Option<&str>| Target::Tool {
+            id: ToolId::parse(id).unwrap(),
+            function: function.map(str::to_owned),
+        };
+        assert!(names("crm", &tool("crm", None)) && names("crm", &tool("crm", Some("search"))));
+        assert!(
+            names("crm.search", &tool("crm", Some("search")))
+                && names("crm.search", &tool("crm.search", None))
+        );
+        assert!(!names("crm", &tool("crm.search", None)) && !names("crm", &tool("crm.search", Some("fast"))));
+        let on_server =
+            Target::OnServer { server: ServerId::parse("crm").unwrap(), name: "search".to_owned() };
+        assert!(names("crm/search", &on_server) && !names("crm", &on_server));
     }
 }

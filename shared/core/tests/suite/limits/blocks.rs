@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use toolfleet_core::limits::block::{BlockWish, LocalBlock};
-use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable};
+use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable, Take};
 use toolfleet_core::state_table::{Decision, StateTable as _};
 use toolfleet_core::time::Timestamp;
 
@@ -22,6 +22,11 @@ enum Act {
         hold_ms: u64,
         alive: u32,
         waiting: usize,
+    },
+    /// The worker asks for an entry, as of a limit that is too small for blocks, and gives back what it does not use of its block.
+    Enter {
+        worker: usize,
+        hold_ms: u64,
     },
     /// That write ends. Its effect, and its answer, may be lost.
     Land {
@@ -54,6 +59,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         5 => (worker(), 1..8_000_u64, 1..5_u32, 0..6_usize)
             .prop_map(|(worker, hold_ms, alive, waiting)| Act::Ask { worker, hold_ms, alive, waiting }),
+        3 => (worker(), 1..8_000_u64).prop_map(|(worker, hold_ms)| Act::Enter { worker, hold_ms }),
         6 => (worker(), prop::bool::weighted(0.8), prop::bool::weighted(0.8))
             .prop_map(|(worker, effect, answer)| Act::Land { worker, effect, answer }),
         12 => (worker(), 1..8_000_u64).prop_map(|(worker, hold_ms)| Act::Start { worker, hold_ms }),
@@ -73,6 +79,8 @@ struct Worker {
     asked: Option<Change>,
     /// The requests of the block, by their ends in true time.
     open: Vec<u64>,
+    /// The requests with entries, by their ends in true time.
+    entries: Vec<(String, u64)>,
 }
 
 struct Fleet {
@@ -83,12 +91,20 @@ struct Fleet {
     /// Requests of workers that have died.
     orphans: Vec<u64>,
     born: usize,
+    entered: usize,
 }
 
 impl Fleet {
     fn new(limit: u32, ahead_ms: [u64; WORKERS]) -> Self {
-        let mut fleet =
-            Self { row: None, limit, now_ms: 0, workers: Vec::new(), orphans: Vec::new(), born: 0 };
+        let mut fleet = Self {
+            row: None,
+            limit,
+            now_ms: 0,
+            workers: Vec::new(),
+            orphans: Vec::new(),
+            born: 0,
+            entered: 0,
+        };
         for ahead_ms in ahead_ms {
             let worker = fleet.new_worker(ahead_ms);
             fleet.workers.push(worker);
@@ -99,11 +115,19 @@ impl Fleet {
     fn new_worker(&mut self, ahead_ms: u64) -> Worker {
         self.born += 1;
         let name = format!("w{}", self.born);
-        Worker { name, ahead_ms, block: LocalBlock::default(), asked: None, open: Vec::new() }
+        Worker {
+            name,
+            ahead_ms,
+            block: LocalBlock::default(),
+            asked: None,
+            open: Vec::new(),
+            entries: Vec::new(),
+        }
     }
 
     fn open(&self) -> usize {
-        self.orphans.len() + self.workers.iter().map(|worker| worker.open.len()).sum::<usize>()
+        let of_worker = |worker: &Worker| worker.open.len() + worker.entries.len();
+        self.orphans.len() + self.workers.iter().map(of_worker).sum::<usize>()
     }
 
     /// Does what happens; whether a request was opened.
@@ -121,14 +145,10 @@ impl Fleet {
                     worker.asked = Some(Change { now, limit, skew_ms, release, held_ms: None, take, block });
                 }
             }
+            Act::Enter { worker, hold_ms } => self.enter(worker, hold_ms),
             Act::Land { worker, effect, answer } => {
                 let Some(change) = self.workers[worker].asked.take() else { return false };
-                if effect {
-                    let granted = self.write(&change);
-                    if let Some((_, block)) = change.block.as_ref().filter(|_| answer) {
-                        self.workers[worker].block.leased(&granted, change.limit, block.until);
-                    }
-                }
+                return effect && self.land(worker, &change, answer);
             }
             Act::Start { worker, hold_ms } => {
                 let worker = &mut self.workers[worker];
@@ -138,11 +158,16 @@ impl Fleet {
                     return true;
                 }
             }
-            Act::Answer { worker } => self.workers[worker].end_oldest(),
+            Act::Answer { worker } => {
+                self.workers[worker].end_oldest();
+                let entry = self.workers[worker].entries.pop();
+                self.release(entry.into_iter().map(|(name, _)| name).collect());
+            }
             Act::Die { worker } => {
                 let new = self.new_worker(self.workers[worker].ahead_ms);
                 let dead = std::mem::replace(&mut self.workers[worker], new);
                 self.orphans.extend(dead.open);
+                self.orphans.extend(dead.entries.into_iter().map(|(_, end_ms)| end_ms));
                 // A write that was under way takes effect now.
                 if let Some(change) = dead.asked {
                     self.write(&change);
@@ -156,10 +181,48 @@ impl Fleet {
                     while worker.open.iter().any(|end_ms| *end_ms <= self.now_ms) {
                         worker.end_oldest();
                     }
+                    worker.entries.retain(|(_, end_ms)| *end_ms > self.now_ms);
                 }
             }
         }
         false
+    }
+
+    fn enter(&mut self, worker: usize, hold_ms: u64) {
+        let (now_ms, limit) = (self.now_ms, self.limit);
+        self.entered += 1;
+        let name = format!("e{}", self.entered);
+        let worker = &mut self.workers[worker];
+        if worker.asked.is_none() {
+            let now = at(now_ms + worker.ahead_ms);
+            let take = vec![Take { name, until: now.plus_ms(hold_ms), replaces: None }];
+            let block = worker.block.give_back().map(|block| (worker.name.clone(), block));
+            let (release, skew_ms) = (Vec::new(), SKEW_MS);
+            worker.asked = Some(Change { now, limit, skew_ms, release, held_ms: None, take, block });
+        }
+    }
+
+    /// The write takes effect; whether its answer opened a request of an entry. An entry without an answer is released.
+    fn land(&mut self, worker: usize, change: &Change, answer: bool) -> bool {
+        let granted = self.write(change);
+        let worker = &mut self.workers[worker];
+        if let Some((_, block)) = change.block.as_ref().filter(|_| answer) {
+            worker.block.leased(&granted, change.limit, block.until);
+        }
+        let Some(take) = change.take.first() else { return false };
+        let is_open = answer && granted.taken == [true] && take.until > at(self.now_ms + worker.ahead_ms);
+        if is_open {
+            let end_ms = self.now_ms + take.until.ms_since(at(self.now_ms + worker.ahead_ms));
+            worker.entries.push((take.name.clone(), end_ms));
+        } else {
+            self.release(vec![take.name.clone()]);
+        }
+        is_open
+    }
+
+    fn release(&mut self, release: Vec<String>) {
+        let (now, limit, skew_ms) = (at(self.now_ms), self.limit, SKEW_MS);
+        self.write(&Change { now, limit, skew_ms, release, held_ms: None, take: Vec::new(), block: None });
     }
 
     fn write(&mut self, change: &Change) -> Granted {
@@ -199,6 +262,18 @@ proptest! {
                 let (open, limit) = (fleet.open(), fleet.limit as usize);
                 prop_assert!(open <= limit, "{told} opens request {open} of {limit} at {} ms", fleet.now_ms);
             }
+        }
+        // Once all requests are answered, and each worker has told so, an entry is free, however long the leases are.
+        let died = fleet.born > WORKERS;
+        fleet.act(Act::Pass { ms: if died { 30_000 } else { 0 } });
+        for worker in (0..WORKERS).chain(0..WORKERS) {
+            fleet.act(Act::Land { worker, effect: false, answer: false });
+            while fleet.workers[worker].open.len() + fleet.workers[worker].entries.len() > 0 {
+                fleet.act(Act::Answer { worker });
+            }
+            fleet.act(Act::Enter { worker, hold_ms: 8_000 });
+            let opened = fleet.act(Act::Land { worker, effect: true, answer: true });
+            prop_assert!(opened || fleet.open() == fleet.limit as usize || worker + 1 < WORKERS);
         }
     }
 }

@@ -42,6 +42,10 @@ pub(crate) struct Limits {
     pub(crate) count_tasks: bool,
     /// When the rate of server 0 changes, and to what.
     pub(crate) change: Option<(u64, RateLimit)>,
+    /// When the most open requests of server 0 change, and to how many.
+    pub(crate) concurrency_change: Option<(u64, u32)>,
+    /// The weight of each tenant; one where none is set.
+    pub(crate) weights: Vec<u32>,
 }
 
 impl Limits {
@@ -54,6 +58,8 @@ impl Limits {
             adaptive: vec![Some(1)],
             count_tasks: true,
             change: None,
+            concurrency_change: None,
+            weights: Vec::new(),
         }
     }
 
@@ -164,6 +170,26 @@ impl World {
     }
 }
 
+impl World {
+    /// The most open requests of that server, as workers know it; all know of a change at once.
+    pub(super) fn concurrency(&self, server: usize) -> Option<u32> {
+        self.concurrency_at(server, self.now_ms())
+    }
+
+    fn concurrency_at(&self, server: usize, at_ms: u64) -> Option<u32> {
+        let limits = &self.scenario.limits;
+        let most = limits.concurrency.get(server).copied().flatten()?;
+        let changed = limits.concurrency_change.filter(|(from_ms, _)| server == 0 && at_ms >= *from_ms);
+        Some(changed.map_or(most, |(_, most)| most))
+    }
+
+    /// The most open requests when one is sent now, whose permit may be a few seconds old.
+    fn most_open(&self, server: usize) -> Option<u32> {
+        let before_ms = self.now_ms().saturating_sub(PERMIT_SLACK_MS);
+        self.concurrency(server).max(self.concurrency_at(server, before_ms))
+    }
+}
+
 impl Delivery {
     fn now_us(&self) -> i64 {
         self.now().as_ms() * 1_000
@@ -182,7 +208,8 @@ impl Delivery {
     async fn ask(&self, limit: usize, wish: Wish, give_back: Vec<Turn>) -> Result<Option<Grant>, AwsFailed> {
         let Some((rate, version)) = self.world.rate(limit) else { return Ok(None) };
         let tenant: Tenant = self.world.tenants[self.spec().tenant].clone();
-        let asks = vec![Ask { tenant, weight: 1, wish }];
+        let weight = self.world.scenario.limits.weights.get(self.spec().tenant).copied().unwrap_or(1);
+        let asks = vec![Ask { tenant, weight, wish }];
         let shared = limit != OF_TENANT;
         let event =
             Reserve { now_us: self.now_us(), rate, version, shared, give_back, asks, mark: self.mark() };
@@ -340,7 +367,7 @@ pub(crate) fn sent(delivery: &Delivery, until_ms: u64) -> u64 {
     open.retain(|open| open.until_ms > world.now_ms());
     open.push(Open { server, until_ms, number });
     let count = open.iter().filter(|open| open.server == server).count();
-    let most = world.scenario.limits.concurrency.get(server).copied().flatten();
+    let most = world.most_open(server);
     let within = most.is_none_or(|most| count <= usize::try_from(most).unwrap());
     world.check(within, call, "open requests are at most the limit", || format!("{count} open: {open:?}"));
     number

@@ -62,7 +62,7 @@ impl Delivery {
     /// A permit for one request; `Err` with the time to stay away.
     pub(crate) async fn take_permit(&self) -> Result<Result<Option<Permit>, u64>, AwsFailed> {
         let (world, server) = (&self.world, self.spec().server);
-        let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
+        let Some(limit) = world.concurrency(server) else {
             return Ok(Ok(None));
         };
         let limit = limit + u32::from(world.is_planted(Planted::OverAdmit));
@@ -159,7 +159,7 @@ async fn change_holders(
     release: Vec<String>,
     take: Option<Take>,
 ) -> Result<Option<Granted>, AwsFailed> {
-    let Some(limit) = world.scenario.limits.concurrency.get(server).copied().flatten() else {
+    let Some(limit) = world.concurrency(server) else {
         return Ok(None);
     };
     let (now, take) = (process.clock(world), take.into_iter().collect());

@@ -327,6 +327,10 @@ fn limits(theme: Theme, random: &Random) -> Limits {
         adaptive: (0..2)
             .map(|_| (theme == Theme::Adaptive).then(|| u32::try_from(random.between(1, 3)).unwrap()))
             .collect(),
+        concurrency_change: random
+            .chance(350)
+            .then(|| (random.between(2_000, 15_000), u32::try_from(random.between(1, 3)).unwrap())),
+        weights: (0..2).map(|_| u32::try_from(random.between(1, 4)).unwrap()).collect(),
     }
 }
 

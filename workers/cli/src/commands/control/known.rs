@@ -7,9 +7,11 @@ use toolfleet_catalog::{Catalog, Tool};
 use toolfleet_client::{RecordsOf, StatsOf};
 use toolfleet_core::control::ControlEntry;
 use toolfleet_core::ids::Tenant;
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::time::Timestamp;
 
 use super::reason::now;
+use super::shown;
 use crate::commands::tools::source;
 use crate::connect::{ClientHandle, Connect};
 use crate::exit::CommandError;
@@ -32,7 +34,7 @@ pub(super) struct Known {
 impl Known {
     /// The entry as a document, with `known`.
     pub(super) fn document(&self, entry: &ControlEntry) -> Result<Value, CommandError> {
-        let mut document = serde_json::to_value(entry).map_err(std::io::Error::other)?;
+        let mut document = shown::document(entry)?;
         if let Some(members) = document.as_object_mut() {
             members.insert("known".to_owned(), json!(self.is_known));
         }
@@ -47,11 +49,18 @@ impl Known {
     }
 }
 
-/// What is known of the target of a switch or a limit: `server:ID`, `tool:ID`, `tenant:ID`, or `tenant:ID/tool:ID`, of which the tool is looked
-/// for. A queue is always known. What cannot be read is not known, and no error: the switch is set already.
+/// What is known of the name of a limit: for one of the calls of a tenant to a tool, that of the tool.
+pub(super) async fn known_limit(limit: &LimitKey, client: &ClientHandle, connect: &Connect) -> Known {
+    let target = match limit {
+        LimitKey::TenantTool(_, tool) => format!("tool:{tool}"),
+        LimitKey::Tool(_) | LimitKey::Tenant(_) | LimitKey::Server(_) => limit.name(),
+    };
+    known(&target, client, connect).await
+}
+
+/// What is known of the target of a switch: `server:ID`, `tool:ID`, `tenant:ID`. A queue is always known. What cannot be read is not known,
+/// and no error: the switch is set already.
 pub(super) async fn known(target: &str, client: &ClientHandle, connect: &Connect) -> Known {
-    let target =
-        target.split_once("/tool:").map_or_else(|| target.to_owned(), |(_, tool)| format!("tool:{tool}"));
     let Some((kind, name)) = target.split_once(':') else { return Known::default() };
     let found = match kind {
         "server" | "tool" => names(kind, client, connect).await,

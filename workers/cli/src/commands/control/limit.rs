@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use toolfleet_client::Controls;
 use toolfleet_core::control::{ControlEntry, LimitChange};
-use toolfleet_core::limits::{Positive, RateLimit};
+use toolfleet_core::limits::{LimitKey, Positive, RateLimit};
 
-use super::known::known;
+use super::known::known_limit;
 use super::reason::{Lasting, Reason, now};
 use super::shown;
 use crate::connect::Connect;
@@ -35,14 +36,11 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// The limit's text, if it is one.
-    fn checked(&self) -> Result<String, CommandError> {
+    /// The limit, if it is one.
+    fn checked(&self) -> Result<LimitKey, CommandError> {
         let limit =
             self.name.as_ref().map_or_else(|| self.limit.clone(), |name| format!("{}:{name}", self.limit));
-        match toolfleet_core::control::check_limit(&limit) {
-            Ok(()) => Ok(limit),
-            Err(error) => Err(CommandError::usage(format!("limit `{limit}` {error}"))),
-        }
+        LimitKey::named(&limit).map_err(|error| CommandError::usage(format!("limit `{limit}` {error}")))
     }
 }
 
@@ -93,25 +91,25 @@ pub(crate) async fn run(
 
 async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
-    let limit = args.limit.checked()?;
+    let key = args.limit.checked()?;
     let client = connect.client().await?;
     let controls = client.controls();
     let (since, until) = (now(), args.lasting.until());
     let (mut set, mut replaced) = (Vec::new(), Vec::new());
     // Each part is an entry of its own, with its own end: setting one neither drops nor prolongs the other.
     for change in (LimitChange { rate: args.rate, concurrency: args.concurrency }).parts() {
-        let (limit, by, why) = (limit.clone(), by.clone(), why.clone());
+        let (limit, by, why) = (key.to_string(), by.clone(), why.clone());
         let entry = ControlEntry::Limit { limit, change, by, why, since, until };
         replaced.extend(controls.set(&entry).await?);
         set.push(entry);
     }
-    let known = known(&limit, &client, connect).await;
+    let known = known_limit(&key, &client, connect).await;
     if output.is_json() {
         let set = set.iter().map(|entry| known.document(entry)).collect::<Result<Vec<_>, _>>()?;
         output.document(&set)?;
     }
-    let live = controls.current().await?.limits.get(&limit).copied().unwrap_or_default();
-    output.line(&format!("{limit}: {}", shown::change(&live)))?;
+    let live = controls.current().await?.limit(&key, now());
+    output.line(&format!("{}: {}", key.name(), shown::change(&live)))?;
     for entry in &replaced {
         output.note(&format!("it replaces {}", shown::set_by(entry)));
     }
@@ -123,19 +121,26 @@ async fn set(args: &SetArgs, connect: &Connect, output: &Output) -> Result<Exit,
 
 async fn clear(args: &ClearArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let (by, why) = args.reason.read()?;
-    let limit = args.limit.checked()?;
+    let key = args.limit.checked()?;
     let controls = connect.client().await?.controls();
     let all = args.rate == args.concurrency;
     let mut cleared = false;
-    for entry in controls.entries().await? {
-        let ControlEntry::Limit { limit: other, change, .. } = &entry else { continue };
+    let entries = controls.entries().await?;
+    for entry in &entries {
+        let ControlEntry::Limit { limit: other, change, .. } = entry else { continue };
         let named =
             (args.rate && change.rate.is_some()) || (args.concurrency && change.concurrency.is_some());
-        if *other == limit && (all || named) {
-            cleared |= controls.clear(&entry.key(), &by, &why).await?.is_some();
+        if LimitKey::stored(other).as_ref() != Ok(&key) || !(all || named) {
+            continue;
         }
+        if !all {
+            keep_rest(args, entry, &entries, &controls).await?;
+        }
+        cleared |= controls.clear(&entry.key(), &by, &why).await?.is_some();
     }
-    let left = controls.current().await?.limits.get(&limit).copied();
+    let left = controls.current().await?.limit(&key, now());
+    let left = (left != LimitChange::default()).then_some(left);
+    let limit = key.name();
     if output.is_json() {
         output.document(&json!({"limit": limit, "cleared": cleared, "left": left}))?;
     }
@@ -148,11 +153,37 @@ async fn clear(args: &ClearArgs, connect: &Connect, output: &Output) -> Result<E
     Ok(Exit::Done)
 }
 
+/// An entry of an earlier version may have both parts. The one that is not ended is set as an entry of its own first, unless there is one: where the
+/// command ends in between, both entries say the same of it.
+async fn keep_rest(
+    args: &ClearArgs,
+    entry: &ControlEntry,
+    entries: &[ControlEntry],
+    controls: &Controls,
+) -> Result<(), CommandError> {
+    let Some(rest) = rest_of(entry, args.rate, args.concurrency) else { return Ok(()) };
+    if entries.iter().all(|other| other.key() != rest.key()) {
+        controls.set(&rest).await?;
+    }
+    Ok(())
+}
+
+/// The entry without the parts that are ended; none where nothing is left of it.
+fn rest_of(entry: &ControlEntry, ends_rate: bool, ends_concurrency: bool) -> Option<ControlEntry> {
+    let ControlEntry::Limit { limit, change, by, why, since, until } = entry.clone() else { return None };
+    let change = LimitChange {
+        rate: change.rate.filter(|_| !ends_rate),
+        concurrency: change.concurrency.filter(|_| !ends_concurrency),
+    };
+    let rest = ControlEntry::Limit { limit, change, by, why, since, until };
+    (change != LimitChange::default()).then_some(rest)
+}
+
 async fn list(connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let mut entries = connect.client().await?.controls().entries().await?;
     entries.retain(|entry| matches!(entry, ControlEntry::Limit { .. }));
     if output.is_json() {
-        output.document(&entries)?;
+        output.document(&entries.iter().map(shown::document).collect::<Result<Vec<_>, _>>()?)?;
         return Ok(Exit::Done);
     }
     if entries.is_empty() {
@@ -161,4 +192,30 @@ async fn list(connect: &Connect, output: &Output) -> Result<Exit, CommandError> 
     }
     output.shaped(&shown::SHAPE, &entries.iter().map(shown::row).collect::<Vec<_>>())?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn ending_one_part_of_an_entry_with_both_leaves_the_other() {
+        let change = LimitChange { rate: RateLimit::new(20, 1).ok(), concurrency: Positive::new(5) };
+        let entry = |change| ControlEntry::Limit {
+            limit: "server:crm".to_owned(),
+            change,
+            by: "ann".to_owned(),
+            why: "load".to_owned(),
+            since: Timestamp::from_ms(1),
+            until: Some(Timestamp::from_ms(9)),
+        };
+        let both = entry(change);
+        let rest = rest_of(&both, true, false).unwrap();
+        assert_eq!(rest, entry(LimitChange { rate: None, ..change }));
+        assert_eq!(rest.key(), "limit#server:crm#concurrency");
+        assert_eq!(rest_of(&both, true, true), None);
+        assert_eq!(rest_of(&rest, false, true), None, "it has no other part");
+    }
 }

@@ -53,9 +53,14 @@ impl Reason {
 impl Lasting {
     /// When it ends by itself.
     pub(crate) fn until(&self) -> Option<Timestamp> {
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        self.lasting.map(|span| now().plus_ms(ms(span)).whole_s())
+        self.lasting.map(|span| end_after(span, now()))
     }
+}
+
+/// The first whole second after so long: it lasts no shorter than it was asked for.
+fn end_after(span: Duration, now: Timestamp) -> Timestamp {
+    let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    now.plus_ms(ms.saturating_add(999)).whole_s()
 }
 
 /// The machine's clock.
@@ -72,4 +77,16 @@ fn checked(option: &str, text: &str) -> Result<String, CommandError> {
         )));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_change_lasts_as_long_as_it_was_asked_for() {
+        let now = Timestamp::from_ms(10_600);
+        let end_ms = |ms| end_after(Duration::from_millis(ms), now).as_ms();
+        assert_eq!((end_ms(500), end_ms(1_000), end_ms(400)), (12_000, 12_000, 11_000));
+    }
 }

@@ -103,6 +103,11 @@ fn of_limits(limits: &[LimitShown], unlisted: u64, output: &Output) -> Result<()
     if unlisted > 0 {
         output.note(&format!("{unlisted} more limits, met less often than these, are not listed"));
     }
+    let late = limits.iter().filter(|limit| limit.seen.late > 0);
+    for limit in late {
+        let (target, count) = (limit.target(), limit.seen.late);
+        output.note(&format!("{count} requests of {target} may have been sent more than 20 ms after their turns in the last five minutes: a worker was frozen or too slow"));
+    }
     output.note("waited and went back count the calls of the last five minutes that the limit made wait in a worker or in their queue");
     Ok(())
 }

@@ -16,11 +16,53 @@ use toolfleet_core::time::Timestamp;
 /// The most servers and tools with a state.
 const MANY: usize = 10_000;
 
+type Budgets = Arc<Mutex<HashMap<ServerId, RetryBudget>>>;
+
+/// An attempt at a server, before it is made. A retry that is not made is given back to its budget when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Start {
+    budgets: Budgets,
+    server: ServerId,
+    is_retry: bool,
+    /// When it was counted as a retry; none for a first attempt, and once it is made.
+    retry_at: Option<Timestamp>,
+}
+
+/// Does something with the budget of that server.
+fn with_budget<T>(budgets: &Budgets, server: &ServerId, act: impl FnOnce(&mut RetryBudget) -> T) -> T {
+    let mut budgets = budgets.lock().unwrap_or_else(PoisonError::into_inner);
+    if !budgets.contains_key(server) && budgets.len() >= MANY {
+        budgets.clear();
+    }
+    match budgets.get_mut(server) {
+        Some(budget) => act(budget),
+        None => act(budgets.entry(server.clone()).or_default()),
+    }
+}
+
+impl Start {
+    /// The attempt is made now.
+    pub(crate) fn made(&mut self, now: Timestamp) {
+        self.retry_at = None;
+        if !self.is_retry {
+            with_budget(&self.budgets, &self.server, |budget| budget.first(now));
+        }
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        if let Some(counted_at) = self.retry_at {
+            with_budget(&self.budgets, &self.server, |budget| budget.give_back(counted_at));
+        }
+    }
+}
+
 /// The limits that this worker keeps alone.
 #[derive(Debug)]
 pub(crate) struct Local {
     slots: u32,
-    budgets: Mutex<HashMap<ServerId, RetryBudget>>,
+    budgets: Budgets,
     adaptive: Mutex<HashMap<String, Arc<Adaptive>>>,
 }
 
@@ -42,33 +84,26 @@ pub(crate) struct AdaptivePermit {
 
 impl Local {
     pub(super) fn new(slots: u32) -> Self {
-        Self { slots, budgets: Mutex::default(), adaptive: Mutex::default() }
+        Self { slots, budgets: Arc::default(), adaptive: Mutex::default() }
     }
 
-    /// Counts an attempt at the server, a first one or a retry.
+    /// An attempt at the server, a first one or a retry. It counts as a first one when it is made, and as a retry from now on, unless it is not
+    /// made.
     ///
     /// # Errors
     /// The retry is not within the server's budget; milliseconds until it may be.
-    pub(crate) fn attempt(
+    pub(crate) fn start(
         &self,
         server: &ServerId,
         retry: bool,
         workers: u32,
         now: Timestamp,
-    ) -> Result<(), u64> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        if !budgets.contains_key(server) {
-            if budgets.len() >= MANY {
-                budgets.clear();
-            }
-            budgets.insert(server.clone(), RetryBudget::default());
-        }
-        let Some(budget) = budgets.get_mut(server) else { return Ok(()) };
+    ) -> Result<Start, u64> {
         if retry {
-            return budget.retry(workers, now);
+            with_budget(&self.budgets, server, |budget| budget.retry(workers, now))?;
         }
-        budget.first(now);
-        Ok(())
+        let retry_at = retry.then_some(now);
+        Ok(Start { budgets: Arc::clone(&self.budgets), server: server.clone(), is_retry: retry, retry_at })
     }
 
     /// A place among the open requests of that tool, now or once one is left; none where there is none until then.

@@ -22,11 +22,11 @@ use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
 
-pub(crate) use local::{AdaptivePermit, Local};
+pub(crate) use local::{AdaptivePermit, Local, Start};
 pub(crate) use permit_book::Permit;
 pub(crate) use permit_wish::{NoPermit, Patience, PermitWish};
 pub(crate) use permits::PermitBooks;
-pub(crate) use rules::{ActiveLimit, Limited, configured_limits, limits_of};
+pub(crate) use rules::{ActiveLimit, Limited, Live, configured_limits, limits_of};
 pub(crate) use turns::{HeldTurn, TurnAnswer, TurnBooks};
 
 /// The limits of one worker.

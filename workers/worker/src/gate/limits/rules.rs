@@ -1,10 +1,13 @@
 //! Which limits hold for a call: those of the catalog, with what operators have changed live.
 
+use std::collections::BTreeMap;
+
 use toolfleet_catalog::{Catalog, Server, Tool};
 use toolfleet_core::control::{Control, LimitChange, ToolNames};
 use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, LimitRules, RateLimit};
+use toolfleet_core::time::Timestamp;
 
 /// A limit that holds for a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,64 +24,59 @@ pub(crate) struct ActiveLimit {
 pub(crate) struct Limited<'a> {
     pub(crate) server: &'a Server,
     pub(crate) tool: Option<&'a Tool>,
-    /// The registered tool's id, else `server/name`; none for an operation that calls no tool.
-    pub(crate) tool_name: Option<&'a str>,
-    /// All names of the tool.
+    /// All names of the tool; none for an operation that calls no tool.
     pub(crate) names: Option<ToolNames<'a>>,
     pub(crate) tenant: &'a Tenant,
 }
 
-/// The limits of a call, from narrow to wide. Without limits it allocates nothing. `version` is that of the control table, also where it
-/// changes nothing: after the end of a live limit it is newer than the limit.
-pub(crate) fn limits_of(
-    catalog: &Catalog,
-    control: Option<&Control>,
+/// What operators have set, as it holds now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Live<'a> {
+    control: Option<&'a Control>,
+    /// That of the control table, also where it changes nothing: after the end of a live limit it is newer than the limit.
     version: u64,
-    call: Limited<'_>,
-) -> Vec<ActiveLimit> {
-    let control = control.filter(|control| !control.limits.is_empty());
-    let tool_rules = call.tool.map_or_else(LimitRules::none, |tool| tool.limits);
-    let tenant_rules = catalog.tenant_limits(call.tenant);
-    let pair_rules =
-        call.tool_name.map_or_else(LimitRules::none, |tool| catalog.tenant_tool_limits(call.tenant, tool));
+    now: Timestamp,
+}
+
+impl<'a> Live<'a> {
+    pub(crate) fn new(control: Option<&'a Control>, version: u64, now: Timestamp) -> Self {
+        Self { control: control.filter(|control| !control.limits.is_empty()), version, now }
+    }
+}
+
+/// The limits of a call, from narrow to wide. Without limits it allocates nothing. A limit holds whichever of its names it has for the tool:
+/// one of another name holds beside that of its id.
+pub(crate) fn limits_of(catalog: &Catalog, live: Live<'_>, call: Limited<'_>) -> Vec<ActiveLimit> {
     let mut limits = Vec::new();
     let mut add = |rules: LimitRules, key: &dyn Fn() -> LimitKey| {
         let has_rules = rules.rate.is_some() || rules.concurrency.is_some();
-        if has_rules || control.is_some() {
-            limits.extend(active(rules, key(), control, version));
+        if has_rules || live.control.is_some() {
+            limits.extend(active(rules, key(), live));
         }
     };
-    if let Some(tool) = call.tool_name {
-        add(pair_rules, &|| LimitKey::TenantTool(call.tenant.clone(), tool.to_owned()));
-        add(tool_rules, &|| LimitKey::Tool(tool.to_owned()));
+    let has_names = live.control.is_some() || catalog.limits_tools_of(call.tenant);
+    let names = call.names.filter(|_| has_names).map_or_else(Vec::new, |names| names.all());
+    for name in &names {
+        let rules = catalog.tenant_tool_limits(call.tenant, name);
+        add(rules, &|| LimitKey::TenantTool(call.tenant.clone(), name.clone()));
     }
-    add(tenant_rules, &|| LimitKey::Tenant(call.tenant.clone()));
+    let tool = call.tool.filter(|_| call.names.is_some());
+    for name in names.iter().filter(|name| tool.is_none_or(|tool| tool.id.as_str() != *name)) {
+        add(LimitRules::none(), &|| LimitKey::Tool(name.clone()));
+    }
+    if let Some(tool) = tool {
+        add(tool.limits, &|| LimitKey::Tool(tool.id.to_string()));
+    }
+    add(catalog.tenant_limits(call.tenant), &|| LimitKey::Tenant(call.tenant.clone()));
     add(call.server.limits, &|| LimitKey::Server(call.server.id.clone()));
-    if let Some((control, tool)) = control.zip(call.tool_name) {
-        // Narrower than all others: they come first.
-        limits.splice(..0, by_other_names(control, version, call, tool));
-    }
     limits
 }
 
-/// The limits that operators have set for another name of the tool: its function, or its name on its server. They hold beside those of its id.
-fn by_other_names(control: &Control, version: u64, call: Limited<'_>, tool: &str) -> Vec<ActiveLimit> {
-    let Some(names) = call.names else { return Vec::new() };
-    let set = control.limits.iter().filter_map(|(key, change)| match key.parse() {
-        Ok(LimitKey::Tool(name)) if name != tool && names.include(&name) => Some((name, *change)),
-        Ok(_) | Err(_) => None,
-    });
-    let limit = |(name, change)| {
-        let (rate, concurrency) = changed_rules(LimitRules::none(), change);
-        ActiveLimit { key: LimitKey::Tool(name), rate, concurrency, version }
-    };
-    set.map(limit).collect()
-}
-
 /// The limit with what operators have changed; none where nothing is limited.
-fn active(rules: LimitRules, key: LimitKey, control: Option<&Control>, version: u64) -> Option<ActiveLimit> {
-    let changed = control.and_then(|control| control.limits.get(&key.to_string()));
-    let (rate, concurrency) = changed_rules(rules, changed.copied().unwrap_or_default());
+fn active(rules: LimitRules, key: LimitKey, live: Live<'_>) -> Option<ActiveLimit> {
+    let changed = live.control.map(|control| control.limit(&key, live.now)).unwrap_or_default();
+    let (rate, concurrency) = changed_rules(rules, changed);
+    let version = live.version;
     (rate.is_some() || concurrency.is_some()).then_some(ActiveLimit { key, rate, concurrency, version })
 }
 
@@ -94,15 +92,14 @@ fn changed_rules(rules: LimitRules, change: LimitChange) -> (Option<RateLimit>, 
 }
 
 /// The names and values of all limits of the catalog and of those that operators have set.
-pub(crate) fn configured_limits(catalog: &Catalog, control: Option<&Control>) -> Vec<(String, String)> {
-    let mut limits = catalog.limits();
-    let live = control.into_iter().flat_map(|control| &control.limits);
-    for (key, _) in live.clone() {
-        limits.entry(key.clone()).or_default();
+pub(crate) fn configured_limits(catalog: &Catalog, live: Live<'_>) -> Vec<(String, String)> {
+    let mut limits: BTreeMap<_, _> =
+        catalog.limits().into_iter().map(|(key, rules)| (key, (rules, LimitChange::default()))).collect();
+    for (key, limit) in live.control.into_iter().flat_map(|control| &control.limits) {
+        limits.entry(key.to_string()).or_default().1 = limit.at(live.now);
     }
     let mut configured = Vec::new();
-    for (key, rules) in limits {
-        let change = control.and_then(|control| control.limits.get(&key)).copied().unwrap_or_default();
+    for (key, (rules, change)) in limits {
         let (rate, concurrency) = changed_rules(rules, change);
         let rate = rate.map(|rate| (LimitPart::Rate.of(&key), rate.to_string()));
         let most = concurrency.map(|most| (LimitPart::Concurrency.of(&key), most.limit.get().to_string()));
@@ -114,8 +111,7 @@ pub(crate) fn configured_limits(catalog: &Catalog, control: Option<&Control>) ->
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use toolfleet_core::control::ControlEntry;
     use toolfleet_core::ids::{ServerId, ToolId};
     use toolfleet_core::limits::Positive;
 
@@ -138,8 +134,7 @@ mod tests {
         let server = catalog.server(&tool.server.id).unwrap();
         let id = tool.id.as_str();
         let names = ToolNames { registered: Some(id), server: server.id.as_str(), name: id };
-        let call =
-            Limited { server, tool: Some(tool), tool_name: Some(id), names: Some(names), tenant: &tenant };
+        let call = Limited { server, tool: Some(tool), names: Some(names), tenant: &tenant };
         let text = |limit: ActiveLimit| {
             let rate = limit.rate.map_or_else(String::new, |rate| format!(" {rate}"));
             let most = limit
@@ -147,10 +142,28 @@ mod tests {
                 .map_or_else(String::new, |most| format!(" {:?} {}", most.on_loss, most.limit.get()));
             format!("{}{rate}{most} v{}", limit.key, limit.version)
         };
-        limits_of(catalog, control, control.map_or(0, |control| control.version), call)
-            .into_iter()
-            .map(text)
-            .collect()
+        limits_of(catalog, live(control, 0), call).into_iter().map(text).collect()
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_ms(ms)
+    }
+
+    fn live(control: Option<&Control>, now_ms: i64) -> Live<'_> {
+        Live::new(control, control.map_or(0, |control| control.version), at(now_ms))
+    }
+
+    /// What operators have set at these limits, as they name them.
+    fn control<'a>(set: impl IntoIterator<Item = (&'a str, LimitChange)>) -> Control {
+        let entry = |(name, change)| ControlEntry::Limit {
+            limit: LimitKey::named(name).unwrap().to_string(),
+            change,
+            by: "ann".to_owned(),
+            why: "load".to_owned(),
+            since: at(0),
+            until: None,
+        };
+        Control::new(7, set.into_iter().map(entry), at(0))
     }
 
     #[test]
@@ -170,20 +183,59 @@ mod tests {
         let catalog = catalog();
         let change = LimitChange { rate: RateLimit::new(1, 1).ok(), concurrency: None };
         for name in ["tool:open", "tool:open.open", "tool:free/open"] {
-            let live = BTreeMap::from([(name.to_owned(), change), ("tool:free/other".to_owned(), change)]);
-            let control = Control { version: 7, limits: live, ..Control::default() };
-            assert_eq!(limits(&catalog, Some(&control), "open", "acme"), [format!("{name} 1/s v7")]);
+            for tenant in ["", "tenant:acme/"] {
+                let name = format!("{tenant}{name}");
+                let control = control([(name.as_str(), change), ("tool:free/other", change)]);
+                assert_eq!(limits(&catalog, Some(&control), "open", "acme"), [format!("{name} 1/s v7")]);
+            }
         }
+        let control = control([("tenant:acme/tool:free/open", change)]);
+        assert!(limits(&catalog, Some(&control), "open", "globex").is_empty());
+    }
+
+    #[test]
+    fn a_limit_of_the_catalog_holds_whichever_way_it_names_the_tool_of_a_tenant() {
+        for name in ["open", "open.open", "free/open"] {
+            let text = format!(
+                r#"{{"servers": [{{"id": "free", "url": "https://free.example/mcp"}}], "tools": [{{"id": "open", "server": "free"}}],
+                    "tenants": {{"queue": ["*"], "limits": {{"acme": {{"tools": {{"{name}": {{"rate": "1/s"}}}}}}}}}}}}"#
+            );
+            let catalog = Catalog::parse(&text).unwrap();
+            assert_eq!(limits(&catalog, None, "open", "acme"), [format!("tenant:acme/tool:{name} 1/s v0")]);
+        }
+    }
+
+    #[test]
+    fn a_live_limit_holds_for_a_tenant_of_any_name() {
+        let catalog = catalog();
+        let change = LimitChange { rate: RateLimit::new(1, 1).ok(), concurrency: None };
+        for tenant in ["org/team", "a%2Fb", "a%23b", "a/tool:b"] {
+            let (own, pair) = (format!("tenant:{tenant}"), format!("tenant:{tenant}/tool:open"));
+            let own = if tenant.contains("/tool:") { &pair } else { &own };
+            let control = control([(own.as_str(), change), (pair.as_str(), change)]);
+            let count = if *own == pair { 1 } else { 2 };
+            assert_eq!(limits(&catalog, Some(&control), "open", tenant).len(), count, "{tenant}");
+        }
+    }
+
+    #[test]
+    fn a_live_limit_ends_though_the_control_table_cannot_be_read() {
+        let change = LimitChange { rate: RateLimit::new(1, 1).ok(), concurrency: None };
+        let (by, why, limit) = ("ann".to_owned(), "load".to_owned(), "server:free".to_owned());
+        let entry = ControlEntry::Limit { limit, change, by, why, since: at(0), until: Some(at(5_000)) };
+        let control = Control::new(7, [entry], at(0));
+        let configured = |now_ms| configured_limits(&catalog(), live(Some(&control), now_ms));
+        let is_listed = |now_ms| configured(now_ms).iter().any(|(name, _)| name == "server:free rate");
+        assert!(is_listed(4_999) && !is_listed(5_000));
     }
 
     #[test]
     fn all_limits_are_listed_with_what_was_changed_live() {
         let change = LimitChange { rate: RateLimit::new(5, 1).ok(), concurrency: None };
         let mine = LimitChange { rate: None, concurrency: Positive::new(3) };
-        let live = BTreeMap::from([("server:crm".to_owned(), change), ("tenant:globex".to_owned(), mine)]);
-        let control = Control { version: 7, limits: live, ..Control::default() };
+        let control = control([("server:crm", change), ("tenant:globex", mine)]);
         let listed = |control| {
-            let all = configured_limits(&catalog(), control);
+            let all = configured_limits(&catalog(), live(control, 0));
             all.into_iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>()
         };
         assert_eq!(
@@ -205,12 +257,11 @@ mod tests {
     fn a_live_limit_replaces_the_part_that_it_names() {
         let catalog = catalog();
         let change = |rate, concurrency| LimitChange { rate, concurrency };
-        let limits_now = BTreeMap::from([
-            ("server:crm".to_owned(), change(RateLimit::new(5, 1).ok(), None)),
-            ("tool:find".to_owned(), change(None, Positive::new(9))),
-            ("tenant:globex".to_owned(), change(None, Positive::new(3))),
+        let control = control([
+            ("server:crm", change(RateLimit::new(5, 1).ok(), None)),
+            ("tool:find", change(None, Positive::new(9))),
+            ("tenant:globex", change(None, Positive::new(3))),
         ]);
-        let control = Control { version: 7, limits: limits_now, ..Control::default() };
         assert_eq!(
             limits(&catalog, Some(&control), "find", "globex"),
             ["tool:find Free 9 v7", "tenant:globex Hold 3 v7", "server:crm 5/s v7"]

@@ -4,6 +4,7 @@ use toolfleet_client::FleetView;
 use toolfleet_client::fleet_words::{lasts, percent, quantile, stop, word};
 use toolfleet_core::control::{Control, ControlEntry};
 use toolfleet_core::fleet::{BreakerState, FleetSummary};
+use toolfleet_core::limits::LimitKey;
 use toolfleet_core::time::Timestamp;
 
 use super::super::lines::{Grid, Line, Tone};
@@ -126,7 +127,8 @@ fn setting(entry: &ControlEntry, now: Timestamp) -> String {
         ControlEntry::Limit { limit, change, .. } => {
             let rate = change.rate.map(|rate| rate.to_string());
             let most = change.concurrency.map(|most| format!("{most} at once"));
-            format!("limit {limit}: {}", rate.into_iter().chain(most).collect::<Vec<_>>().join(", "))
+            let change = rate.into_iter().chain(most).collect::<Vec<_>>().join(", ");
+            format!("limit {}: {change}", LimitKey::name_of(limit))
         }
         ControlEntry::Weight { tenant, weight, .. } => format!("weight of {tenant}: {weight}"),
         ControlEntry::Cancel(rule) => format!("cancel rule {}", rule.id),

@@ -4,6 +4,9 @@
 //! a permit is passed on without a pause. While permits of other workers are waited for, the row is read again about as often as one is
 //! released.
 
+#[cfg(test)]
+mod block_tests;
+mod blocks;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -65,8 +68,14 @@ struct BookState<S: PermitRows> {
     /// Those who wait for the block to be leased anew, and the lease that they need.
     block_asks: Vec<oneshot::Sender<()>>,
     block_wish: Option<BlockWish>,
+    /// Whether the last call asked for an entry: what is left of a block stands in the way of entries.
+    by_entries: bool,
+    /// When a permit of the block was last taken or left.
+    block_used_at: Option<Instant>,
     /// Whether a task writes for those who ask.
     writing: bool,
+    /// Whether that task only waits for the block to be idle.
+    resting: bool,
     pace: WritePace,
     seen: Option<HolderRow>,
     /// When a call last found no permit; none once this worker has released one.
@@ -176,7 +185,9 @@ impl<S: PermitRows> PermitBook<S> {
         patience: Patience,
     ) -> Result<Permit<S>, NoPermit> {
         let until = Instant::now() + patience.most;
-        if let Some(workers) = wish.workers.filter(|workers| by_blocks(wish.limit, *workers)) {
+        let of_block = wish.workers.filter(|workers| by_blocks(wish.limit, *workers));
+        self.state().by_entries = of_block.is_none();
+        if let Some(workers) = of_block {
             return self.take_of_block(wish, workers, patience, until).await;
         }
         // Where calls wait in hand, the next permit is for them.
@@ -276,68 +287,10 @@ impl<S: PermitRows> PermitBook<S> {
         self.state().refused_at.is_some_and(|at| at.elapsed() < FULL_LATELY)
     }
 
-    /// A permit of this worker's block, which is leased anew where it is used up or ends too early.
-    async fn take_of_block(
-        self: &Arc<Self>,
-        wish: PermitWish,
-        workers: u32,
-        patience: Patience,
-        wait_until: Instant,
-    ) -> Result<Permit<S>, NoPermit> {
-        loop {
-            let mut left = std::pin::pin!(self.block_left.notified());
-            left.as_mut().enable();
-            let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
-            let mut taken = self.state().block.take(wish.limit, until);
-            if !taken {
-                self.lease(Some(wish.limit), workers, until).await;
-                taken = self.state().block.take(wish.limit, until);
-            }
-            if taken {
-                let book = Arc::clone(self);
-                return Ok(Permit { book, wish, since, under_way: false, of_block: true });
-            }
-            self.state().refused_at = Some(Instant::now());
-            if Instant::now() >= wait_until || !self.may_wait(&wish, patience) {
-                return Err(NoPermit::Full);
-            }
-            let look = Instant::now() + Duration::from_millis(LOOK_MS.1);
-            let _elapsed = timeout_at(look.min(wait_until), left).await.is_err();
-        }
-    }
-
-    /// Leases the block for longer, and larger where more is wanted.
-    async fn lease(self: &Arc<Self>, limit: Option<u32>, workers: u32, until: Timestamp) {
-        let (sender, receiver) = oneshot::channel();
-        {
-            let mut state = self.state();
-            state.limit = limit.unwrap_or(state.limit);
-            state.block_asks.push(sender);
-            state.wish_block(BlockWish { workers, until });
-        }
-        self.begin();
-        let _leased = receiver.await;
-    }
-
-    /// A permit of the block is free again; one whose request is lost when the request ends by itself.
-    fn leave_block(self: &Arc<Self>, lost_for_ms: Option<u64>) {
-        let book = Arc::clone(self);
-        let leave = move || {
-            book.state().block.leave();
-            book.block_left.notify_one();
-        };
-        let Some(lost_for_ms) = lost_for_ms else { return leave() };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(Duration::from_millis(lost_for_ms)).await;
-                leave();
-            });
-        }
-    }
-
     /// Whether its row is being written, or is to be.
     pub(super) fn is_writing(&self) -> bool {
-        self.state().writing
+        let state = self.state();
+        state.writing && !state.resting
     }
 
     /// Releases the entry of that name.
@@ -354,7 +307,12 @@ impl<S: PermitRows> PermitBook<S> {
     /// Starts the task that writes, or wakes it. Where the runtime has ended, entries end by their own time.
     fn begin(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if std::mem::replace(&mut self.state().writing, true) {
+        let is_writing = {
+            let mut state = self.state();
+            state.resting = false;
+            std::mem::replace(&mut state.writing, true)
+        };
+        if is_writing {
             self.changed.notify_one();
         } else {
             runtime.spawn(Arc::clone(self).write());
@@ -374,7 +332,10 @@ impl<S: PermitRows> BookState<S> {
             block: LocalBlock::default(),
             block_asks: Vec::new(),
             block_wish: None,
+            by_entries: false,
+            block_used_at: None,
             writing: false,
+            resting: false,
             pace: WritePace::new(Duration::ZERO, SLOWEST_PACE, PACE_STEP),
             seen: None,
             refused_at: None,
@@ -393,12 +354,6 @@ impl<S: PermitRows> BookState<S> {
         if !self.releases.contains(&ask.take.name) {
             self.asks.push(ask);
         }
-    }
-
-    /// The next write leases the block for at least so long.
-    fn wish_block(&mut self, wish: BlockWish) {
-        let before = self.block_wish.map_or(wish.until, |before| before.until);
-        self.block_wish = Some(BlockWish { until: wish.until.max(before), ..wish });
     }
 
     fn hold_ms(&self) -> u64 {

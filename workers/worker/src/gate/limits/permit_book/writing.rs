@@ -88,7 +88,7 @@ impl<S: PermitRows> PermitBook<S> {
     fn answer(self: &Arc<Self>, next: Next<S>, granted: Granted) {
         let Next { asks, of_line, block_asks, change, begun, .. } = next;
         if let Some((_, block)) = &change.block {
-            self.state().block.leased(&granted, change.limit, block.until);
+            self.state().leased(&granted, change.limit, block.until);
         }
         drop(block_asks);
         let mut in_line = Vec::new();
@@ -226,19 +226,22 @@ impl<S: PermitRows> PermitBook<S> {
     fn next(&self) -> Step<S> {
         let mut state = self.state();
         state.line.retain(|ask| !ask.is_over());
+        let (begun, now) = (Instant::now(), self.clock.now());
+        let gives_back_at = state.gives_back_at(begun);
         if state.asks.is_empty() && state.releases.is_empty() && state.block_wish.is_none() {
-            if state.line.is_empty() {
+            let look_at = (!state.line.is_empty()).then(|| state.look_at().unwrap_or(begun));
+            let Some(due) = look_at.into_iter().chain(gives_back_at).min() else {
                 state.writing = false;
                 return Step::End;
-            }
-            if let Some(look_at) = state.look_at().filter(|at| *at > Instant::now()) {
-                return Step::Pause(look_at);
+            };
+            if due > begun {
+                state.resting = state.line.is_empty();
+                return Step::Pause(due);
             }
         }
         if let Some(due) = state.pace.due() {
             return Step::Pause(due);
         }
-        let (begun, now) = (Instant::now(), self.clock.now());
         // An entry that takes the place of a released one comes before all that wait for a free one.
         let (new, mut asks): (Vec<_>, Vec<_>) = state.asks.drain(..).partition(Ask::is_new);
         let kept = asks.len();
@@ -248,11 +251,13 @@ impl<S: PermitRows> PermitBook<S> {
         let take = asks.iter().map(|ask| ask.take_from(now)).collect();
         let block_asks = std::mem::take(&mut state.block_asks);
         let block_wish = state.block_wish.take();
-        let block = block_wish.map(|wish| {
-            let limit = state.limit;
-            let block = state.block.ask(limit, wish, block_asks.len());
-            (self.worker.clone(), block)
-        });
+        let limit = state.limit;
+        let block = match block_wish {
+            Some(wish) => Some(state.block.ask(limit, wish, block_asks.len())),
+            None if gives_back_at.is_some_and(|at| at <= begun) => state.block.give_back(),
+            None => None,
+        };
+        let block = block.map(|block| (self.worker.clone(), block));
         let held: Vec<u64> = std::mem::take(&mut state.held_ms);
         let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
         let release = std::mem::take(&mut state.releases);
