@@ -3,12 +3,14 @@
 //! The workers have exited by then, so nothing changes while it reads.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use toolfleet_client::{CallResult, CallStatus};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::group::GroupNotice;
 use toolfleet_core::ids::{CallKey, Tenant};
+use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
 use super::behaviour::TaskEnd;
@@ -57,6 +59,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
     let lost_leases = seen.lost_leases(&log);
     let answers_after_loss = seen.answers_after_loss(&rig.losses);
+    let groups = groups(rig, left, &starts(plan, &seen.calls)).await?;
     let calls = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
     strangers.sort_unstable();
@@ -64,7 +67,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     let (messages_left, dead_letters) = super::drive::all_messages(rig).await?;
     Ok(Evidence {
         calls,
-        groups: groups(rig, left).await?,
+        groups,
         redrives: left.sent.redrives.clone(),
         shared: shared(&requests),
         strangers,
@@ -79,6 +82,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
         used: BTreeMap::new(),
+        done_within_us: micros(faults.redelivered_within()),
         lost_leases,
         answers_after_loss,
     })
@@ -273,14 +277,36 @@ fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>, start_us: u6
         code: result.outcome.error.as_ref().map(|error| error.code.as_str()),
         may_have_run: result.outcome.error.as_ref().map(|error| error.may_have_run),
         own_answer: text.is_some_and(own),
-        at_us: (u64::try_from(result.finished_at.as_ms()).unwrap_or(0) * 1_000).saturating_sub(start_us),
+        at_us: us_of(result.finished_at).saturating_sub(start_us),
     }
 }
 
+/// An instant in microseconds since 1970.
+fn us_of(at: Timestamp) -> u64 {
+    u64::try_from(at.as_ms()).unwrap_or(0) * 1_000
+}
+
+/// When each call of normal priority was sent that waits for nothing, and when the first of those that were sent no earlier came to its server:
+/// by then a worker has about come to what was sent before.
+fn starts(plan: &Plan, seen: &HashMap<String, CallSeen>) -> Vec<(Duration, u64)> {
+    let plain =
+        plan.calls.iter().filter(|call| call.priority == Priority::Normal && call.not_before.is_none());
+    let mut starts: Vec<_> =
+        plain.filter_map(|call| Some((call.at, seen.get(&call.id)?.first_request_us?))).collect();
+    starts.sort_unstable();
+    let mut first_us = u64::MAX;
+    for (_, at_us) in starts.iter_mut().rev() {
+        first_us = first_us.min(*at_us);
+        *at_us = first_us;
+    }
+    starts
+}
+
 /// What was seen of the groups of which a member was sent.
-async fn groups(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Vec<GroupSeen>> {
+async fn groups(rig: &Rig, left: &Left<'_>, starts: &[(Duration, u64)]) -> anyhow::Result<Vec<GroupSeen>> {
     let notices = left.notices.all().groups;
     let mut seen = Vec::new();
+    let start_us = micros(left.callers.start - rig.servers.ledger().start_of_clock());
     let is_sent = |group: &&ChaosGroup| group.members.iter().any(|id| left.sent.ids.contains(id));
     for group in left.callers.plan.groups.iter().filter(is_sent) {
         let key = group.key()?;
@@ -297,6 +323,15 @@ async fn groups(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Vec<GroupSeen>> {
             size: group.size,
             deadline: left.callers.instant(group.deadline),
             cancelled: group.cancelled_at.is_some(),
+            cancelled_us: group.cancelled_at.and_then(|at| {
+                let at = at.max(group.first_at);
+                let (_, first_us) = starts.get(starts.partition_point(|(sent, _)| *sent <= at))?;
+                Some((start_us + micros(at)).max(*first_us))
+            }),
+            decided_us: row
+                .as_ref()
+                .and_then(|row| row.decision)
+                .map(|decision| us_of(decision.at).saturating_sub(clock_start_us(rig))),
             members: group.members.clone(),
             decision: row.as_ref().and_then(|row| row.decision),
             ok: row.as_ref().map(|row| row.ok.clone()).unwrap_or_default(),

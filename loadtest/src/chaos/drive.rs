@@ -32,6 +32,8 @@ const PAUSED: [Server; 5] =
     [Server::Steady, Server::Narrow, Server::Tasking, Server::Lying, Server::Batching];
 /// How much longer than a restart of the endpoints it takes until workers read again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
+/// How much longer than two leases the faults of a run can hold up a message.
+const REDELIVERY: Duration = Duration::from_secs(12);
 /// Who set pauses and limits, and why.
 const BY: &str = "chaos";
 const WHY: &str = "as the plan says";
@@ -217,6 +219,7 @@ impl Faults {
                 self.plan(now + length, Action::EndOf(fault));
             }
             Fault::SessionsLost => rig.servers.lose_sessions(),
+            Fault::CatalogChanged => rig.change_catalog()?,
             Fault::RateChanged | Fault::ConcurrencyChanged => {
                 let [first, second] = event.limits(self.catalog_limit(fault));
                 for (after, to) in [(Duration::ZERO, Some(first)), (length / 2, Some(second)), (length, None)]
@@ -331,6 +334,12 @@ impl Faults {
         Ok(())
     }
 
+    /// How long it takes at most until a message is delivered again and handled, whoever died with it: two leases, and the longest time in which
+    /// the endpoints fail, or a worker is frozen or paused.
+    pub(crate) const fn redelivered_within(&self) -> Duration {
+        Duration::from_millis(2 * (self.lease_ms + CLOCK_SKEW_MS)).saturating_add(REDELIVERY)
+    }
+
     /// How long the run has lasted.
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
@@ -426,6 +435,7 @@ fn table_rates(active: &HashSet<Fault>) -> Rates {
     Rates {
         failed: share(Fault::Failing, 1, 500),
         throttled: share(Fault::Throttled, 3, 300),
+        expired: 0,
         lost: share(Fault::AnswersLost, 2, 150),
         redelivered: 0,
     }
@@ -436,6 +446,7 @@ fn queue_rates(active: &HashSet<Fault>) -> Rates {
     Rates {
         failed: if fails { 300 } else { 1 },
         throttled: 0,
+        expired: if fails { 100 } else { 2 },
         lost: if fails { 100 } else { 3 },
         redelivered: 25,
     }

@@ -185,6 +185,11 @@ pub struct GroupSeen {
     pub deadline: Timestamp,
     /// Whether its caller cancelled it.
     pub cancelled: bool,
+    /// By when its cancellation, or the first member after it, was sent, and a call that was sent still later had come to its server, in
+    /// microseconds on the servers' clock.
+    pub cancelled_us: Option<u64>,
+    /// When it was decided, on the same clock.
+    pub decided_us: Option<u64>,
     /// The members that were planned to be sent, by index.
     pub members: Vec<String>,
     /// The decision as it was read first.
@@ -244,6 +249,8 @@ pub struct Evidence {
     pub bad_exits: Vec<String>,
     /// Answers that were given after the worker that got the question was killed or frozen.
     pub answers_after_loss: u64,
+    /// What is to be done for a group is done within so many microseconds, whoever dies: its message is delivered again by then.
+    pub done_within_us: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,
     /// How often each kind of fault of the plan was injected, those that never were included.

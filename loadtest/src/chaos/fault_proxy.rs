@@ -27,6 +27,8 @@ pub(crate) struct Rates {
     pub(crate) failed: u32,
     /// Refused as throttled: as a whole, or some statements of a batch.
     pub(crate) throttled: u32,
+    /// Refused because the worker's credentials are said to have expired, and not forwarded.
+    pub(crate) expired: u32,
     /// Forwarded, and the answer is lost.
     pub(crate) lost: u32,
     /// Received messages that are delivered twice, and others that are delivered late.
@@ -35,11 +37,12 @@ pub(crate) struct Rates {
 
 /// The counts that a run must have of each endpoint: SQS is never throttled, and of the bucket only its absence is injected.
 pub(crate) const OF_DYNAMODB: [&str; 4] = [FAILED, THROTTLED, STATEMENTS, LOST];
-pub(crate) const OF_SQS: [&str; 4] = [FAILED, LOST, TWICE, LATE];
+pub(crate) const OF_SQS: [&str; 5] = [FAILED, EXPIRED, LOST, TWICE, LATE];
 pub(crate) const OF_S3: [&str; 1] = [REFUSED];
 const FAILED: &str = "requests answered 500";
 const THROTTLED: &str = "requests throttled";
 const STATEMENTS: &str = "statements throttled in a batch";
+const EXPIRED: &str = "requests refused for expired credentials";
 const LOST: &str = "answers lost";
 const TWICE: &str = "messages delivered twice";
 const LATE: &str = "messages delivered late and out of order";
@@ -51,6 +54,7 @@ enum Verdict {
     Forward,
     Fail,
     Throttle,
+    Expire,
     Lose,
 }
 
@@ -155,11 +159,16 @@ async fn carry(client: TcpStream, state: &State) -> io::Result<()> {
         let verdict = state.judge(&head.operation);
         let throttled = match verdict {
             Verdict::Throttle => throttle::split(&body, &mut lock(&state.rng)),
-            Verdict::Forward | Verdict::Fail | Verdict::Lose => None,
+            Verdict::Forward | Verdict::Fail | Verdict::Expire | Verdict::Lose => None,
         };
         if verdict == Verdict::Fail {
             state.fail(FAILED, &head, &body);
             client.write_all(&answer_of(500, "InternalServerError")).await?;
+            continue;
+        }
+        if verdict == Verdict::Expire {
+            state.fail(EXPIRED, &head, &body);
+            client.write_all(&answer_of(400, "ExpiredToken")).await?;
             continue;
         }
         if verdict == Verdict::Throttle && throttled.is_none() {
@@ -214,7 +223,9 @@ impl Forwarding<'_> {
         let sent = throttled.as_ref().map_or(body, |throttled| throttled.kept.as_slice());
         if let Some(throttled) = &throttled {
             state.add(STATEMENTS, throttled.refused.len());
-            throttled.refused.iter().for_each(|statement| state.writes.statement_failed(statement));
+            let (worker, now_us) = (&head.application, state.now_us());
+            let failed = |statement: &String| state.writes.statement_failed(worker, statement, now_us);
+            throttled.refused.iter().for_each(failed);
         }
         let sent_us = state.now_us();
         state.writes.forwards(&head.application, sent, sent_us);
@@ -254,10 +265,15 @@ impl State {
     }
 
     fn judge(&self, operation: &str) -> Verdict {
-        let Rates { failed, throttled, lost, .. } = *lock(&self.rates);
+        let Rates { failed, throttled, expired, lost, .. } = *lock(&self.rates);
         // A long poll whose answer is lost hides its messages, as on a real network.
         let drawn = lock(&self.rng).u32(..1_000);
-        let bounds = [(failed, Verdict::Fail), (throttled, Verdict::Throttle), (lost, Verdict::Lose)];
+        let bounds = [
+            (failed, Verdict::Fail),
+            (throttled, Verdict::Throttle),
+            (expired, Verdict::Expire),
+            (lost, Verdict::Lose),
+        ];
         let mut least = 0;
         for (share, verdict) in bounds {
             least += share;
@@ -294,7 +310,7 @@ impl State {
     /// Enters the rows of a request whose effect its sender does not know. A read has none.
     fn not_written(&self, head: &Head, request: &[u8]) {
         if !matches!(head.operation.as_str(), "GetItem" | "BatchGetItem" | "Query") {
-            self.writes.failed(request);
+            self.writes.failed(&head.application, request, self.now_us());
         }
     }
 
@@ -313,6 +329,7 @@ impl State {
 mod tests {
     use tokio::io::AsyncReadExt as _;
 
+    use super::super::writes::SentBy;
     use super::*;
 
     const WRITE: &str =
@@ -348,6 +365,12 @@ mod tests {
         text
     }
 
+    /// Whether the write of the call that its worker had sent is known to have failed.
+    fn is_cut(proxy: &FaultProxy) -> bool {
+        let sent = SentBy { worker: "w".into(), at_us: 0 };
+        proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[sent])
+    }
+
     #[tokio::test]
     async fn a_failed_request_is_not_forwarded_and_its_call_is_known() {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -357,7 +380,7 @@ mod tests {
         client.shutdown().await.unwrap();
         assert!(whole(client).await.starts_with("HTTP/1.1 500 Injected"));
         assert_eq!(proxy.counts()["requests answered 500"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
+        assert!(is_cut(&proxy));
     }
 
     #[tokio::test]
@@ -369,7 +392,7 @@ mod tests {
         let _server = answer(&upstream).await;
         assert_eq!(whole(client).await, "");
         assert_eq!(proxy.counts()["answers lost"], 1);
-        assert!(proxy.state.writes.take()["chaos-1-1"].is_cut(&[], &[]));
+        assert!(is_cut(&proxy));
     }
 
     #[tokio::test]

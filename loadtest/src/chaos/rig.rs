@@ -26,6 +26,10 @@ const REAP_AFTER_MS: u64 = 4_000;
 const UNREACHABLE_WAIT_MS: u64 = 5_000;
 /// How long an answer is stored for equal calls.
 const STORED_MS: u64 = 6_000;
+/// How often a worker looks for a changed catalog.
+const REFRESH_MS: u64 = 1_000;
+/// What of the log says that a worker has taken a changed catalog.
+const RELOADS: &str = "toolfleet_worker::services::catalog_reload=info";
 /// How long a call waits for others that are sent with it.
 const BATCH_WAIT_MS: u64 = 300;
 
@@ -62,6 +66,9 @@ pub(crate) struct Rig {
     pub(crate) workers: Workers,
     pub(crate) losses: Vec<Loss>,
     pub(crate) thaws: Vec<Thaw>,
+    /// The workers that were started, and how often their catalogs were changed.
+    started: Vec<String>,
+    changes: u64,
     limits: [(Server, Value); 2],
 }
 
@@ -85,14 +92,29 @@ impl Rig {
         let mut command = bed.worker(settings)?;
         command.environment.extend(environment(&bed, &proxies));
         let log = setup.log.map_or_else(String::new, |log| format!(",{log}"));
-        command.environment.push(("TOOLFLEET_LOG".to_owned(), format!("{}{log}", turns::LOG_FILTER)));
+        command
+            .environment
+            .push(("TOOLFLEET_LOG".to_owned(), format!("{},{RELOADS}{log}", turns::LOG_FILTER)));
         let limits = [
             (Server::Rated, json!({"rate": format!("{}/s", setup.limits.rate)})),
             (Server::Narrow, json!({"concurrency": setup.limits.concurrency})),
         ];
         let workers = Workers::new(command);
         let (losses, thaws) = (Vec::new(), Vec::new());
-        let mut rig = Self { bed, client, fleet, servers, proxies, writes, workers, losses, thaws, limits };
+        let mut rig = Self {
+            bed,
+            client,
+            fleet,
+            servers,
+            proxies,
+            writes,
+            workers,
+            losses,
+            thaws,
+            started: Vec::new(),
+            changes: 0,
+            limits,
+        };
         (0..setup.workers).try_for_each(|_| rig.start_worker())?;
         Ok(rig)
     }
@@ -100,16 +122,38 @@ impl Rig {
     /// Starts a worker. Its catalog gives its requests a header with its name.
     pub(crate) fn start_worker(&mut self) -> anyhow::Result<()> {
         let name = self.workers.next_name();
-        let file = self.bed.folder.catalog_of(&name);
-        let catalog = self.catalog(&name).to_string();
-        std::fs::write(&file, catalog).with_context(|| format!("cannot write {}", file.display()))?;
+        self.write_catalog(&name)?;
+        self.started.push(name);
         self.workers.start_one()
+    }
+
+    /// Gives every worker a catalog with other definitions, and with another time for which answers are stored. What is executed without a
+    /// claim stays so: an operator drains before that is changed.
+    pub(crate) fn change_catalog(&mut self) -> anyhow::Result<()> {
+        self.changes += 1;
+        self.started.iter().try_for_each(|name| self.write_catalog(name))
+    }
+
+    /// Writes a worker's catalog in the place of the one before, whole.
+    fn write_catalog(&self, worker: &str) -> anyhow::Result<()> {
+        let file = self.bed.folder.catalog_of(worker);
+        let next = file.with_extension("next");
+        std::fs::write(&next, self.catalog(worker).to_string())
+            .and_then(|()| std::fs::rename(&next, &file))
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     /// Notes that a worker was killed or frozen now.
     pub(crate) fn lost(&mut self, worker: String) {
         let at_us = self.servers.ledger().now_us();
         self.losses.push(Loss { worker, at_us });
+    }
+
+    /// What changes of the definition of a server's tools. A tool that asks keeps its definition: an answer to a question of another one is
+    /// refused.
+    fn definition(&self, server: Server) -> Value {
+        let change = if server == Server::Asking { 0 } else { self.changes };
+        json!({"type": "object", "$comment": format!("as of change {change}")})
     }
 
     fn catalog(&self, worker: &str) -> Value {
@@ -129,12 +173,15 @@ impl Rig {
                     "id": tool(server, repeats),
                     "server": server.name(),
                     "name": repeats.name(),
+                    "input_schema": self.definition(server),
                     "idempotent": repeats != Repeats::Once,
                     "claimless": repeats == Repeats::Claimless,
                     "timeout_ms": ATTEMPT_MS,
                 });
                 let shared = match server {
-                    Server::Caching => Some(("cache", json!({"ttl_ms": STORED_MS}))),
+                    Server::Caching => {
+                        Some(("cache", json!({"ttl_ms": STORED_MS + self.changes % 2 * 1_000})))
+                    }
                     Server::Batching => {
                         let batch =
                             json!({"argument": "call", "max": MOST_IN_BATCH, "wait_ms": BATCH_WAIT_MS});
@@ -188,6 +235,7 @@ fn environment(bed: &Bed, proxies: &Proxies) -> Vec<(String, String)> {
         ("AWS_ENDPOINT_URL_DYNAMODB", proxies.dynamodb.url.clone()),
         ("AWS_ENDPOINT_URL_S3", proxies.s3.url.clone()),
         ("TOOLFLEET_CATALOG", bed.folder.catalog_of(NAME).display().to_string()),
+        ("TOOLFLEET_CATALOG_REFRESH_MS", REFRESH_MS.to_string()),
         ("TOOLFLEET_QUEUE_URL_HIGH", addresses.high_queue.clone()),
         ("TOOLFLEET_QUEUE_URL_LOW", addresses.low_queue.clone()),
         ("TOOLFLEET_DEAD_LETTER_QUEUE_URL", addresses.dead_queue.clone()),

@@ -1,7 +1,7 @@
 //! What a run has injected and used: a kind of which there was none is a violation, since the run proves nothing about it. What depends on calls
 //! that reach their servers, and so on chance, is kept apart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use toolfleet_core::group::GroupResult;
 use toolfleet_core::outcome::Code;
@@ -78,9 +78,23 @@ pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
         ("groups decided as failed", decided(GroupResult::Failed)),
         ("groups decided as incomplete", decided(GroupResult::Incomplete)),
         ("groups decided as cancelled", decided(GroupResult::Cancelled)),
+        ("catalogs that running workers took", reloads(rig)),
+        ("members of groups that were sent in one request with other calls", batched_members(evidence)),
     ];
     let used = used.map(|(what, times)| (what.to_owned(), times));
     used.into_iter().chain(of_servers(rig)).chain(of_proxies(rig)).collect()
+}
+
+/// How often a worker says in its log that it has taken a changed catalog.
+fn reloads(rig: &Rig) -> u64 {
+    let log = std::fs::read_to_string(rig.bed.folder.log()).unwrap_or_default();
+    log.lines().filter(|line| line.contains(r#""code":"catalog_taken""#)).count() as u64
+}
+
+fn batched_members(evidence: &Evidence) -> u64 {
+    let members: HashSet<_> = evidence.groups.iter().flat_map(|group| &group.members).collect();
+    let calls = evidence.shared.iter().flat_map(|request| &request.calls);
+    calls.filter(|call| members.contains(call)).count() as u64
 }
 
 /// Answers that were given by another worker than the one that was asked.

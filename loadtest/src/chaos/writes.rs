@@ -29,7 +29,7 @@ pub(crate) struct Thaw {
     pub(crate) at_us: u64,
 }
 
-/// A worker that was killed or frozen.
+/// A worker that was killed or frozen, or could not write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loss {
     pub(crate) worker: String,
@@ -56,8 +56,8 @@ pub(crate) struct RowWrites {
     renewed_us: Option<u64>,
     /// Whether a claim was not extended in time before the next claim or the end.
     lapsed: bool,
-    /// Whether one of its writes failed, or the answer to one was lost.
-    failed: bool,
+    /// The writes that failed, or whose answers were lost: by which worker, and when.
+    failures: Vec<Loss>,
     /// The tasks that a write named.
     tasks: HashSet<String>,
     /// When a worker wrote that it has the call no more, although it goes on: it was requeued, or is a task.
@@ -73,8 +73,8 @@ pub(crate) struct SentBy {
 }
 
 impl RowWrites {
-    /// Whether a write failed, a lease ran out, or a worker was lost while it had the call. A worker has it from its claim on; without a claim from
-    /// its request on, which no row tells of before the first write.
+    /// Whether a lease ran out, or a worker was lost, or could not write, while it had the call. A worker has it from its claim on; without a claim
+    /// from its request on, which no row tells of before the first write. A claim that was not made excuses nothing: nothing was sent.
     pub(crate) fn is_cut(&self, losses: &[Loss], sent_by: &[SentBy]) -> bool {
         let had = |loss: &Loss| {
             let claimed = |claim: &Claim| {
@@ -91,7 +91,7 @@ impl RowWrites {
             let has_it = self.claims.iter().any(claimed) || sent_by.iter().any(sent);
             has_it && self.done_us.is_none_or(|done| done >= loss.at_us)
         };
-        self.failed || self.lapsed || losses.iter().any(had)
+        self.lapsed || losses.iter().chain(&self.failures).any(had)
     }
 
     /// Whether a worker named that task in a write.
@@ -167,14 +167,15 @@ impl Writes {
     }
 
     /// Enters the writes of a request that was not forwarded, or whose answer did not reach the worker.
-    pub(crate) fn failed(&self, request: &[u8]) {
-        self.each(request, |_, _, row| row.failed = true);
+    pub(crate) fn failed(&self, worker: &str, request: &[u8], at_us: u64) {
+        self.each(request, |_, _, row| row.failures.push(Loss { worker: worker.to_owned(), at_us }));
     }
 
     /// The same for one statement of a batch.
-    pub(crate) fn statement_failed(&self, statement: &str) {
+    pub(crate) fn statement_failed(&self, worker: &str, statement: &str, at_us: u64) {
         if let Some(call) = call_of(statement) {
-            self.rows().entry(call.to_owned()).or_default().failed = true;
+            let failure = Loss { worker: worker.to_owned(), at_us };
+            self.rows().entry(call.to_owned()).or_default().failures.push(failure);
         }
     }
 
@@ -352,15 +353,26 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_cuts_its_call_and_no_other() {
-        let writes = writes();
+    fn a_failed_write_cuts_the_call_that_its_worker_has_and_no_other() {
         let batch: Batch<'_> = serde_json::from_str(BATCH).unwrap();
-        writes.statement_failed(batch.statements[0].get());
-        writes.forwards("w", BATCH.as_bytes(), 10);
+        let cut = |worker: &str, at_us: u64, sent_by: &[SentBy]| {
+            let writes = writes();
+            writes.statement_failed(worker, batch.statements[0].get(), at_us);
+            writes.forwards("w", BATCH.as_bytes(), 10);
+            answer(&writes, "w", &BATCH.replace("claimed", "done"), 30, &[]);
+            let rows = writes.take();
+            assert!(!rows["chaos-1-8"].is_cut(&[], &[]));
+            rows["chaos-1-7"].is_cut(&[], sent_by)
+        };
+        assert!(cut("w", 10, &[]) && cut("w", 20, &[]));
+        // The claim was not made, another worker's was not, and the end was stored before.
+        assert!(!cut("w", 9, &[]) && !cut("other", 20, &[]) && !cut("w", 31, &[]));
+        // Without a claim it was sent before.
+        assert!(cut("w", 9, &[SentBy { worker: "w".into(), at_us: 8 }]));
+        let writes = writes();
         let one = r#"{"TableName":"toolfleet-calls","Key":{"pk":{"S":"acme#chaos-1-3"}}}"#;
-        writes.failed(one.as_bytes());
-        let rows = writes.take();
-        assert!(rows["chaos-1-7"].is_cut(&[], &[]) && rows["chaos-1-3"].is_cut(&[], &[]));
-        assert!(!rows["chaos-1-8"].is_cut(&[], &[]));
+        writes.failed("w", one.as_bytes(), 9);
+        let row = &writes.take()["chaos-1-3"];
+        assert!(!row.is_cut(&[], &[]) && row.is_cut(&[], &[SentBy { worker: "w".into(), at_us: 8 }]));
     }
 }

@@ -89,6 +89,18 @@ impl AwsError {
         }
     }
 
+    /// Whether the requested resource is missing or refuses the request, so that the same request fails again until somebody changes it.
+    /// Credentials are not the resource's: they expire, fail to load for a moment, or are wrong while a clock is, and then pass.
+    pub const fn is_refused_by_resource(&self) -> bool {
+        match self.kind {
+            AwsErrorKind::Passing
+            | AwsErrorKind::Unreachable
+            | AwsErrorKind::Credentials
+            | AwsErrorKind::Region => false,
+            AwsErrorKind::Permission | AwsErrorKind::Configuration | AwsErrorKind::Rejection => true,
+        }
+    }
+
     /// Whether the service rejected the request, so that the items of a batch should be sent one by one.
     pub(crate) const fn is_rejection(&self) -> bool {
         matches!(self.kind, AwsErrorKind::Rejection)
@@ -288,6 +300,20 @@ mod tests {
         assert!(error.is_permanent() && error.is_rejection());
         let denied = AwsError::of_code("BatchExecuteStatement", "t", "AccessDenied", "x");
         assert!(denied.is_permanent() && !denied.is_rejection());
+    }
+
+    #[test]
+    fn expired_credentials_are_no_refusal_of_the_resource() {
+        let of = |code| AwsError::of_code("SendMessageBatch", "q", code, "x");
+        for code in
+            ["ExpiredToken", "RequestExpired", "InvalidSignatureException", "UnrecognizedClientException"]
+        {
+            assert!(of(code).is_permanent() && !of(code).is_refused_by_resource(), "{code}");
+        }
+        for code in ["QueueDoesNotExist", "AccessDeniedException", "KmsDisabled", "InvalidMessageContents"] {
+            assert!(of(code).is_refused_by_resource(), "{code}");
+        }
+        assert!(!of("ThrottlingException").is_refused_by_resource());
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(crate) fn supersede(tenant: &Tenant, key: &str) -> String {
 /// The fleet table: the sort keys of a group and of its redrive, and the beginning of those of its members.
 pub(crate) const GROUP_SORT: &str = "group";
 pub(crate) const REDRIVE_SORT: &str = "redrive";
+/// Beside a group: it was cancelled before a member was received.
+pub(crate) const CANCELLED_SORT: &str = "cancelled";
 pub(crate) const MEMBER_PREFIX: &str = "member#";
 
 /// The partition key of a group and its members: `group#tenant#group#round`.

@@ -227,6 +227,9 @@ fn check_batch(entry: &str, functions: &[Function], server: &Server) -> Result<(
         );
         return Err(invalid(&place, text));
     };
+    if let Some(text) = refuses_batches(server) {
+        return Err(invalid(&place, text));
+    }
     let says_itself = server.trusted && server.discover;
     if function.idempotent || says_itself {
         return Ok(());
@@ -234,6 +237,18 @@ fn check_batch(entry: &str, functions: &[Function], server: &Server) -> Result<(
     let text = "is set for a tool that is not known to be read-only; register it as `idempotent`, or set `trusted` and `discover` of its \
                 server, so that the annotations in its tool list count";
     Err(invalid(&place, text))
+}
+
+/// Why the server's requests cannot be those of several calls.
+fn refuses_batches(server: &Server) -> Option<&'static str> {
+    if server.lambda().is_some_and(|lambda| lambda.durable) {
+        return Some(
+            "is set for a tool of a durable function, which runs once for each call; remove `batch`, or `durable` of its server",
+        );
+    }
+    server.openapi().map(|_| {
+        "is set for an operation of an HTTP interface, whose document says what the request of one call has; remove it"
+    })
 }
 
 fn known(

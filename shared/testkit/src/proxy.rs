@@ -1,4 +1,4 @@
-//! A proxy in front of an AWS endpoint that drops chosen requests or answers.
+//! A proxy in front of an AWS endpoint that drops chosen requests or answers, or refuses requests.
 //!
 //! **Invariant:** an answer is dropped after it was read completely from upstream, so its effect has happened.
 
@@ -22,6 +22,8 @@ pub enum Cut {
     BeforeRequest,
     /// Upstream answers in full; the client's connection closes without a byte of it.
     AfterAnswer,
+    /// Upstream never sees it; the client is refused with this error code of a JSON protocol.
+    Refused(&'static str),
 }
 
 /// Which requests are cut.
@@ -164,6 +166,12 @@ async fn carry(client: TcpStream, upstream: SocketAddr, state: Arc<State>) {
         if cut == Some(Cut::BeforeRequest) {
             break;
         }
+        if let Some(Cut::Refused(code)) = cut {
+            if client.get_mut().write_all(refusal(code).as_bytes()).await.is_err() || request.closes() {
+                break;
+            }
+            continue;
+        }
         let Ok(answer) = forward(&mut server, upstream, &request).await else {
             break;
         };
@@ -196,6 +204,15 @@ impl State {
         }
         struck
     }
+}
+
+/// The answer to a request that is refused with that code.
+fn refusal(code: &str) -> String {
+    let body = format!(r#"{{"__type":"{code}","message":"refused by a rule of the test"}}"#);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// An answer whose end is the end of the connection.

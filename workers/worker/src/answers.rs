@@ -20,11 +20,23 @@ const MOST_DEAD: usize = 1_024;
 /// The lead of a key. It holds whether the last leader's answer may not be stored.
 type Flight = tokio::sync::Mutex<bool>;
 
+/// Under which catalog a call began, among those that the worker has had. An answer is stored only while that catalog is the current one:
+/// another one may name other credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Generation(u64);
+
 /// The stored answers.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    store: Mutex<AnswerStore>,
+    store: Mutex<Current>,
     flights: Mutex<HashMap<CacheKey, Weak<Flight>>>,
+}
+
+/// The answers that were stored under the current catalog.
+#[derive(Debug)]
+struct Current {
+    generation: Generation,
+    answers: AnswerStore,
 }
 
 /// The right and duty of one call to ask the server; dropping it passes it on.
@@ -66,13 +78,15 @@ pub(crate) enum Followed {
 
 impl Answers {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { store: Mutex::new(AnswerStore::new(bounds)), flights: Mutex::default() }
+        let current = Current { generation: Generation::default(), answers: AnswerStore::new(bounds) };
+        Self { store: Mutex::new(current), flights: Mutex::default() }
     }
 
     /// The stored answer for a call, its own before a public one.
     pub(crate) fn get(&self, keys: &CacheKeys, now: Timestamp) -> Option<StoredAnswer> {
-        let mut store = self.store();
-        store.get(&keys.own, now).or_else(|| store.get(keys.public.as_ref()?, now))
+        let mut current = self.store();
+        let own = current.answers.get(&keys.own, now);
+        own.or_else(|| current.answers.get(keys.public.as_ref()?, now))
     }
 
     /// The leader to wait for, if a call of that key is under way.
@@ -100,18 +114,25 @@ impl Answers {
         }
     }
 
-    /// Forgets all answers.
+    /// Under which catalog a call begins now.
+    pub(crate) fn generation(&self) -> Generation {
+        self.store().generation
+    }
+
+    /// Forgets all answers, and those of calls that have begun: the catalog is another one.
     pub(crate) fn clear(&self) {
-        self.store().clear();
+        let mut current = self.store();
+        current.generation.0 += 1;
+        current.answers.clear();
     }
 
     /// How many answers are stored, and how many bytes they take.
     pub(crate) fn size(&self) -> (u64, u64) {
-        let store = self.store();
-        (u64::try_from(store.len()).unwrap_or(u64::MAX), store.bytes())
+        let current = self.store();
+        (u64::try_from(current.answers.len()).unwrap_or(u64::MAX), current.answers.bytes())
     }
 
-    fn store(&self) -> MutexGuard<'_, AnswerStore> {
+    fn store(&self) -> MutexGuard<'_, Current> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,10 +150,16 @@ impl Reuse {
         }
     }
 
-    /// The row of the call is stored: its answer may serve its equals.
-    pub(crate) fn settle(self, answers: &Answers, rule: Option<&CacheRule>, row: &CallRow, now: Timestamp) {
+    /// The row of a call that began under that catalog is stored: its answer may serve its equals.
+    pub(crate) fn settle(
+        self,
+        (answers, began): (&Answers, Generation),
+        rule: Option<&CacheRule>,
+        row: &CallRow,
+        now: Timestamp,
+    ) {
         if let (Self::Leads(lead), Some(finished)) = (self, &row.finished) {
-            lead.settle(answers, rule, (&row.key, &finished.outcome), now);
+            lead.settle((answers, began), rule, (&row.key, &finished.outcome), now);
         }
     }
 }
@@ -141,7 +168,7 @@ impl Lead {
     /// The leader's call has ended and its row is stored: a success is kept for the calls that follow.
     fn settle(
         mut self,
-        answers: &Answers,
+        (answers, began): (&Answers, Generation),
         rule: Option<&CacheRule>,
         (call, outcome): (&CallKey, &Outcome),
         now: Timestamp,
@@ -149,13 +176,19 @@ impl Lead {
         if outcome.kind != OutcomeKind::Succeeded || outcome.source.cached_from().is_some() {
             return;
         }
+        let mut current = answers.store();
+        if current.generation != began {
+            // The next call leads.
+            return;
+        }
         let stored = outcome.content().is_some_and(|content| {
             let fresh = Freshness::of(content);
             fresh.kept_ms(rule).is_some_and(|ms| {
                 let answer = StoredAnswer { from: call.clone(), content: Arc::from(content.to_owned()) };
-                answers.store().put(self.keys.for_answer(fresh.public), answer, now.plus_ms(ms))
+                current.answers.put(self.keys.for_answer(fresh.public), answer, now.plus_ms(ms))
             })
         });
+        drop(current);
         *self.flight = !stored;
     }
 }
@@ -218,7 +251,12 @@ mod tests {
         let followers: Vec<_> = (0..3).map(|_| answers.lead(&keys("a")).unwrap_err()).collect();
         let mut waits: Vec<_> = followers.into_iter().map(|one| Box::pin(one.wait(&answers, now))).collect();
         assert!(waits.iter_mut().all(|wait| wait.as_mut().now_or_never().is_none()));
-        lead.settle(&answers, Some(&CacheRule::default()), (&call(), &success("{}")), now());
+        lead.settle(
+            (&answers, answers.generation()),
+            Some(&CacheRule::default()),
+            (&call(), &success("{}")),
+            now(),
+        );
         for wait in waits {
             assert!(matches!(wait.await, Followed::Answered(answer) if answer.from == call()));
         }
@@ -231,7 +269,7 @@ mod tests {
         let first = answers.lead(&keys("a")).unwrap();
         let (second, third) = (answers.lead(&keys("a")).unwrap_err(), answers.follow(&keys("a")).unwrap());
         let error = Outcome::tool_error(RawValue::from_string("{}".to_owned()).unwrap(), "no");
-        first.settle(&answers, Some(&CacheRule::default()), (&call(), &error), now());
+        first.settle((&answers, answers.generation()), Some(&CacheRule::default()), (&call(), &error), now());
         let Followed::Leads(second) = second.wait(&answers, now).await else { panic!("it leads") };
         let mut third = Box::pin(third.wait(&answers, now));
         assert!(third.as_mut().now_or_never().is_none());
@@ -244,7 +282,12 @@ mod tests {
         let answers = answers();
         let lead = answers.lead(&keys("a")).unwrap();
         let followers = [0, 1].map(|_| answers.lead(&keys("a")).unwrap_err());
-        lead.settle(&answers, Some(&CacheRule::default()), (&call(), &success(r#"{"ttlMs":0}"#)), now());
+        lead.settle(
+            (&answers, answers.generation()),
+            Some(&CacheRule::default()),
+            (&call(), &success(r#"{"ttlMs":0}"#)),
+            now(),
+        );
         for follower in followers {
             assert!(matches!(follower.wait(&answers, now).await, Followed::Alone));
         }
@@ -256,7 +299,7 @@ mod tests {
         let answers = answers();
         let settle = || {
             let lead = answers.lead(&keys("a")).unwrap();
-            lead.settle(&answers, None, (&call(), &success(r#"{"ttlMs":5}"#)), now());
+            lead.settle((&answers, answers.generation()), None, (&call(), &success(r#"{"ttlMs":5}"#)), now());
         };
         settle();
         assert!(answers.get(&keys("a"), now().plus_ms(4)).is_some());
@@ -264,5 +307,25 @@ mod tests {
         settle();
         answers.clear();
         assert!(answers.get(&keys("a"), now()).is_none());
+    }
+
+    /// An answer of a call that began under an earlier catalog may be that of a credential that the current one has replaced.
+    #[tokio::test]
+    async fn an_answer_of_a_call_begun_under_an_earlier_catalog_is_not_kept() {
+        let answers = answers();
+        let began = answers.generation();
+        let lead = answers.lead(&keys("a")).unwrap();
+        let follower = answers.lead(&keys("a")).unwrap_err();
+        answers.clear();
+        lead.settle((&answers, began), Some(&CacheRule::default()), (&call(), &success("{}")), now());
+        assert_eq!(answers.size(), (0, 0));
+        let Followed::Leads(lead) = follower.wait(&answers, now).await else { panic!("it leads") };
+        lead.settle(
+            (&answers, answers.generation()),
+            Some(&CacheRule::default()),
+            (&call(), &success("{}")),
+            now(),
+        );
+        assert!(answers.get(&keys("a"), now()).is_some());
     }
 }

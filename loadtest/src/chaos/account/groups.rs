@@ -2,22 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 
-use toolfleet_core::group::{Decision, GroupNotice, GroupResult};
+use toolfleet_core::group::{Decider, Decision, GroupNotice, GroupResult};
 use toolfleet_core::outcome::{Code, OutcomeKind};
 
 use super::kind::Kind;
 use super::result::Account;
-use crate::chaos::evidence::{Evidence, GroupSeen};
+use crate::chaos::evidence::{Ended, Evidence, GroupSeen};
 use crate::flow::groups::verdict::by_policy;
 
-type Ends<'a> = HashMap<&'a str, OutcomeKind>;
+type Ends<'a> = HashMap<&'a str, Ended>;
 
 /// Accounts for all groups, and for the calls that ended because of a decision.
 pub(super) fn account_groups(evidence: &Evidence, account: &mut Account) {
-    let ended = evidence.calls.iter().filter_map(|call| Some((call.id.as_str(), call.ended?.kind)));
+    let ended = evidence.calls.iter().filter_map(|call| Some((call.id.as_str(), call.ended?)));
     let ends: Ends<'_> = ended.collect();
     for group in &evidence.groups {
         account_group(group, &ends, account);
+        account_lateness(group, &ends, evidence.done_within_us, account);
     }
     let decided = evidence.groups.iter().filter(|group| group.decision.is_some());
     let members: HashSet<_> = decided.flat_map(|group| &group.members).collect();
@@ -58,18 +59,63 @@ fn is_explained(group: &GroupSeen, decision: Decision) -> bool {
     }
 }
 
+/// What members, cancellations and deaths leave to be done for a group is done by a delivery soon after, not by its timer, or never.
+fn account_lateness(group: &GroupSeen, ends: &Ends<'_>, within_us: u64, account: &mut Account) {
+    let (Some(decision), Some(decided_us)) = (group.decision, group.decided_us) else { return };
+    let id = &group.id;
+    let (mut succeeded, mut failed) = (0, 0);
+    for (index, name) in (0..).zip(&group.members) {
+        let Some(end) = ends.get(name.as_str()).filter(|end| end.at_us + within_us <= decided_us) else {
+            continue;
+        };
+        if is_counted_later(*end) {
+            continue;
+        }
+        if !group.ok.contains(&index) && !group.failed.contains(&index) {
+            let early_ms = (decided_us - end.at_us) / 1_000;
+            let detail = format!(
+                "group {id} does not count {index} (`{name}`), which ended as {} {early_ms} ms before the decision",
+                end.kind
+            );
+            account.violation(Kind::MemberUncounted, detail);
+        }
+        let counter = if end.kind == OutcomeKind::Succeeded { &mut succeeded } else { &mut failed };
+        *counter += 1;
+    }
+    let by_then = Decision { succeeded, failed, ..decision };
+    let is_judged = matches!(decision.result, GroupResult::Succeeded | GroupResult::Failed);
+    if decision.by == Decider::Timer && is_judged && by_policy(group.policy, group.size, by_then) {
+        let detail = format!("group {id} was {} long before its timer decided it", decision.result);
+        account.violation(Kind::DecidedLate, detail);
+    }
+    if let Some(late_us) = group.cancelled_us.and_then(|at_us| decided_us.checked_sub(at_us + within_us)) {
+        let late_ms = (late_us + within_us) / 1_000;
+        let detail =
+            format!("group {id} was cancelled {late_ms} ms before it was decided ({})", decision.result);
+        account.violation(Kind::CancelIgnored, detail);
+    }
+}
+
+/// Whether a call counts only when its message is received, however long after its end: its caller has ended it in the queue. One that does not
+/// fit its group, or whose group was decided, never counts.
+fn is_counted_later(end: Ended) -> bool {
+    [Code::CancelledByCaller, Code::GroupMismatch, Code::GroupDecided]
+        .iter()
+        .any(|code| end.code == Some(code.as_str()))
+}
+
 /// A member that is counted is counted as it ended.
 fn account_counts(group: &GroupSeen, ends: &Ends<'_>, account: &mut Account) {
     let member = |index: &u32| group.members.get(usize::try_from(*index).ok()?);
     let wrong = |index: &&u32, as_succeeded: bool| {
         let end = member(index).and_then(|id| ends.get(id.as_str()));
-        end.is_none_or(|end| (*end == OutcomeKind::Succeeded) != as_succeeded)
+        end.is_none_or(|end| (end.kind == OutcomeKind::Succeeded) != as_succeeded)
     };
     let ok = group.ok.iter().filter(|index| wrong(index, true)).map(|index| (index, "succeeded"));
     let failed = group.failed.iter().filter(|index| wrong(index, false)).map(|index| (index, "failed"));
     for (index, counted) in ok.chain(failed) {
         let name = member(index).map_or("nobody", String::as_str);
-        let end = ends.get(name).map_or("not ended", |end| end.as_str());
+        let end = ends.get(name).map_or("not ended", |end| end.kind.as_str());
         let detail = format!("group {} counts {index} (`{name}`) as {counted}: it is {end}", group.id);
         account.violation(Kind::MemberMiscounted, detail);
     }

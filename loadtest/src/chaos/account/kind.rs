@@ -73,6 +73,12 @@ pub enum Kind {
     DecisionUnexplained,
     /// A group counts a member as it did not end, or one that it does not have.
     MemberMiscounted,
+    /// A member ended long before its group was decided, and is not counted.
+    MemberUncounted,
+    /// A group was decided by its timer, long after its members had ended.
+    DecidedLate,
+    /// A group was cancelled, and decided long after that.
+    CancelIgnored,
     /// A call ended because its group was decided, and it was not.
     EndedWithoutDecision,
     /// A decided group has no notice.

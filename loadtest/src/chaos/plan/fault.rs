@@ -43,11 +43,13 @@ pub enum Fault {
     RateChanged,
     /// An operator lowers and raises the limit of open requests, then ends the change.
     ConcurrencyChanged,
+    /// The catalog of every worker is replaced by one with other definitions.
+    CatalogChanged,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Kill,
         Self::Term,
         Self::Freeze,
@@ -62,6 +64,7 @@ impl Fault {
         Self::PauseTenant,
         Self::RateChanged,
         Self::ConcurrencyChanged,
+        Self::CatalogChanged,
     ];
 
     /// Its name in a report.
@@ -81,6 +84,7 @@ impl Fault {
             Self::PauseTenant => "pauses of a tenant",
             Self::RateChanged => "live changes of a rate limit",
             Self::ConcurrencyChanged => "live changes of a concurrency limit",
+            Self::CatalogChanged => "changes of the catalog while workers run",
         }
     }
 
@@ -89,7 +93,7 @@ impl Fault {
         match self {
             Self::Kill => 60,
             Self::SessionsLost => 40,
-            Self::Term | Self::Throttled | Self::AnswersLost => 20,
+            Self::Term | Self::Throttled | Self::AnswersLost | Self::CatalogChanged => 20,
             Self::Freeze | Self::Failing | Self::QueueFailing | Self::BucketAway => 12,
             Self::RateChanged | Self::ConcurrencyChanged => 10,
             Self::Endpoints | Self::PauseServer | Self::PauseTenant => 8,
@@ -100,7 +104,7 @@ impl Fault {
     const fn lengths(self) -> (u64, u64) {
         match self {
             Self::Kill => (0, 1_000),
-            Self::Term | Self::SessionsLost => (0, 1),
+            Self::Term | Self::SessionsLost | Self::CatalogChanged => (0, 1),
             Self::Freeze => (500, 3_000),
             Self::Endpoints => (500, 2_000),
             Self::Throttled | Self::AnswersLost => (2_000, 5_000),

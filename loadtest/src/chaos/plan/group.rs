@@ -7,7 +7,7 @@ use toolfleet_core::ids::{GroupId, Tenant};
 use toolfleet_core::request::{GroupKey, Policy, Tolerance};
 
 use super::call::{ChaosCall, Place};
-use super::server::Repeats;
+use super::server::{Repeats, Server};
 use super::shape::Shape;
 
 /// So many of a hundred calls begin a group.
@@ -18,6 +18,8 @@ const LARGEST: u32 = 5;
 const LACKING: u32 = 8;
 const CANCELLED: u32 = 8;
 const EARLY: u32 = 4;
+/// One cancellation of so many comes before the group's first member is sent.
+const AHEAD: u32 = 3;
 /// One group in so many is not sent again, whatever became of it.
 const LEFT: u32 = 4;
 
@@ -42,6 +44,8 @@ pub struct ChaosGroup {
     pub deadline: Duration,
     /// When its caller cancels it, after the start.
     pub cancelled_at: Option<Duration>,
+    /// Whether its members can be told from those of its redrive.
+    pub is_redrivable: bool,
     /// How long after its decision its caller sends again what did not succeed.
     pub redriven_after: Option<Duration>,
 }
@@ -57,17 +61,22 @@ impl ChaosGroup {
     }
 }
 
-/// Puts calls that follow each other into groups; calls that others replace, or that are sent in one request, stay alone.
+/// Puts calls that follow each other into groups; calls that others replace, that ask, or that are given a stored answer, stay alone.
 pub(super) fn groups(calls: &mut [ChaosCall], shape: Shape, rng: &mut Rng) -> Vec<ChaosGroup> {
     let mut groups: Vec<ChaosGroup> = Vec::new();
     let mut open: Option<ChaosGroup> = None;
     let mut missing = 0;
-    for call in calls.iter_mut().filter(|call| call.supersede.is_none() && !call.server.is_alone()) {
+    for call in calls.iter_mut().filter(|call| call.supersede.is_none() && call.server.takes_members()) {
         if open.is_none() && rng.u32(..100) < BEGINS {
             missing = u32::from(rng.u32(..LACKING) == 0);
             open = Some(begin(call, missing, rng));
         }
         let Some(mut group) = open.take() else { continue };
+        // What is sent in one request is of one tenant, and stays so.
+        if call.server == Server::Batching && call.tenant != group.tenant {
+            open = Some(group);
+            continue;
+        }
         join(call, &mut group, groups.len(), rng);
         if group.members.len() < usize::try_from(group.size - missing).unwrap_or(usize::MAX) {
             open = Some(group);
@@ -101,8 +110,15 @@ fn begin(first: &ChaosCall, missing: u32, rng: &mut Rng) -> ChaosGroup {
         first_at: first.at,
         deadline: Duration::ZERO,
         cancelled_at: None,
+        is_redrivable: true,
         redriven_after: None,
     }
+}
+
+/// When a cancelled group is cancelled: after its last member was sent, or before its first.
+fn cancelled_at(group: &ChaosGroup, last: &ChaosCall, rng: &mut Rng) -> Duration {
+    let off = Duration::from_millis(rng.u64(..1_000));
+    if rng.u32(..AHEAD) == 0 { group.first_at.saturating_sub(off) } else { last.at + off }
 }
 
 fn join(call: &mut ChaosCall, group: &mut ChaosGroup, position: usize, rng: &mut Rng) {
@@ -112,6 +128,8 @@ fn join(call: &mut ChaosCall, group: &mut ChaosGroup, position: usize, rng: &mut
     call.group = Some(Place { group: position, index });
     call.copies = if rng.u32(..10) == 0 { 2 } else { call.copies };
     call.promised = call.repeats != Repeats::Once && rng.bool();
+    // A request for several calls names them by their arguments, which a call that is sent again has of the one before.
+    group.is_redrivable &= call.server != Server::Batching;
 }
 
 /// Sets the times of a group whose last member is `last`.
@@ -121,11 +139,11 @@ fn ended(group: ChaosGroup, last: &ChaosCall, shape: Shape, rng: &mut Rng) -> Ch
     let deadline = last.due() + Duration::from_millis(after_ms);
     // A group that only its deadline decides would make the run longer.
     let in_time = u32::try_from(group.members.len()) == Ok(group.size) || deadline < shape.length;
-    let redriven = rng.u32(..LEFT) > 0 && in_time;
+    let redriven = rng.u32(..LEFT) > 0 && in_time && group.is_redrivable;
     ChaosGroup {
         deadline,
         redriven_after: redriven.then(|| Duration::from_millis(rng.u64(..1_500))),
-        cancelled_at: cancelled.then(|| last.at + Duration::from_millis(rng.u64(..1_000))),
+        cancelled_at: cancelled.then(|| cancelled_at(&group, last, rng)),
         ..group
     }
 }

@@ -100,7 +100,12 @@ impl Server {
         matches!(self, Self::Caching | Self::Batching)
     }
 
-    /// Whether a call to it stands for itself: it is in no group, and no newer call replaces it.
+    /// Whether calls to it may be members of groups.
+    pub const fn takes_members(self) -> bool {
+        !matches!(self, Self::Caching | Self::Asking)
+    }
+
+    /// Whether no newer call replaces one to it.
     pub const fn is_alone(self) -> bool {
         self.is_shared() || matches!(self, Self::Asking)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use toolfleet_core::audit::AuditKind;
-use toolfleet_core::group::{Decision, GroupResult};
+use toolfleet_core::group::{Decider, Decision, GroupResult};
 use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
 use super::account::Kind;
@@ -49,10 +49,12 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
         | Kind::DecisionUnexplained
         | Kind::MemberMiscounted
         | Kind::GroupNoticeLost
-        | Kind::WrongGroupNotice => {
+        | Kind::WrongGroupNotice
+        | Kind::CancelIgnored => {
             let Some(group) = evidence.groups.iter_mut().find(|group| is_whole(group)) else { return false };
             plant_group(kind, group);
         }
+        Kind::MemberUncounted | Kind::DecidedLate => return plant_lateness(kind, evidence),
         Kind::Lost
         | Kind::RanUnanswered
         | Kind::AskedByNobody
@@ -163,6 +165,26 @@ fn plant_pair(kind: Kind, evidence: &mut Evidence) -> bool {
     true
 }
 
+/// Plants into a group that its members decided, and whose first member is counted: that member is not counted, or the timer decides.
+fn plant_lateness(kind: Kind, evidence: &mut Evidence) -> bool {
+    let succeeded = |call: &&CallSeen| call.ended.is_some_and(|end| end.kind == OutcomeKind::Succeeded);
+    let good: HashSet<_> = evidence.calls.iter().filter(succeeded).map(|call| call.id.clone()).collect();
+    let fits = |group: &&mut GroupSeen| {
+        let first_is_good = group.members.first().is_some_and(|first| good.contains(first));
+        let result = group.decision.map(|decision| decision.result);
+        is_whole(group) && first_is_good && group.ok.contains(&0) && result == Some(GroupResult::Succeeded)
+    };
+    let Some(group) = evidence.groups.iter_mut().find(fits) else { return false };
+    (group.cancelled_us, group.decided_us) = (None, Some(u64::MAX));
+    if kind == Kind::MemberUncounted {
+        group.ok.remove(&0);
+    } else {
+        group.decision = group.decision.map(|decision| Decision { by: Decider::Timer, ..decision });
+        group.first = group.decision;
+    }
+    true
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are not about a group")]
 fn plant_group(kind: Kind, group: &mut GroupSeen) {
     match kind {
@@ -174,6 +196,7 @@ fn plant_group(kind: Kind, group: &mut GroupSeen) {
         Kind::DecisionChanged => {
             group.first = group.first.map(|first| Decision { failed: first.failed + 1, ..first })
         }
+        Kind::CancelIgnored => (group.cancelled_us, group.decided_us) = (Some(0), Some(u64::MAX)),
         Kind::WrongGroupNotice => group.notices.iter_mut().for_each(|notice| notice.failed += 1),
         Kind::DecisionUnexplained => {
             // Its caller did not cancel it.

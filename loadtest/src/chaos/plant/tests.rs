@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::ValueEnum as _;
-use toolfleet_core::group::{Decider, GroupNotice, GroupRow, Terms};
+use toolfleet_core::group::{GroupNotice, GroupRow, Terms};
 use toolfleet_core::ids::{CallId, GroupId, Tenant};
 use toolfleet_core::request::{GroupKey, Policy};
 use toolfleet_core::time::Timestamp;
@@ -55,6 +55,8 @@ fn group() -> GroupSeen {
         size: 3,
         deadline,
         cancelled: false,
+        cancelled_us: None,
+        decided_us: None,
         members: vec!["first".into(), "second".into(), "left out".into()],
         first: Some(decision),
         decision: Some(decision),
@@ -296,6 +298,28 @@ fn a_call_is_replaced_by_a_newer_one_alone_and_before_that_starts() {
         |requests| move |call: &mut CallSeen| (call.claimed_us, call.requests) = (Some(3_000_000), requests);
     assert_eq!(broken("older", claimed(1)), [Kind::StaleStart]);
     assert_eq!(broken("older", claimed(0)), []);
+}
+
+#[test]
+fn what_is_due_for_a_group_is_done_soon_and_not_by_its_timer() {
+    let broken = |within_us: u64, change: &dyn Fn(&mut GroupSeen)| {
+        let mut evidence = evidence();
+        evidence.done_within_us = within_us;
+        evidence.groups.iter_mut().for_each(|group| group.decided_us = Some(10));
+        evidence.groups.iter_mut().for_each(change);
+        account(&evidence).violations.iter().map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    // Its members ended at 0.
+    let uncounted = |group: &mut GroupSeen| group.ok.retain(|index| *index != 1);
+    assert_eq!(broken(10, &uncounted), [Kind::MemberUncounted]);
+    assert_eq!(broken(11, &uncounted), []);
+    let by_timer = |group: &mut GroupSeen| {
+        group.decision = group.decision.map(|decision| Decision { by: Decider::Timer, ..decision });
+        group.first = group.decision;
+    };
+    assert_eq!((broken(10, &by_timer), broken(11, &by_timer)), (vec![Kind::DecidedLate], vec![]));
+    let cancelled = |group: &mut GroupSeen| (group.cancelled, group.cancelled_us) = (true, Some(3));
+    assert_eq!((broken(7, &cancelled), broken(8, &cancelled)), (vec![Kind::CancelIgnored], vec![]));
 }
 
 #[test]

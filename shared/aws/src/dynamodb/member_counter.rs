@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use futures::future::join_all;
+use tokio::sync::Mutex;
 use toolfleet_core::group::GroupRow;
 use toolfleet_core::request::GroupKey;
 
@@ -38,9 +39,9 @@ pub struct Count {
 pub struct Counted {
     /// The row.
     pub row: Arc<GroupRow>,
-    /// Whether this member speaks for all that shared the update. The others need not look whether the group is to be decided: its message
-    /// stays in the queue until it has.
-    pub leads: bool,
+    /// Whether one of the members that shared the update has written the decision that follows from it. They write it one at a time, until
+    /// one has.
+    pub is_decided: Arc<Mutex<bool>>,
 }
 
 type CountResult = Result<Option<Counted>, AwsError>;
@@ -96,13 +97,12 @@ async fn add_all(client: Client, batch: Vec<Item>) -> Vec<CountResult> {
             ((table, key), row)
         }
     });
-    let mut rows: BTreeMap<_, _> =
-        join_all(added).await.into_iter().map(|(at, row)| (at, (row, true))).collect();
+    let counted = |row| Counted { row, is_decided: Arc::default() };
+    let rows: BTreeMap<_, _> =
+        join_all(added).await.into_iter().map(|(at, row)| (at, row.map(|row| row.map(counted)))).collect();
     let result = |Item { table, count }: Item| {
         let missing = || Err(AwsError::passing("no reply to a count"));
-        let Some((row, first)) = rows.get_mut(&(table, count.key)) else { return missing() };
-        let leads = std::mem::take(first);
-        row.clone().map(|row| row.map(|row| Counted { row, leads }))
+        rows.get(&(table, count.key)).map_or_else(missing, Clone::clone)
     };
     batch.into_iter().map(result).collect()
 }

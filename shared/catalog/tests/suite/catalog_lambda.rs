@@ -131,3 +131,17 @@ fn pins_and_discovery_need_a_payload_with_a_list_of_tools() {
         assert_eq!(catalog.pinned().len(), 1, "{word}");
     }
 }
+
+/// A durable execution has the name of one call: another batch under that name is refused by Lambda, whatever its calls.
+#[test]
+fn a_durable_function_takes_no_batches() {
+    for (durable, refused) in [(true, true), (false, false)] {
+        let tool = json!({"id": "t", "server": "s", "idempotent": true, "batch": {"argument": "city"}});
+        let error = with_tool(with("durable", json!(durable)), tool).err();
+        assert_eq!(error.is_some(), refused, "{error:?}");
+        assert!(
+            error
+                .is_none_or(|error| error.contains("tools.t.batch: is set for a tool of a durable function"))
+        );
+    }
+}

@@ -180,3 +180,11 @@ fn a_single_operation_is_registered_as_a_tool() {
         lost.reason
     );
 }
+
+/// The key of a call is the same for each of its attempts, and the calls of a batch are others at the next attempt.
+#[test]
+fn an_operation_takes_no_batches() {
+    let tool = json!([{"id": "t", "server": "pets", "name": "getPetById", "idempotent": true, "batch": {"argument": "petId"}}]);
+    let error = parse(credentials(), tool).unwrap_err();
+    assert!(error.contains("tools.t.batch: is set for an operation of an HTTP interface"), "{error}");
+}

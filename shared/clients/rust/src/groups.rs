@@ -17,6 +17,10 @@ use crate::cancel::Cancelled;
 use crate::client::Client;
 use crate::wait::Polls;
 
+/// So long before a group's row expires the rows of its members may be gone: a message can be received 14 days after another one that was sent
+/// before it, and DynamoDB removes expired rows in any order.
+const ROWS_MAY_BE_GONE_MS: u64 = 15 * 24 * 60 * 60 * 1_000;
+
 /// A group as it is now.
 #[derive(Debug, Clone)]
 pub struct GroupStatus {
@@ -108,7 +112,8 @@ impl Client {
     }
 
     /// Cancels a group: a message of its own, so that a worker decides and sends the notice. Members that have not started end as cancelled,
-    /// those that run at their next heartbeat. Returns the message's id.
+    /// those that run at their next heartbeat. Before a member is received the fleet keeps the cancellation, and decides when the first
+    /// one comes. Returns the message's id.
     pub async fn cancel_group(&self, key: &GroupKey) -> Result<String, AwsError> {
         let body = GroupMessage::cancel(key.clone()).encode();
         // In a FIFO queue it must not wait behind the tenant's calls, and a second one is no copy of one that came too early.
@@ -145,6 +150,12 @@ impl Client {
         let Some(GroupStatus { row, members }) = self.group(key).await? else {
             return Err(GroupError::Unknown(key.clone()));
         };
+        if row.expires_at.ms_since((self.now)()) < ROWS_MAY_BE_GONE_MS {
+            return Err(GroupError::Redrive(format!(
+                "group {key} is too old: rows of its members may have expired, and a call whose row is gone looks as if it had not run; \
+                 send what is needed as a new group"
+            )));
+        }
         let stored = self.fleet.group_redrive(key).await?;
         let mut fates = Vec::new();
         for request in requests {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::cache::Freshness;
 use crate::outcome::Outcome;
 
 /// The answer to a batch.
@@ -104,7 +105,7 @@ fn list(value: &RawValue) -> Option<Vec<&RawValue>> {
 
 fn of_element(whole: &Whole<'_>, element: &RawValue) -> Option<Outcome> {
     if let Ok(own) = serde_json::from_str::<OwnResult>(element.get()) {
-        return Some(own.outcome(element));
+        return own.outcome(whole, element);
     }
     let text: Option<String> = serde_json::from_str(element.get()).ok();
     let block = TextBlock { r#type: "text", text: text.as_deref().unwrap_or(element.get()) };
@@ -125,9 +126,9 @@ fn part(whole: &Whole<'_>, block: &RawValue, structured: Option<&RawValue>) -> O
 }
 
 impl OwnResult {
-    fn outcome(&self, element: &RawValue) -> Outcome {
+    fn outcome(&self, whole: &Whole<'_>, element: &RawValue) -> Option<Outcome> {
         if !self.is_error {
-            return Outcome::succeeded(element.to_owned());
+            return with_freshness(whole, element).map(Outcome::succeeded);
         }
         let mut sentence = String::new();
         for text in
@@ -139,8 +140,23 @@ impl OwnResult {
         if sentence.is_empty() {
             "The tool reported an error without a text.".clone_into(&mut sentence);
         }
-        Outcome::tool_error(element.to_owned(), sentence)
+        Some(Outcome::tool_error(element.to_owned(), sentence))
     }
+}
+
+/// An element that is a result itself, with what the server says about storing the whole where the element does not say it.
+fn with_freshness(whole: &Whole<'_>, element: &RawValue) -> Option<Box<RawValue>> {
+    if whole.ttl_ms.is_none() && whole.cache_scope.is_none() {
+        return Some(element.to_owned());
+    }
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(element.get()).ok()?;
+    if let Some(ttl_ms) = whole.ttl_ms.filter(|_| Freshness::of(element).ttl_ms.is_none()) {
+        members.insert("ttlMs".to_owned(), ttl_ms);
+    }
+    if let Some(scope) = whole.cache_scope {
+        members.entry("cacheScope".to_owned()).or_insert(scope);
+    }
+    to_raw_value(&members).ok()
 }
 
 #[cfg(test)]
@@ -149,7 +165,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cache::Freshness;
     use crate::outcome::OutcomeKind;
 
     fn parts(answer: &Value, calls: usize) -> Result<Vec<Outcome>, String> {
@@ -208,6 +223,22 @@ mod tests {
             let fresh = Freshness::of(part.content().unwrap());
             assert_eq!((fresh.ttl_ms, fresh.public), (Some(0), true));
         }
+    }
+
+    #[test]
+    fn an_element_that_is_a_result_says_itself_how_long_it_holds_or_as_the_whole() {
+        let own = |more: Value| {
+            let mut element = json!({"isError": false, "content": [text("sun")]});
+            element.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            element
+        };
+        let list =
+            [own(json!({})), own(json!({"ttlMs": 5, "cacheScope": "private"})), own(json!({"ttlMs": null}))];
+        let whole = json!({"structuredContent": list, "ttlMs": 0, "cacheScope": "public"});
+        let parts = parts(&whole, 3).unwrap();
+        let fresh: Vec<_> = parts.iter().map(|part| Freshness::of(part.content().unwrap())).collect();
+        let seen: Vec<_> = fresh.iter().map(|fresh| (fresh.ttl_ms, fresh.public)).collect();
+        assert_eq!(seen, [(Some(0), true), (Some(5), false), (Some(0), true)]);
     }
 
     #[test]

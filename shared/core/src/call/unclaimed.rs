@@ -41,7 +41,7 @@ fn open_row(seen: Option<&CallRow>, execution: &Unclaimed) -> Result<CallRow, Re
     let delivery = &execution.delivery;
     let row = match seen {
         None => new_row(delivery),
-        Some(row) => unclaimed(row, delivery)?,
+        Some(row) => unclaimed(row, delivery, execution.task.as_ref())?,
     };
     Ok(CallRow {
         nonce: Some(delivery.nonce.clone()),
@@ -56,7 +56,8 @@ fn open_row(seen: Option<&CallRow>, execution: &Unclaimed) -> Result<CallRow, Re
     })
 }
 
-fn unclaimed(row: &CallRow, delivery: &DeliveryContext) -> Result<CallRow, Rejection> {
+fn unclaimed(row: &CallRow, delivery: &DeliveryContext, task: Option<&String>) -> Result<CallRow, Rejection> {
+    let is_own = row.nonce.as_ref() == Some(&delivery.nonce);
     if differs(row, delivery) {
         return Err(Rejection::Mismatch);
     }
@@ -67,7 +68,9 @@ fn unclaimed(row: &CallRow, delivery: &DeliveryContext) -> Result<CallRow, Rejec
         State::Done => Err(Rejection::AlreadyRecorded),
         State::Pending if row.fence == 0 => Ok(adopt(row, delivery)),
         // The late claim of this very delivery, whose answer it has not seen.
-        State::Claimed if row.nonce.as_ref() == Some(&delivery.nonce) => Ok(row.clone()),
+        State::Claimed if is_own => Ok(row.clone()),
+        // This very write, whose answer it has not seen.
+        State::WaitingTask if is_own && task.is_some() && row.task.as_ref() == task => Ok(row.clone()),
         State::Pending | State::Claimed | State::Released | State::WaitingTask | State::AwaitingApproval => {
             Err(Rejection::Lost)
         }

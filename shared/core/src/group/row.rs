@@ -150,6 +150,12 @@ impl GroupRow {
         !self.notified && self.terms.reply.is_some() && self.decision.is_some_and(decided)
     }
 
+    /// Whether a cancellation may wait for the group that came before any of its members: its row is new, for its timer is not noted yet. The
+    /// message of such a cancellation is gone, so whoever finds it decides, and sends the notice too.
+    pub fn may_be_cancelled_ahead(&self) -> bool {
+        !self.timer_sent && (self.decision.is_none() || self.owes_notice(Decider::Cancel))
+    }
+
     /// Whether that call's message must send the timer before it is deleted. A decided group needs it too, until its notice was sent.
     pub fn needs_timer_of(&self, call: &CallId) -> bool {
         !self.timer_sent && !self.notified && self.made_by == *call

@@ -145,7 +145,7 @@ impl Attempts<'_> {
     }
 
     /// The operator's rule that cancels the call, by what is known right before it is sent.
-    fn cancelling_rule(&self) -> Option<String> {
+    pub(super) fn cancelling_rule(&self) -> Option<String> {
         let control = self.context.gate.control().current()?;
         let facts = self.ready.call.facts(self.inbound.enqueued_at);
         control.cancelled_by(&facts, self.context.now()).map(CancelRule::detail)

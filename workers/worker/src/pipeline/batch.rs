@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use super::admit::AdmittedCall;
 use super::attempts::Attempts;
+use super::batch_facts::BatchFacts;
 use super::checks::lacks_argument;
 use super::disposition::RequeueReason;
 use super::execution::Executed;
@@ -30,9 +31,9 @@ impl Attempts<'_> {
     /// One attempt in a batch.
     pub(super) async fn attempt_in_batch(&self, rule: &BatchRule, again: bool) -> Result<Executed, Failure> {
         let (context, call) = (self.context, &self.ready.call);
-        // The batch enters the gate once; switches may name the arguments of one call.
-        if let Err(refusal) = context.gate.check(call.subject(), context.now()) {
-            return Ok(self.wait(Wait::refused(context, &call.server.id, refusal)));
+        // The batch enters the gate once; switches and rules may be about one call of it.
+        if let Some(stopped) = self.stopped() {
+            return Ok(stopped);
         }
         if let Some(after_ms) = lacks_time(context, self.inbound, call) {
             return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
@@ -104,7 +105,12 @@ impl Attempts<'_> {
 
     fn member(&self, element: Box<serde_json::value::RawValue>) -> (Member, oneshot::Receiver<Given>) {
         let (state, lease) = (Arc::clone(self.state), Arc::clone(self.lease));
-        let begin = Box::new(move |id: &str| !lease.is_over() && state.begin_in_batch(id));
+        let facts = BatchFacts::of(&self.ready.call, self.inbound.enqueued_at);
+        let context = Arc::clone(self.context);
+        let begin = Box::new(move |id: &str| {
+            let may_start = !lease.is_over() && facts.may_start(context.gate.control(), context.now());
+            may_start && state.begin_in_batch(id)
+        });
         let (sender, given) = oneshot::channel();
         let carries_turn = self.inbound.carries_turn(self.context.now());
         (Member { element, deadline: self.deadline, carries_turn, begin, given: sender }, given)
@@ -134,10 +140,21 @@ impl Attempts<'_> {
             Err(_) => {
                 if was_sent {
                     state.mark_executed();
+                    return Ok(self.not_sent());
                 }
-                Ok(self.not_sent())
+                Ok(self.stopped().unwrap_or_else(|| self.not_sent()))
             }
         }
+    }
+
+    /// What becomes of a call that operators or its server's gate stop.
+    fn stopped(&self) -> Option<Executed> {
+        let (context, call) = (self.context, &self.ready.call);
+        if let Some(rule) = self.cancelling_rule() {
+            return Some(Executed::Finished(self.state.cancelled_by_operator(&rule)));
+        }
+        let refusal = context.gate.check(call.subject(), context.now()).err()?;
+        Some(self.wait(Wait::refused(context, &call.server.id, refusal)))
     }
 
     /// The lease was over when the batch was sent.

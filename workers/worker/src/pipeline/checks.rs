@@ -122,6 +122,11 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
     }
 }
 
+/// The latest deadline of a group after its member was sent, in milliseconds and in words.
+pub(super) const fn latest_deadline(is_fifo: bool) -> (u64, &'static str) {
+    if is_fifo { (LATEST_FIFO_MS, "11 hours, in a FIFO queue") } else { (LATEST_DEADLINE_MS, "14 days") }
+}
+
 /// The deadline and the reply queue of the call's group.
 fn check_group(
     catalog: &Catalog,
@@ -130,8 +135,7 @@ fn check_group(
     is_fifo: bool,
 ) -> Result<(), Outcome> {
     let Some(group) = request.group.as_deref() else { return Ok(()) };
-    let (most, span) =
-        if is_fifo { (LATEST_FIFO_MS, "11 hours, in a FIFO queue") } else { (LATEST_DEADLINE_MS, "14 days") };
+    let (most, span) = latest_deadline(is_fifo);
     if let Some(deadline) = group.deadline.filter(|deadline| deadline.ms_since(enqueued_at) > most) {
         let text = format!(
             "group.deadline: {deadline} is too late; accepted is at most {span}, after the message was sent ({enqueued_at}). Give an \

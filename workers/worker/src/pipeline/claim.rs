@@ -15,7 +15,7 @@ use crate::context::WorkerContext;
 pub(super) enum Claimed {
     Ours(Box<ClaimedCall>),
     Ended { request: Box<CallRequest>, row: Box<CallRow> },
-    Mismatch { request: Box<CallRequest> },
+    Mismatch { request: Box<CallRequest>, row: Option<Box<CallRow>> },
     Elsewhere { after_ms: u64 },
 }
 
@@ -77,8 +77,8 @@ pub(super) async fn claim(
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
             Claimed::Ended { request: ready.call.request, row }
         }
-        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Claimed::Mismatch { request: ready.call.request }
+        Applied::Rejected { row, rejection: Rejection::Mismatch } => {
+            Claimed::Mismatch { request: ready.call.request, row }
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             Claimed::Elsewhere { after_ms: inbound.wait_for_holder_ms(retry_after_ms) }

@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::group::{Decision, GroupMessage, GroupRow, Join, LONGEST_HOP_MS, Place, Terms, join};
+use toolfleet_core::group::{
+    Decider, Decision, GroupMessage, GroupRow, Join, LONGEST_HOP_MS, Occasion, Place, Terms, decide, join,
+};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::message_attributes::GROUP;
 use toolfleet_core::request::{Group, Reply};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
+use super::decide_group::{notify_decided, write_decision};
 use super::inbound::InboundCall;
 use super::steps::Step;
 use crate::context::WorkerContext;
@@ -49,12 +52,19 @@ pub(super) async fn enter(
     let Entrant { key: CallKey { tenant, call_id }, group, .. } = entrant;
     let (key, place) = (group.key(tenant), Place { call: call_id, group });
     let expires_at = inbound.enqueued_at.plus_ms(RETENTION_MS).whole_s();
+    let mut looked = false;
     for _ in 0..MAX_ROUNDS {
         let (row, binding) = context.fleet.group_at(&key, group.index).await?;
+        if let Some(row) = row.as_ref().filter(|row| !looked && row.may_be_cancelled_ahead()) {
+            looked = true;
+            if cancel_as_asked(context, row).await? {
+                continue;
+            }
+        }
         match (join(row.as_ref(), &binding, place), row) {
             (Join::Mismatch(text), _) => return Ok(Entered::Mismatch(text)),
             (Join::Create, _) | (_, None) => {
-                let row = first_row(inbound, entrant, expires_at);
+                let row = first_row(entrant, expires_at);
                 if context.fleet.make_group(&row).await? {
                     context.steps.passed(Step::GroupMade).await;
                 }
@@ -76,10 +86,10 @@ pub(super) async fn enter(
 }
 
 /// The row that the first member makes.
-fn first_row(inbound: &InboundCall, entrant: Entrant<'_>, expires_at: Timestamp) -> GroupRow {
+fn first_row(entrant: Entrant<'_>, expires_at: Timestamp) -> GroupRow {
     let Entrant { key: CallKey { tenant, call_id }, group, reply, deadline } = entrant;
-    let allowed = |url: &&str| inbound.catalog().allows_reply_queue(tenant, url);
-    let reply = group.reply.as_ref().or(reply).and_then(Reply::sqs_queue_url).filter(allowed);
+    // As it is said, allowed or not: members that say the same fit, and the list is looked at when the notice is sent.
+    let reply = group.reply.as_ref().or(reply).and_then(Reply::sqs_queue_url);
     let terms = Terms {
         size: group.size,
         policy: group.policy,
@@ -97,6 +107,18 @@ fn first_row(inbound: &InboundCall, entrant: Entrant<'_>, expires_at: Timestamp)
         notified: false,
         expires_at,
     }
+}
+
+/// Decides a group that was cancelled before a member was received, and sends its notice. False if it was not.
+async fn cancel_as_asked(context: &WorkerContext, row: &GroupRow) -> Result<bool, AwsError> {
+    if !context.fleet.is_cancelled_ahead(&row.key).await? {
+        return Ok(false);
+    }
+    match decide(row, Occasion::Cancel, context.now()) {
+        Some(due) => write_decision(context, row, due).await?,
+        None => notify_decided(context, row, Decider::Cancel).await?,
+    }
+    Ok(true)
 }
 
 /// Sends the timer, then notes it. After a crash in between, a second timer is sent: the decision is written once all the same.

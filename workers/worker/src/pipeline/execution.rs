@@ -157,6 +157,7 @@ impl ExecutionState {
 
     /// The end of a call whose group was decided.
     pub(super) fn ended_by_group(&self, group: &GroupKey, result: GroupResult) -> Outcome {
+        self.close();
         ended_by_decision(group, result, self.may_have_run())
     }
 
@@ -192,6 +193,7 @@ impl ExecutionState {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::ids::{GroupId, Tenant};
     use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
 
     use super::*;
@@ -227,15 +229,29 @@ mod tests {
         assert!(matches!(state.stopped_with_worker(false, Some(&task)), Executed::Finished(_)));
     }
 
+    fn group() -> GroupKey {
+        GroupKey { tenant: Tenant::parse("acme").unwrap(), id: GroupId::parse("g").unwrap(), round: 1 }
+    }
+
+    /// Every outcome by which something outside the attempts ends an execution.
+    const ENDS: [fn(&ExecutionState) -> Outcome; 4] = [
+        ExecutionState::cancelled,
+        |state| state.cancelled_by_operator("a rule"),
+        |state| state.ended_by_group(&group(), GroupResult::Cancelled),
+        ExecutionState::out_of_time,
+    ];
+
     #[test]
     fn a_call_that_has_ended_is_not_sent_in_a_batch() {
-        let ended = state(false, false);
-        assert!(!ended.cancelled().error.is_some_and(|why| why.may_have_run != MayHaveRun::No));
-        assert!(!ended.begin_in_batch("c1#1"));
-        assert_eq!((ended.attempts(), ended.take_batch()), (1, None));
-        let sent = state(false, false);
-        assert!(sent.begin_in_batch("c1#1"));
-        assert!(sent.cancelled().error.is_some_and(|why| why.may_have_run == MayHaveRun::Unknown));
-        assert_eq!((sent.attempts(), sent.take_batch().as_deref()), (2, Some("c1#1")));
+        for end in ENDS {
+            let ended = state(false, false);
+            assert!(end(&ended).error.is_some_and(|why| why.may_have_run == MayHaveRun::No));
+            assert!(!ended.begin_in_batch("c1#1"));
+            assert_eq!((ended.attempts(), ended.take_batch()), (1, None));
+            let sent = state(false, false);
+            assert!(sent.begin_in_batch("c1#1"));
+            assert!(end(&sent).error.is_some_and(|why| why.may_have_run == MayHaveRun::Unknown));
+            assert_eq!((sent.attempts(), sent.take_batch().as_deref()), (2, Some("c1#1")));
+        }
     }
 }

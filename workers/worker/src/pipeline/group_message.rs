@@ -1,13 +1,14 @@
 //! Handles a message of a group itself: its timer, which decides at the deadline, and its cancellation.
 //!
 //! Such a message is no call and has no record. It is deleted after the group is decided and, where it has decided, the notice is sent; until
-//! then each delivery does the same again.
+//! then each delivery does the same again. A cancellation that comes before any member is kept for the first one.
 
 use toolfleet_aws::AwsError;
 use toolfleet_core::group::{GroupEvent, GroupMessage, LONGEST_HOP_MS, decide};
 use toolfleet_core::message_attributes::GROUP;
+use toolfleet_core::retention::RETENTION_MS;
 
-use super::count_member::{notify_decided, write_decision};
+use super::decide_group::{notify_decided, write_decision};
 use super::disposition::{Disposition, RequeueReason};
 use super::inbound::InboundCall;
 use super::record::without_call;
@@ -35,8 +36,14 @@ pub(super) async fn handle(
     inbound.is_of(tenant);
     let left_ms = message.due_in_ms(now);
     let wait = |after_ms: u64| Disposition::Requeued { after_ms, reason: RequeueReason::GroupTimer };
-    let Some(row) = context.fleet.group(&message.key).await? else {
-        tracing::info!(group = %message.key, "a message of a group that has no row is deleted");
+    let mut found = context.fleet.group(&message.key).await?;
+    if found.is_none() && is_cancel {
+        // The first member finds it. One that makes the row at this moment may have looked too early, so the row is read again.
+        context.fleet.cancel_ahead(&message.key, inbound.enqueued_at.plus_ms(RETENTION_MS)).await?;
+        found = context.fleet.group(&message.key).await?;
+    }
+    let Some(row) = found else {
+        tracing::info!(group = %message.key, is_cancel, "a message of a group that has no row is deleted");
         return Ok(Disposition::GroupHandled);
     };
     match (row.decision, decide(&row, message.occasion(), now)) {

@@ -36,8 +36,9 @@ pub(super) async fn hold(
             let recorded = finished::record_ended_before(context, inbound, request, *row).await?;
             Ok(Disposition::completed(recorded))
         }
-        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Ok(Disposition::completed(finished::mismatch(context, inbound, request).await?))
+        Applied::Rejected { row, rejection: Rejection::Mismatch } => {
+            let recorded = finished::mismatch(context, inbound, request, row.as_deref());
+            Ok(Disposition::completed(Box::pin(recorded).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);

@@ -24,6 +24,7 @@ use tracing::Span;
 
 use super::claimless::may_be_claimless;
 use super::origin::Origin;
+use crate::answers::Generation;
 use crate::backoff;
 use crate::context::WorkerContext;
 use crate::shutdown::Shutdown;
@@ -46,6 +47,8 @@ pub(crate) struct InboundCall {
     /// When it came.
     received: Instant,
     catalog: Arc<Catalog>,
+    /// Which of the worker's catalogs that is.
+    began: Generation,
     nonce: Nonce,
     /// Its span, where traces go somewhere.
     pub(super) span: Span,
@@ -126,6 +129,8 @@ impl InboundCall {
                 delivery.attributes.insert(name.to_owned(), value);
             }
         }
+        // Read before the catalog: where that changes in between, the call's answer is not kept.
+        let began = context.answers.generation();
         let catalog = context.catalog.current();
         let ours = catalog.is_fleet_sender(delivery.sender.as_deref());
         let of_fleet = |name: &str| delivery.attributes.get(name).filter(|_| ours);
@@ -150,6 +155,7 @@ impl InboundCall {
         let tenant = OnceLock::new();
         Self {
             catalog,
+            began,
             nonce,
             enqueued_at,
             sender,
@@ -175,6 +181,11 @@ impl InboundCall {
     /// The same, for what outlives the delivery.
     pub(super) fn catalog_of_delivery(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog)
+    }
+
+    /// Under which of the worker's catalogs it came.
+    pub(super) const fn began(&self) -> Generation {
+        self.began
     }
 
     pub(super) fn body(&self) -> &str {

@@ -33,6 +33,7 @@ mod apply;
 mod attempts;
 mod audit;
 mod batch;
+mod batch_facts;
 mod cancel_task;
 mod check_session;
 mod checks;
@@ -40,6 +41,7 @@ mod claim;
 mod claimless;
 mod complete;
 mod count_member;
+mod decide_group;
 mod decode;
 mod disposition;
 mod ended_member;
@@ -452,8 +454,9 @@ async fn claim_call(
             let recorded = Box::pin(finished::record_ended_before(context, inbound, *request, *row));
             Disposition::completed(recorded.await?)
         }
-        Claimed::Mismatch { request } => {
-            Disposition::completed(Box::pin(finished::mismatch(context, inbound, *request)).await?)
+        Claimed::Mismatch { request, row } => {
+            let recorded = finished::mismatch(context, inbound, *request, row.as_deref());
+            Disposition::completed(Box::pin(recorded).await?)
         }
         Claimed::Elsewhere { after_ms } => {
             Disposition::Requeued { after_ms, reason: RequeueReason::HeldElsewhere }

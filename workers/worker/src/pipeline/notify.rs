@@ -9,7 +9,7 @@ use super::record::recorded::Recorded;
 use crate::context::WorkerContext;
 use crate::telemetry::trace;
 
-/// False if the notice is to be sent again: SQS could not be reached, or failed.
+/// False if the notice is to be sent again: SQS could not be reached or failed, or the worker's own credentials were refused.
 pub(super) async fn notify(context: &WorkerContext, inbound: &InboundCall, recorded: &Recorded) -> bool {
     let Some((notice, queue)) = recorded.notice() else {
         return true;
@@ -25,7 +25,7 @@ pub(super) async fn notify(context: &WorkerContext, inbound: &InboundCall, recor
         Ok(_message_id) => true,
         Err(error) => {
             tracing::warn!(%error, call_id = %notice.call_id, code = "notice_failed", "a notice could not be sent; the result is stored");
-            error.is_permanent()
+            error.is_refused_by_resource()
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use toolfleet_catalog::Catalog;
 use toolfleet_core::answer::{Answer, Meaning};
 use toolfleet_core::batch::{joined, parts_of};
+use toolfleet_core::control::Subject;
 use toolfleet_core::failure::Failure;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::CallRequest;
@@ -54,7 +55,9 @@ pub(super) async fn send_batch(
     members: Vec<Member>,
 ) {
     let server = &batch.call.server.id;
-    let permit = match context.gate.enter(batch.call.subject(), context.now()) {
+    // Strikes are about the arguments of one call: each member asks for its own where it begins.
+    let subject = Subject { digest: None, ..batch.call.subject() };
+    let permit = match context.gate.enter(subject, context.now()) {
         Ok(permit) => permit,
         Err(refusal) => return hold_all(members, &Wait::refused(&context, server, refusal)),
     };

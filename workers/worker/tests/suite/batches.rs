@@ -10,9 +10,11 @@ use tokio::task::JoinHandle;
 use toolfleet_aws::Tables;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry, Strike};
 use toolfleet_core::fleet::Minute;
 use toolfleet_core::limits::LimitKey;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, OutcomeKind};
+use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::MockFault;
 use toolfleet_worker::Limits;
@@ -21,6 +23,7 @@ use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::{Step, Watch};
 use toolfleet_worker::services::reporter::Reporter;
 
+use crate::control::{now, set};
 use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
 use crate::step_watch::At;
 use crate::waiting::cancel;
@@ -220,6 +223,51 @@ async fn a_leader_that_is_cancelled_while_the_batch_forms_leaves_it() {
     assert_eq!(error(&rig, "c1").await.may_have_run, MayHaveRun::No);
     assert_eq!((batch_of(&rig, "c1").await, rig.row("c1").await.unwrap().attempts), (None, 0));
     for (id, city) in [("c2", "Rome"), ("c3", "Oslo"), ("c4", "Bern")] {
+        assert_answered(&rig, id, city).await;
+    }
+}
+
+/// What an operator sets while the batch forms counts for each member, the leader too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_or_struck_member_leaves_before_its_batch_is_sent() {
+    let rig = rig().await;
+    let claimed = At::new(Step::Claimed);
+    let context = worker(&rig, 4, Some(claimed.clone())).await;
+    let mut calls = begin(&rig, &context, &[weather("struck", "Paris")]).await;
+    claimed.reached(1).await;
+    calls.extend(begin(&rig, &context, &[weather("cancelled", "Rome")]).await);
+    claimed.reached(2).await;
+    let sent_before = now(&rig).plus_ms(1);
+    rig.clock.advance_ms(2);
+    calls.extend(begin(&rig, &context, &[weather("c3", "Oslo")]).await);
+    claimed.reached(3).await;
+    let struck = CallRequest::decode(&weather("struck", "Paris").to_string()).unwrap();
+    let strike = Strike {
+        digest: struck.digest.to_string(),
+        by: "ann".into(),
+        why: "it breaks the server".into(),
+        since: now(&rig),
+        until: None,
+    };
+    let filter = CallFilter { tenant: None, tool: Some("weather".into()), session: None, sent_before };
+    let rule = CancelRule {
+        id: "r1".into(),
+        filter,
+        by: "ann".into(),
+        why: "no more".into(),
+        since: now(&rig),
+        until: now(&rig).plus_ms(3_600_000),
+    };
+    set(&rig, &context, &ControlEntry::Strike(strike)).await;
+    set(&rig, &context, &ControlEntry::Cancel(rule)).await;
+    calls.extend(begin(&rig, &context, &[weather("c4", "Bern")]).await);
+    join_all(calls).await;
+    assert_eq!(requests(&rig), [["Bern", "Oslo"]]);
+    let struck = rig.row("struck").await.unwrap();
+    assert_eq!((struck.attempts, struck.held().map(|held| held.reason)), (0, Some(HeldReason::Paused)));
+    let cancelled = error(&rig, "cancelled").await;
+    assert_eq!((cancelled.code, cancelled.may_have_run), (Code::CancelledByOperator, MayHaveRun::No));
+    for (id, city) in [("c3", "Oslo"), ("c4", "Bern")] {
         assert_answered(&rig, id, city).await;
     }
 }

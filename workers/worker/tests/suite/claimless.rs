@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::call::State;
+use toolfleet_core::message_attributes::{FIRST_SENDER, FIRST_SENT, PARKS};
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, MockFault, Rule};
 use toolfleet_worker::Limits;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::Step;
 
 use crate::crashes::assert_settled;
-use crate::rig::{LEASE_MS, Rig, SKEW_MS, Seen, limits, request};
+use crate::resume::{asking, octocat, resuming};
+use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, START_MS, Seen, limits, request};
 use crate::waiting::cancel;
 
 /// A request whose caller says that it is safe to repeat.
@@ -77,6 +81,81 @@ async fn grouped_limited_and_received_again_calls_are_claimed() {
     rig.queue().change_visibility(&first.receipt, 0).await.unwrap();
     rig.deliver(&context).await;
     assert_eq!(rig.row("again").await.unwrap().rev, 2, "a second receive");
+}
+
+/// How often the row of that call was written, and by how many claims, after one delivery of that message.
+async fn writes_of(rig: &Rig, id: &str, message: Outgoing) -> (u64, u64) {
+    rig.queue().send(message).await.unwrap();
+    rig.deliver(&rig.context(None).await).await;
+    assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+    let row = rig.row(id).await.unwrap();
+    (row.rev, row.fence)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn superseding_scheduled_and_parked_calls_are_claimed() {
+    let rig = Rig::new().await;
+    let message =
+        |body: &Value| Outgoing { body: body.to_string(), group: Some("acme".into()), ..Outgoing::default() };
+    assert_eq!(writes_of(&rig, "alone", message(&idempotent("alone"))).await, (1, 1));
+    let mut newest = idempotent("newest");
+    newest["supersede"] = json!("k");
+    assert_eq!(
+        writes_of(&rig, "newest", message(&newest)).await,
+        (2, 1),
+        "its row is what a newer one replaces"
+    );
+    let mut due = idempotent("due");
+    due["not_before"] = json!(Timestamp::from_ms(i64::try_from(START_MS).unwrap()));
+    assert_eq!(writes_of(&rig, "due", message(&due)).await, (2, 1), "it may have waited before");
+    // A worker has sent it on: an earlier delivery of it may have been executed.
+    let attributes = [(PARKS, "0"), (FIRST_SENT, &START_MS.to_string()), (FIRST_SENDER, SENDER)];
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let parked = Outgoing { attributes, ..message(&idempotent("parked")) };
+    assert_eq!(writes_of(&rig, "parked", parked).await, (2, 1), "parked");
+}
+
+/// An answer is given once, whoever says that repeating is safe: the call that brings it has a claim.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_resumes_another_is_claimed() {
+    let rig = asking().await;
+    let first = idempotent("c1");
+    rig.send(first.to_string()).await;
+    rig.deliver(&rig.context(None).await).await;
+    assert_eq!(
+        (rig.outcome("c1").await.kind, rig.row("c1").await.unwrap().rev),
+        (OutcomeKind::InputRequired, 1)
+    );
+    rig.send(resuming("c2", &first, octocat()).to_string()).await;
+    rig.deliver(&rig.context(None).await).await;
+    assert_eq!((rig.outcome("c2").await.kind, rig.row("c2").await.unwrap().rev), (OutcomeKind::Succeeded, 2));
+}
+
+/// The message of the same id that is no request ends the id, and says of itself that it did not run; of the call that ran, its own record
+/// says that it may have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_message_under_its_id_does_not_deny_the_run() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    rig.send(idempotent("c1").to_string()).await;
+    let hold = rig.mcp.hold();
+    let delivery = rig.receive(&context).await.unwrap();
+    let message = delivery.message_id.clone();
+    let running = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    let mut broken = idempotent("c1");
+    broken["arguments"] = json!(7);
+    rig.send(broken.to_string()).await;
+    rig.deliver(&context).await;
+    let seen = rig.outcome("c1").await;
+    assert_eq!((seen.kind, seen.code), (OutcomeKind::Refused, Some("undecodable")));
+    drop(hold);
+    running.await.unwrap();
+    assert_eq!(rig.mcp.executions_of("c1"), 1);
+    let records = rig.audit_of("c1", AuditKind::IdempotencyMismatch).await;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!(record.message_id.as_deref(), Some(message.as_str()));
+    assert_eq!(record.may_have_run, Some(MayHaveRun::Unknown));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

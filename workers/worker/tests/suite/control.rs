@@ -27,7 +27,7 @@ fn fleet(rig: &Rig) -> Fleet {
     rig.direct.fleet(&Tables::with_prefix("toolfleet"))
 }
 
-fn now(rig: &Rig) -> Timestamp {
+pub(crate) fn now(rig: &Rig) -> Timestamp {
     Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap())
 }
 

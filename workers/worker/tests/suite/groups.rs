@@ -294,6 +294,102 @@ async fn calls_that_end_without_the_pipeline_are_counted() {
     assert_decided(&rig, GroupResult::Failed, (0, 5), "without the pipeline").await;
 }
 
+/// Its row would say another reply than every member, so that none would count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_reply_is_not_allowed_is_decided_by_its_members() {
+    let rig = Rig::new().await;
+    let mut catalog = rig.catalog();
+    catalog["reply_queues"] = json!([]);
+    let context = rig.fleet_of(catalog, crate::rig::limits(), None).await;
+    for (index, id) in (0..).zip(["a", "b"]) {
+        send(&rig, &member(&rig, id, "unsafe", (index, 2), json!("all"))).await;
+        rig.deliver(&context).await;
+        assert_eq!(rig.outcome(id).await.code, Some("reply_not_allowed"));
+    }
+    let row = row(&rig).await;
+    assert_eq!(
+        (row.failed.len(), row.decision.map(|decision| decision.result)),
+        (2, Some(GroupResult::Failed))
+    );
+    assert!(notices(&rig).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_fit_a_group_made_before_its_reply_was_allowed() {
+    let rig = Rig::new().await;
+    let mut before = rig.catalog();
+    before["reply_queues"] = json!([]);
+    send(&rig, &member(&rig, "a", "unsafe", (0, 2), json!({"tolerate": 1}))).await;
+    rig.deliver(&rig.fleet_of(before, crate::rig::limits(), None).await).await;
+    send(&rig, &member(&rig, "b", "unsafe", (1, 2), json!({"tolerate": 1}))).await;
+    rig.settle().await;
+    assert_eq!(rig.outcome("b").await.kind, OutcomeKind::Succeeded);
+    assert_decided(&rig, GroupResult::Succeeded, (1, 1), "allowed later").await;
+}
+
+/// The deadline of a refused member would keep the group open for years, and its timer hopping.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_is_refused_is_not_the_groups() {
+    let rig = Rig::new().await;
+    for (index, id) in (0..).zip(["a", "b"]) {
+        let mut body = member(&rig, id, "unsafe", (index, 3), json!("all"));
+        body["group"]["deadline"] = json!("2062-01-01T00:00:00Z");
+        send(&rig, &body).await;
+        rig.deliver(&rig.context(None).await).await;
+        assert_eq!(rig.outcome(id).await.code, Some("unsupported"));
+    }
+    let seen = row(&rig).await;
+    assert_eq!((seen.failed.len(), seen.decision), (2, None));
+    assert!(seen.terms.deadline <= after(&rig, 2 * 3_600_000), "{seen:?}");
+    rig.settle().await;
+    assert_decided(&rig, GroupResult::Incomplete, (0, 2), "one never came").await;
+}
+
+/// An agent uses the ids of an earlier turn again: the message is refused, and its index waits for no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_under_a_used_id_counts_as_failed() {
+    for waits in [false, true] {
+        let rig = Rig::new().await;
+        send(&rig, &request("a", "unsafe")).await;
+        rig.deliver(&rig.context(None).await).await;
+        let mut again = member(&rig, "a", "unsafe", (0, 2), json!("all"));
+        again["arguments"] = json!({"call": "other"});
+        if waits {
+            again["not_before"] = json!(after(&rig, 60_000));
+        }
+        send(&rig, &again).await;
+        send(&rig, &member(&rig, "b", "unsafe", (1, 2), json!("all"))).await;
+        for _ in 0..2 {
+            rig.deliver(&rig.context(None).await).await;
+        }
+        assert_eq!((rig.mcp.executions_of("a"), rig.mcp.executions_of("other")), (1, 0));
+        assert_decided(&rig, GroupResult::Failed, (1, 1), &format!("waits: {waits}")).await;
+    }
+}
+
+/// The first call of the id is that member: its own end counts, not the refusal of another message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_second_question_does_not_count_for_its_member() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    let first = member(&rig, "a", "unsafe", (0, 2), json!("all"));
+    let hold = rig.mcp.hold();
+    send(&rig, &first).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    let mut second = first.clone();
+    second["arguments"] = json!({"call": "other"});
+    send(&rig, &second).await;
+    rig.deliver(&context).await;
+    assert!(row(&rig).await.failed.is_empty());
+    drop(hold);
+    running.await.unwrap();
+    send(&rig, &member(&rig, "b", "unsafe", (1, 2), json!("all"))).await;
+    rig.settle().await;
+    assert_decided(&rig, GroupResult::Succeeded, (2, 0), "a second question").await;
+}
+
 async fn send_cancel(rig: &Rig) {
     let message = Outgoing {
         body: GroupMessage::cancel(key("acme")).encode(),
@@ -324,6 +420,34 @@ async fn a_cancelled_group_starts_no_more_members() {
     }
 }
 
+/// The members wait behind a backlog, and the cancellation overtakes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_before_the_first_member_starts_none() {
+    let steps = [Step::GroupMade, Step::GroupDecided, Step::GroupNotified, Step::TimerSent, Step::Recorded];
+    for step in std::iter::once(None).chain(steps.map(Some)) {
+        let rig = Rig::new().await;
+        send_cancel(&rig).await;
+        rig.deliver(&rig.context(None).await).await;
+        assert_eq!(rig.queue().depth().await.unwrap().in_flight, 0, "its message is gone");
+        send(&rig, &member(&rig, "a", "unsafe", (0, 2), json!("all"))).await;
+        if let Some(step) = step {
+            rig.crash_after(step).await;
+        }
+        // Another member finds it too, whatever became of the first.
+        send(&rig, &member(&rig, "b", "unsafe", (1, 2), json!("all"))).await;
+        rig.deliver(&rig.context(None).await).await;
+        rig.clock.advance_ms(LEASE_MS + SKEW_MS);
+        rig.settle().await;
+        for id in ["a", "b"] {
+            let seen = rig.outcome(id).await;
+            assert_eq!((seen.code, seen.may_have_run), (Some("group_decided"), Some(MayHaveRun::No)));
+        }
+        assert_eq!(rig.mcp.executions("unsafe"), 0, "{step:?}");
+        assert_decided(&rig, GroupResult::Cancelled, (0, 0), &format!("{step:?}")).await;
+        assert!(row(&rig).await.timer_sent, "{step:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_cancels_no_group_of_another_tenant() {
     let rig = Rig::new().await;
@@ -347,4 +471,25 @@ async fn a_notice_that_cannot_be_sent_yet_keeps_its_message() {
     assert_eq!(rig.sqs.cuts(), 5);
     assert_decided(&rig, GroupResult::Succeeded, (1, 0), "no queue").await;
     assert_eq!(rig.mcp.executions_of("a"), 1);
+}
+
+/// The keys of a role expire, or cannot be loaded for a moment: that says nothing of the queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_is_not_given_up_because_credentials_expired() {
+    let rig = Rig::new().await;
+    let mut body = member(&rig, "a", "unsafe", (0, 1), json!("all"));
+    body["reply"] = body["group"]["reply"].clone();
+    send(&rig, &body).await;
+    for notice in ["group_decided", "call_ended"] {
+        let refused =
+            Rule::new(Cut::Refused("ExpiredToken"), "SendMessageBatch", 1).with_body(notice).times(4);
+        rig.sqs.cut(refused);
+    }
+    rig.settle().await;
+    let queue = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
+    let got = queue.receive(10, 0, 600).await.unwrap();
+    for notice in ["group_decided", "call_ended"] {
+        assert!(got.iter().any(|delivery| delivery.body.contains(notice)), "{notice} is lost: {got:?}");
+    }
+    assert_eq!((rig.sqs.cuts(), rig.mcp.executions_of("a")), (8, 1));
 }

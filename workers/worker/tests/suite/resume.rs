@@ -17,7 +17,7 @@ fn question() -> Value {
 }
 
 /// A rig whose tools `safe` and `unsafe` ask for `who`.
-async fn asking() -> Rig {
+pub(crate) async fn asking() -> Rig {
     let rig = Rig::new().await;
     for tool in ["safe", "unsafe"] {
         let run = |_: &Value| json!({"content": [{"type": "text", "text": "done"}]});
@@ -27,14 +27,14 @@ async fn asking() -> Rig {
 }
 
 /// The same question as `earlier`'s under an id of its own, with an answer.
-fn resuming(id: &str, earlier: &Value, answers: Value) -> Value {
+pub(crate) fn resuming(id: &str, earlier: &Value, answers: Value) -> Value {
     let mut body = earlier.clone();
     body["resume"] = json!({"call_id": earlier["call_id"], "input_responses": answers});
     body["call_id"] = json!(id);
     body
 }
 
-fn octocat() -> Value {
+pub(crate) fn octocat() -> Value {
     json!({"who": {"action": "accept", "content": {"name": "octocat"}}})
 }
 

@@ -16,7 +16,7 @@ use crate::dynamodb::batch_get::by_keys;
 use crate::dynamodb::group_item::{decision_value, parsed, round_item, round_of, to_item};
 use crate::dynamodb::statement::{Statement, Written};
 use crate::error::AwsError;
-use crate::keys::{self, EXPIRES_AT, GROUP_SORT, MEMBER_PREFIX, PK, REDRIVE_SORT, SK};
+use crate::keys::{self, CANCELLED_SORT, EXPIRES_AT, GROUP_SORT, MEMBER_PREFIX, PK, REDRIVE_SORT, SK};
 
 /// The attribute of a member's item that names its call.
 const CALL_ID: &str = "call_id";
@@ -69,6 +69,25 @@ impl Fleet {
     ) -> Result<bool, AwsError> {
         let attributes = item([(CALL_ID, text(call)), (EXPIRES_AT, number(expires_at.as_s()))]);
         self.insert(key, &keys::member(index), attributes).await
+    }
+
+    /// Keeps the cancellation of a group that has no row yet. Whoever makes the row looks for it, and whoever keeps it looks for the row
+    /// afterwards: one of the two finds the other.
+    pub async fn cancel_ahead(&self, key: &GroupKey, expires_at: Timestamp) -> Result<(), AwsError> {
+        let attributes = item([(EXPIRES_AT, number(expires_at.as_s()))]);
+        self.insert(key, CANCELLED_SORT, attributes).await.map(drop)
+    }
+
+    /// Whether the group was cancelled before it had a row, by a consistent read.
+    pub async fn is_cancelled_ahead(&self, key: &GroupKey) -> Result<bool, AwsError> {
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(self.group_key(key, CANCELLED_SORT)))
+            .consistent_read(true);
+        let got = Box::pin(request.send()).await;
+        Ok(got.map_err(|e| AwsError::of_sdk("GetItem", &self.table, &e))?.item.is_some())
     }
 
     /// Notes that the timer was sent.

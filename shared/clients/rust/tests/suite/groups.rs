@@ -9,6 +9,7 @@ use toolfleet_core::group::{Decider, Decision, GroupResult, GroupRow, Terms};
 use toolfleet_core::ids::{CallId, GroupId, Tenant};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::request::{CallRequest, GroupKey, Policy};
+use toolfleet_core::retention::RETENTION_MS;
 
 use crate::world::World;
 
@@ -34,7 +35,7 @@ fn fleet(world: &World) -> Fleet {
 async fn group_of_three(world: &World) -> Vec<CallRequest> {
     let members: Vec<_> = ["a", "b", "c"].into_iter().zip(0..).map(|(id, n)| member(id, n)).collect();
     let first = members.first().unwrap();
-    let (deadline, expires_at) = (world.now().plus_ms(60_000), world.now().plus_ms(86_400_000).whole_s());
+    let (deadline, expires_at) = (world.now().plus_ms(60_000), world.now().plus_ms(RETENTION_MS).whole_s());
     let row = GroupRow {
         key: key(),
         terms: Terms { size: 3, policy: Policy::All, deadline, reply: None },
@@ -113,7 +114,7 @@ async fn a_repeated_redrive_keeps_the_members_of_its_round() {
     let members = group_of_three(&world).await;
     let [_, running, third] = members.as_slice() else { panic!("three members") };
     let fleet = fleet(&world);
-    let expires_at = world.now().plus_ms(86_400_000).whole_s();
+    let expires_at = world.now().plus_ms(RETENTION_MS).whole_s();
     assert!(fleet.bind_member(&key(), 1, &running.key.call_id, expires_at).await.unwrap());
     let claimed = world.claim(running, "m-b").await;
     decide(&world).await;
@@ -141,4 +142,24 @@ async fn a_repeated_redrive_keeps_the_members_of_its_round() {
         matches!(&refused, GroupError::Redrive(text) if text.starts_with("deadline: round 2 has")),
         "{refused}"
     );
+}
+
+/// A member's row can expire before its group's: a call that succeeded would look as if it had never come, and run again.
+#[tokio::test]
+async fn a_group_whose_members_rows_may_be_gone_is_not_sent_again() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+    let world = World::start().await;
+    let members = group_of_three(&world).await;
+    decide(&world).await;
+    world.clock.advance_ms(44 * DAY_MS);
+    assert!(world.client.plan_group_redrive(&key(), members.clone(), None).await.is_ok());
+    world.clock.advance_ms(2 * DAY_MS);
+    for refused in [
+        world.client.plan_group_redrive(&key(), members.clone(), None).await,
+        world.client.redrive_group(&key(), members.clone(), None).await,
+    ] {
+        let error = refused.unwrap_err();
+        assert!(matches!(&error, GroupError::Redrive(text) if text.contains("is too old")), "{error}");
+    }
+    assert_eq!(world.calls().read(&members[1].key).await.unwrap(), None, "no member is cancelled");
 }

@@ -4,7 +4,7 @@
 
 mod model;
 
-use toolfleet_core::group::GroupResult;
+use toolfleet_core::group::{Decider, GroupResult};
 use toolfleet_core::ids::{CallId, GroupId};
 use toolfleet_core::request::{Group, Policy, Reply, Tolerance};
 use toolfleet_core::time::Timestamp;
@@ -104,7 +104,14 @@ fn run(seed: u64, planted: Planted) -> Result<(), String> {
             }
             let message = queue[random.below(queue.len())].clone();
             let worker = random.below(2);
-            running.push(Delivery { message, step: Step::Enter, worker });
+            running.push(Delivery {
+                message,
+                step: Step::Enter,
+                worker,
+                shared: None,
+                decides: false,
+                looked: false,
+            });
         }
         let at = random.below(running.len());
         if !calm && random.chance(12) {
@@ -119,8 +126,9 @@ fn run(seed: u64, planted: Planted) -> Result<(), String> {
         }
         if running[at].step == Step::Count && random.chance(60) {
             simulation.count_together(&mut running, at);
-        } else {
+        } else if !simulation.waits(&mut running, at) {
             simulation.step(&mut running[at]);
+            simulation.release(&running[at]);
         }
         running.retain(|delivery| delivery.step != Step::Gone);
     }
@@ -153,6 +161,16 @@ fn verdict(simulation: &Simulation) -> Result<(), String> {
     if decision.result == GroupResult::Incomplete && all_came {
         return Err("incomplete although every member came long before the deadline".into());
     }
+    // All that a policy needs was counted, so whoever counted the last of it decides, not the timer.
+    if decision.by == Decider::Timer && decision.result != GroupResult::Incomplete {
+        return Err("decided by the timer although its members had ended long before".into());
+    }
+    if !simulation.world.started_after_cancel.is_empty() {
+        return Err("a member was started after the cancellation was handled".into());
+    }
+    if decision.result == GroupResult::Incomplete && simulation.world.cancel_is_over {
+        return Err("incomplete although it was cancelled long before its deadline".into());
+    }
     if decision.result == GroupResult::Incomplete && decision.at < row.terms.deadline {
         return Err("incomplete before its deadline".into());
     }
@@ -184,6 +202,9 @@ fn each_planted_defect_of_a_group_is_found() {
         Planted::NoticeNotedFirst,
         Planted::TimerNotedFirst,
         Planted::SharedCountLosesOne,
+        Planted::SharedCountTrustsOne,
+        Planted::CancelledAheadDropped,
+        Planted::CancelledAheadKeptBlindly,
     ] {
         let found = (0..2_000).any(|seed| run(seed, planted).is_err());
         assert!(found, "{planted:?} is not found");

@@ -23,6 +23,12 @@ pub(super) enum Planted {
     TimerNotedFirst,
     /// Of the members that share a count, only the first is counted.
     SharedCountLosesOne,
+    /// Of the members that share a count, only the first decides, and the others wait for nothing.
+    SharedCountTrustsOne,
+    /// A cancellation that comes before the group has a row is dropped.
+    CancelledAheadDropped,
+    /// A cancellation is kept without a second look for the row.
+    CancelledAheadKeptBlindly,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +53,15 @@ pub(super) struct Call {
 pub(super) struct World {
     pub(super) row: Option<GroupRow>,
     pub(super) bindings: BTreeMap<u32, CallId>,
+    /// Whether a cancellation was kept that came before the row.
+    pub(super) cancelled_ahead: bool,
+    /// Whether the message of a cancellation is gone.
+    pub(super) cancel_is_over: bool,
+    /// The calls that were started after that.
+    pub(super) started_after_cancel: BTreeSet<usize>,
+    /// The shared counts whose decision was written, and how many were shared.
+    pub(super) decided_counts: BTreeSet<usize>,
+    counts: usize,
     /// How each call ended, and how often each ran.
     pub(super) ended: BTreeMap<usize, bool>,
     pub(super) runs: BTreeMap<usize, u32>,
@@ -64,11 +79,22 @@ pub(super) struct Delivery {
     pub(super) step: Step,
     /// The worker that has it: members that end in one worker at the same time share a count.
     pub(super) worker: usize,
+    /// The count that it shared. One of those that shared it writes the decision that follows from it, and the others wait.
+    pub(super) shared: Option<usize>,
+    /// Whether it is the one that writes it.
+    pub(super) decides: bool,
+    /// Whether it has looked for a cancellation that came before the row.
+    pub(super) looked: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Step {
     Enter,
+    KeepCancellation,
+    LookAgain,
+    CancelAsAsked,
+    CancelNotify,
+    CancelNote,
     SendTimer,
     NoteTimer,
     Execute,
@@ -95,6 +121,9 @@ impl Simulation {
 
     /// Makes the next write of a delivery.
     pub(super) fn step(&mut self, delivery: &mut Delivery) {
+        if self.looks_for_cancellation(delivery) {
+            return;
+        }
         delivery.step = match (delivery.message.clone(), delivery.step.clone()) {
             (Message::Call(n), Step::Enter) => self.enter(n, false),
             (Message::Call(n), Step::EnterEnded) => self.enter(n, true),
@@ -131,7 +160,32 @@ impl Simulation {
                 }
             }
             (Message::Call(n), Step::Count) => self.count(n),
+            (Message::Call(n), Step::CancelAsAsked) => self.cancel_as_asked(n),
+            (Message::Call(_), Step::CancelNotify) => {
+                let row = self.world.row.as_ref().unwrap();
+                self.world.notices.push(row.notice().unwrap().0);
+                Step::CancelNote
+            }
+            (Message::Call(n), Step::CancelNote) => {
+                self.world.row.as_mut().unwrap().notified = true;
+                Self::again(self.world.ended.contains_key(&n))
+            }
             (_, Step::Decide(due)) => self.write_decision(due),
+            (Message::Cancel, Step::KeepCancellation) => {
+                self.world.cancelled_ahead = true;
+                if self.planted == Planted::CancelledAheadKeptBlindly {
+                    Step::Delete
+                } else {
+                    Step::LookAgain
+                }
+            }
+            (Message::Cancel, Step::LookAgain) if self.world.row.is_none() => Step::Delete,
+            (Message::Cancel, Step::LookAgain) => self.look(Occasion::Cancel, Decider::Cancel),
+            (Message::Cancel, Step::Enter)
+                if self.world.row.is_none() && self.planted != Planted::CancelledAheadDropped =>
+            {
+                Step::KeepCancellation
+            }
             (Message::Timer, Step::Enter) => self.look(Occasion::Timer, Decider::Timer),
             (Message::Cancel, Step::Enter) => self.look(Occasion::Cancel, Decider::Cancel),
             (_, Step::Notify) => {
@@ -148,7 +202,33 @@ impl Simulation {
         };
     }
 
+    /// A call that enters a new row looks once for a cancellation that came before it.
+    fn looks_for_cancellation(&self, delivery: &mut Delivery) -> bool {
+        let enters = matches!(delivery.step, Step::Enter | Step::EnterEnded);
+        let Message::Call(_) = delivery.message else { return false };
+        let is_new = self.world.row.as_ref().is_some_and(GroupRow::may_be_cancelled_ahead);
+        if !enters || delivery.looked || !is_new {
+            return false;
+        }
+        delivery.looked = true;
+        if self.world.cancelled_ahead {
+            delivery.step = Step::CancelAsAsked;
+        }
+        true
+    }
+
+    fn cancel_as_asked(&mut self, n: usize) -> Step {
+        let row = self.world.row.as_mut().unwrap();
+        if let Some(due) = decide(row, Occasion::Cancel, Timestamp::from_ms(self.world.now_ms)) {
+            row.decision = Some(due);
+            self.world.decisions.push(due);
+        }
+        let owes = row.owes_notice(Decider::Cancel);
+        if owes { Step::CancelNotify } else { Self::again(self.world.ended.contains_key(&n)) }
+    }
+
     fn delete(&mut self, message: &Message) -> Step {
+        self.world.cancel_is_over |= *message == Message::Cancel;
         let at = self.world.queue.iter().position(|other| other == message);
         if let Some(at) = at {
             self.world.queue.remove(at);
@@ -156,7 +236,11 @@ impl Simulation {
         Step::Gone
     }
 
-    fn after_join(&self, n: usize) -> Step {
+    fn after_join(&mut self, n: usize) -> Step {
+        let starts = !self.world.ended.contains_key(&n) && !self.calls[n].refused;
+        if starts && self.world.cancel_is_over {
+            self.world.started_after_cancel.insert(n);
+        }
         if self.world.ended.contains_key(&n) || self.calls[n].refused { Step::Count } else { Step::Execute }
     }
 
@@ -221,8 +305,7 @@ impl Simulation {
         self.after_count(n, true)
     }
 
-    /// Counts all members that are at this step in the worker of `leader`, by one write. Only the leader looks whether the group is to be
-    /// decided.
+    /// Counts all members that are at this step in the worker of `leader`, by one write. One of them decides where that is due.
     pub(super) fn count_together(&mut self, running: &mut [Delivery], leader: usize) {
         let worker = running[leader].worker;
         let counted = |(at, delivery): (usize, &Delivery)| match delivery.message {
@@ -235,8 +318,32 @@ impl Simulation {
                 self.add(*n);
             }
         }
+        self.world.counts += 1;
         for (at, n) in together {
-            running[at].step = self.after_count(n, at == leader);
+            running[at].shared = Some(self.world.counts);
+            let decides = at == leader || self.planted != Planted::SharedCountTrustsOne;
+            running[at].step = self.after_count(n, decides);
+        }
+    }
+
+    /// Whether a delivery waits for another one that shared its count, and writes the decision. It goes on once that is written.
+    pub(super) fn waits(&self, running: &mut [Delivery], at: usize) -> bool {
+        let (Step::Decide(_), Some(count)) = (&running[at].step, running[at].shared) else { return false };
+        if self.world.decided_counts.contains(&count) {
+            running[at].step = Step::Delete;
+            return false;
+        }
+        if running.iter().any(|other| other.shared == Some(count) && other.decides) {
+            return !running[at].decides;
+        }
+        running[at].decides = true;
+        false
+    }
+
+    /// Notes that the decision of a shared count is written, and its notice sent.
+    pub(super) fn release(&mut self, delivery: &Delivery) {
+        if let (Some(count), true, Step::Delete) = (delivery.shared, delivery.decides, &delivery.step) {
+            self.world.decided_counts.insert(count);
         }
     }
 
@@ -250,14 +357,14 @@ impl Simulation {
         };
     }
 
-    fn after_count(&self, n: usize, leads: bool) -> Step {
+    fn after_count(&self, n: usize, decides: bool) -> Step {
         let index = self.calls[n].group.index;
         let row = self.world.row.as_ref().unwrap();
         if row.decision.is_some() {
             return self.after_decision(Decider::Member(index));
         }
         let due = decide(row, Occasion::Counted(index), Timestamp::from_ms(self.world.now_ms));
-        due.filter(|_| leads).map_or(Step::Delete, Step::Decide)
+        due.filter(|_| decides).map_or(Step::Delete, Step::Decide)
     }
 
     fn look(&mut self, occasion: Occasion, own: Decider) -> Step {

@@ -106,6 +106,19 @@ fn a_task_of_an_unclaimed_call_waits_in_its_first_row() {
     assert_eq!((polled.state, polled.fence), (State::Claimed, 2));
 }
 
+/// The write replaced a row that another delivery had held back, and its answer was lost.
+#[test]
+fn a_task_whose_own_row_was_stored_without_an_answer_is_recognised() {
+    let (row, _) = stored(None, &park_task(1));
+    let (again, then) = stored(Some(&row), &park_task(1));
+    assert_eq!((again.state, again.task.as_deref(), then), (State::WaitingTask, Some("t"), Effect::Waits));
+    let execution = Unclaimed { task: Some("another".into()), ..*executed(1, 10) };
+    let other = Event::ParkUnclaimed { execution: Box::new(execution), poll_at: at(1_000) };
+    assert_eq!(left(&row, &other), Rejection::Lost);
+    assert_eq!(left(&row, &park_task(2)), Rejection::Lost);
+    assert_eq!(left(&row, &finish(1, 20)), Rejection::Lost);
+}
+
 #[test]
 fn a_task_of_a_cancelled_call_ends_it_and_keeps_the_handle() {
     let (row, then) = stored(Some(&cancelled(None)), &park_task(1));

@@ -38,7 +38,7 @@ pub(in crate::pipeline) async fn finish(
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
     match persist(context, Some(&row), &event).await? {
         Applied::Stored { row, .. } => {
-            reuse.settle(&context.answers, rule.as_ref(), &row, context.now());
+            reuse.settle((&context.answers, inbound.began()), rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *request, *row).await?))
         }

@@ -105,16 +105,18 @@ async fn record_of(
     Ok(ResultStored::new(record, row.expires_at, recorded).counting(uncounted))
 }
 
-/// A known id came with another question: the original stays untouched, the event is audited.
+/// A known id came with another question: the original stays untouched, the event is audited. `first` is the row of the original.
 pub(in crate::pipeline) async fn mismatch(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
+    first: Option<&CallRow>,
 ) -> Result<Recorded, AwsError> {
     let text = "The id was used before for another question; the first call stands. Send this one under an id of its own.";
     let outcome = of_message(inbound, &request, Outcome::refused(Code::IdempotencyMismatch, text));
     audit_message(context, inbound, AuditKind::IdempotencyMismatch, &request, &outcome).await?;
-    of_message_alone(context, inbound, request, &outcome).await
+    let member = first.and_then(|first| EndedMember::beside(context, inbound, &request, first));
+    Ok(of_message_alone(context, inbound, request, &outcome).await?.of_member(member))
 }
 
 /// The same for a question that was executed without a claim: its id was compared only after it had been sent.
@@ -137,11 +139,13 @@ pub(in crate::pipeline) async fn second(
     context: &WorkerContext,
     inbound: &InboundCall,
     request: CallRequest,
+    first: Option<&CallRow>,
     outcome: Outcome,
 ) -> Result<Recorded, AwsError> {
     let outcome = of_message(inbound, &request, outcome);
     audit_message(context, inbound, AuditKind::Duplicate, &request, &outcome).await?;
-    of_message_alone(context, inbound, request, &outcome).await
+    let member = first.and_then(|first| EndedMember::beside(context, inbound, &request, first));
+    Ok(of_message_alone(context, inbound, request, &outcome).await?.of_member(member))
 }
 
 /// The outcome of a message that ends without its call: another delivery of it may have executed it without a claim.

@@ -109,7 +109,7 @@ async fn after_write(
     let request = call.ready.call.request;
     Ok(match applied {
         Applied::Stored { row, .. } if row.finished.is_some() => {
-            reuse.settle(&context.answers, rule.as_ref(), &row, context.now());
+            reuse.settle((&context.answers, inbound.began()), rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
             Disposition::completed(record_finished(context, inbound, *request, *row).await?)
         }

@@ -54,11 +54,11 @@ async fn conclude(
         Applied::Rejected { row: Some(row), rejection: Rejection::AlreadyRecorded } => {
             Ok(Disposition::completed(record_ended_before(context, inbound, request, *row).await?))
         }
-        Applied::Rejected { rejection: Rejection::Mismatch, .. } => {
-            Ok(Disposition::completed(mismatch(context, inbound, request).await?))
+        Applied::Rejected { row, rejection: Rejection::Mismatch } => {
+            Ok(Disposition::completed(mismatch(context, inbound, request, row.as_deref()).await?))
         }
-        Applied::Rejected { rejection: Rejection::OfAnother, .. } => {
-            Ok(Disposition::completed(second(context, inbound, request, outcome).await?))
+        Applied::Rejected { row, rejection: Rejection::OfAnother } => {
+            Ok(Disposition::completed(second(context, inbound, request, row.as_deref(), outcome).await?))
         }
         Applied::Rejected { rejection: Rejection::HeldElsewhere { retry_after_ms }, .. } => {
             let after_ms = inbound.wait_for_holder_ms(retry_after_ms);
