@@ -67,6 +67,9 @@ def check(program, path, operations=None):
     names = [tool["name"] for tool in shown["tools"]]
     assert len(set(names)) == len(names), f"{path.name}: equal names"
     assert all(NAME.match(name) for name in names), f"{path.name}: a name that no model takes"
+    for tool in shown["tools"]:
+        found = list(unfit(tool["input_schema"]))
+        assert not found, f"{path.name}: {tool['name']} takes no value: {found[:3]}"
     codes = {}
     for one in shown["left_out"]:
         codes.setdefault(one["code"], []).append(f"{one['method']} {one['path']}: {one['reason']}")
@@ -78,6 +81,42 @@ def check(program, path, operations=None):
         f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {len(there)} operations, {len(tools)} tools, left out {counts or 'none'}, "
         f"largest schema {largest / 1e3:.0f} kB, {seconds:.1f} s"
     )
+
+
+def values_of(types, value):
+    """Whether the value is of one of the types."""
+    kinds = {
+        "string": str, "boolean": bool, "object": dict, "array": list, "null": type(None), "number": (int, float),
+        "integer": (int, float),
+    }
+    return any(
+        isinstance(value, kinds.get(of, object)) and not (of in ("number", "integer") and isinstance(value, bool))
+        for of in types
+    )
+
+
+def unfit(schema, place=""):
+    """The schemas that refuse every value: an `enum` or `const` of other types, a pattern between slashes, crossed bounds."""
+    if isinstance(schema, list):
+        for number, one in enumerate(schema):
+            yield from unfit(one, f"{place}/{number}")
+        return
+    if not isinstance(schema, dict):
+        return
+    types = schema.get("type")
+    types = [types] if isinstance(types, str) else types if isinstance(types, list) else None
+    values = schema.get("enum") if isinstance(schema.get("enum"), list) else None
+    if types and values and not any(values_of(types, value) for value in values):
+        yield f"{place}: {types} with enum {values[:3]}"
+    if isinstance(schema.get("pattern"), str) and re.match(r"/\^.*/[a-z]*$", schema["pattern"]):
+        yield f"{place}: pattern {schema['pattern']}"
+    for lower, upper in [("minimum", "maximum"), ("minLength", "maxLength"), ("minItems", "maxItems")]:
+        bounds = schema.get(lower), schema.get(upper)
+        if all(isinstance(bound, (int, float)) for bound in bounds) and bounds[0] > bounds[1]:
+            yield f"{place}: {lower} above {upper}"
+    for key, value in schema.items():
+        if key not in ("enum", "const", "default", "examples"):
+            yield from unfit(value, f"{place}/{key}")
 
 
 def main():

@@ -121,13 +121,13 @@ impl Aws {
     pub async fn connect(options: AwsOptions) -> Self {
         let config = load(&options).await;
         let usage = Usage::default();
-        let identity = Identity::new(config.credentials_provider(), config.region().map(ToString::to_string));
         // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
         let sts_config = match options.sts_endpoint {
             Some(endpoint) => config.clone().into_builder().endpoint_url(endpoint).build(),
             None => config.clone(),
         };
         let sts = aws_sdk_sts::Client::new(&sts_config);
+        let identity = Identity::new(&config, sts_config.clone());
         let lambda = Lambda::new(config.clone(), sts_config, options.lambda_endpoint, usage.clone());
         let mut sqs = aws_sdk_sqs::config::Builder::from(&config)
             .interceptor(usage.of("SQS"))

@@ -1,11 +1,13 @@
-//! The process's own AWS identity: its keys, and signatures (Signature Version 4) for requests that other crates send.
+//! The process's own AWS identity: its keys, those of roles that it assumes, and signatures (Signature Version 4) for requests that other crates send.
 //!
 //! **Invariant:** a secret key and a session token are never printed.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
@@ -16,12 +18,16 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use toolfleet_core::time::Timestamp;
 
+use crate::assumed_role::{CachedKeys, assume, why};
 use crate::error::AwsError;
 
 /// Keys are read again after this time; a caller whose keys are rejected earlier asks for fresh ones.
 const CACHE_TTL: Duration = Duration::from_secs(60);
 /// A reading younger than this counts as fresh.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most roles whose keys are kept; beyond it all are assumed again.
+const MOST_ROLES: usize = 200;
 
 /// AWS keys. The secret ones are never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +71,19 @@ pub struct Identity {
     provider: Option<SharedCredentialsProvider>,
     region: Option<String>,
     cache: Arc<Mutex<Option<(Instant, Keys)>>>,
+    sts: SdkConfig,
+    roles: Arc<Mutex<HashMap<AssumedRole, CachedKeys>>>,
+}
+
+/// A role that is assumed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AssumedRole {
+    /// Its ARN.
+    pub arn: String,
+    /// The external id that it asks for.
+    pub external_id: Option<String>,
+    /// Where STS is asked, if no region is configured.
+    pub region: Option<String>,
 }
 
 impl fmt::Debug for Identity {
@@ -74,8 +93,9 @@ impl fmt::Debug for Identity {
 }
 
 impl Identity {
-    pub(crate) fn new(provider: Option<SharedCredentialsProvider>, region: Option<String>) -> Self {
-        Self { provider, region, cache: Arc::default() }
+    pub(crate) fn new(config: &SdkConfig, sts: SdkConfig) -> Self {
+        let (provider, region) = (config.credentials_provider(), config.region().map(ToString::to_string));
+        Self { provider, region, cache: Arc::default(), sts, roles: Arc::default() }
     }
 
     /// The configured region.
@@ -94,13 +114,48 @@ impl Identity {
             return Err(AwsError::configuration("there are no AWS credentials to sign with"));
         };
         let found = provider.provide_credentials().await.map_err(|error| error_of(&error))?;
-        let keys = Keys {
-            access_key_id: found.access_key_id().to_owned(),
-            secret_access_key: found.secret_access_key().to_owned(),
-            session_token: found.session_token().map(str::to_owned),
-        };
+        let keys = keys_of(&found);
         *cache = Some((Instant::now(), keys.clone()));
         Ok(keys)
+    }
+
+    /// The keys of a role that this process assumes; with `fresh` not from the cache. Concurrent callers share one request.
+    ///
+    /// # Errors
+    /// STS does not give them.
+    pub async fn assumed(&self, role: &AssumedRole, fresh: bool) -> Result<Keys, AwsError> {
+        let keys = self.role(role).await;
+        if fresh {
+            keys.forget_older_than(REFRESH_INTERVAL);
+        }
+        let found = keys.get().await.map_err(|error| {
+            let (detail, permanent) = why(&error);
+            let what = format!("the role `{}` cannot be assumed: {detail}", role.arn);
+            if permanent { AwsError::configuration(what) } else { AwsError::passing(what) }
+        })?;
+        Ok(keys_of(&found))
+    }
+
+    async fn role(&self, role: &AssumedRole) -> CachedKeys {
+        let mut roles = self.roles.lock().await;
+        if let Some(known) = roles.get(role) {
+            return known.clone();
+        }
+        let region = role.region.clone().map(Region::new);
+        let keys = assume(&self.sts, (&role.arn, role.external_id.as_deref()), region).await;
+        if roles.len() >= MOST_ROLES {
+            roles.clear();
+        }
+        roles.insert(role.clone(), keys.clone());
+        keys
+    }
+}
+
+fn keys_of(found: &Credentials) -> Keys {
+    Keys {
+        access_key_id: found.access_key_id().to_owned(),
+        secret_access_key: found.secret_access_key().to_owned(),
+        session_token: found.session_token().map(str::to_owned),
     }
 }
 

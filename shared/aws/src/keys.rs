@@ -153,8 +153,8 @@ pub(crate) fn session(tenant: &Tenant, session: &SessionId) -> String {
 }
 
 /// The sort key of what a session's functions on a server returned for its next call.
-pub(crate) fn session_attributes(server: &ServerId) -> String {
-    format!("attributes#{server}")
+pub(crate) fn session_attributes(server: Option<&ServerId>) -> String {
+    server.map_or_else(|| "attributes".to_owned(), |server| format!("attributes#{server}"))
 }
 
 /// The sort key of the MCP session with that server: `mcp#server`.

@@ -8,14 +8,13 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_lambda::config::IdentityCache;
 use aws_sdk_lambda::config::http::HttpResponse;
 use aws_sdk_lambda::error::{ProvideErrorMetadata as _, SdkError};
@@ -23,21 +22,16 @@ use aws_sdk_lambda::operation::invoke::{InvokeError, InvokeOutput};
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use base64::Engine as _;
-use tokio::time::Instant;
 
 use toolfleet_core::function::{Event, FunctionAnswer, InvokeFault};
 
+use crate::assumed_role::{CachedKeys, assume, why};
 use crate::error::chain;
 use crate::usage::Usage;
 
 /// The most clients, each of one region and role, that are kept; beyond it all are made again.
 const MOST_CLIENTS: usize = 200;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Keys are obtained again so long before they expire.
-const BEFORE_EXPIRY: Duration = Duration::from_secs(60);
-/// How long keys without an end are kept.
-const KEYS_TTL: Duration = Duration::from_secs(60);
-
 /// Which function is invoked, and as whom.
 #[derive(Debug, Clone, Copy)]
 pub struct LambdaFunction<'a> {
@@ -160,22 +154,13 @@ impl Shared {
 
     async fn connect(&self, (region, role): &ClientKey) -> Invoker {
         let region = Region::new(region.clone());
-        let provider = match role {
-            None => self.config.credentials_provider(),
+        let keys = match role {
+            None => self.config.credentials_provider().map(CachedKeys::of),
             Some((arn, external_id)) => {
-                let mut provider = aws_config::sts::AssumeRoleProvider::builder(arn)
-                    .session_name("toolfleet")
-                    .configure(&self.sts);
-                if self.config.region().is_none() {
-                    provider = provider.region(region.clone());
-                }
-                if let Some(external_id) = external_id {
-                    provider = provider.external_id(external_id);
-                }
-                Some(SharedCredentialsProvider::new(provider.build().await))
+                let role = (arn.as_str(), external_id.as_deref());
+                Some(assume(&self.sts, role, Some(region.clone())).await)
             }
         };
-        let keys = provider.map(CachedKeys::of);
         // The caller bounds an Invoke: it knows how long the function may take.
         let time_outs = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -194,61 +179,6 @@ impl Shared {
             config.set_endpoint_url(self.endpoint.clone());
         }
         Invoker { client: aws_sdk_lambda::Client::from_conf(config.build()), keys }
-    }
-}
-
-/// Keys that are kept until shortly before they expire.
-#[derive(Debug, Clone)]
-struct CachedKeys {
-    provider: SharedCredentialsProvider,
-    cache: Arc<Mutex<Option<(Instant, Credentials)>>>,
-    /// One task obtains keys for all.
-    obtaining: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl CachedKeys {
-    fn of(provider: SharedCredentialsProvider) -> Self {
-        Self { provider, cache: Arc::default(), obtaining: Arc::default() }
-    }
-
-    fn cached(&self) -> Option<Credentials> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, keys) = cache.as_ref()?;
-        (Instant::now() < *until).then(|| keys.clone())
-    }
-
-    async fn get(&self) -> Result<Credentials, CredentialsError> {
-        if let Some(keys) = self.cached() {
-            return Ok(keys);
-        }
-        let _one = self.obtaining.lock().await;
-        if let Some(keys) = self.cached() {
-            return Ok(keys);
-        }
-        let keys = self.provider.provide_credentials().await?;
-        let until = Instant::now() + kept_for(keys.expiry());
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Some((until, keys.clone()));
-        Ok(keys)
-    }
-
-    /// Keys that Lambda refused are not used again.
-    fn forget(&self) {
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the end of temporary keys is a time of the wall clock")]
-fn kept_for(expiry: Option<SystemTime>) -> Duration {
-    let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
-    expiry.map_or(KEYS_TTL, |end| left(end).saturating_sub(BEFORE_EXPIRY))
-}
-
-impl ProvideCredentials for CachedKeys {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(self.get())
     }
 }
 
@@ -293,16 +223,7 @@ fn retry_after_ms(response: &HttpResponse) -> Option<u64> {
 }
 
 fn credentials(error: &CredentialsError) -> InvokeFault {
-    let detail = chain(error).lines().next().unwrap_or_default().to_owned();
-    // STS refuses a role that may not be assumed with an error of its own, which a repetition does not change.
-    let refused = ["AccessDenied", "not authorized", "ValidationError", "InvalidClientTokenId"];
-    let permanent = match error {
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => true,
-        CredentialsError::ProviderTimedOut(_)
-        | CredentialsError::ProviderError(_)
-        | CredentialsError::Unhandled(_)
-        | _ => refused.iter().any(|word| detail.contains(word)),
-    };
+    let (detail, permanent) = why(error);
     InvokeFault::Credentials { detail, permanent }
 }
 

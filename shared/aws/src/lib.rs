@@ -5,6 +5,7 @@
 //! The tables execute conditional writes; what may follow a state is decided by the pure state tables of `toolfleet-core`, which
 //! [`apply`] runs by compare-and-swap.
 
+mod assumed_role;
 mod batch;
 mod blocking;
 mod clock;

@@ -38,8 +38,8 @@ pub use publish::{
 };
 pub use schema::{Budget, InputSchema, Judge, KnownSchemas, NotCompiled, Verdict};
 pub use server::{
-    HttpTransport, Interface, LambdaArn, LambdaPayload, LambdaTransport, OpenApiTransport, Server,
-    StdioTransport, StreamKind, StreamTransport, Transport,
+    AttributeScope, HttpTransport, Interface, KnownInterfaces, LambdaArn, LambdaPayload, LambdaTransport,
+    OpenApiTransport, Server, StdioTransport, StreamKind, StreamTransport, Transport,
 };
 pub use snapshot::Catalog;
 pub use sources::{CatalogSources, Literals, Programs};

@@ -14,7 +14,7 @@ use crate::error::CatalogError;
 use crate::pins::{Approved, Pins};
 use crate::publish::{Published, Registered};
 use crate::schema::KnownSchemas;
-use crate::server::Server;
+use crate::server::{KnownInterfaces, Server};
 use crate::tenants::{ReplyQueues, SessionRules, TenantLimits, TenantPolicy};
 use crate::tool::Tool;
 use crate::unusable::{NotExecutable, Remark, Unusable, WrittenSecret};
@@ -95,7 +95,8 @@ impl Catalog {
         std::mem::take(&mut self.written)
     }
 
-    /// The digest of all it was made of. Two catalogs with one digest are the same.
+    /// The digest of all it was made of. Two catalogs with one digest are the same, save for what stays in use of documents that cannot be
+    /// used any more.
     pub const fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -241,6 +242,11 @@ impl Catalog {
     pub fn known_schemas(&self) -> KnownSchemas {
         let functions = self.tools.values().flat_map(|tool| &tool.functions);
         KnownSchemas::of(functions.filter_map(|function| function.schema.as_ref()))
+    }
+
+    /// The interfaces of its servers.
+    pub fn known_interfaces(&self) -> KnownInterfaces {
+        KnownInterfaces::of(self.servers.values())
     }
 
     /// Every tool, by id.

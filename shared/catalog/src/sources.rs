@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::placeholders::LocalEnvironment;
 use crate::schema::KnownSchemas;
+use crate::server::KnownInterfaces;
 
 /// What a catalog needs beside its own text. A text may be a secret as a whole, so it does not print.
 #[derive(Clone, Default)]
@@ -22,6 +23,8 @@ pub struct CatalogSources {
     pub local_environment: Option<LocalEnvironment>,
     /// The schemas of the version before, which are not checked again.
     pub known: KnownSchemas,
+    /// The interfaces of the version before.
+    pub interfaces: KnownInterfaces,
 }
 
 /// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.

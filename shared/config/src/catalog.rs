@@ -218,6 +218,7 @@ impl Texts {
                 return Ok(None);
             }
             self.sources.known = current.known_schemas();
+            self.sources.interfaces = current.known_interfaces();
             self.parse().map(Some)
         })
         .await?

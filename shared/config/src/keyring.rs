@@ -4,11 +4,11 @@ use std::fmt;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use toolfleet_aws::identity::{Identity, Keys, ToSign, signature};
+use toolfleet_aws::identity::{AssumedRole, Identity, Keys, ToSign, signature};
 use toolfleet_aws::secrets::Secrets;
 use toolfleet_aws::{Aws, AwsError, Clock};
 use toolfleet_core::credential::SecretRef;
-use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, SecretText, Unsigned};
+use toolfleet_credentials::{AwsKeys, CredentialError, Keyring, Role, SecretText, Unsigned};
 
 /// Secrets Manager and the process's own identity.
 pub struct AwsKeyring {
@@ -54,11 +54,24 @@ impl Keyring for AwsKeyring {
     fn aws_keys(&self, fresh: bool) -> BoxFuture<'_, Result<AwsKeys, CredentialError>> {
         async move {
             let keys = self.identity.keys(fresh).await.map_err(|error| credential_error(&error))?;
-            Ok(AwsKeys {
-                access_key_id: keys.access_key_id,
-                secret_access_key: SecretText::new(keys.secret_access_key),
-                session_token: keys.session_token.map(SecretText::new),
-            })
+            Ok(aws_keys(keys))
+        }
+        .boxed()
+    }
+
+    fn role_keys<'a>(
+        &'a self,
+        role: Role<'a>,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<AwsKeys, CredentialError>> {
+        async move {
+            let role = AssumedRole {
+                arn: role.arn.to_owned(),
+                external_id: role.external_id.map(str::to_owned),
+                region: role.region.map(str::to_owned),
+            };
+            let keys = self.identity.assumed(&role, fresh).await.map_err(|error| credential_error(&error))?;
+            Ok(aws_keys(keys))
         }
         .boxed()
     }
@@ -102,5 +115,13 @@ fn credential_error(error: &AwsError) -> CredentialError {
         CredentialError::Pending { detail }
     } else {
         CredentialError::Unavailable { detail }
+    }
+}
+
+fn aws_keys(keys: Keys) -> AwsKeys {
+    AwsKeys {
+        access_key_id: keys.access_key_id,
+        secret_access_key: SecretText::new(keys.secret_access_key),
+        session_token: keys.session_token.map(SecretText::new),
     }
 }

@@ -92,7 +92,7 @@ impl Auth {
                 Some(TokenProvider::Cognito(Box::new(Cognito::new(of.clone(), http, cognito_endpoint))))
             }
             Credential::AwsSigv4(of) => {
-                signing = Some(Sigv4::new(of.clone()));
+                signing = Some(Sigv4::new(of.clone(), server));
                 None
             }
             Credential::None
@@ -270,6 +270,11 @@ impl Auth {
     /// A JSON text without any credential, or `None` where it holds none.
     pub fn scrub_json(&self, text: &str) -> Option<String> {
         self.scrubber.scrub_json(text)
+    }
+
+    /// A body that may be no UTF-8 without any credential, or `None` where it holds none.
+    pub fn scrub_bytes(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.scrubber.scrub_bytes(bytes)
     }
 
     /// Whether the text holds a credential.

@@ -53,6 +53,16 @@ pub trait Keyring: fmt::Debug + Send + Sync {
         std::future::ready(Err(no_aws())).boxed()
     }
 
+    /// The AWS keys of a role that this process assumes; with `fresh` not from a cache.
+    fn role_keys<'a>(
+        &'a self,
+        role: Role<'a>,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<AwsKeys, CredentialError>> {
+        let _ = (role, fresh);
+        std::future::ready(Err(no_aws())).boxed()
+    }
+
     /// The headers that sign a request for AWS with these keys.
     fn aws_sign(
         &self,
@@ -93,5 +103,16 @@ pub struct Unsigned<'a> {
     /// The service's name in signatures.
     pub service: &'a str,
     /// The region; without one, that of the fleet's own configuration.
+    pub region: Option<&'a str>,
+}
+
+/// A role to assume.
+#[derive(Debug, Clone, Copy)]
+pub struct Role<'a> {
+    /// Its ARN.
+    pub arn: &'a str,
+    /// The external id that it asks for.
+    pub external_id: Option<&'a str>,
+    /// The region of the server, where it is given.
     pub region: Option<&'a str>,
 }

@@ -80,6 +80,11 @@ impl SecretScrubber {
         without(text, &forms(&self.all(), |used| used.certain))
     }
 
+    /// Each form of what is certainly a secret, the longest first.
+    pub(crate) fn certain_forms(&self) -> Vec<String> {
+        forms(&self.all(), |used| used.certain).into_iter().map(str::to_owned).collect()
+    }
+
     fn all(&self) -> Arc<Vec<Used>> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -29,6 +29,8 @@ pub(crate) fn forms_of(text: &str) -> Vec<String> {
         percent(text, "!'()*", true),
         percent(text, " ", true).replace(' ', "+"),
         one_line,
+        // ISO 8859-1 that was read as UTF-8.
+        text.chars().map(|c| if c.is_ascii() { c } else { char::REPLACEMENT_CHARACTER }).collect(),
         json,
         text.to_owned(),
     ];
@@ -120,6 +122,7 @@ mod tests {
             "p%40ss%2f%22w%c3%a9%22%20%2b1",
             "p%40ss/%22w%C3%A9%22%20%2B1",
             "p%40ss%2F%22w%C3%A9%22+%2B1",
+            "p@ss/\"w\u{fffd}\" +1",
         ] {
             assert!(forms.iter().any(|known| known == form), "{form} is not among {forms:?}");
         }

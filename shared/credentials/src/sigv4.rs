@@ -11,7 +11,7 @@ use toolfleet_core::credential::{AwsSigv4, named_by_host};
 use url::Url;
 
 use crate::error::CredentialError;
-use crate::keyring::{AwsKeys, Keyring, Unsigned};
+use crate::keyring::{AwsKeys, Keyring, Role, Unsigned};
 use crate::secrets::Secrets;
 use crate::static_headers::insert_header;
 
@@ -19,12 +19,16 @@ use crate::static_headers::insert_header;
 #[derive(Debug)]
 pub(crate) struct Sigv4 {
     of: AwsSigv4,
+    /// The region of the server, where it is given or its host names one.
+    region: Option<String>,
     hasher: RandomState,
 }
 
 impl Sigv4 {
-    pub(crate) fn new(of: AwsSigv4) -> Self {
-        Self { of, hasher: RandomState::new() }
+    pub(crate) fn new(of: AwsSigv4, server: &Url) -> Self {
+        let named = || server.host_str().and_then(named_by_host).map(|(_, region)| region);
+        let region = of.region.clone().or_else(named);
+        Self { of, region, hasher: RandomState::new() }
     }
 
     /// The keys, and a hash that changes with them.
@@ -43,7 +47,13 @@ impl Sigv4 {
                 };
                 AwsKeys { access_key_id, secret_access_key, session_token }
             }
-            (Some(_) | None, _) => secrets.keyring.aws_keys(fresh).await?,
+            (Some(_) | None, _) => match &self.of.role_arn {
+                Some(arn) => {
+                    let (external_id, region) = (self.of.external_id.as_deref(), self.region.as_deref());
+                    secrets.keyring.role_keys(Role { arn, external_id, region }, fresh).await?
+                }
+                None => secrets.keyring.aws_keys(fresh).await?,
+            },
         };
         secrets.scrubber.add(keys.secret_access_key.expose());
         keys.session_token.iter().for_each(|token| secrets.scrubber.add(token.expose()));

@@ -160,7 +160,7 @@ pub(crate) async fn kind_beside(result: Box<RawValue>) -> (Result<AnswerKind, Fa
     beside(move || (kind_of(&result), result)).await.unwrap_or_else(unread)
 }
 
-fn unread() -> Fault {
+pub(crate) fn unread() -> Fault {
     Fault::InvalidAnswer { detail: "the result cannot be read".to_owned() }
 }
 

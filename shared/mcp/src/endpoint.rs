@@ -124,6 +124,20 @@ impl Endpoint {
         of_program.or(of_auth)
     }
 
+    /// A header value or body of plain text or JSON without any credential of ours, or `None` where none stands in it.
+    pub(crate) fn words_without_echo(&self, words: &[u8]) -> Option<Vec<u8>> {
+        let of_bytes = self.auth.as_ref().and_then(|auth| auth.scrub_bytes(words));
+        let Ok(text) = std::str::from_utf8(of_bytes.as_deref().unwrap_or(words)) else {
+            return of_bytes;
+        };
+        let of_json = self.json_without_echo(text);
+        // What stands outside the strings of a JSON text, or in a text that is none.
+        match of_json.as_deref().unwrap_or(text) {
+            rest if self.leaks_into(rest) => Some(self.text_without_echo(rest.to_owned()).into_bytes()),
+            _ => of_json.map(String::into_bytes).or(of_bytes),
+        }
+    }
+
     /// The fault without any credential that the server's own words may have echoed.
     pub(crate) fn without_echo(&self, fault: Fault) -> Fault {
         fault.map_text(|text| self.text_without_echo(text))

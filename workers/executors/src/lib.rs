@@ -24,7 +24,7 @@ pub use executor::{
 pub use gate::{RequestGate, Stopped};
 pub use kinds::{Executors, Target};
 pub use lambda::executor::{LambdaExecutor, LambdaTarget};
-pub use lambda::ports::{Asked, AttributeStore, Attributes, LambdaInvoke};
+pub use lambda::ports::{Asked, AttributeStore, Attributes, AttributesOf, LambdaInvoke};
 pub use mcp::executor::{EndpointSource, McpExecutor};
 pub use mcp::failure::failure_of;
 pub use mcp::questions::{Questions, questions_in};

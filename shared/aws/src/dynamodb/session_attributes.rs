@@ -1,6 +1,7 @@
-//! The rows of a session that hold what a server's functions returned for the session's next call (`sessionAttributes`).
+//! The rows of a session that hold what functions returned for the session's next call (`sessionAttributes`): those of one server, or those
+//! that all servers of the session share.
 //!
-//! The last call that returns attributes replaces them: calls of one session that run at the same time have no order.
+//! A row is replaced only as it was read: calls of one session that run at the same time lose nothing of each other.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use toolfleet_core::ids::{ServerId, SessionId, Tenant};
@@ -16,12 +17,12 @@ use crate::keys::{self, EXPIRES_AT, PK, SK};
 const ATTRIBUTES: &str = "attributes";
 
 impl Sessions {
-    /// What a session's functions on that server returned last, as a JSON text.
+    /// What a session's functions returned last, as a JSON text: those on that server, or all that share their attributes.
     pub async fn attributes(
         &self,
         tenant: &Tenant,
         session: &SessionId,
-        server: &ServerId,
+        server: Option<&ServerId>,
     ) -> Result<Option<String>, AwsError> {
         let got = self
             .client
@@ -39,39 +40,36 @@ impl Sessions {
         }))
     }
 
-    /// Replaces what a session's functions on that server returned last.
-    pub async fn set_attributes(
+    /// Replaces what was read before (`known`, nothing where there was none), and says whether it was still so.
+    pub async fn replace_attributes(
         &self,
-        tenant: &Tenant,
-        session: &SessionId,
-        server: &ServerId,
+        (tenant, session, server): (&Tenant, &SessionId, Option<&ServerId>),
+        known: Option<&str>,
         attributes: &str,
         now: Timestamp,
-    ) -> Result<(), AwsError> {
+    ) -> Result<bool, AwsError> {
         let (partition, sort) = (keys::session(tenant, session), keys::session_attributes(server));
         let key = format!("{partition}|{sort}");
         let expires = number(now.plus_ms(RETENTION_MS).as_s());
-        let update = || {
-            let statement = format!(
-                r#"UPDATE "{}" SET "{ATTRIBUTES}"=? SET "{EXPIRES_AT}"=? WHERE "{PK}"=? AND "{SK}"=?"#,
-                self.table
-            );
-            let parameters = [text(attributes), expires.clone(), text(&partition), text(&sort)];
-            Statement::new(&self.table, &key, statement, parameters.into_iter().flatten().collect())
-        };
-        let insert = item([
-            (PK, text(&partition)),
-            (SK, text(&sort)),
-            (ATTRIBUTES, text(attributes)),
-            (EXPIRES_AT, expires.clone()),
-        ]);
-        let insert = Statement::insert(&self.table, &key, insert);
-        let statements = [update(), insert, update()];
-        for statement in statements {
-            if matches!(self.writer.write(statement).await?, Written::Done) {
-                return Ok(());
+        let statement = match known {
+            Some(known) => {
+                let statement = format!(
+                    r#"UPDATE "{}" SET "{ATTRIBUTES}"=? SET "{EXPIRES_AT}"=? WHERE "{PK}"=? AND "{SK}"=? AND "{ATTRIBUTES}"=?"#,
+                    self.table
+                );
+                let parameters = [text(attributes), expires, text(&partition), text(&sort), text(known)];
+                Statement::new(&self.table, &key, statement, parameters.into_iter().flatten().collect())
             }
-        }
-        Err(AwsError::passing(format!("Update on {}: the row comes and goes", self.table)))
+            None => {
+                let row = item([
+                    (PK, text(&partition)),
+                    (SK, text(&sort)),
+                    (ATTRIBUTES, text(attributes)),
+                    (EXPIRES_AT, expires),
+                ]);
+                Statement::insert(&self.table, &key, row)
+            }
+        };
+        Ok(matches!(self.writer.write(statement).await?, Written::Done))
     }
 }

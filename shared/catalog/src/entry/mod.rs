@@ -41,6 +41,8 @@ const OWN: [&str; 28] = [
     "lambda",
     "payload",
     "target_name",
+    "attributes",
+    "tell_user",
     "durable",
     "role_arn",
     "external_id",

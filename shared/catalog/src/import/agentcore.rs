@@ -105,6 +105,34 @@ fn in_small_letters(value: Value) -> Value {
     }
 }
 
+/// What the gateway adds to its requests for tokens: what a fleet can add as well, and the names of the rest.
+fn custom_parameters(parameters: Option<&Value>, auth: &mut Value, asked: &mut Asked) {
+    let mut lost = Vec::new();
+    for (name, value) in parameters.and_then(Value::as_object).into_iter().flatten() {
+        match (name.as_str(), value, auth.as_object_mut()) {
+            ("audience" | "resource", Value::String(_), Some(auth)) => {
+                auth.insert(name.clone(), value.clone());
+            }
+            (_, _, _) => lost.push(quoted(name)),
+        }
+    }
+    if !lost.is_empty() {
+        let text = format!(
+            "is asked for without the gateway's `customParameters` {}; the authorization server may refuse that",
+            lost.join(", ")
+        );
+        asked.remark("auth", text);
+    }
+}
+
+/// What a target says that is not used here.
+fn not_used(target: &Value, asked: &mut Asked) {
+    let status = target.get("status").and_then(Value::as_str).unwrap_or_default();
+    if ["FAILED", "DELETING", "UPDATE_UNSUCCESSFUL", "SYNCHRONIZE_UNSUCCESSFUL"].contains(&status) {
+        asked.remark("status", format!("is {status} at the gateway; the target is taken all the same"));
+    }
+}
+
 fn entry(target: &Value, otherwise: &str) -> Entry {
     let name = target.get("name").and_then(Value::as_str).unwrap_or(otherwise).to_owned();
     let mut asked = Asked::of(&name);
@@ -113,6 +141,7 @@ fn entry(target: &Value, otherwise: &str) -> Entry {
 }
 
 fn fields(target: &Value, asked: &mut Asked) -> Result<Map<String, Value>, String> {
+    not_used(target, asked);
     let Some(configuration) = target.get("targetConfiguration") else {
         return Err("has no `targetConfiguration`, which `list-gateway-targets` leaves out; give what `aws bedrock-agentcore-control \
                     get-gateway-target` says of each target"
@@ -196,6 +225,9 @@ fn function(target: &Value, lambda: &Value, asked: &mut Asked) -> Result<Map<Str
             fields.insert(of.to_owned(), text.clone());
         }
     }
+    if tools.iter().any(|tool| tool.get("outputSchema").is_some_and(|schema| !schema.is_null())) {
+        asked.remark("tools", "have an `outputSchema`, which is not used here: no answer is refused by one");
+    }
     asked.remark(
         "lambda",
         "is invoked with the workers' own role, in the place of the gateway's; give it lambda:InvokeFunction",
@@ -265,6 +297,7 @@ fn credential(
                     {
                         auth.insert("scopes".to_owned(), scopes.clone());
                     }
+                    custom_parameters(of("oauthCredentialProvider/customParameters"), &mut auth, asked);
                     fields.insert("auth".to_owned(), auth);
                     asked.remark(
                     "auth",
@@ -288,7 +321,7 @@ fn credential(
                 }
             }
             fields.insert("auth".to_owned(), Value::Object(auth));
-            asked.remark("auth", "signs with the worker's own role, in the place of the gateway's; give it the same permissions");
+            asked.remark("auth", "signs with the worker's own role, in the place of the gateway's; give it the same permissions, or write a role that it assumes as `role_arn`");
         }
         other => {
             let text = format!(

@@ -18,11 +18,14 @@ use crate::sources::CatalogSources;
 
 /// The header of the key that makes a repetition harmless, unless the catalog names another (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// The place of a document that the catalog holds.
+const INLINE: &str = "inline";
 /// How many operations a remark names.
 const NAMED: usize = 3;
 
 impl ServerEntry {
-    /// Reads the document of the entry, where it has one; gives what is to be remarked about it.
+    /// Reads the document of the entry, where it has one; gives what is to be remarked about it. One that cannot be used any more leaves in
+    /// use what was read of it before.
     ///
     /// # Errors
     /// Why none of its operations can be called.
@@ -30,45 +33,41 @@ impl ServerEntry {
         let Some(written) = self.openapi.take() else {
             return Ok(None);
         };
-        let (place, text) = match &written {
-            Value::String(place) => match sources.included.get(place) {
-                Some(text) => (place.clone(), text.clone()),
-                None => {
-                    let why = sources.unread.get(place).map(String::as_str);
-                    let why = why.unwrap_or("was not read along with the catalog");
-                    return Err(format!("`openapi` names `{}`, which {why}", shown(place)));
-                }
-            },
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-                ("inline".to_owned(), written.to_string())
+        let (place, text) = place_and_text(&written, sources)?;
+        let said = self.said(&place);
+        let read = self.document(&place, &text);
+        let (interface, remark) = match (read, sources.interfaces.get(&self.id, &said)) {
+            (Ok(document), _) => {
+                let remark = remark(&document);
+                let digest = Digest::of_json(&serde_json::json!([text, said]));
+                (Arc::new(Interface::new(place, document, digest, said)), remark)
             }
+            (Err(why), Some(known)) => {
+                let text = format!("{why}; it stays in use as it was read before");
+                (Arc::clone(known), Some(text))
+            }
+            (Err(why), None) => return Err(why),
         };
+        self.url = Some(interface.document.url.clone());
+        self.interface = Some(interface);
+        Ok(remark)
+    }
+
+    /// Its document, if that can be used.
+    fn document(&self, place: &str, text: &str) -> Result<Document, String> {
         let filter = Filter { include: self.include.clone(), exclude: self.exclude.clone() };
-        let source = Url::parse(&place).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let given = Given {
-            headers: self.headers.keys().map(|name| name.to_ascii_lowercase()).collect(),
-            query: self.query.keys().cloned().collect(),
-            auth: self.auth != Credential::None,
-            certificate: self.client_certificate.is_some(),
-        };
-        let digested = serde_json::json!([
-            text,
-            self.url,
-            self.include,
-            self.exclude,
-            given.headers,
-            given.query,
-            given.auth,
-            given.certificate
-        ]);
+        let source = Url::parse(place).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        // What stands at an address changes without the catalog: what of it cannot be called leaves the rest in use.
+        let is_theirs = source.is_some();
         let options = ReadOptions {
             url: self.url.clone(),
             source,
-            place: Some(place.clone()),
+            place: Some(place.to_owned()),
             filter,
-            given: Some(given),
+            is_theirs,
+            given: Some(self.given()),
         };
-        let document = openapi::read(&text, &options).map_err(|reason| format!("`openapi` {reason}"))?;
+        let document = openapi::read(text, &options).map_err(|reason| format!("`openapi` {reason}"))?;
         // Whoever writes the document at an address must not choose where the catalog's credentials go.
         if self.url.is_none()
             && let Some(source) = options.source.filter(|source| source.origin() != document.url.origin())
@@ -79,12 +78,33 @@ impl ServerEntry {
                 document.url.origin().ascii_serialization()
             ));
         }
-        usable(&document)?;
-        let remark = remark(&document);
-        self.url = Some(document.url.clone());
-        let digest = Digest::of_json(&digested);
-        self.interface = Some(Arc::new(Interface::new(place, document, digest)));
-        Ok(remark)
+        usable(&document, is_theirs)?;
+        Ok(document)
+    }
+
+    fn given(&self) -> Given {
+        let given = Given {
+            headers: self.headers.keys().map(|name| name.to_ascii_lowercase()).collect(),
+            query: self.query.keys().cloned().collect(),
+            auth: false,
+            certificate: self.client_certificate.is_some(),
+        };
+        given.with(&self.auth)
+    }
+
+    /// The digest of what the catalog says about the document at that place.
+    fn said(&self, place: &str) -> Digest {
+        let given = self.given();
+        Digest::of_json(&serde_json::json!([
+            place,
+            self.url,
+            self.include,
+            self.exclude,
+            given.headers,
+            given.query,
+            given.auth,
+            given.certificate
+        ]))
     }
 
     /// Checks the fields that only such an entry has.
@@ -134,6 +154,23 @@ impl ServerEntry {
     }
 }
 
+/// Where the document stands, and its text.
+fn place_and_text(written: &Value, sources: &CatalogSources) -> Result<(String, String), String> {
+    match written {
+        Value::String(place) => match sources.included.get(place) {
+            Some(text) => Ok((place.clone(), text.clone())),
+            None => {
+                let why = sources.unread.get(place).map(String::as_str);
+                let why = why.unwrap_or("was not read along with the catalog");
+                Err(format!("`openapi` names `{}`, which {why}", shown(place)))
+            }
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Ok((INLINE.to_owned(), written.to_string()))
+        }
+    }
+}
+
 /// A place without what may be a secret of an address: its name, password and query.
 fn shown(place: &str) -> String {
     let Some(mut url) = Url::parse(place).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
@@ -145,9 +182,11 @@ fn shown(place: &str) -> String {
     url.into()
 }
 
-/// A document is used only if the catalog gives the credentials that all wanted operations ask for.
-fn usable(document: &Document) -> Result<(), String> {
-    let asks = document.left_out.iter().find(|one| one.reason.code == "credential");
+/// A document is used only if the catalog gives the credentials that all wanted operations ask for. Of one that is somebody else's, such
+/// operations are left out: a new one must not stop the others.
+fn usable(document: &Document, is_theirs: bool) -> Result<(), String> {
+    let leaves_out = is_theirs && !document.operations.is_empty();
+    let asks = document.left_out.iter().find(|one| one.reason.code == "credential" && !leaves_out);
     if let Some(one) = asks {
         return Err(format!(
             "`openapi`: the operation `{} {}` {}, or leave such operations out by `exclude`",
@@ -164,6 +203,14 @@ fn usable(document: &Document) -> Result<(), String> {
 
 /// What of the document cannot be called though it is wanted.
 fn remark(document: &Document) -> Option<String> {
+    let missing = (!document.missing.is_empty())
+        .then(|| format!("{}, which the document does not have", document.missing.join(", ")));
+    let said: Vec<String> = [missing, lost(document)].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// The operations that are wanted and cannot be called.
+fn lost(document: &Document) -> Option<String> {
     let lost: Vec<_> = document.left_out.iter().filter(|one| one.reason.code != "filtered").collect();
     if lost.is_empty() {
         return None;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::http::{HttpTransport, StreamKind, StreamTransport};
-use super::lambda::{LambdaArn, LambdaPayload};
+use super::lambda::{AttributeScope, LambdaArn, LambdaPayload};
 use super::openapi::Interface;
 use super::registered::{Server, StdioTransport, Transport};
 use crate::error::CatalogError;
@@ -72,6 +72,12 @@ pub(crate) struct ServerEntry {
     /// What the function is told as the name of its action group or target.
     #[serde(default)]
     pub(crate) target_name: Option<String>,
+    /// Whose calls are given what the function returns as attributes.
+    #[serde(default)]
+    pub(crate) attributes: Option<AttributeScope>,
+    /// Whether the function is told who calls.
+    #[serde(default)]
+    pub(crate) tell_user: bool,
     /// Whether the function is a durable one.
     #[serde(default)]
     pub(crate) durable: bool,
@@ -145,6 +151,8 @@ impl ServerEntry {
             lambda: None,
             payload: None,
             target_name: None,
+            attributes: None,
+            tell_user: false,
             durable: false,
             role_arn: None,
             external_id: None,

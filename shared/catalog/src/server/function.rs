@@ -4,6 +4,7 @@ use super::entry::ServerEntry;
 use super::lambda::{LambdaArn, LambdaPayload, LambdaTransport, NO_FUNCTION, is_word};
 use crate::error::CatalogError;
 use crate::error::invalid;
+use toolfleet_core::credential::check_role;
 use toolfleet_core::redact::quoted;
 
 impl ServerEntry {
@@ -23,23 +24,17 @@ impl ServerEntry {
             let text = "names no version or alias, which Lambda asks for to invoke a durable function; add one, for example `:live` or `:$LATEST`";
             return Err(invalid(&at("lambda"), text));
         }
+        let of_attributes = [("attributes", self.attributes.is_some()), ("tell_user", self.tell_user)];
+        let misplaced = of_attributes.iter().find(|(_, is_given)| *is_given);
+        if let (Some((field, _)), true) = (misplaced, transport.payload != LambdaPayload::Bedrock) {
+            let text = "belongs to the payload `bedrock`, which has attributes; leave it out";
+            return Err(invalid(&at(field), text));
+        }
         if transport.target_name.as_deref().is_some_and(|name| !is_target_name(name)) {
             return Err(invalid(&at("target_name"), "is not 1 to 100 of A-Z, a-z, 0-9, `-`, `_` and `.`"));
         }
-        if transport.role_arn.as_deref().is_some_and(|arn| !is_role(arn)) {
-            return Err(invalid(&at("role_arn"), "is no ARN of a role: arn:aws:iam::{account}:role/{name}"));
-        }
-        let Some(id) = &transport.external_id else {
-            return Ok(());
-        };
-        if transport.role_arn.is_none() {
-            return Err(invalid(&at("external_id"), "is given without the `role_arn` that asks for it"));
-        }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@:/-".contains(c);
-        if !(2..=1224).contains(&id.len()) || !id.chars().all(fits) {
-            return Err(invalid(&at("external_id"), "is not 2 to 1224 of the characters that STS accepts"));
-        }
-        Ok(())
+        check_role(transport.role_arn.as_deref(), transport.external_id.as_deref())
+            .map_err(|(field, problem)| invalid(&at(field), problem))
     }
 
     /// The function that the entry names.
@@ -51,6 +46,8 @@ impl ServerEntry {
             function,
             payload: payload(entry, self.payload.as_deref())?,
             target_name: self.target_name.clone(),
+            attributes: self.attributes.unwrap_or_default(),
+            tell_user: self.tell_user,
             durable: self.durable,
             role_arn: self.role_arn.clone(),
             external_id: self.external_id.clone(),
@@ -70,15 +67,4 @@ fn payload(entry: &str, word: Option<&str>) -> Result<LambdaPayload, CatalogErro
 
 fn is_target_name(name: &str) -> bool {
     name.len() <= 100 && is_word(name, "-_.")
-}
-
-fn is_role(arn: &str) -> bool {
-    match arn.split(':').collect::<Vec<_>>().as_slice() {
-        ["arn", partition, "iam", "", account, role] => {
-            is_word(partition, "-")
-                && is_word(account, "")
-                && role.strip_prefix("role/").is_some_and(|name| is_word(name, "/+=,.@_-"))
-        }
-        _ => false,
-    }
 }

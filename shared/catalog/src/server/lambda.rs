@@ -90,6 +90,23 @@ impl LambdaPayload {
     }
 }
 
+/// Whose calls are given what a function returns as attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttributeScope {
+    /// The next call of the session on the same server.
+    #[default]
+    Server,
+    /// The next call of the session on any server that says the same, as in Bedrock and Pika.
+    Session,
+}
+
+impl AttributeScope {
+    const fn is_server(&self) -> bool {
+        matches!(self, Self::Server)
+    }
+}
+
 /// A server that is a Lambda function.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LambdaTransport {
@@ -101,6 +118,12 @@ pub struct LambdaTransport {
     /// What the function is told as its action group (`bedrock`) or as the name of its target (`arguments`); without it the server's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_name: Option<String>,
+    /// Whose calls are given what it returns as attributes (`bedrock`).
+    #[serde(skip_serializing_if = "AttributeScope::is_server")]
+    pub attributes: AttributeScope,
+    /// Whether it is told who calls, in its attributes of the prompt (`bedrock`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tell_user: bool,
     /// Whether it is a durable function, which runs a call once however often it is invoked for it.
     pub durable: bool,
     /// The role that workers assume to invoke it; without it they invoke it as themselves.

@@ -14,6 +14,6 @@ mod secrets;
 pub(crate) use entry::ServerEntry;
 pub use http::{HttpTransport, StreamKind, StreamTransport};
 pub(crate) use lambda::NO_FUNCTION;
-pub use lambda::{LambdaArn, LambdaPayload, LambdaTransport};
-pub use openapi::{Interface, OpenApiTransport};
+pub use lambda::{AttributeScope, LambdaArn, LambdaPayload, LambdaTransport};
+pub use openapi::{Interface, KnownInterfaces, OpenApiTransport};
 pub use registered::{Server, StdioTransport, Transport};

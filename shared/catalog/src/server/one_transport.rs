@@ -111,6 +111,8 @@ impl ServerEntry {
             ("idempotency_key", Kind::OpenApi, self.idempotency_key.is_none()),
             ("payload", Kind::Lambda, self.payload.is_none()),
             ("target_name", Kind::Lambda, self.target_name.is_none()),
+            ("attributes", Kind::Lambda, self.attributes.is_none()),
+            ("tell_user", Kind::Lambda, !self.tell_user),
             ("durable", Kind::Lambda, !self.durable),
             ("role_arn", Kind::Lambda, self.role_arn.is_none()),
             ("external_id", Kind::Lambda, self.external_id.is_none()),

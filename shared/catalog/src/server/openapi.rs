@@ -8,8 +8,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use toolfleet_core::credential::Sensitive;
 use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::ServerId;
 
 use super::http::HttpTransport;
+use super::registered::Server;
 use crate::import::openapi::{Document, Operation, Selection};
 
 /// An HTTP interface that an OpenAPI document describes.
@@ -43,16 +45,23 @@ pub struct Interface {
     pub document: Document,
     by_name: HashMap<String, usize>,
     digest: Digest,
+    /// The digest of what the catalog says of it: all it was read of, without the text of the document.
+    entry: Digest,
     /// What it lists, once that was asked for.
     listed: OnceLock<Arc<HashMap<String, Box<RawValue>>>>,
 }
 
 impl Interface {
-    /// The operations of the document that stands at `place`; `digest` is that of all it was read of.
-    pub(super) fn new(place: String, document: Document, digest: Digest) -> Self {
+    /// The operations of the document that stands at `place`; `digest` is that of all it was read of, and `entry` of all but the document.
+    pub(super) fn new(place: String, document: Document, digest: Digest, entry: Digest) -> Self {
         let names = document.operations.iter().enumerate();
         let by_name = names.map(|(i, operation)| (operation.name.clone(), i)).collect();
-        Self { place, document, by_name, digest, listed: OnceLock::new() }
+        Self { place, document, by_name, digest, entry, listed: OnceLock::new() }
+    }
+
+    /// Whether the catalog said the same of it.
+    pub(super) fn is_of(&self, entry: &Digest) -> bool {
+        self.entry == *entry
     }
 
     /// The operation of that name.
@@ -92,4 +101,22 @@ impl PartialEq for Interface {
 /// An interface is written as the place of its document.
 fn place<S: Serializer>(interface: &Arc<Interface>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&interface.place)
+}
+
+/// The interfaces of the version of a catalog before, which stay in use where their documents cannot be used any more.
+#[derive(Debug, Clone, Default)]
+pub struct KnownInterfaces(HashMap<ServerId, Arc<Interface>>);
+
+impl KnownInterfaces {
+    /// The interfaces of these servers.
+    pub(crate) fn of<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> Self {
+        let interface =
+            |server: &Arc<Server>| Some((server.id.clone(), Arc::clone(&server.openapi()?.interface)));
+        Self(servers.filter_map(interface).collect())
+    }
+
+    /// That of a server of which the catalog says the same now.
+    pub(super) fn get(&self, server: &ServerId, entry: &Digest) -> Option<&Arc<Interface>> {
+        self.0.get(server).filter(|interface| interface.is_of(entry))
+    }
 }

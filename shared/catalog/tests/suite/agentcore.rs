@@ -256,3 +256,24 @@ fn an_agentcore_interface_is_printed_in_our_own_form() {
     assert_eq!(printed["headers"], json!({"X-Key": "${PETS_API_KEY}"}));
     assert!(own.left_out.is_empty(), "{:?}", own.left_out);
 }
+
+#[test]
+fn what_an_agentcore_target_says_beside_is_taken_or_named() {
+    let parameters =
+        json!({"audience": "https://api", "resource": "urn:api", "organization": "o", "prompt": 1});
+    let provider = json!({"credentialProviderType": "OAUTH", "credentialProvider": {"oauthCredentialProvider":
+        {"providerArn": "arn:aws:x", "scopes": ["a"], "customParameters": parameters}}});
+    let target = json!({"name": "t", "status": "FAILED", "credentialProviderConfigurations": [provider],
+        "targetConfiguration": {"mcp": {"mcpServer": {"endpoint": "https://t.example/mcp"}}}});
+    let catalog = read_with(&target.to_string(), &["T_CLIENT_ID", "T_CLIENT_SECRET"]).unwrap();
+    let auth = &server(&catalog, "t")["auth"];
+    assert_eq!((&auth["audience"], &auth["resource"]), (&json!("https://api"), &json!("urn:api")));
+    let told = told(&catalog);
+    assert!(told.contains("`customParameters` `organization`, `prompt`"), "{told}");
+    assert!(told.contains("targets.t.status: is FAILED at the gateway"), "{told}");
+    let tools = json!([{"name": "f", "description": "d", "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"}}]);
+    let lambda = json!({"lambdaArn": "arn:aws:lambda:us-east-1:123456789012:function:f", "toolSchema": {"inlinePayload": tools}});
+    let target = json!({"name": "f", "targetConfiguration": {"mcp": {"lambda": lambda}}});
+    let told = crate::registries::told(&read_with(&target.to_string(), &[]).unwrap());
+    assert!(told.contains("targets.f.tools: have an `outputSchema`"), "{told}");
+}

@@ -188,3 +188,136 @@ fn an_operation_takes_no_batches() {
     let error = parse(credentials(), tool).unwrap_err();
     assert!(error.contains("tools.t.batch: is set for an operation of an HTTP interface"), "{error}");
 }
+
+/// A document whose one operation asks for a scheme, and has the parameter that gives its key.
+fn secured(scheme: &Value) -> Value {
+    let name = scheme.get("name").cloned().unwrap_or(json!("X-Key"));
+    let key = json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}});
+    json!({"openapi": "3.0.4", "info": {"title": "t", "version": "1"}, "servers": [{"url": "https://h.example"}],
+        "components": {"securitySchemes": {"s": scheme}},
+        "paths": {"/a": {"get": {"operationId": "a", "parameters": [key], "security": [{"s": []}], "responses": {}}}}})
+}
+
+#[test]
+fn auth_gives_the_security_scheme_of_its_own_header() {
+    let header = json!({"type": "apiKey", "in": "header", "name": "X-API-Key"});
+    let cookie = json!({"type": "apiKey", "in": "cookie", "name": "sid"});
+    let bearer = json!({"type": "http", "scheme": "bearer"});
+    let oauth = json!({"type": "oauth2", "flows": {}});
+    let key = |name: &str| json!({"type": "api_key", "header": name, "key": "secret://k"});
+    let headers = |name: &str| json!({"type": "headers", "headers": {name: "secret://k"}});
+    let token = json!({"type": "bearer", "token": "secret://k"});
+    for (scheme, auth, gives) in [
+        (&header, key("x-api-key"), true),
+        (&header, headers("X-Api-Key"), true),
+        (&header, key("X-Other"), false),
+        (&header, token.clone(), false),
+        (&cookie, headers("Cookie"), true),
+        (&bearer, token, true),
+        (&bearer, json!({"type": "aws_sigv4"}), true),
+        (&bearer, key("Authorization"), true),
+        (&bearer, key("X-Other"), false),
+        (&oauth, headers("X-Other"), false),
+    ] {
+        let server = json!({"openapi": secured(scheme), "auth": auth});
+        let catalog = parse(server.clone(), json!([])).unwrap();
+        let found = catalog.not_executable_server(&pets()).map(|found| found.reason.clone());
+        assert_eq!(found.is_none(), gives, "{server}: {found:?}");
+        if *scheme == header && gives {
+            let operation = catalog.server(&pets()).unwrap().openapi().unwrap().interface.operation("a");
+            assert!(operation.unwrap().parameters.is_empty(), "the key is the catalog's");
+        }
+    }
+}
+
+const PLACE: &str = "https://api.example/openapi.json";
+
+/// The document of a provider with these operations; `locked` ones ask for a key.
+fn provided(operations: &[&str], locked: &[&str]) -> String {
+    let operation = |name: &&str| {
+        let security = if locked.contains(name) { json!([{"key": []}]) } else { json!([]) };
+        (format!("/{name}"), json!({"get": {"operationId": name, "security": security, "responses": {}}}))
+    };
+    let paths: serde_json::Map<String, Value> = operations.iter().map(operation).collect();
+    let key = json!({"type": "apiKey", "in": "header", "name": "X-Key"});
+    json!({"openapi": "3.0.4", "info": {"title": "t", "version": "1"}, "servers": [{"url": "/v1"}], "paths": paths,
+        "components": {"securitySchemes": {"key": key}}})
+    .to_string()
+}
+
+/// The catalog with the document as it is now, read after `before`.
+fn refreshed(place: &str, server: &Value, document: &str, before: Option<&Catalog>) -> Catalog {
+    let mut sources = CatalogSources::default();
+    sources.included.insert(place.to_owned(), document.to_owned());
+    if let Some(before) = before {
+        sources.interfaces = before.known_interfaces();
+    }
+    Catalog::parse_with(&text(with(server.clone(), json!({"openapi": place})), json!([])), &sources).unwrap()
+}
+
+fn names(catalog: &Catalog) -> Vec<String> {
+    let server =
+        catalog.server(&pets()).unwrap_or_else(|| panic!("{:?}", catalog.not_executable_server(&pets())));
+    server.openapi().unwrap().interface.names().map(str::to_owned).collect()
+}
+
+fn said(catalog: &Catalog) -> String {
+    catalog.remarks().iter().map(|remark| format!("{}: {}\n", remark.entry, remark.text)).collect()
+}
+
+#[test]
+fn what_a_provider_changes_leaves_the_other_operations_in_use() {
+    let server = json!({"include": {"operations": ["a", "b"]}});
+    let catalog = refreshed(PLACE, &server, &provided(&["a", "c"], &[]), None);
+    assert_eq!(names(&catalog), ["a"]);
+    assert!(
+        said(&catalog).contains("`include.operations` names `b`, which the document does not have"),
+        "{}",
+        said(&catalog)
+    );
+    let catalog = refreshed(PLACE, &json!({}), &provided(&["a", "new"], &["new"]), None);
+    assert_eq!(names(&catalog), ["a"]);
+    assert!(said(&catalog).contains("`GET /new` asks for the security scheme `key`"), "{}", said(&catalog));
+    // A document that belongs to whoever writes the catalog is as strict as the catalog.
+    for (server, document) in [
+        (json!({"include": {"operations": ["a", "b"]}, "url": "https://h.example"}), provided(&["a"], &[])),
+        (json!({"url": "https://h.example"}), provided(&["a", "new"], &["new"])),
+    ] {
+        let catalog = refreshed("spec.json", &server, &document, None);
+        assert!(catalog.not_executable_server(&pets()).is_some(), "{server}");
+    }
+}
+
+#[test]
+fn a_document_that_cannot_be_used_any_more_leaves_what_was_read() {
+    let server = json!({"exclude": {"operations": ["b"]}, "url": "https://api.example"});
+    for place in [PLACE, "spec.json"] {
+        let before = refreshed(place, &server, &provided(&["a", "b"], &[]), None);
+        for (document, says) in [
+            (provided(&["a", "renamed"], &[]), "`exclude.operations` names with `b`"),
+            ("<html>sorry</html>".to_owned(), "`openapi`"),
+            (provided(&["b"], &[]), "has no operation that can be called"),
+        ] {
+            let after = refreshed(place, &server, &document, Some(&before));
+            assert_eq!(names(&after), ["a"], "{document}");
+            assert!(said(&after).contains(says) && said(&after).contains("stays in use"), "{}", said(&after));
+            // It is kept from one version to the next, and the next document that can be used is used.
+            let later = refreshed(place, &server, &document, Some(&after));
+            assert_eq!(names(&later), ["a"]);
+            let mended = refreshed(place, &server, &provided(&["a", "b", "c"], &[]), Some(&later));
+            assert_eq!(
+                (names(&mended).as_slice(), said(&mended).as_str()),
+                (["a".to_owned(), "c".to_owned()].as_slice(), "")
+            );
+            // Another entry, and a worker that starts, know nothing of it.
+            let other = refreshed(
+                place,
+                &json!({"exclude": {"operations": ["b"]}, "url": "https://other.example"}),
+                &document,
+                Some(&before),
+            );
+            assert!(other.not_executable_server(&pets()).is_some());
+            assert!(refreshed(place, &server, &document, None).not_executable_server(&pets()).is_some());
+        }
+    }
+}

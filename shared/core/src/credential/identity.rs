@@ -55,6 +55,12 @@ pub struct AwsSigv4 {
     /// The session token of temporary keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_token: Option<SecretRef>,
+    /// The role that the worker assumes to sign, in its own account or another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    /// The external id that the role asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
 }
 
 impl AwsSigv4 {
@@ -65,10 +71,53 @@ impl AwsSigv4 {
                 return Err(format!("field `{field}` is no name of AWS; use small letters, digits and `-`"));
             }
         }
+        check_role(self.role_arn.as_deref(), self.external_id.as_deref())
+            .map_err(|(field, problem)| format!("field `{field}` {problem}"))?;
+        if self.role_arn.is_some() && self.access_key_id.is_some() {
+            return Err("has `role_arn` beside `access_key_id`; the worker assumes the role as itself, so give one of them".to_owned());
+        }
         match (&self.access_key_id, &self.secret_access_key, &self.session_token) {
             (Some(_), Some(_), _) | (None, None, None) => Ok(self),
             (..) => Err("has a part of a key; give `access_key_id` and `secret_access_key` (and `session_token` for temporary keys), or none of them for the worker's own identity".to_owned()),
         }
+    }
+}
+
+/// Checks a role that is to be assumed, and its external id.
+///
+/// # Errors
+/// The field that is wrong, and why.
+pub fn check_role(
+    role_arn: Option<&str>,
+    external_id: Option<&str>,
+) -> Result<(), (&'static str, &'static str)> {
+    if role_arn.is_some_and(|arn| !is_role(arn)) {
+        return Err(("role_arn", "is no ARN of a role: arn:aws:iam::{account}:role/{name}"));
+    }
+    let Some(id) = external_id else {
+        return Ok(());
+    };
+    if role_arn.is_none() {
+        return Err(("external_id", "is given without the `role_arn` that asks for it"));
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@:/-".contains(c);
+    if !(2..=1224).contains(&id.len()) || !id.chars().all(fits) {
+        return Err(("external_id", "is not 2 to 1224 of the characters that STS accepts"));
+    }
+    Ok(())
+}
+
+fn is_role(arn: &str) -> bool {
+    let is_word = |text: &str, beside: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || beside.contains(c))
+    };
+    match arn.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", partition, "iam", "", account, role] => {
+            is_word(partition, "-")
+                && is_word(account, "")
+                && role.strip_prefix("role/").is_some_and(|name| is_word(name, "/+=,.@_-"))
+        }
+        _ => false,
     }
 }
 
@@ -122,6 +171,16 @@ mod tests {
                 "`secret_access_key` is not a reference",
             ),
             (json!({"type": "aws_sigv4", "region": "US East"}), "`region` is no name"),
+            (
+                json!({"type": "aws_sigv4", "role_arn": "arn:aws:iam::1:user/u"}),
+                "`role_arn` is no ARN of a role",
+            ),
+            (json!({"type": "aws_sigv4", "external_id": "fleet-7"}), "without the `role_arn`"),
+            (
+                json!({"type": "aws_sigv4", "role_arn": "arn:aws:iam::1:role/r", "access_key_id": "AKIA1",
+                    "secret_access_key": "secret://s"}),
+                "`role_arn` beside `access_key_id`",
+            ),
         ] {
             let error = read(value).unwrap_err();
             assert!(error.contains(expected) && !error.contains("wJalr"), "{error}");

@@ -14,7 +14,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use identity::{AwsSigv4, ClientCertificate, named_by_host};
+pub use identity::{AwsSigv4, ClientCertificate, check_role, named_by_host};
 use reference::read;
 pub use reference::{SecretRef, Template};
 pub use secret::{Secret, Sensitive, Setting};

@@ -69,9 +69,13 @@ pub(super) fn event(message: &Message<'_>) -> Vec<u8> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Response {
-    status_code: Option<u16>,
+    /// A number, or its text.
+    status_code: Option<Value>,
     #[serde(default)]
     headers: Option<BTreeMap<String, Value>>,
+    /// Those of a REST interface, each with its values; they go before `headers`.
+    #[serde(default)]
+    multi_value_headers: Option<BTreeMap<String, Value>>,
     #[serde(default)]
     body: Option<String>,
     #[serde(default)]
@@ -94,7 +98,9 @@ pub(super) fn response_of(payload: &[u8]) -> Result<Option<HttpResponse>, Fault>
         let place = (error.line(), error.column());
         invalid(format!("it is no response of an API Gateway (line {}, column {})", place.0, place.1))
     })?;
-    let Some(status) = response.status_code else { return Ok(None) };
+    let Some(status) = response.status_code.filter(|status| !status.is_null()) else { return Ok(None) };
+    let status =
+        status_of(&status).ok_or_else(|| invalid("its `statusCode` is no status of HTTP".to_owned()))?;
     let body = response.body.unwrap_or_default();
     let body = if response.is_base64_encoded {
         let wrong = |_| invalid("its `body` is not base64, as `isBase64Encoded` says".to_owned());
@@ -102,7 +108,15 @@ pub(super) fn response_of(payload: &[u8]) -> Result<Option<HttpResponse>, Fault>
     } else {
         body.into_bytes()
     };
-    Ok(Some(HttpResponse { status, headers: header_map(response.headers.unwrap_or_default()), body }))
+    let headers = header_map(response.headers, response.multi_value_headers);
+    Ok(Some(HttpResponse { status, headers, body }))
+}
+
+fn status_of(value: &Value) -> Option<u16> {
+    match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64().and_then(|status| u16::try_from(status).ok()),
+    }
 }
 
 /// The result in a response.
@@ -120,12 +134,23 @@ pub(super) async fn result(payload: Vec<u8>) -> Result<Box<RawValue>, RequestErr
 }
 
 /// The headers that HTTP could carry.
-fn header_map(headers: BTreeMap<String, Value>) -> HeaderMap {
+fn header_map(
+    single: Option<BTreeMap<String, Value>>,
+    several: Option<BTreeMap<String, Value>>,
+) -> HeaderMap {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            map.append(name, value);
+    for (name, values) in several.unwrap_or_default() {
+        let Ok(name) = HeaderName::try_from(name) else { continue };
+        for value in values.as_array().into_iter().flatten() {
+            if let Ok(value) = HeaderValue::try_from(text(value)) {
+                map.append(name.clone(), value);
+            }
+        }
+    }
+    for (name, value) in single.unwrap_or_default() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(text(&value))) {
+            map.entry(name).or_insert(value);
         }
     }
     map
@@ -141,4 +166,26 @@ fn messages_of_events(stream: &[u8]) -> Vec<u8> {
     let messages: Vec<String> =
         text.split("\n\n").map(data).filter(|message| message.starts_with('{')).collect();
     format!("[{}]", messages.join(",")).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_of_a_rest_interface_is_read() {
+        let response = |value: Value| response_of(value.to_string().as_bytes());
+        let read = response(json!({
+            "statusCode": "429", "headers": {"Retry-After": "9", "x-one": 1},
+            "multiValueHeaders": {"retry-after": ["7"], "Mcp-Session-Id": ["s1"], "x-two": ["a", "b"]},
+        }));
+        let HttpResponse { status, headers, .. } = read.unwrap().unwrap();
+        let of = |name: &str| -> Vec<&str> {
+            headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+        };
+        assert_eq!((status, of("retry-after"), of("mcp-session-id")), (429, vec!["7"], vec!["s1"]));
+        assert_eq!((of("x-one"), of("x-two")), (vec!["1"], vec!["a", "b"]));
+        assert!(response(json!({"statusCode": "fine"})).is_err());
+        assert!(response(json!({"statusCode": null, "jsonrpc": "2.0"})).unwrap().is_none());
+    }
 }

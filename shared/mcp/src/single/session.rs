@@ -16,6 +16,23 @@ use crate::transport::whole_message::answer_in;
 const EVENT_ID: &str = "initialize";
 /// The codes with which servers refuse a request that names no session, or one that they do not know.
 const REFUSALS: [i64; 3] = [-32_000, -32_001, -32_600];
+/// What servers say then, in small letters and behind what HTTP calls the status. Other words may speak of a session of the tool itself
+/// (of a browser, of a database), which may have run.
+const WORDS: [&str; 12] = [
+    "session required",
+    "session not found",
+    "session expired",
+    "session terminated",
+    "session has been terminated",
+    "unknown session",
+    "invalid session id",
+    "invalid or expired session",
+    "missing session id",
+    "no valid session id",
+    "mcp-session-id header is required",
+    // The TypeScript SDK, of a request without a session.
+    "server not initialized",
+];
 /// The longest id of a session, in bytes.
 const MOST_BYTES: usize = 1_024;
 
@@ -112,10 +129,20 @@ fn asks_for_session(answer: &[u8]) -> bool {
     let Ok(Some(response)) = response_of(answer) else { return false };
     match error_in(&response.body, ID) {
         InBody::Error(error) if matches!(response.status, 400 | 404) => {
-            REFUSALS.contains(&error.code) && error.message.to_ascii_lowercase().contains("session")
+            REFUSALS.contains(&error.code) && speaks_of_mcp_session(&error.message)
         }
         InBody::Error(_) | InBody::Nothing | InBody::Result | InBody::Cut => false,
     }
+}
+
+fn speaks_of_mcp_session(message: &str) -> bool {
+    let message = message.trim().to_ascii_lowercase();
+    let prefix = ["bad request:", "not found:"].iter().find_map(|status| message.strip_prefix(status));
+    let words = prefix.unwrap_or(&message).trim_start();
+    let rest = WORDS.iter().find_map(|known| words.strip_prefix(known));
+    rest.map(|rest| rest.strip_prefix(" id").or(rest.strip_prefix(" provided")).unwrap_or(rest)).is_some_and(
+        |rest| rest.is_empty() || rest.starts_with([':', '.', ';', ',', '(']) || rest.starts_with(" ("),
+    )
 }
 
 #[cfg(test)]
@@ -204,9 +231,20 @@ mod tests {
             json!({"statusCode": status, "body": error.to_string()}).to_string().into_bytes()
         };
         assert!(asks_for_session(&answer(400, -32_000, "Session required")));
-        assert!(asks_for_session(&answer(400, -32_600, "Bad Request: Missing session ID")));
+        for words in [
+            "Bad Request: Missing session ID",
+            "Bad Request: Server not initialized",
+            "Bad Request: Mcp-Session-Id header is required",
+            "Bad Request: No valid session ID provided",
+            "Not Found: Invalid or expired session ID",
+            "Session not found: 4f1c",
+        ] {
+            assert!(asks_for_session(&answer(400, -32_600, words)), "{words}");
+        }
         for other in [
             answer(400, -32_000, "disk full"),
+            answer(400, -32_000, "browser session expired"),
+            answer(404, -32_000, "Session expired on the database, and the change was made"),
             answer(400, -32_603, "no session of the database"),
             answer(200, -32_000, "Session required"),
             answer(500, -32_000, "Session required"),

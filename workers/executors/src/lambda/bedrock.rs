@@ -48,6 +48,8 @@ pub(super) fn event(
             json!({"name": name, "type": kind, "value": content::text_of(value)})
         })
         .collect();
+    let mut prompt = attributes.prompt.clone();
+    prompt.extend(told(call, lambda));
     let session = call.session().unwrap_or(call.request.key.call_id.as_str());
     let event = json!({
         "messageVersion": "1.0",
@@ -58,9 +60,31 @@ pub(super) fn event(
         "function": call.name,
         "parameters": parameters,
         "sessionAttributes": attributes.session,
-        "promptSessionAttributes": attributes.prompt,
+        "promptSessionAttributes": prompt,
     });
     event.to_string().into_bytes()
+}
+
+/// The attributes that say who calls, as texts.
+const OF_USER: [&str; 3] = ["userId", "userType", "userRoles"];
+
+/// Who calls, where the function is told.
+fn told(call: &Invocation<'_>, lambda: &LambdaTransport) -> Vec<(String, Value)> {
+    let Some(user) = call.request.user.as_ref().filter(|_| lambda.tell_user) else {
+        return Vec::new();
+    };
+    let roles = (!user.roles.is_empty()).then(|| json!(user.roles).to_string());
+    let texts = [Some(user.id.clone()), user.kind.clone(), roles];
+    let each = OF_USER.into_iter().zip(texts);
+    each.filter_map(|(name, text)| Some((name.to_owned(), Value::from(text?)))).collect()
+}
+
+/// Attributes of the prompt without those that say who calls: the next call may be somebody else's.
+pub(super) fn without_user(mut prompt: Map<String, Value>, lambda: &LambdaTransport) -> Map<String, Value> {
+    if lambda.tell_user {
+        OF_USER.iter().for_each(|name| drop(prompt.remove(*name)));
+    }
+    prompt
 }
 
 /// The types of the arguments, by their schema. A type that is a list of types, or none, is not among them.

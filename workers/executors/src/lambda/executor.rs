@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout, timeout_at};
-use toolfleet_catalog::{LambdaPayload, LambdaTransport, Server};
+use toolfleet_catalog::{AttributeScope, LambdaPayload, LambdaTransport, Server};
 use toolfleet_core::answer::{Answer, Connection, Meaning, TaskStatus};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::failure::Failure;
@@ -19,7 +19,7 @@ use url::Url;
 
 use super::context::client_context;
 use super::listing::FunctionList;
-use super::ports::{AttributeStore, Attributes, LambdaInvoke};
+use super::ports::{AttributeStore, Attributes, AttributesOf, LambdaInvoke};
 use super::sessions::{Owner, Sessions};
 use super::{arguments_form, bedrock, failure, function_error, mcp_form};
 use crate::arguments::makes_no_request;
@@ -169,7 +169,7 @@ impl<G: RequestGate> LambdaExecutor<G> {
         let session = call.request.session.as_ref().filter(|_| !lambda.durable);
         let known = match session {
             Some(session) => {
-                let read = self.attributes.read(call.tenant(), session, &call.server.id).await;
+                let read = self.attributes.read(attributes_of(call, lambda, session)).await;
                 read.map_err(|why| failure::no_attributes(&why))?
             }
             None => Attributes::default(),
@@ -187,23 +187,28 @@ impl<G: RequestGate> LambdaExecutor<G> {
         if let Some(session) = session {
             let returned = Attributes {
                 session: read.session.unwrap_or_else(|| known.session.clone()),
-                prompt: read.prompt.unwrap_or_else(|| known.prompt.clone()),
+                prompt: bedrock::without_user(read.prompt.unwrap_or_else(|| known.prompt.clone()), lambda),
             };
             if returned != known {
-                self.keep(call, session, &returned).await;
+                self.keep(call, attributes_of(call, lambda, session), (&known, &returned)).await;
             }
         }
         Ok(read.outcome)
     }
 
     /// Keeps what the function returned for the session's next call. The call itself has ended, whether that works or not.
-    async fn keep(&self, call: &Invocation<'_>, session: &SessionId, attributes: &Attributes) {
+    async fn keep(
+        &self,
+        call: &Invocation<'_>,
+        of: AttributesOf<'_>,
+        (known, returned): (&Attributes, &Attributes),
+    ) {
         let size = |map: &Map<String, Value>| Value::Object(map.clone()).to_string().len();
-        let bytes = size(&attributes.session) + size(&attributes.prompt);
+        let bytes = size(&returned.session) + size(&returned.prompt);
         let kept = if bytes > MOST_ATTRIBUTE_BYTES {
             Err(format!("they have {bytes} bytes, and {MOST_ATTRIBUTE_BYTES} are kept"))
         } else {
-            self.attributes.write(call.tenant(), session, &call.server.id, attributes).await
+            self.attributes.change(of, known, returned).await
         };
         if let Err(why) = kept {
             tracing::warn!(
@@ -363,6 +368,19 @@ fn event(call: &Invocation<'_>, lambda: &LambdaTransport, attempt: Attempt<'_>, 
 fn durable_name(call: &Invocation<'_>) -> String {
     let key = format!("{}\n{}", call.tenant(), call.request.key.call_id);
     Digest::of_text(&key).short(64).to_owned()
+}
+
+/// Whose attributes a call is given.
+fn attributes_of<'a>(
+    call: &'a Invocation<'_>,
+    lambda: &LambdaTransport,
+    session: &'a SessionId,
+) -> AttributesOf<'a> {
+    let server = match lambda.attributes {
+        AttributeScope::Server => Some(&call.server.id),
+        AttributeScope::Session => None,
+    };
+    AttributesOf { tenant: call.tenant(), session, server }
 }
 
 fn is_bedrock(call: &Invocation<'_>) -> bool {

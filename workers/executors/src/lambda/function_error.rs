@@ -40,7 +40,9 @@ pub(super) fn meaning(payload: &[u8]) -> Result<Outcome, Failure> {
         (false, true) => kind.clone(),
         (false, false) => format!("{kind}: {message}"),
     };
-    if kind == "Sandbox.Timedout" || message.contains("Task timed out after") {
+    // The sandbox names no type, or one of its own; a tool's exception may have the same words in it.
+    let says = |words: &str| kind.is_empty() && message.contains(words);
+    if kind == "Sandbox.Timedout" || says("Task timed out after") {
         return Err(failure::function_timed_out(&words));
     }
     if kind == "Function.ResponseSizeTooLarge" {
@@ -51,8 +53,38 @@ pub(super) fn meaning(payload: &[u8]) -> Result<Outcome, Failure> {
     }
     let is_of_the_sandbox =
         ["Runtime.", "Sandbox.", "Extension.", "Function."].iter().any(|of| kind.starts_with(of));
-    if words.is_empty() || is_of_the_sandbox || message.contains("Runtime exited") {
+    if words.is_empty() || is_of_the_sandbox || says("Runtime exited") {
         return Err(failure::function_broke_off(&words));
     }
     Ok(content::tool_error(&words))
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::outcome::OutcomeKind;
+
+    use super::*;
+
+    fn is_of_the_tool(kind: Option<&str>, message: &str) -> bool {
+        let payload = serde_json::json!({"errorType": kind, "errorMessage": message}).to_string();
+        meaning(payload.as_bytes()).is_ok_and(|outcome| outcome.kind == OutcomeKind::ToolError)
+    }
+
+    #[test]
+    fn a_tools_exception_may_have_the_words_of_the_sandbox() {
+        for (kind, message, of_the_tool) in [
+            (None, "2026-11-30T00:00:00Z c1 Task timed out after 3.00 seconds", false),
+            (Some("Sandbox.Timedout"), "RequestId: c1 Error: Task timed out after 3.00 seconds", false),
+            (None, "RequestId: c1 Error: Runtime exited with error: signal: killed", false),
+            (
+                Some("Runtime.ExitError"),
+                "RequestId: c1 Error: Runtime exited with error: exit status 1",
+                false,
+            ),
+            (Some("TimeoutError"), "the query failed: Task timed out after 5 s", true),
+            (Some("RuntimeError"), "Runtime exited early in the child process", true),
+        ] {
+            assert_eq!(is_of_the_tool(kind, message), of_the_tool, "{kind:?} {message}");
+        }
+    }
 }

@@ -32,22 +32,73 @@ pub struct Attributes {
     pub prompt: Map<String, Value>,
 }
 
-/// The stored attributes of sessions, by server. An error is a text for the operator.
-pub trait AttributeStore: Send + Sync {
-    /// Those of a session; empty where none are stored.
-    fn read<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        session: &'a SessionId,
-        server: &'a ServerId,
-    ) -> Asked<'a, Result<Attributes, String>>;
+impl Attributes {
+    /// These, changed as a call has changed those that it was given (`before`) into those that it returned.
+    #[must_use]
+    pub fn changed(self, before: &Self, returned: &Self) -> Self {
+        Self {
+            session: changed(self.session, &before.session, &returned.session),
+            prompt: changed(self.prompt, &before.prompt, &returned.prompt),
+        }
+    }
+}
 
-    /// Replaces those of a session.
-    fn write<'a>(
+fn changed(
+    mut current: Map<String, Value>,
+    before: &Map<String, Value>,
+    returned: &Map<String, Value>,
+) -> Map<String, Value> {
+    for name in before.keys().filter(|name| !returned.contains_key(*name)) {
+        current.remove(name);
+    }
+    for (name, value) in returned.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
+        current.insert(name.clone(), value.clone());
+    }
+    current
+}
+
+/// Whose attributes they are: of a session, with all its servers or one of them.
+#[derive(Debug, Clone, Copy)]
+pub struct AttributesOf<'a> {
+    /// The session's tenant.
+    pub tenant: &'a Tenant,
+    /// The session.
+    pub session: &'a SessionId,
+    /// The server, unless the session's servers share them.
+    pub server: Option<&'a ServerId>,
+}
+
+/// The stored attributes of sessions. An error is a text for the operator.
+pub trait AttributeStore: Send + Sync {
+    /// Those that are stored; empty where none are.
+    fn read<'a>(&'a self, of: AttributesOf<'a>) -> Asked<'a, Result<Attributes, String>>;
+
+    /// Stores what a call has changed: it was given `before`, and has returned `returned`. What other calls have changed since stays.
+    fn change<'a>(
         &'a self,
-        tenant: &'a Tenant,
-        session: &'a SessionId,
-        server: &'a ServerId,
-        attributes: &'a Attributes,
+        of: AttributesOf<'a>,
+        before: &'a Attributes,
+        returned: &'a Attributes,
     ) -> Asked<'a, Result<(), String>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn attributes(session: Value) -> Attributes {
+        Attributes { session: session.as_object().unwrap().clone(), prompt: Map::new() }
+    }
+
+    #[test]
+    fn two_calls_at_once_keep_each_others_changes() {
+        let before = attributes(json!({"a": 1, "gone": 1, "same": 1}));
+        let one = attributes(json!({"a": 2, "same": 1}));
+        let other = attributes(json!({"a": 1, "gone": 1, "same": 1, "b": 3}));
+        let stored = before.clone().changed(&before, &one);
+        assert_eq!(stored, one);
+        assert_eq!(stored.changed(&before, &other), attributes(json!({"a": 2, "same": 1, "b": 3})));
+    }
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::body;
 use super::style::{Escape, in_header, in_path, pairs};
-use super::value::{Shape, is_null, members, shape};
+use super::value::{Shape, flat, is_null, members, shape};
 use crate::arguments::{half_a_pair, is_text};
 
 /// A request, ready to be sent.
@@ -62,7 +62,10 @@ pub(super) fn encode(operation: &Operation, arguments: &RawValue) -> Result<Enco
         match parameter.location {
             Location::Path => {}
             Location::Query => query.extend(pairs_of(parameter, raw)),
-            Location::Cookie => cookies.extend(pairs_of(parameter, raw)),
+            Location::Cookie => {
+                check_cookie(parameter, raw)?;
+                cookies.extend(pairs_of(parameter, raw));
+            }
             Location::Header => headers.extend(header_of(parameter, raw)?),
         }
     }
@@ -119,6 +122,32 @@ fn pairs_of(parameter: &Parameter, raw: &RawValue) -> Vec<(String, String)> {
             vec![(escape.text(&parameter.name), escape.text(&content(raw, json)))]
         }
     }
+}
+
+/// A cookie that is written without percent-encoding could end, and another one begin, within an argument (RFC 6265, section 4.1.1).
+fn check_cookie(parameter: &Parameter, raw: &RawValue) -> Result<(), String> {
+    let ParameterForm::Styled(encoding) = parameter.form else { return Ok(()) };
+    if encoding.style != Style::Cookie && !encoding.allow_reserved {
+        return Ok(());
+    }
+    // A blank ends nothing, and OpenAPI 3.2 has it in its examples.
+    let ends = |text: &str| text.contains([';', ',', '"', '\\']);
+    let texts = match shape(raw) {
+        Shape::Null => Vec::new(),
+        Shape::Scalar(text) => vec![text],
+        Shape::List(items) => items.iter().filter_map(|item| flat(item)).collect(),
+        Shape::Members(members) => {
+            let each = members.iter().map(|(name, value)| [Some(name.clone()), flat(value)]);
+            each.flatten().flatten().collect()
+        }
+    };
+    if texts.iter().any(|text| ends(text)) {
+        return Err(format!(
+            "`{}` has a character in it that no cookie can have: `;`, `,`, `\"`, `\\` or white space",
+            parameter.argument
+        ));
+    }
+    Ok(())
 }
 
 fn header_of(parameter: &Parameter, raw: &RawValue) -> Result<Option<(String, String)>, String> {

@@ -261,3 +261,32 @@ fn many_members_and_long_names_are_written_in_bounded_work() {
     let long = sent(&format!(r#"{{"{}": {{"n": [{items}]}}}}"#, "x".repeat(500_000))).unwrap();
     assert!(long.len() < 2_000_000);
 }
+
+#[test]
+fn an_argument_in_a_cookie_begins_no_other_cookie() {
+    let parameter = |more: Value| {
+        let mut parameter = json!({"name": "c", "in": "cookie", "schema": {}});
+        parameter.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        document("3.2.0", "/x", json!({ "parameters": [parameter] }))
+    };
+    for document in [parameter(json!({"style": "cookie"})), parameter(json!({"allowReserved": true}))] {
+        for value in [
+            json!("a; admin=1"),
+            json!(["a", "b;admin=1"]),
+            json!({"x": "1;admin=1"}),
+            json!({"x;admin": 1}),
+            json!("a,admin=1"),
+            json!("\"a"),
+        ] {
+            let error = request(&document, &json!({ "c": value }).to_string()).unwrap_err();
+            assert!(
+                error.starts_with("`c` has a character in it that no cookie can have"),
+                "{value}: {error}"
+            );
+        }
+        let sent = request(&document, r#"{"c": "a/b=="}"#).unwrap();
+        assert_eq!(header(&sent, "cookie"), Some("c=a/b=="));
+    }
+    let escaped = request(&parameter(json!({})), r#"{"c": "a; admin=1"}"#).unwrap();
+    assert_eq!(header(&escaped, "cookie"), Some("c=a%3B%20admin%3D1"));
+}

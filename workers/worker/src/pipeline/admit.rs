@@ -223,11 +223,11 @@ fn admitted(
     let attempt_ms =
         found.tool.as_ref().map(|t| t.timeout_ms).or(found.server.timeout_ms).unwrap_or(DEFAULT_ATTEMPT_MS);
     let progress = found.tool.as_ref().map_or(found.server.progress, |t| t.progress);
-    // A server may accept a state only once. The tool's registration does not cover that, only the caller's promise does.
+    // A server may accept the state of a question only once. The tool's registration does not cover that, only the caller's promise does.
     let reads = found.ask.is_reading() || found.function.as_ref().is_some_and(|f| f.idempotent);
-    // Lambda gives a second invocation of one durable execution the first one's answer.
+    // Lambda gives a second invocation of one durable execution the first one's answer, to a call that answers a question as well.
     let durable = found.server.lambda().is_some_and(|lambda| lambda.durable);
-    let repeatable = request.idempotent || (resumed.is_none() && (reads || durable));
+    let repeatable = request.idempotent || durable || (resumed.is_none() && reads);
     let calls_a_tool = request.operation == Operation::ToolsCall;
     let unregistered = found.tool.is_none() && calls_a_tool;
     AdmittedCall {

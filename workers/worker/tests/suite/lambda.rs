@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{LambdaFault, MockLambda};
+use toolfleet_testkit::{EchoHttp, LambdaFault, MockLambda};
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::steps::Step;
 
@@ -136,6 +136,66 @@ async fn what_a_call_returns_as_attributes_is_given_to_the_next() {
     let calm = json!({"tone": "calm"});
     assert_eq!(attributes, [(&none, &none), (&one, &calm), (&none, &none), (&none, &none)]);
     assert_eq!(events[3]["sessionId"], "c4", "without a session the call stands for itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pikas_tools_share_the_attributes_of_their_session() {
+    let (rig, lambda) = rig().await;
+    for name in ["login", "orders"] {
+        lambda.function(name, move |_| {
+            let mut answer = bedrock_answer("done");
+            if name == "login" {
+                answer["sessionAttributes"] = json!({"customerId": 7});
+            }
+            answer
+        });
+    }
+    let definition = |name: &str| {
+        json!({"toolId": name, "name": name, "executionType": "lambda", "lambdaArn": format!("{ARN}:{name}"),
+            "functionSchema": [{"name": name, "description": "d", "parameters": {}}]})
+    };
+    let pika = json!([definition("login"), definition("orders")]);
+    let catalog = json!({"pika": pika, "tenants": {"senders": {SENDER: ["acme"]}, "fleet": [SENDER]}});
+    for (id, tool, session) in [("c1", "login", "s-1"), ("c2", "orders", "s-1"), ("c3", "orders", "s-2")] {
+        let mut body = request(id, tool);
+        body["session"] = json!(session);
+        run(&rig, catalog.clone(), body).await;
+        let seen = rig.outcome(id).await;
+        assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    }
+    let given: Vec<_> = lambda
+        .invocations()
+        .into_iter()
+        .map(|invocation| invocation.event["sessionAttributes"].clone())
+        .collect();
+    assert_eq!(given, [json!({}), json!({"customerId": 7}), json!({})]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_is_told_who_calls_and_the_next_caller_is_another() {
+    let (rig, lambda) = rig().await;
+    lambda.function("orders", |invocation| {
+        let mut answer = bedrock_answer("done");
+        answer["promptSessionAttributes"] = invocation.event["promptSessionAttributes"].clone();
+        answer["promptSessionAttributes"]["tone"] = json!("calm");
+        answer
+    });
+    let mut server = orders("bedrock");
+    server["tell_user"] = json!(true);
+    let ann = json!({"id": "ann", "type": "internal", "roles": ["a", "b"]});
+    for (id, user) in [("c1", ann), ("c2", json!({"id": "bob"})), ("c3", json!(null))] {
+        let mut body = request(id, "quote");
+        (body["session"], body["user"]) = (json!("s-1"), user);
+        run(&rig, catalog_of(server.clone()), body).await;
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded);
+    }
+    let told: Vec<_> = lambda
+        .invocations()
+        .into_iter()
+        .map(|invocation| invocation.event["promptSessionAttributes"].clone())
+        .collect();
+    let ann = json!({"userId": "ann", "userType": "internal", "userRoles": "[\"a\",\"b\"]"});
+    assert_eq!(told, [ann, json!({"userId": "bob", "tone": "calm"}), json!({"tone": "calm"})]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -334,6 +394,102 @@ async fn a_role_is_assumed_once_with_its_external_id() {
     }
     assert_eq!(lambda.assumed(), [(role.to_owned(), Some("fleet-7".to_owned()))]);
     assert!(lambda.invocations().iter().all(|invocation| invocation.access_key == "ASIAASSUMED"));
+}
+
+/// A catalog with an MCP server and an interface that are signed for with this role.
+fn signed(rig: &Rig, echo: &EchoHttp, role: &str) -> Value {
+    let mut catalog = rig.catalog();
+    let auth = json!({"type": "aws_sigv4", "service": "execute-api", "region": "eu-west-1",
+        "role_arn": role, "external_id": "fleet-7"});
+    let get = json!({"operationId": "find", "responses": {}});
+    let document =
+        json!({"openapi": "3.0.4", "info": {"title": "t", "version": "1"}, "paths": {"/find": {"get": get}}});
+    let servers = catalog["servers"].as_array_mut().unwrap();
+    servers[0]["auth"] = auth.clone();
+    servers.push(json!({"id": "http", "url": echo.url(), "openapi": document, "auth": auth}));
+    catalog
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_and_interfaces_are_signed_for_with_an_assumed_role() {
+    let (rig, lambda) = rig().await;
+    let echo = EchoHttp::start().await;
+    rig.mcp.tool("safe", |_| json!({"content": []}));
+    let role = "arn:aws:iam::210987654321:role/call";
+    let context = rig.fleet_of(signed(&rig, &echo, role), limits(), None).await;
+    let find = |id: &str| json!({"v": 1, "call_id": id, "tenant": "acme", "server": "http", "name": "find", "arguments": {}});
+    for body in [request("c1", "safe"), find("c2"), find("c3")] {
+        rig.send(body.to_string()).await;
+        rig.settle_with(&context).await;
+        let seen = rig.outcome(body["call_id"].as_str().unwrap()).await;
+        assert_eq!(seen.kind, OutcomeKind::Succeeded, "{}", seen.message);
+    }
+    assert_eq!(lambda.assumed(), [(role.to_owned(), Some("fleet-7".to_owned()))], "once for all");
+    let called = rig.mcp.requests_of("tools/call");
+    let asked = echo.requests();
+    let of_mcp = called
+        .iter()
+        .map(|request| (request.header("authorization"), request.header("x-amz-security-token")));
+    let of_http =
+        asked.iter().map(|request| (request.header("authorization"), request.header("x-amz-security-token")));
+    let all: Vec<_> = of_mcp.chain(of_http).collect();
+    assert_eq!(all.len(), 3);
+    for (authorization, token) in all {
+        assert!(authorization.unwrap().contains("Credential=ASIAASSUMED/"), "{authorization:?}");
+        assert_eq!(token, Some("t"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_sign_ends_the_call_unsent() {
+    let (rig, lambda) = rig().await;
+    let echo = EchoHttp::start().await;
+    lambda.refuse_roles();
+    let context =
+        rig.fleet_of(signed(&rig, &echo, "arn:aws:iam::210987654321:role/call"), limits(), None).await;
+    let body =
+        json!({"v": 1, "call_id": "c1", "tenant": "acme", "server": "http", "name": "find", "arguments": {}});
+    rig.send(body.to_string()).await;
+    rig.settle_with(&context).await;
+    let seen = rig.outcome("c1").await;
+    let found = (seen.kind, seen.code);
+    assert_eq!(found, (OutcomeKind::Failed, Some("credential_unavailable")), "{}", seen.message);
+    assert!(seen.message.contains("role/call"), "{}", seen.message);
+    assert!(echo.requests().is_empty());
+}
+
+/// A function that asks who calls, and answers when it is told.
+fn asking(event: &Value) -> Value {
+    let result = if event["params"].get("inputResponses").is_some() {
+        json!({"content": [{"type": "text", "text": "done"}]})
+    } else {
+        let schema = json!({"type": "object", "properties": {}});
+        let who = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Who?", "requestedSchema": schema}});
+        json!({"resultType": "input_required", "requestState": "s", "inputRequests": {"who": who}})
+    };
+    json!({"jsonrpc": "2.0", "id": event["id"], "result": result})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_a_durable_function_is_repeated_when_it_is_lost() {
+    for durable in [true, false] {
+        let (rig, lambda) = rig().await;
+        lambda.function("orders", |invocation| asking(&invocation.event));
+        let mut server = orders("mcp");
+        server["durable"] = json!(durable);
+        let mut body = request("c1", "quote");
+        run(&rig, catalog_of(server.clone()), body.clone()).await;
+        let seen = rig.outcome("c1").await;
+        assert_eq!(seen.kind, OutcomeKind::InputRequired, "{}", seen.message);
+        lambda.next(LambdaFault::RunThenCut);
+        body["call_id"] = json!("c2");
+        body["resume"] =
+            json!({"call_id": "c1", "input_responses": {"who": {"action": "accept", "content": {}}}});
+        run(&rig, catalog_of(server), body).await;
+        let seen = rig.outcome("c2").await;
+        let expected = if durable { OutcomeKind::Succeeded } else { OutcomeKind::OutcomeUnknown };
+        assert_eq!(seen.kind, expected, "{durable}: {}", seen.message);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,8 +27,23 @@ fn betrayals(echo: &EchoHttp) -> Vec<(&'static str, Option<EchoFault>)> {
     let within = format!("{}/elsewhere?api_key=old&{}", echo.url(), forms(&secret("query"))[2]);
     let status =
         |status: u16, header: (&str, &str), body: &str| Some(EchoFault::status(status, header, body, true));
+    let bytes = |media: &str, body: Vec<u8>| {
+        let headers = vec![("content-type".to_owned(), media.to_owned())];
+        Some(EchoFault::Answer { status: 200, headers, body, runs: true })
+    };
+    let link = format!("<{within}>; rel=\"next\"");
+    let escaped: String = secret("query").bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     vec![
         ("an echo", None),
+        ("a page", status(200, ("link", &link), "{}")),
+        ("a made thing", status(201, ("location", &within), "{}")),
+        ("where it is", status(200, ("content-location", &within), "{}")),
+        ("a tag", status(200, ("etag", &format!("\"{}\"", secret("query").replace('"', "\\\""))), "{}")),
+        ("a page of an error", status(404, ("link", &link), "no")),
+        ("escapes", status(200, ("x", "y"), &format!("{{\"a\": \"{escaped}\"}}"))),
+        ("Latin letters", bytes("text/plain; charset=ISO-8859-1", [b"caf\xe9 ", all.as_bytes()].concat())),
+        ("a broken byte", bytes("application/json", [b"\xff ", all.as_bytes()].concat())),
+        ("a picture", bytes("image/png", [b"\x89PNG\0 ", all.as_bytes()].concat())),
         ("an error", status(400, ("x", "y"), &all)),
         ("a failure", status(500, ("x-echo", "y"), &all)),
         ("a refusal", status(401, ("www-authenticate", "Basic realm=\"x\""), &all)),

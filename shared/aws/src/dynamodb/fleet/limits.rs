@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use toolfleet_core::ids::Tenant;
-use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::limits::exchange::Exchange;
 use toolfleet_core::limits::holders::{Block, HolderRow, HolderTable};
 use toolfleet_core::limits::turn_book::{TenantClock, TurnRow, TurnTable, runs};
+use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::time::Timestamp;
 
 use super::Fleet;

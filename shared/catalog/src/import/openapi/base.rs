@@ -60,7 +60,12 @@ fn of_server(server: &Map<String, Value>, options: &ReadOptions) -> Result<Url, 
 const GIVE: &str = "give the interface's address as `url`";
 
 fn relative(address: &str, options: &ReadOptions) -> Result<Url, Reason> {
-    match options.source.as_ref().and_then(|source| source.join(address).ok()) {
+    // Relative to where the document was read; of one in a file, or that describes an interface elsewhere, to the catalog's address.
+    let below = match (&options.source, &options.url) {
+        (Some(source), Some(url)) if source.origin() != url.origin() => Some(url),
+        (source, url) => source.as_ref().or(url.as_ref()),
+    };
+    match below.and_then(|below| below.join(address).ok()) {
         Some(url) => checked(url),
         None => {
             let text = format!("says only {} of where the interface is; {GIVE}", shown(address));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::document::{Raw, Version, flag, text, texts};
-use super::media::{FORM, MULTIPART, essence, is_json, is_xml, rank};
+use super::media::{FORM, JSON_PATCH, MULTIPART, essence, is_json, is_xml, rank};
 use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
@@ -49,7 +49,7 @@ pub(super) fn read<'a>(
         let Some(media) = media_of(media, schema, described, schemas) else { continue };
         let schema = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
-            (kind, Some(schema)) => schemas.convert(schema, bytes_of(kind), refers_to)?,
+            (kind, Some(schema)) => of_patch(&media, schemas.convert(schema, bytes_of(kind), refers_to)?),
             (MediaKind::Text, None) => json!({ "type": "string" }),
             (_, None) => Value::Bool(true),
         };
@@ -112,6 +112,15 @@ fn of_kinds<'a>(
     let type_argument = (media.len() > 1).then(|| "content_type".to_owned());
     let body = Body { argument: "body".to_owned(), type_argument, required: flag(fields, "required"), media };
     Ok(Described { body, schema })
+}
+
+/// A JSON Patch is a list, whatever the document says of it: Kubernetes has one schema, an object, for every kind of patch.
+fn of_patch(media: &Media, schema: Value) -> Value {
+    let says_list = schema.get("type").and_then(Value::as_str) == Some("array");
+    if essence(&media.content_type) != JSON_PATCH || says_list {
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "type": "array", "items": { "type": "object" } }] })
 }
 
 /// Only a part of a form of several parts is a file.
@@ -225,7 +234,7 @@ fn two<'a>(
         let Some(media) = media_of(media, schema, body.fields, schemas) else { continue };
         let converted = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
-            (kind, Some(schema)) => schemas.convert(schema, bytes_of(kind), refers_to)?,
+            (kind, Some(schema)) => of_patch(&media, schemas.convert(schema, bytes_of(kind), refers_to)?),
             (_, None) => Value::Bool(true),
         };
         made.push((media, converted));

@@ -24,6 +24,8 @@ pub struct ReadOptions {
     pub place: Option<String>,
     /// Which operations are wanted.
     pub filter: Filter,
+    /// Whether the document is somebody else's, who may take operations away: what `include` names and is not there is no error.
+    pub is_theirs: bool,
     /// What credentials there are. Without it, no credential is asked for.
     pub given: Option<Given>,
 }
@@ -43,6 +45,8 @@ pub struct Document {
     pub operations: Vec<Operation>,
     /// The others, each with the reason.
     pub left_out: Vec<LeftOut>,
+    /// What `include` names and the document does not have, where that is no error.
+    pub missing: Vec<String>,
     /// What is read otherwise than the document may mean.
     pub remarks: Vec<String>,
 }
@@ -166,6 +170,14 @@ fn file_name(place: &str) -> &str {
         Ok(_) | Err(_) => place,
     };
     path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+/// The schemas that a search has met, by where they stand: lists of references to lists of references are searched once.
+pub(super) type SeenSchemas = HashSet<*const Map<String, Value>>;
+
+/// Whether a search meets the schema for the first time.
+pub(super) fn is_new(fields: &Map<String, Value>, seen: &mut SeenSchemas) -> bool {
+    seen.insert(std::ptr::from_ref(fields))
 }
 
 /// A text field, unless it is empty.

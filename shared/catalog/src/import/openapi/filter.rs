@@ -73,24 +73,34 @@ impl Selection {
         found
     }
 
-    /// What of it has named nothing.
-    fn unused(&self, side: &str, used: &HashSet<(&'static str, &str)>) -> Option<Reason> {
+    /// What of it has named nothing, as in `include.tags` and the tag.
+    fn unused<'a>(
+        &'a self,
+        side: &'a str,
+        used: &'a HashSet<(&'static str, &'a str)>,
+    ) -> impl Iterator<Item = (String, &'a str)> {
         let all = [("tags", &self.tags), ("paths", &self.paths), ("operations", &self.operations)];
-        let mut each = all.into_iter().flat_map(|(kind, texts)| texts.iter().map(move |text| (kind, text)));
-        let (kind, text) = each.find(|(kind, text)| !used.contains(&(*kind, text.as_str())))?;
-        Some(Reason::invalid(format!(
-            "has no operation that `{side}.{kind}` names with {}; correct it or leave it out",
-            shown(text)
-        )))
+        let each =
+            all.into_iter().flat_map(|(kind, texts)| texts.iter().map(move |text| (kind, text.as_str())));
+        each.filter(move |one| !used.contains(one)).map(move |(kind, text)| (format!("{side}.{kind}"), text))
     }
 }
 
-impl Filter {
+/// Which operations are not wanted, and what names none.
+#[derive(Debug)]
+pub(super) struct Applied {
     /// For each operation, why it is not wanted.
+    pub(super) unwanted: Vec<Option<Reason>>,
+    /// What `include` names that a document of somebody else does not have (any more).
+    pub(super) missing: Vec<String>,
+}
+
+impl Filter {
+    /// Which operations are not wanted. With `is_theirs` the document is somebody else's, who may take an operation away.
     ///
     /// # Errors
     /// It names what the document does not have: a mistake in `exclude` would offer what was to be left out.
-    pub(super) fn apply(&self, all: &[Seen<'_>]) -> Result<Vec<Option<Reason>>, Reason> {
+    pub(super) fn apply(&self, all: &[Seen<'_>], is_theirs: bool) -> Result<Applied, Reason> {
         let (mut included, mut excluded) = (HashSet::new(), HashSet::new());
         let mut of = |seen: &Seen<'_>| {
             let is_in = self.include.names(seen, &mut included) || self.include.is_empty();
@@ -102,12 +112,18 @@ impl Filter {
             };
             Some(Reason::new("filtered", why))
         };
-        let found = all.iter().map(&mut of).collect();
-        let unused = self.include.unused("include", &included);
-        match unused.or_else(|| self.exclude.unused("exclude", &excluded)) {
-            Some(reason) => Err(reason),
-            None => Ok(found),
+        let unwanted = all.iter().map(&mut of).collect();
+        let mut included = self.include.unused("include", &included).peekable();
+        let mut excluded = self.exclude.unused("exclude", &excluded);
+        let refused = included.next_if(|_| !is_theirs).or_else(|| excluded.next());
+        if let Some((field, text)) = refused {
+            return Err(Reason::invalid(format!(
+                "has no operation that `{field}` names with {}; correct it or leave it out",
+                shown(text)
+            )));
         }
+        let missing = included.map(|(field, text)| format!("`{field}` names {}", shown(text))).collect();
+        Ok(Applied { unwanted, missing })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Media types of bodies: which are JSON or XML, and which are preferred.
 
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+/// RFC 6902.
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
 pub(super) const MULTIPART: &str = "multipart/form-data";
 
 /// The media type without its parameters, in small letters.
@@ -29,12 +31,14 @@ pub(super) fn rank(media: &str) -> u8 {
     let media = essence(media);
     match media.as_str() {
         "application/json" => 0,
+        // A list of changes; a model writes the changed members more easily.
+        JSON_PATCH => 2,
         _ if is_json(&media) && !media.ends_with("yaml") => 1,
-        "*/*" | "application/*" => 2,
-        FORM => 3,
-        MULTIPART => 4,
-        _ if media.starts_with("text/") => 5,
-        "application/octet-stream" => 6,
-        _ => 7,
+        "*/*" | "application/*" => 3,
+        FORM => 4,
+        MULTIPART => 5,
+        _ if media.starts_with("text/") => 6,
+        "application/octet-stream" => 7,
+        _ => 8,
     }
 }

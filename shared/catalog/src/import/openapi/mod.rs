@@ -16,9 +16,11 @@ mod names;
 mod operations;
 mod parameters;
 mod read;
+mod read_only;
 mod reason;
 mod schemas;
 mod security;
+mod sound;
 mod xml;
 
 pub use document::{Document, LeftOut, ReadOptions};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts};
-use super::filter::Seen;
+use super::filter::{Applied, Seen};
 use super::given::Given;
 use super::media::is_json;
 use super::model::{Body, MediaKind, Method, Operation};
@@ -51,7 +51,7 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
     let (found, mut left_out) = found(raw)?;
     let names = names(&found);
     let seen: Vec<Seen<'_>> = found.iter().zip(&names).map(|(one, name)| seen(one, name)).collect();
-    let wanted = options.filter.apply(&seen)?;
+    let Applied { unwanted: wanted, missing } = options.filter.apply(&seen, options.is_theirs)?;
     let count = wanted.iter().filter(|unwanted| unwanted.is_none()).count();
     if count > MOST_OPERATIONS {
         let text = format!(
@@ -75,6 +75,8 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
             Err(reason) => left_out.push(left(one.method.as_str(), one.path, one.id, reason)),
         }
     }
+    let mut remarks = remarks(raw);
+    remarks.extend(reader.schemas.remarks());
     let (shared, elements) = (reader.schemas.shared(), reader.elements.shared());
     for operation in &mut operations {
         operation.shared = Arc::clone(&shared);
@@ -87,8 +89,8 @@ pub(super) fn read(raw: &Raw<'_>, options: &ReadOptions) -> Result<Document, Rea
     let info =
         |field: &str| raw.root.pointer(&format!("/info/{field}")).and_then(Value::as_str).map(str::to_owned);
     let (title, description) = (info("title"), info("description"));
-    let remarks = remarks(raw);
-    Ok(Document { title, description, version: raw.version_text(), url: base, operations, left_out, remarks })
+    let version = raw.version_text();
+    Ok(Document { title, description, version, url: base, operations, left_out, missing, remarks })
 }
 
 fn left(method: &str, path: &str, id: Option<&str>, reason: Reason) -> LeftOut {

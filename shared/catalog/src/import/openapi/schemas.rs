@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::document::{Raw, Version};
+use super::document::{Raw, SeenSchemas, Version, is_new};
 use super::model::SharedSchemas;
+use super::read_only::{is_read_only, read_only, require_none, required};
 use super::reason::{Reason, shown};
+use super::sound::{self, Remarks};
 use toolfleet_core::digest::Digest;
 
 /// The deepest nesting of schemas within one another.
@@ -78,7 +80,7 @@ pub(super) struct Schemas<'a> {
     raw: Raw<'a>,
     /// The name of each schema that is referred to, by its reference.
     names: HashMap<(String, Bytes), String>,
-    taken: HashSet<String>,
+    remarks: Remarks,
     /// The converted ones by name, each with the names that it refers to.
     converted: HashMap<String, Result<(Value, Vec<String>), Reason>>,
     references: HashMap<String, (String, Bytes)>,
@@ -95,8 +97,8 @@ pub(super) enum Bytes {
 
 impl<'a> Schemas<'a> {
     pub(super) fn of(raw: Raw<'a>) -> Self {
-        let (names, taken) = (HashMap::new(), HashSet::new());
-        Self { raw, names, taken, converted: HashMap::new(), references: HashMap::new() }
+        let (names, remarks) = (HashMap::new(), Remarks::new());
+        Self { raw, names, remarks, converted: HashMap::new(), references: HashMap::new() }
     }
 
     /// The schema as JSON Schema. What it refers to is added to `refers_to`.
@@ -152,6 +154,11 @@ impl<'a> Schemas<'a> {
         result
     }
 
+    /// What is read otherwise than it is written.
+    pub(super) fn remarks(&self) -> impl Iterator<Item = String> {
+        self.remarks.iter().map(|text| (*text).to_owned())
+    }
+
     /// The name below `$defs` of what a reference points to.
     fn name_of(&mut self, reference: &str, bytes: Bytes) -> Result<String, Reason> {
         let reference = self.raw.local(reference);
@@ -160,15 +167,7 @@ impl<'a> Schemas<'a> {
             return Ok(name.clone());
         }
         self.raw.target(reference)?;
-        let last = reference.rsplit('/').next().unwrap_or_default();
-        let fits = |c: char| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '_' };
-        let mut name: String = last.chars().map(fits).collect();
-        if name.is_empty() || self.taken.contains(&name) {
-            let with_files = if bytes == Bytes::Decoded { " with files" } else { "" };
-            let mark = Digest::of_text(&format!("{reference}{with_files}"));
-            name = format!("{name}_{}", mark.short(MARK_CHARS));
-        }
-        self.taken.insert(name.clone());
+        let name = name_of(self.raw.version, reference, bytes);
         self.references.insert(name.clone(), key.clone());
         self.names.insert(key, name.clone());
         Ok(name)
@@ -215,6 +214,9 @@ impl<'a> Schemas<'a> {
         }
         if self.raw.version != Version::ThreeOne {
             bounds(&mut made);
+        }
+        sound::mend(&mut made, fields, &mut self.remarks);
+        if self.raw.version != Version::ThreeOne {
             return Ok(nullable(fields, Value::Object(made)));
         }
         Ok(Value::Object(made))
@@ -241,12 +243,17 @@ impl<'a> Schemas<'a> {
             };
             let items: Result<Vec<Value>, Reason> =
                 items.iter().map(|item| self.schema(item, (bytes, refers_to), depth)).collect();
-            return items.map(|items| Some(Value::Array(items)));
+            let mut items = items?;
+            if field == "allOf" {
+                let read_only = read_only(&self.raw, fields);
+                items.iter_mut().for_each(|branch| require_none(branch, &read_only));
+            }
+            return Ok(Some(Value::Array(items)));
         }
         if BY_NAME.contains(&field) {
             let mut made = Map::new();
             for (name, schema) in value.as_object().into_iter().flatten() {
-                if field == "properties" && is_read_only(schema) {
+                if field == "properties" && is_read_only(&self.raw, schema) {
                     continue;
                 }
                 made.insert(name.clone(), self.schema(schema, (bytes, refers_to), depth)?);
@@ -255,7 +262,7 @@ impl<'a> Schemas<'a> {
         }
         Ok(match field {
             "type" => types(value),
-            "required" => required(value, fields),
+            "required" => required(value, &read_only(&self.raw, fields)),
             "enum" => value.as_array().filter(|all| !all.is_empty()).map(|_| value.clone()),
             "nullable" => None,
             "exclusiveMinimum" | "exclusiveMaximum" => {
@@ -312,16 +319,31 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// The schemas that a search has met, by where they stand: lists of references to lists of references are searched once.
-pub(super) type SeenSchemas = HashSet<*const Map<String, Value>>;
-
-/// Whether a search meets the schema for the first time.
-pub(super) fn is_new(fields: &Map<String, Value>, seen: &mut SeenSchemas) -> bool {
-    seen.insert(std::ptr::from_ref(fields))
+/// The name below `$defs` of what a reference points to. It depends on the reference alone, so that another operation changes no pinned
+/// definition: the schemas that the document names keep their names, and all others have a mark.
+fn name_of(version: Version, reference: &str, bytes: Bytes) -> String {
+    let named = match version {
+        Version::Two => "#/definitions/",
+        Version::Three | Version::ThreeOne => "#/components/schemas/",
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let is_plain = |name: &&str| !name.is_empty() && name.chars().all(fits) && !looks_marked(name);
+    if bytes == Bytes::AsWritten
+        && let Some(name) = reference.strip_prefix(named).filter(is_plain)
+    {
+        return name.to_owned();
+    }
+    let last = reference.rsplit('/').next().unwrap_or_default();
+    let plain: String = last.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    let with_files = if bytes == Bytes::Decoded { " with files" } else { "" };
+    let mark = Digest::of_text(&format!("{reference}{with_files}"));
+    format!("{plain}_{}", mark.short(MARK_CHARS))
 }
 
-fn is_read_only(schema: &Value) -> bool {
-    schema.get("readOnly").and_then(Value::as_bool).unwrap_or(false)
+/// Whether a name ends as one with a mark.
+fn looks_marked(name: &str) -> bool {
+    let mark = name.rsplit_once('_').map(|(_, mark)| mark);
+    mark.is_some_and(|mark| mark.len() == MARK_CHARS && mark.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Whether a string of the schema is bytes.
@@ -367,16 +389,6 @@ fn types(value: &Value) -> Option<Value> {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
-}
-
-/// The required members without those that a request must not have.
-fn required(value: &Value, fields: &Map<String, Value>) -> Option<Value> {
-    let properties = fields.get("properties");
-    let sent = |name: &&str| !properties.and_then(|all| all.get(*name)).is_some_and(is_read_only);
-    let mut all: Vec<&str> = value.as_array()?.iter().filter_map(Value::as_str).filter(sent).collect();
-    all.sort_unstable();
-    all.dedup();
-    Some(json!(all))
 }
 
 /// Before 3.1 `exclusiveMinimum` is a flag of `minimum`.

@@ -438,3 +438,195 @@ fn a_tool_is_listed_with_hints_of_its_method() {
     );
     assert_eq!(named(&document, "findPetsByStatus").accept, "application/json, application/xml, */*;q=0.1");
 }
+
+/// An operation whose body has that schema.
+fn with_body(version: &str, schema: Value, schemas: Value) -> Document {
+    let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    let post = json!({"post": {"operationId": "p", "requestBody": body}});
+    small(version, json!({"/x": post}), json!({"components": {"schemas": schemas}}))
+}
+
+#[test]
+fn a_schema_that_nothing_fits_is_mended_and_remarked() {
+    let list = |values: Value| json!({"type": "array", "items": {"type": "string"}, "enum": values});
+    let port = json!({"type": "string", "format": "int-or-string"});
+    for (schema, fits, not, remark) in [
+        (port, vec![json!(8080), json!("http")], vec![json!(1.5)], "int-or-string"),
+        (
+            json!({"type": "string", "enum": [1, 2]}),
+            vec![json!(1), json!("2")],
+            vec![json!("3")],
+            "another type",
+        ),
+        (
+            json!({"type": "integer", "enum": ["1", "2"]}),
+            vec![json!(1), json!("1")],
+            vec![json!(3)],
+            "another type",
+        ),
+        (
+            json!({"type": "string", "enum": [true]}),
+            vec![json!(true), json!("true")],
+            vec![json!("no")],
+            "another type",
+        ),
+        (
+            list(json!(["a", "b"])),
+            vec![json!([]), json!(["a"])],
+            vec![json!(["c"]), json!("a")],
+            "of their items",
+        ),
+        (list(json!([1])), vec![json!(["x"])], vec![json!("x")], "of their items"),
+        (
+            json!({"type": "string", "pattern": "/^[a-z]+$/"}),
+            vec![json!("ab")],
+            vec![json!("1")],
+            "between slashes",
+        ),
+        (
+            json!({"type": "string", "pattern": "/^[a-z]+$/i"}),
+            vec![json!("AB")],
+            vec![json!(1)],
+            "between slashes",
+        ),
+        (
+            json!({"type": "string", "minLength": 5, "maxLength": 2}),
+            vec![json!("abc")],
+            vec![json!(1)],
+            "lower bound",
+        ),
+    ] {
+        for version in ["3.0.3", "3.1.0"] {
+            let document = with_body(version, schema.clone(), json!({}));
+            for value in &fits {
+                assert!(takes(one(&document), json!({"body": value})), "{schema} {value}");
+            }
+            for value in &not {
+                assert!(!takes(one(&document), json!({"body": value})), "{schema} {value}");
+            }
+            assert!(document.remarks.iter().any(|text| text.contains(remark)), "{:?}", document.remarks);
+        }
+    }
+    // What something fits stays as it is.
+    for (schema, fits, not) in [
+        (json!({"type": "string", "enum": ["a", 1]}), json!("a"), json!(1)),
+        (json!({"type": "string", "pattern": "/a/"}), json!("x/a/y"), json!("a")),
+        (json!({"type": ["string", "null"], "enum": [null]}), json!(null), json!("a")),
+        (json!({"type": "number", "enum": [1]}), json!(1), json!("1")),
+    ] {
+        let document = with_body("3.1.0", schema.clone(), json!({}));
+        assert!(takes(one(&document), json!({"body": fits})), "{schema}");
+        assert!(!takes(one(&document), json!({"body": not})), "{schema}");
+        assert_eq!(document.remarks, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_value_may_fit_two_branches_of_one_of() {
+    let number = json!({"oneOf": [{"type": "integer"}, {"type": "number"}]});
+    let both = json!({"oneOf": [{"minimum": 3}, {"minimum": 2}], "anyOf": [{"type": "integer"}]});
+    for (schema, fits, not) in [(number, json!(1), json!("1")), (both, json!(4), json!(1))] {
+        let document = with_body("3.0.3", schema.clone(), json!({}));
+        assert!(takes(one(&document), json!({"body": fits})), "{schema}");
+        assert!(!takes(one(&document), json!({"body": not})), "{schema}");
+    }
+}
+
+#[test]
+fn what_is_read_only_anywhere_is_not_required() {
+    let base = json!({"type": "object", "properties": {"id": {"type": "string", "readOnly": true}}});
+    let stamp = json!({"type": "string", "readOnly": true});
+    let schemas = json!({"Base": base, "Stamp": stamp});
+    let name = json!({"type": "string"});
+    let to_base = json!({"$ref": "#/components/schemas/Base"});
+    for schema in [
+        json!({"allOf": [to_base], "required": ["id", "name"], "properties": {"name": name}}),
+        json!({"allOf": [to_base, {"required": ["id", "name"], "properties": {"name": name}}]}),
+        json!({"allOf": [{"allOf": [{"required": ["id", "name"]}]}, base], "properties": {"name": name}}),
+        json!({"required": ["id", "name"], "properties": {"name": name, "id": {"$ref": "#/components/schemas/Stamp"}}}),
+    ] {
+        let document = with_body("3.0.3", schema.clone(), schemas.clone());
+        assert!(takes(one(&document), json!({"body": {"name": "n"}})), "{schema}");
+        assert!(!takes(one(&document), json!({"body": {}})), "{schema}");
+    }
+}
+
+#[test]
+fn a_json_patch_is_a_list_and_another_patch_the_default() {
+    let kinds =
+        ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+    let content: serde_json::Map<String, Value> =
+        kinds.iter().map(|kind| ((*kind).to_owned(), json!({"schema": {"type": "object"}}))).collect();
+    let three = json!({"patch": {"operationId": "p", "requestBody": {"content": content}}});
+    let body = json!([{"name": "body", "in": "body", "schema": {"type": "object"}}]);
+    let two = json!({"patch": {"operationId": "p", "consumes": kinds, "parameters": body}});
+    for document in
+        [small("3.0.3", json!({"/x": three}), json!({})), small("2.0", json!({"/x": two}), json!({}))]
+    {
+        let media = &one(&document).body.as_ref().unwrap().media;
+        let order: Vec<_> = media.iter().map(|one| one.content_type.as_str()).collect();
+        assert_eq!(order, [kinds[1], kinds[0], kinds[2]]);
+        assert!(takes(one(&document), json!({"body": {"spec": {"replicas": 3}}})));
+        let list = json!([{"op": "replace", "path": "/spec/replicas", "value": 3}]);
+        assert!(takes(one(&document), json!({"body": list, "content_type": kinds[0]})));
+        assert!(!takes(one(&document), json!({"body": "x"})));
+    }
+}
+
+#[test]
+fn another_operation_changes_no_definition() {
+    let get = |reference: &str| json!({"get": {"parameters": [{"name": "q", "in": "query", "schema": {"$ref": reference}}]}});
+    let upload = |media: &str| json!({"post": {"requestBody": {"content": {media: {"schema": {"$ref": "#/components/schemas/Thing"}}}}}});
+    let thing = json!({"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}});
+    let more = json!({"components": {"schemas": {"Thing": thing, "items": {"type": "string"}},
+        "x": {"a": {"items": {"type": "integer"}}, "b": {"items": {"type": "boolean"}}}}});
+    let own = [
+        ("/own", get("#/components/x/a/items")),
+        ("/json", upload("application/json")),
+        ("/multipart", upload("multipart/form-data")),
+        ("/named", get("#/components/schemas/items")),
+    ];
+    let before = [
+        ("/1", get("#/components/x/b/items")),
+        ("/2", upload("multipart/form-data")),
+        ("/3", upload("application/json")),
+        ("/4", get("#/components/schemas/items")),
+    ];
+    let read = |paths: Vec<&(&str, Value)>| {
+        let paths: serde_json::Map<String, Value> =
+            paths.into_iter().map(|(path, item)| ((*path).to_owned(), item.clone())).collect();
+        small("3.0.3", Value::Object(paths), more.clone())
+    };
+    let alone = read(own.iter().collect());
+    for neighbour in &before {
+        let beside = read(std::iter::once(neighbour).chain(&own).collect());
+        for operation in &alone.operations {
+            let same = beside.operations.iter().find(|one| one.path == operation.path).unwrap();
+            assert_eq!(same.definition(), operation.definition(), "{} {}", neighbour.0, operation.path);
+        }
+    }
+    let defs = |name: &str| {
+        named(&alone, name).arguments()["$defs"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!((defs("get_named"), defs("post_json")), (vec!["items".to_owned()], vec!["Thing".to_owned()]));
+    assert!(defs("get_own")[0].starts_with("items_") && defs("post_multipart")[0].starts_with("Thing_"));
+}
+
+#[test]
+fn a_relative_address_of_an_operation_is_below_the_catalogs() {
+    let of = |source: Option<&str>, server: &str| {
+        let paths = json!({"/a": {"get": {"servers": [{"url": server}]}}});
+        let text = document("3.0.0", paths, json!({"servers": []})).to_string();
+        let url = Some("https://mine.example/api/v1".parse().unwrap());
+        let source = source.map(|source| source.parse().unwrap());
+        let read = read(&text, &ReadOptions { url, source, ..ReadOptions::default() }).unwrap();
+        read.operations.first().map(|one| one.base.to_string()).ok_or(read.left_out)
+    };
+    assert_eq!(of(None, "/v2").unwrap(), "https://mine.example/v2");
+    assert_eq!(of(Some("https://docs.example/spec.json"), "/v2").unwrap(), "https://mine.example/v2");
+    assert_eq!(
+        of(Some("https://mine.example/docs/spec.json"), "v2").unwrap(),
+        "https://mine.example/docs/v2"
+    );
+    assert_eq!(of(None, "https://up.example/v2").unwrap_err()[0].reason.code, "other_server");
+}

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::document::{Raw, flag, text};
+use super::document::{Raw, SeenSchemas, flag, is_new, text};
 use super::model::{SharedElements, XmlBody, XmlElement};
 use super::reason::Reason;
-use super::schemas::{SeenSchemas, is_new};
 
 /// The deepest nesting of schemas within one another.
 const MOST_DEPTH: usize = 100;

@@ -15,7 +15,7 @@ use crate::error::invalid;
 use crate::json::{below, kind, typed};
 use crate::parts::Parts;
 use crate::schema::KnownSchemas;
-use crate::server::{LambdaArn, LambdaPayload, NO_FUNCTION, ServerEntry};
+use crate::server::{AttributeScope, LambdaArn, LambdaPayload, NO_FUNCTION, ServerEntry};
 use crate::sources::Literals;
 use crate::tool::{Function, UnvalidatedTool};
 use toolfleet_core::argument_shape::ShownArguments;
@@ -311,6 +311,8 @@ impl Definition {
         let arn = self.lambda_arn.as_deref().and_then(LambdaArn::parse);
         let arn = arn.ok_or_else(|| invalid(&below(entry, "lambdaArn"), NO_FUNCTION))?;
         let mut server = ServerEntry::function(own_server(entry, id)?, &arn, LambdaPayload::Bedrock);
+        // In Bedrock they are the session's; each definition is a server of its own here.
+        server.attributes = Some(AttributeScope::Session);
         server.name.clone_from(&self.name);
         server.description.clone_from(&self.description);
         Ok(server)

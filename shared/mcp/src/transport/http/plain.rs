@@ -8,10 +8,13 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::Response;
 use tokio::time::{Instant, sleep_until};
+use toolfleet_core::redact::REDACTED;
 use toolfleet_credentials::AuthRetries;
 use toolfleet_egress::{HttpVersions, ResponseBody};
 use url::Url;
 
+use crate::answer::unread;
+use crate::blocking::{LARGE_BYTES, beside};
 use crate::client::call::{out_of_time, timed_out};
 use crate::client::state::McpClient;
 use crate::endpoint::Endpoint;
@@ -77,19 +80,28 @@ impl McpClient {
             let not_sent = has_body && sent.give_up();
             Err(if not_sent { out_of_time("") } else { timed_out(begun, String::new()) })
         });
-        answered
-            .map_err(|fault| request.endpoint.without_echo(fault))
-            .map(|answer| scrubbed(answer, request.endpoint))
+        without_echo(answered.map_err(|fault| request.endpoint.without_echo(fault))?, request.endpoint).await
     }
 }
 
-/// The answer without our credentials, which a server may echo.
+async fn without_echo(answer: PlainAnswer, endpoint: &Endpoint) -> Result<PlainAnswer, Fault> {
+    if answer.body.len() < LARGE_BYTES {
+        return Ok(scrubbed(answer, endpoint));
+    }
+    let endpoint = endpoint.clone();
+    beside(move || scrubbed(answer, &endpoint)).await.ok_or_else(unread)
+}
+
+/// The answer without our credentials, which a server may echo in its body and in each header: an interface repeats a key of the query in
+/// `Link` and `Location`.
 fn scrubbed(mut answer: PlainAnswer, endpoint: &Endpoint) -> PlainAnswer {
-    if let Ok(text) = std::str::from_utf8(&answer.body)
-        && endpoint.leaks_into(text)
-    {
-        let clean = endpoint.json_without_echo(text).filter(|clean| !endpoint.leaks_into(clean));
-        answer.body = clean.unwrap_or_else(|| endpoint.text_without_echo(text.to_owned())).into_bytes();
+    if let Some(clean) = endpoint.words_without_echo(&answer.body) {
+        answer.body = clean;
+    }
+    for value in answer.headers.values_mut() {
+        if let Some(clean) = endpoint.words_without_echo(value.as_bytes()) {
+            *value = HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(REDACTED));
+        }
     }
     answer
 }
