@@ -15,7 +15,7 @@ pub(crate) use id::id_of;
 use toolfleet_core::redact::{key, quoted};
 
 /// The fields of a server in our own form.
-const OWN: [&str; 28] = [
+const OWN: [&str; 30] = [
     "id",
     "url",
     "openapi",

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use toolfleet_core::credential::Credential;
 use toolfleet_core::digest::Digest;
 use url::Url;
 
@@ -39,7 +38,7 @@ impl ServerEntry {
         let (interface, remark) = match (read, sources.interfaces.get(&self.id, &said)) {
             (Ok(document), _) => {
                 let remark = remark(&document);
-                let digest = Digest::of_json(&serde_json::json!([text, said]));
+                let digest = Digest::of_json(&serde_json::json!([text, said.as_str()]));
                 (Arc::new(Interface::new(place, document, digest, said)), remark)
             }
             (Err(why), Some(known)) => {
