@@ -8,4 +8,6 @@ venv=$here/.interop/venv
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-exec "$venv/bin/python" "$here/operate.py"
+"$venv/bin/python" "$here/operate.py"
+# Which rights each role uses: infra/checks compares that with the policies.
+exec "$venv/bin/python" "$here/rights.py"

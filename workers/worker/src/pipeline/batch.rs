@@ -34,8 +34,8 @@ impl Attempts<'_> {
         if let Err(refusal) = context.gate.check(call.subject(), context.now()) {
             return Ok(self.wait(Wait::refused(context, &call.server.id, refusal)));
         }
-        if let Some(after_ms) = lacks_time(context, self.inbound, call) {
-            return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
+        if let Some(wait) = lacks_time(context, self.inbound, call) {
+            return Ok(self.wait(wait));
         }
         let Some(Parted { element, others }) = Parted::of(&call.request.arguments, &rule.argument) else {
             // Checked at admission already.
