@@ -7,4 +7,6 @@ here=infra/interop
 venv=$here/.interop/venv
 
 bash "$here/install.sh"
-exec "$venv/bin/python" "$here/operate.py"
+"$venv/bin/python" "$here/operate.py"
+# Which rights each role uses: infra/checks compares that with the policies.
+exec "$venv/bin/python" "$here/rights.py"

@@ -39,7 +39,7 @@ const HOURS_ADDED_UP: i64 = 200;
 const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// Each page, over what is written.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 20] = [
     "/",
     "/servers",
     "/servers?page=20",
@@ -54,6 +54,8 @@ const PAGES: [&str; 18] = [
     "/history?tenant=acme&since=60d&session=s-1",
     "/history?tenant=acme&since=60d&tool=t-0001",
     "/history?tenant=acme&since=60d&tool=none",
+    "/history?tenant=acme&since=60d&tool=none&failed=1",
+    "/history?tenant=acme&since=60d&tool=none&session=s-1",
     "/history?tenant=nobody&since=60d",
     "/call?tenant=acme&call=h0-0",
     "/dead-letters",

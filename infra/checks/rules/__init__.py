@@ -1,10 +1,10 @@
 """Our own rules: what cfn-lint and checkov do not see. Each yields a text that names the place and the remedy."""
 
-from . import compute, front, functions, iam, instances, kubernetes, metrics, network, scaling, storage, wiring
+from . import compute, front, functions, iam, instances, kubernetes, metrics, network, recorded, scaling, storage, wiring
 
 ALL = [
     storage.queues, storage.tables, storage.buckets, storage.keys, storage.secrets, storage.batches, storage.logs, storage.kept, storage.again, storage.sizes,
-    iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.doctor, iam.leading_keys,
+    iam.wildcards, iam.trust, iam.history, iam.operations, iam.clients, iam.doctor, iam.leading_keys, recorded.recorded,
     metrics.expressions, metrics.alarms, metrics.present, metrics.throttled, metrics.full, metrics.dashboards, metrics.collector, metrics.grafana_dashboard,
     scaling.steps, scaling.targets, scaling.ages, scaling.fast,
     compute.services, compute.containers, compute.environment, compute.imports,

@@ -209,6 +209,11 @@ pub(crate) fn record_sorts(from: Timestamp, to: Timestamp) -> (String, String) {
     (from.to_string(), format!("{to}$"))
 }
 
+/// The bounds of the sort keys of all records of one call at one instant.
+pub(crate) fn record_sorts_of_call(at: Timestamp, call_id: &CallId) -> (String, String) {
+    (format!("{at}#{call_id}#"), format!("{at}#{call_id}$"))
+}
+
 /// A record's key in the index by session.
 pub(crate) fn record_session(record: &AuditRecord) -> Option<String> {
     record.session.as_ref().map(|id| session(&record.tenant, id))

@@ -31,8 +31,8 @@ pub use clock::Clock;
 pub use compare_and_swap::{Applied, EventOf, Read, RowOf, Store, Swap, apply, apply_in_rounds};
 pub use connect::{Aws, AwsOptions, Tables};
 pub use dynamodb::{
-    Batching, Listing, PageOf, RecordCursor, RecordPage, calls, catalogs, fleet, history, mcp_sessions,
-    sessions,
+    Batching, Listing, PageOf, Reads, RecordCursor, RecordPage, calls, catalogs, fleet, history,
+    mcp_sessions, sessions,
 };
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;

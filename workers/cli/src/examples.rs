@@ -107,7 +107,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("status", &["toolfleet status", "toolfleet status --json"]),
     (
         "doctor",
-        &["toolfleet doctor", "toolfleet doctor --pre --catalog catalog.json", "toolfleet doctor --json"],
+        &[
+            "toolfleet doctor",
+            "toolfleet doctor --pre --catalog catalog.json",
+            "toolfleet doctor --worker-function toolfleet-worker",
+            "toolfleet doctor --json",
+        ],
     ),
     (
         "catalog check",
@@ -138,6 +143,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "toolfleet history acme --since 1d --failed",
             "toolfleet history acme 0199c3",
+            "toolfleet history acme --tool crm.find --since 60d --read-at-most 10000",
             "toolfleet history acme --session s1 --since 2d --until 1d --jsonl > records.jsonl",
         ],
     ),

@@ -1,5 +1,7 @@
 //! A page of a list that is in memory.
 
+use std::ops::Range;
+
 use crate::link::Link;
 use crate::query::Query;
 
@@ -13,12 +15,25 @@ pub(crate) struct PageOf<T> {
     pub(crate) older: Option<String>,
 }
 
+/// The page that the address asks for, counted from 1, and the last one, which stands for every later one.
+fn number(total: usize, query: &Query, size: usize) -> (usize, usize) {
+    let last = total.div_ceil(size.max(1)).max(1);
+    let asked = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize);
+    (asked.clamp(1, last), last)
+}
+
+/// The indexes of that page in a list of so many.
+pub(crate) fn indexes(total: u32, query: &Query, size: usize) -> Range<u32> {
+    let (page, _) = number(usize::try_from(total).unwrap_or(usize::MAX), query, size);
+    let index = |at: usize| u32::try_from(at).unwrap_or(total).min(total);
+    index((page - 1) * size)..index(page * size)
+}
+
 impl<T> PageOf<T> {
-    /// The page that the address asks for, counted from 1; the last one where it asks for a later one. `link` is the address without it.
+    /// The page that the address asks for. `link` is the address without it.
     pub(crate) fn of(all: Vec<T>, query: &Query, size: usize, link: &Link) -> Self {
         let total = all.len();
-        let last = total.div_ceil(size.max(1)).max(1);
-        let page = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(1_usize).clamp(1, last);
+        let (page, last) = number(total, query, size);
         let first = (page - 1) * size;
         let items: Vec<T> = all.into_iter().skip(first).take(size).collect();
         let count = |number: usize| crate::numbers::count(u64::try_from(number).unwrap_or(u64::MAX));
@@ -62,6 +77,10 @@ mod tests {
         );
         assert_eq!(page("page=99").items, [100]);
         assert_eq!(page("page=0").items[0], 0);
+        for (query, expected) in [("", 0..50), ("page=3", 100..101), ("page=99", 100..101), ("page=x", 0..50)]
+        {
+            assert_eq!(indexes(101, &Query::parse(query), 50), expected, "{query}");
+        }
         assert_eq!(PageOf::of(Vec::<u8>::new(), &Query::default(), 50, &Link::to("/")).range, "none");
     }
 }

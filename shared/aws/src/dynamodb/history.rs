@@ -26,6 +26,8 @@ pub(super) const HOUR_MS: i64 = 3_600_000;
 pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 /// Hours or days that are read at once, newest first.
 const PERIODS_IN_FLIGHT: usize = 8;
+/// Items that one request reads at most.
+const MOST_AT_ONCE: i32 = 1_000;
 /// How long a record that nobody waits for may wait for another write.
 const RECORD_WAIT: Duration = Duration::from_millis(200);
 
@@ -36,6 +38,16 @@ pub struct History {
     pub(crate) writer: BatchWriter,
     pub(crate) table: String,
     pub(crate) shards: u32,
+}
+
+/// What one request has read of a partition.
+pub(super) struct ReadOnce {
+    /// The items that are wanted.
+    pub(super) items: Vec<Item>,
+    /// How many were read, those that are not wanted included.
+    pub(super) read: usize,
+    /// The sort key of the last item that was read, where older ones were not.
+    pub(super) last: Option<String>,
 }
 
 impl History {
@@ -159,6 +171,40 @@ impl History {
         self.read_all(&items)
     }
 
+    /// The records of one call at that instant, which is the one of its end: two sort keys are exact, and nothing else is read.
+    pub async fn of_call_at(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        at: Timestamp,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let (first, last) = keys::record_sorts_of_call(at, call_id);
+        let hour = Partition::of_hour(tenant, at, keys::shard(call_id, self.shards));
+        self.read_all(&self.query(hour.between_sorts(first, last), usize::MAX).await?)
+    }
+
+    /// The records of one call between two instants of a short time, newest first, among the newest `most` records of each hour's shard; and
+    /// whether those are all that there are.
+    pub async fn of_call_between(
+        &self,
+        tenant: &Tenant,
+        call_id: &CallId,
+        (from, to): (Timestamp, Timestamp),
+        most: usize,
+    ) -> Result<(Vec<AuditRecord>, bool), AwsError> {
+        let shard = keys::shard(call_id, self.shards);
+        let hours = from.as_ms().div_euclid(HOUR_MS)..=to.as_ms().div_euclid(HOUR_MS);
+        let queries = hours.map(|hour| {
+            let at = Timestamp::from_ms(hour.saturating_mul(HOUR_MS));
+            let hour = Partition::of_hour(tenant, at, shard).between(from, to).of_call(call_id);
+            self.query_once(hour, most)
+        });
+        let reads = try_join_all(queries).await?;
+        let is_complete = reads.iter().all(|read| read.last.is_none());
+        let items: Vec<Item> = reads.into_iter().flat_map(|read| read.items).collect();
+        Ok((self.read_all(&items)?, is_complete))
+    }
+
     /// The items of the periods between two instants, in all shards, from the newest period on until there are `limit`.
     async fn newest_periods<'a>(
         &'a self,
@@ -166,7 +212,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         limit: usize,
-        wanted: impl Fn(Timestamp, u32) -> Partition<'a> + 'a,
+        wanted: impl Fn(Timestamp, u32) -> Partition + 'a,
     ) -> Result<Vec<Item>, AwsError> {
         let periods = self.periods(period_ms, from, to, limit, (0..self.shards).collect(), wanted);
         let mut periods = std::pin::pin!(periods);
@@ -188,7 +234,7 @@ impl History {
         to: Timestamp,
         limit: usize,
         shards: Vec<u32>,
-        wanted: impl Fn(Timestamp, u32) -> Partition<'a> + 'a,
+        wanted: impl Fn(Timestamp, u32) -> Partition + 'a,
     ) -> impl Stream<Item = Result<Vec<Item>, AwsError>> + 'a {
         let (first, last) = (from.as_ms().div_euclid(period_ms), to.as_ms().div_euclid(period_ms));
         let of_period = move |period: i64| {
@@ -202,7 +248,7 @@ impl History {
     /// The newest items of a partition, at most `limit`.
     pub(super) fn query(
         &self,
-        wanted: Partition<'_>,
+        wanted: Partition,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Item>, AwsError>> {
         let request = wanted.query(self.client.query().table_name(&self.table)).scan_index_forward(false);
@@ -213,7 +259,7 @@ impl History {
                 let left = limit.saturating_sub(items.len());
                 let page = request
                     .clone()
-                    .limit(i32::try_from(left).unwrap_or(1_000).clamp(1, 1_000))
+                    .limit(i32::try_from(left).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE))
                     .set_exclusive_start_key(start)
                     .send()
                     .await
@@ -224,6 +270,22 @@ impl History {
                     return Ok(items);
                 }
             }
+        }
+    }
+
+    /// One request for the newest items of a partition: it reads at most `most` of them.
+    pub(super) fn query_once(
+        &self,
+        wanted: Partition,
+        most: usize,
+    ) -> impl Future<Output = Result<ReadOnce, AwsError>> {
+        let request = wanted.query(self.client.query().table_name(&self.table)).scan_index_forward(false);
+        let request = request.limit(i32::try_from(most).unwrap_or(MOST_AT_ONCE).clamp(1, MOST_AT_ONCE));
+        async move {
+            let page = request.send().await.map_err(|e| AwsError::of_sdk("Query", &self.table, &e))?;
+            let last = page.last_evaluated_key.as_ref().and_then(|key| sort_of(key).cloned());
+            let read = usize::try_from(page.scanned_count).unwrap_or(0);
+            Ok(ReadOnce { items: page.items.unwrap_or_default(), read, last })
         }
     }
 
@@ -241,9 +303,12 @@ impl History {
     }
 }
 
+pub(super) fn sort_of(item: &Item) -> Option<&String> {
+    item.get(SK)?.as_s().ok()
+}
+
 pub(super) fn newest_keys(mut keys: Vec<Item>, limit: usize) -> Vec<Item> {
-    let sort = |item: &Item| item.get(SK).and_then(|sk| sk.as_s().ok()).cloned();
-    keys.sort_by_cached_key(|item| std::cmp::Reverse(sort(item)));
+    keys.sort_by_cached_key(|item| std::cmp::Reverse(sort_of(item).cloned()));
     keys.truncate(limit);
     keys
 }

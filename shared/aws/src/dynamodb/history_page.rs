@@ -1,6 +1,7 @@
-//! A page of audit records: the newest of a listing before a cursor, with a bound on how many partitions are read for it.
+//! A page of audit records: the newest of a listing before a cursor, with a bound on what is read for it.
 //!
 //! A cursor is a sort key. The next page has what sorts before it, so a record that is inserted meanwhile moves no other one to another page.
+//! A page on which few records fit ends where its bound is reached, and its cursor goes on from there.
 
 use futures::future::try_join_all;
 use toolfleet_core::audit::AuditRecord;
@@ -8,17 +9,19 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::attributes::Item;
-use super::history::{DAY_MS, HOUR_MS, History, newest, newest_keys};
+use super::history::{DAY_MS, HOUR_MS, History, newest, newest_keys, sort_of};
 use super::history_query::Partition;
 use crate::error::AwsError;
-use crate::keys::{self, SK};
+use crate::keys;
 
 /// The characters of an instant at the beginning of a sort key.
 const INSTANT_CHARS: usize = 24;
 /// A longer text is no cursor.
 const LONGEST_CURSOR: usize = 2_048;
-/// Periods that are read at once at most.
-const PERIODS_AT_ONCE: i64 = 8;
+/// Queries that are made at once, where one period has not more shards.
+const QUERIES_AT_ONCE: usize = 32;
+/// Records of an index, which holds keys alone, that are read at once where not all of them fit.
+const FETCHED_AT_ONCE: usize = 250;
 
 /// Which records of a tenant are listed.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +56,29 @@ impl RecordCursor {
     }
 
     fn at(&self) -> Option<Timestamp> {
-        Timestamp::parse(self.0.get(..INSTANT_CHARS)?).ok()
+        instant_of(&self.0)
     }
+
+    /// The last instant of what sorts before it.
+    fn before(&self) -> Option<Timestamp> {
+        let at = self.at()?;
+        // A bare instant is the start of a period, which sorts before all of its records.
+        let is_bare = self.0.len() == INSTANT_CHARS;
+        Some(if is_bare { Timestamp::from_ms(at.as_ms().saturating_sub(1)) } else { at })
+    }
+}
+
+fn instant_of(sort: &str) -> Option<Timestamp> {
+    Timestamp::parse(sort.get(..INSTANT_CHARS)?).ok()
+}
+
+/// What is read of the table: queries, and records, those included that do not fit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Queries.
+    pub queries: usize,
+    /// Records.
+    pub records: usize,
 }
 
 /// A page of a listing.
@@ -64,8 +88,12 @@ pub struct RecordPage {
     pub records: Vec<AuditRecord>,
     /// Where it goes on; none at its end.
     pub next: Option<RecordCursor>,
+    /// The instant from which this page looks back.
+    pub searched_from: Timestamp,
     /// Everything since this instant is on this page or on an earlier one.
     pub searched_to: Timestamp,
+    /// What was read for it.
+    pub reads: Reads,
 }
 
 /// What a page is read of.
@@ -75,6 +103,10 @@ pub struct PageOf<'a> {
     pub tenant: &'a Tenant,
     /// Which of them.
     pub listing: Listing<'a>,
+    /// Of these, only those of this tool, as records name it.
+    pub tool: Option<&'a str>,
+    /// Of these, only those of calls that did not succeed.
+    pub failed: bool,
     /// The first instant.
     pub from: Timestamp,
     /// The last one.
@@ -83,27 +115,89 @@ pub struct PageOf<'a> {
     pub after: Option<&'a RecordCursor>,
     /// At most so many records.
     pub limit: usize,
-    /// At most so many hours, or days of failures, are read.
-    pub most_periods: i64,
+    /// Where the reading ends. Each page reads one period at least, and what is read at once is not cut short.
+    pub most: Reads,
 }
 
 impl PageOf<'_> {
-    /// The length of a partition's period; a session has one partition.
-    const fn period_ms(&self) -> Option<i64> {
+    /// The length of a partition's period. A session has one partition for all time.
+    const fn period_ms(&self) -> i64 {
         match self.listing {
-            Listing::Everything => Some(HOUR_MS),
-            Listing::Failures => Some(DAY_MS),
-            Listing::Session(_) => None,
+            Listing::Everything => HOUR_MS,
+            Listing::Failures => DAY_MS,
+            Listing::Session(_) => i64::MAX,
         }
     }
 
-    fn partition(&self, at: Timestamp, shard: u32, (first, last): &(String, String)) -> Partition<'_> {
+    /// The shards of a period.
+    const fn shards(&self, shards: u32) -> u32 {
+        match self.listing {
+            Listing::Everything | Listing::Failures => shards,
+            Listing::Session(_) => 1,
+        }
+    }
+
+    /// The items of a period that sort between two keys. Where they are whole records, the table itself leaves out those of other tools.
+    fn partition(&self, at: Timestamp, shard: u32, (first, last): (&str, &str)) -> Partition {
         let whole = match self.listing {
             Listing::Everything => Partition::of_hour(self.tenant, at, shard),
             Listing::Failures => Partition::of_failures(self.tenant, at, shard),
             Listing::Session(session) => Partition::of_session(self.tenant, session),
         };
-        whole.between_sorts(first.clone(), last.clone())
+        let between = whole.between_sorts(first.to_owned(), last.to_owned());
+        match self.tool.filter(|_| self.reads_whole()) {
+            Some(tool) => between.of_tool(tool),
+            None => between,
+        }
+    }
+
+    /// Whether a query gives whole records, and not keys.
+    const fn reads_whole(&self) -> bool {
+        matches!(self.listing, Listing::Everything)
+    }
+
+    /// Whether records may be read that do not fit.
+    const fn is_filtered(&self) -> bool {
+        self.tool.is_some() || (self.failed && !matches!(self.listing, Listing::Failures))
+    }
+
+    fn fits(&self, record: &AuditRecord) -> bool {
+        let of_tool = self.tool.is_none_or(|tool| record.tool.as_deref() == Some(tool));
+        of_tool && (!self.failed || record.outcome.is_failure())
+    }
+}
+
+/// How far a reading has come: everything that sorts behind it was read.
+struct Place {
+    /// The next period, and how many are read at once.
+    period: i64,
+    at_once: i64,
+    /// The last sort key that may be there.
+    last: String,
+    /// The sort key that was read already: bounds of queries include it.
+    read: Option<String>,
+    /// Where the next page would go on.
+    rest: String,
+}
+
+impl Place {
+    /// Everything down to that key was read.
+    fn down_to(&mut self, sort: &str, period_ms: i64) -> Result<(), AwsError> {
+        let at = instant_of(sort).ok_or_else(|| {
+            AwsError::configuration(format!("a record has the sort key `{sort}`, without an instant"))
+        })?;
+        self.period = at.as_ms().div_euclid(period_ms);
+        self.at_once = 1;
+        (self.last, self.read, self.rest) = (sort.to_owned(), Some(sort.to_owned()), sort.to_owned());
+        Ok(())
+    }
+
+    /// So many periods were read.
+    fn past(&mut self, periods: i64, period_ms: i64) {
+        let start = Timestamp::from_ms((self.period - periods + 1).saturating_mul(period_ms));
+        self.period -= periods;
+        self.at_once = self.at_once.saturating_mul(2);
+        self.rest = start.to_string();
     }
 }
 
@@ -113,64 +207,104 @@ impl History {
     /// # Errors
     /// The history table failed.
     pub async fn page(&self, of: PageOf<'_>) -> Result<RecordPage, AwsError> {
-        let cursor = of.after.and_then(|cursor| Some((cursor, cursor.at()?)));
+        let cursor = of.after.and_then(|cursor| Some((cursor, cursor.before()?)));
         let to = cursor.map_or(of.to, |(_, at)| at.min(of.to));
         let (first, last) = keys::record_sorts(of.from, to);
         let last = cursor.map_or_else(|| last.clone(), |(cursor, _)| cursor.0.clone().min(last.clone()));
-        if first > last {
-            return Ok(RecordPage { records: Vec::new(), next: None, searched_to: of.from });
+        let (mut records, mut reads, mut next) = (Vec::new(), Reads::default(), None);
+        let mut place = Place {
+            period: to.as_ms().div_euclid(of.period_ms()),
+            at_once: 1,
+            read: cursor.map(|(cursor, _)| cursor.0.clone()),
+            rest: last.clone(),
+            last,
+        };
+        let oldest = of.from.as_ms().div_euclid(of.period_ms());
+        while place.period >= oldest && first <= place.last {
+            if records.len() > of.limit || self.is_spent(&of, reads) {
+                next = Some(RecordCursor(place.rest.clone()));
+                break;
+            }
+            records.extend(self.read_on(&of, (oldest, &first), &mut place, &mut reads, records.len()).await?);
         }
-        let (mut keys, rest) = self.newest_before(&of, to, (first, last)).await?;
-        // The bound of a query includes the cursor itself.
-        keys.retain(|key| cursor.is_none_or(|(cursor, _)| sort_of(key) != Some(&cursor.0)));
-        let keys = newest_keys(keys, of.limit.saturating_add(1));
-        let shown = keys.get(..of.limit).unwrap_or(&keys).to_vec();
-        let next = if keys.len() > of.limit {
-            shown.last().and_then(sort_of).cloned().map(RecordCursor)
-        } else {
-            rest.map(|at| RecordCursor(at.to_string()))
-        };
+        if records.len() > of.limit {
+            records.truncate(of.limit);
+            next = records.last().map(RecordCursor::behind);
+        }
         let searched_to = next.as_ref().and_then(RecordCursor::at).unwrap_or(of.from);
-        let records = match of.listing {
-            Listing::Everything => self.read_all(&shown)?,
-            Listing::Failures | Listing::Session(_) => newest(self.fetch(shown).await?, of.limit),
-        };
-        Ok(RecordPage { records, next, searched_to })
+        Ok(RecordPage { records, next, searched_from: to, searched_to, reads })
     }
 
-    /// The newest items between two sort keys, somewhat more than asked for; with the start of the oldest period that was read, where older
-    /// ones were left out.
-    async fn newest_before(
+    /// Whether another period would go beyond the bound.
+    fn is_spent(&self, of: &PageOf<'_>, reads: Reads) -> bool {
+        let shards = usize::try_from(of.shards(self.shards)).unwrap_or(usize::MAX);
+        let queries = reads.queries.saturating_add(shards);
+        reads.queries > 0 && (queries > of.most.queries || reads.records >= of.most.records)
+    }
+
+    /// Reads the next periods, or a part of one, and gives the records that fit, newest first. A busy tenant fills a page with one period; a
+    /// quiet one is searched by more and more of them at once.
+    async fn read_on(
         &self,
         of: &PageOf<'_>,
-        to: Timestamp,
-        sorts: (String, String),
-    ) -> Result<(Vec<Item>, Option<Timestamp>), AwsError> {
-        // One more than the limit, and the cursor itself.
-        let most = of.limit.saturating_add(2);
-        let Some(period_ms) = of.period_ms() else {
-            return Ok((self.query(of.partition(to, 0, &sorts), most).await?, None));
+        (oldest, first): (i64, &str),
+        place: &mut Place,
+        reads: &mut Reads,
+        found: usize,
+    ) -> Result<Vec<AuditRecord>, AwsError> {
+        let shards = i64::from(of.shards(self.shards));
+        let at_most = |queries: usize| (i64::try_from(queries).unwrap_or(i64::MAX) / shards).max(1);
+        let periods = place
+            .at_once
+            .min(at_most(QUERIES_AT_ONCE))
+            .min(at_most(of.most.queries.saturating_sub(reads.queries)))
+            .min(place.period - oldest + 1);
+        let starts =
+            (0..periods).map(|back| Timestamp::from_ms((place.period - back).saturating_mul(of.period_ms())));
+        let partitions: Vec<_> = starts
+            .flat_map(|at| (0..of.shards(self.shards)).map(move |shard| (at, shard)))
+            .map(|(at, shard)| of.partition(at, shard, (first, &place.last)))
+            .collect();
+        let queries = partitions.len();
+        // One more than the limit shows that there are more.
+        let wanted = of.limit.saturating_add(1).saturating_sub(found);
+        let left = of.most.records.saturating_sub(reads.records);
+        let share = left.div_ceil(queries.max(1));
+        let most = if of.is_filtered() { share } else { share.min(wanted) };
+        // What was read already is read once more.
+        let queried = partitions.into_iter().map(|one| self.query_once(one, most.max(1).saturating_add(1)));
+        let queried = try_join_all(queried).await?;
+        // Below the newest key at which a query has ended, some were not read.
+        let mut end = queried.iter().filter_map(|read| read.last.clone()).max();
+        reads.queries = reads.queries.saturating_add(queries);
+        let read: usize = queried.iter().map(|read| read.read).sum();
+        let mut items: Vec<Item> = queried.into_iter().flat_map(|read| read.items).collect();
+        items.retain(|item| {
+            let sort = sort_of(item);
+            sort != place.read.as_ref() && sort >= end.as_ref()
+        });
+        let mut items = newest_keys(items, usize::MAX);
+        let most = match (of.is_filtered(), of.reads_whole()) {
+            (false, _) => wanted,
+            (true, true) => usize::MAX,
+            (true, false) => FETCHED_AT_ONCE.min(left.max(1)),
         };
-        let oldest = of.from.as_ms().div_euclid(period_ms);
-        let (mut period, mut at_once, mut left) = (to.as_ms().div_euclid(period_ms), 1, of.most_periods);
-        let mut found = Vec::new();
-        while period >= oldest && left > 0 && found.len() < most {
-            // A busy tenant fills a page with one hour; a quiet one is searched by more and more of them at once.
-            let count = at_once.min(left).min(period - oldest + 1);
-            let starts = (0..count).map(|back| Timestamp::from_ms((period - back).saturating_mul(period_ms)));
-            let queries = starts
-                .flat_map(|at| (0..self.shards).map(move |shard| (at, shard)))
-                .map(|(at, shard)| self.query(of.partition(at, shard, &sorts), most));
-            found.extend(try_join_all(queries).await?.into_iter().flatten());
-            (period, left, at_once) = (period - count, left - count, (at_once * 2).min(PERIODS_AT_ONCE));
+        if items.len() > most {
+            items.truncate(most);
+            end = items.last().and_then(sort_of).cloned();
         }
-        let rest = (period >= oldest).then(|| Timestamp::from_ms((period + 1).saturating_mul(period_ms)));
-        Ok((found, rest))
+        let (read, records) = if of.reads_whole() {
+            (read, self.read_all(&items)?)
+        } else {
+            (items.len(), newest(self.fetch(items).await?, usize::MAX))
+        };
+        reads.records = reads.records.saturating_add(read);
+        match end {
+            Some(sort) => place.down_to(&sort, of.period_ms())?,
+            None => place.past(periods, of.period_ms()),
+        }
+        Ok(records.into_iter().filter(|record| of.fits(record)).collect())
     }
-}
-
-fn sort_of(item: &Item) -> Option<&String> {
-    item.get(SK)?.as_s().ok()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Queries of the history table and its indexes: one partition, optionally between two instants and of one call.
+//! Queries of the history table and its indexes: one partition, optionally between two instants and of one call or tool.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -8,16 +8,17 @@ use toolfleet_core::time::Timestamp;
 use crate::keys::{self, BY_FAILURE, BY_SESSION, FAILURE_PK, PK, SESSION_PK, SK};
 
 /// The items of one partition of the table or of an index.
-pub(crate) struct Partition<'a> {
+pub(crate) struct Partition {
     index: Option<&'static str>,
     attribute: &'static str,
     value: String,
     /// The first and the last sort key.
     sorts: Option<(String, String)>,
-    call: Option<&'a CallId>,
+    /// The attribute of the records that are wanted, and its value. The table leaves the others out, after it has read them.
+    only: Option<(&'static str, String)>,
 }
 
-impl<'a> Partition<'a> {
+impl Partition {
     /// The records of a tenant in the hour of `at`.
     pub(crate) fn of_hour(tenant: &Tenant, at: Timestamp, shard: u32) -> Self {
         Self::new(None, PK, keys::history(tenant, at, shard))
@@ -34,7 +35,7 @@ impl<'a> Partition<'a> {
     }
 
     const fn new(index: Option<&'static str>, attribute: &'static str, value: String) -> Self {
-        Self { index, attribute, value, sorts: None, call: None }
+        Self { index, attribute, value, sorts: None, only: None }
     }
 
     /// Those between two instants, both included.
@@ -49,8 +50,13 @@ impl<'a> Partition<'a> {
     }
 
     /// Those of one call.
-    pub(crate) fn of_call(self, call: &'a CallId) -> Self {
-        Self { call: Some(call), ..self }
+    pub(crate) fn of_call(self, call: &CallId) -> Self {
+        Self { only: Some(("call_id", call.to_string())), ..self }
+    }
+
+    /// Those of one tool, as records name it.
+    pub(crate) fn of_tool(self, tool: &str) -> Self {
+        Self { only: Some(("tool", tool.to_owned())), ..self }
     }
 
     /// Adds the conditions to a query.
@@ -69,10 +75,11 @@ impl<'a> Partition<'a> {
                 .expression_attribute_values(":from", AttributeValue::S(first.clone()))
                 .expression_attribute_values(":to", AttributeValue::S(last.clone()));
         }
-        if let Some(call) = self.call {
+        if let Some((name, value)) = &self.only {
             query = query
-                .filter_expression("call_id = :call")
-                .expression_attribute_values(":call", AttributeValue::S(call.to_string()));
+                .filter_expression("#only = :only")
+                .expression_attribute_names("#only", *name)
+                .expression_attribute_values(":only", AttributeValue::S(value.clone()));
         }
         query
     }

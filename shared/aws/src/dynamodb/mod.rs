@@ -23,4 +23,4 @@ mod wire;
 pub(crate) use batch_write::BatchWriter;
 pub use batch_write::Batching;
 pub(crate) use call_item::MAX_BYTES as MAX_RESULT_BYTES;
-pub use history_page::{Listing, PageOf, RecordCursor, RecordPage};
+pub use history_page::{Listing, PageOf, Reads, RecordCursor, RecordPage};

@@ -25,6 +25,8 @@ pub struct QueueSettings {
     pub max_body_bytes: usize,
     /// Whether its messages are encrypted where they are stored.
     pub is_encrypted: bool,
+    /// For how long it hides a message whose receiver asks for no other time, in seconds.
+    pub visibility_s: Option<u64>,
 }
 
 /// One queue. A clone is the same queue: it shares the batches.
@@ -134,6 +136,7 @@ impl Queue {
         let is_encrypted = own_key || attribute(&QueueAttributeName::SqsManagedSseEnabled) == Some("true");
         Ok(QueueSettings {
             is_encrypted,
+            visibility_s: attribute(&QueueAttributeName::VisibilityTimeout).and_then(|s| s.parse().ok()),
             max_receives: max_receives.and_then(|count| u32::try_from(count).ok()),
             max_body_bytes: largest.saturating_sub(ATTRIBUTE_BYTES).max(largest / 2),
         })

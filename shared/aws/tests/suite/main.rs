@@ -11,6 +11,7 @@ mod direct;
 mod error;
 mod fleet;
 mod groups;
+mod history_pages;
 mod limits;
 mod queue;
 mod sessions;

@@ -1,6 +1,7 @@
 //! Groups: what was decided, what became of each member, wait for the decision, cancel, and send again what did not succeed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use toolfleet_aws::AwsError;
@@ -75,10 +76,24 @@ pub enum GroupError {
 impl Client {
     /// A group and its members; `None` if no worker has received one.
     pub async fn group(&self, key: &GroupKey) -> Result<Option<GroupStatus>, AwsError> {
+        self.group_part(key, |size| 0..size).await
+    }
+
+    /// The same, where only the calls of some indexes are read, as `part` gives them for the size of the group.
+    ///
+    /// # Errors
+    /// A table failed.
+    pub async fn group_part(
+        &self,
+        key: &GroupKey,
+        part: impl FnOnce(u32) -> Range<u32>,
+    ) -> Result<Option<GroupStatus>, AwsError> {
         let Some(row) = self.fleet.group(key).await? else { return Ok(None) };
+        let part = part(row.terms.size);
         let mut calls: BTreeMap<u32, CallId> = self.fleet.group_members(key).await?.into_iter().collect();
         let keys: Vec<_> = calls
-            .values()
+            .range(part)
+            .map(|(_, call_id)| call_id)
             .map(|call_id| CallKey { tenant: key.tenant.clone(), call_id: call_id.clone() })
             .collect();
         let rows = self.calls.read_many(&keys).await?.into_iter().flatten();

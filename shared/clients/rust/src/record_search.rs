@@ -1,19 +1,19 @@
-//! Searches the audit records of a tenant a page at a time, newest first. A page reads a bounded number of partitions, whatever the period.
+//! Searches the audit records of a tenant a page at a time, newest first. A page reads a bounded number of records, whatever the period, and
+//! whether any fits.
 
-use futures::TryStreamExt as _;
-use toolfleet_aws::{AwsError, Listing, PageOf, RecordCursor, RecordPage};
+use futures::future::try_join_all;
+use toolfleet_aws::{AwsError, Listing, PageOf, Reads, RecordCursor, RecordPage};
 use toolfleet_core::audit::AuditRecord;
-use toolfleet_core::ids::{CallKey, SessionId, Tenant};
+use toolfleet_core::call::CallRow;
+use toolfleet_core::ids::{SessionId, Tenant};
 
 use crate::client::Client;
 use crate::records::Span;
 
-/// Hours, or days of failures, that are read for a page at most.
-const MOST_PERIODS: i64 = 48;
-/// Records that are read at once where not all of them fit.
-const READ_AT_ONCE: usize = 250;
-/// How often that is done for a page.
-const ROUNDS: usize = 4;
+/// What is read for a page of the console at most: queries, each of an hour or of a day of failures, and records.
+pub const PAGE_READS: Reads = Reads { queries: 96, records: 1_000 };
+/// Records that are read of each hour's shard at most to find those of one call.
+const MOST_NEAR: usize = 1_000;
 
 /// Which audit records. All parts that are given must fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +31,6 @@ pub struct RecordSearch {
 }
 
 impl RecordSearch {
-    /// Whether that record fits, beyond what the listing is of.
-    fn matches(&self, record: &AuditRecord) -> bool {
-        let of_tool = self.tool.as_ref().is_none_or(|tool| record.tool.as_ref() == Some(tool));
-        of_tool && (!self.failed || record.outcome.is_failure())
-    }
-
     const fn listing(&self) -> Listing<'_> {
         match &self.session {
             Some(session) => Listing::Session(session),
@@ -44,16 +38,20 @@ impl RecordSearch {
             None => Listing::Everything,
         }
     }
+}
 
-    /// Whether records may be read that do not fit.
-    const fn is_filtered(&self) -> bool {
-        self.tool.is_some() || (self.session.is_some() && self.failed)
-    }
+/// The records of one call that were found near its start and its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordsOfCall {
+    /// The records, newest first. That of its end is among them, if it is stored.
+    pub records: Vec<AuditRecord>,
+    /// Whether all records were read that lie near.
+    pub is_complete: bool,
 }
 
 impl Client {
-    /// A page of the records that fit, at most `limit`. It may have fewer although there are more: `next` goes on, `searched_to` says how far
-    /// it came.
+    /// A page of the records that fit, at most `limit`, for which no more than `most` is read. It may have fewer although there are more: `next`
+    /// goes on, `searched_to` says how far it came.
     ///
     /// # Errors
     /// The history table failed.
@@ -62,54 +60,47 @@ impl Client {
         search: &RecordSearch,
         after: Option<&RecordCursor>,
         limit: usize,
+        most: Reads,
     ) -> Result<RecordPage, AwsError> {
-        let read = if search.is_filtered() { READ_AT_ONCE } else { limit };
-        let rounds = if search.is_filtered() { ROUNDS } else { 1 };
-        let (mut records, mut cursor, mut searched_to) = (Vec::new(), after.cloned(), search.span.to);
-        for _ in 0..rounds {
-            let page = self.history.page(PageOf {
-                tenant: &search.tenant,
-                listing: search.listing(),
-                from: search.span.from,
-                to: search.span.to,
-                after: cursor.as_ref(),
-                limit: read,
-                most_periods: MOST_PERIODS,
-            });
-            let page = page.await?;
-            for record in page.records {
-                if records.len() == limit {
-                    let next = records.last().map(RecordCursor::behind);
-                    return Ok(RecordPage { records, next, searched_to });
-                }
-                searched_to = record.at;
-                if search.matches(&record) {
-                    records.push(record);
-                }
-            }
-            (cursor, searched_to) = (page.next, page.searched_to);
-            if cursor.is_none() || records.len() >= limit {
-                break;
-            }
-        }
-        Ok(RecordPage { records, next: cursor, searched_to })
+        let page = self.history.page(PageOf {
+            tenant: &search.tenant,
+            listing: search.listing(),
+            tool: search.tool.as_deref(),
+            failed: search.failed,
+            from: search.span.from,
+            to: search.span.to,
+            after,
+            limit,
+            most,
+        });
+        page.await
     }
 
-    /// The records of one call within a short time around some instants, newest first. To find them anywhere costs a reading of whole hours.
+    /// The record of a call's end, and what else lies within short times around some instants, newest first. Others of its records may lie
+    /// elsewhere: to find them costs a reading of whole hours.
     ///
     /// # Errors
     /// The history table failed.
-    pub async fn records_within(&self, key: &CallKey, spans: &[Span]) -> Result<Vec<AuditRecord>, AwsError> {
-        let mut found: Vec<AuditRecord> = Vec::new();
-        for Span { from, to } in spans {
-            let hours = self.history.hours_of_call(&key.tenant, &key.call_id, *from, *to);
-            for record in hours.try_concat().await? {
-                if !found.contains(&record) {
-                    found.push(record);
-                }
+    pub async fn records_near(&self, row: &CallRow, spans: &[Span]) -> Result<RecordsOfCall, AwsError> {
+        let (tenant, call_id) = (&row.key.tenant, &row.key.call_id);
+        let near = spans
+            .iter()
+            .map(|Span { from, to }| self.history.of_call_between(tenant, call_id, (*from, *to), MOST_NEAR));
+        let end = async {
+            match row.finished.as_ref().map(|finished| finished.at) {
+                Some(at) => self.history.of_call_at(tenant, call_id, at).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let (end, near) = futures::try_join!(end, try_join_all(near))?;
+        let is_complete = near.iter().all(|(_, is_complete)| *is_complete);
+        let mut records: Vec<AuditRecord> = Vec::new();
+        for record in end.into_iter().chain(near.into_iter().flat_map(|(records, _)| records)) {
+            if !records.contains(&record) {
+                records.push(record);
             }
         }
-        found.sort_by_key(|record| std::cmp::Reverse(record.at));
-        Ok(found)
+        records.sort_by_key(|record| std::cmp::Reverse(record.at));
+        Ok(RecordsOfCall { records, is_complete })
     }
 }

@@ -41,11 +41,13 @@ pub enum HeldReason {
     RetryBudget,
     /// Its own `not_before` has not come.
     NotBefore,
+    /// An attempt may take longer than what is left of the invocation of the Lambda function that received it.
+    NoTimeLeft,
 }
 
 impl HeldReason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ServerUnreachable,
         Self::ServerFailing,
         Self::ServerPause,
@@ -58,6 +60,7 @@ impl HeldReason {
         Self::ConcurrencyLimit,
         Self::RetryBudget,
         Self::NotBefore,
+        Self::NoTimeLeft,
     ];
 
     /// The word in the table.
@@ -75,6 +78,7 @@ impl HeldReason {
             Self::ConcurrencyLimit => "concurrency_limit",
             Self::RetryBudget => "retry_budget",
             Self::NotBefore => "not_before",
+            Self::NoTimeLeft => "no_time_left",
         }
     }
 
@@ -86,7 +90,8 @@ impl HeldReason {
             | Self::RateLimit
             | Self::ConcurrencyLimit
             | Self::RetryBudget
-            | Self::NotBefore => true,
+            | Self::NotBefore
+            | Self::NoTimeLeft => true,
             Self::ServerUnreachable
             | Self::ServerFailing
             | Self::ServerPause
@@ -116,6 +121,7 @@ impl HeldReason {
             Self::ConcurrencyLimit => "a concurrency limit is used up",
             Self::RetryBudget => "the server's retry budget is used up",
             Self::NotBefore => "its `not_before` has not come",
+            Self::NoTimeLeft => "an attempt may take longer than what is left of the invocation",
         }
     }
 }

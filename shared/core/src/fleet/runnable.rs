@@ -109,7 +109,7 @@ fn needs(reason: &str) -> Needs {
             | HeldReason::NotBefore,
         ) => Needs::Parked,
         Some(HeldReason::Share) => Needs::Slot,
-        Some(HeldReason::AwsError | HeldReason::BackOff) => Needs::Work,
+        Some(HeldReason::AwsError | HeldReason::BackOff | HeldReason::NoTimeLeft) => Needs::Work,
         None => match reason {
             "group_timer" | "held_elsewhere" | "server_silent" | "waits_for_other" => Needs::Parked,
             "draining" => Needs::Slot,

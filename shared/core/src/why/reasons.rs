@@ -29,6 +29,7 @@ pub(super) const fn next(reason: HeldReason) -> &'static str {
         HeldReason::ConcurrencyLimit => "it asks for a free place again at",
         HeldReason::RetryBudget => "its next attempt is asked for again at",
         HeldReason::NotBefore => "it starts at the earliest at",
+        HeldReason::NoTimeLeft => "whether an invocation has the time for it is looked up at",
     }
 }
 
@@ -66,6 +67,11 @@ pub(super) fn remedy(held: &Held) -> String {
         }
         HeldReason::NotBefore => {
             "its caller asked for it; to run it earlier, cancel it and send a new call".into()
+        }
+        HeldReason::NoTimeLeft => {
+            "if it waits again and again: give the function a longer time-out (TimeoutSeconds of lambda.yaml) or the tool a shorter `timeout_ms`, or let a \
+             worker that is no function read the queue (docs/guides/deploy-lambda.md)"
+                .into()
         }
     }
 }

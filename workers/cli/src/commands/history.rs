@@ -7,7 +7,9 @@ use clap::Args;
 use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 use serde_json::json;
-use toolfleet_client::{RecordsOf, Span, system_clock};
+use toolfleet_client::{
+    Client, Reads, RecordCursor, RecordPage, RecordSearch, RecordsOf, Span, system_clock,
+};
 use toolfleet_config::settings::number;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
@@ -58,6 +60,13 @@ pub(crate) struct HistoryArgs {
     /// At most this many; all unless given.
     #[arg(long, value_name = "N", value_parser = number(1_u64, 1_000_000_000))]
     limit: Option<u64>,
+    /// Look at this many records at most, those included that do not fit, and say how far back that was: of a rare tool, nobody knows how many
+    /// must be read.
+    #[arg(long, value_name = "N", conflicts_with_all = ["second", "call_id"], value_parser = number(1_u64, 1_000_000_000))]
+    read_at_most: Option<u64>,
+    /// Go on from where a list with --read-at-most ended.
+    #[arg(long, value_name = "CURSOR", requires = "read_at_most", value_parser = parse_cursor)]
+    after: Option<RecordCursor>,
     /// Print each record as a JSON document on a line of its own, as it is read.
     #[arg(long, visible_alias = "jsonl", conflicts_with = "json")]
     json_lines: bool,
@@ -120,19 +129,28 @@ pub(crate) async fn run(
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let tenant = tenant_of(args.first.as_ref(), args.tenant.as_ref())?;
     let client = connect.client().await?;
+    if let Some(most) = args.read_at_most {
+        let search = RecordSearch {
+            tenant,
+            session: args.session.clone(),
+            failed: args.failed,
+            tool: args.tool.clone(),
+            span,
+        };
+        return part(args, client.library(), &search, (limit, most), output).await;
+    }
     let progress = progress();
     // One more than the limit is read to know whether the list is cut; of one tool, nobody knows how many must be read.
     let most = if args.tool.is_some() { usize::MAX } else { limit.saturating_add(1) };
     let mut parts = client.record_parts(&tenant, &which, span, most);
-    let (mut shown, mut cut, mut held) = (0_usize, false, Vec::new());
+    let (mut shown, mut read, mut cut, mut held) = (0_usize, 0_u64, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
+        read += 1;
         records.retain(|record| args.tool.is_none() || record.tool == args.tool);
         cut = records.len() > limit - shown;
         records.truncate(limit - shown);
         shown += records.len();
-        if let Some(oldest) = records.last() {
-            progress.set_message(format!("{shown} records, back to {}", oldest.at));
-        }
+        progress.set_message(format!("{shown} records in {read} {}", periods(&which)));
         if args.json_lines {
             progress.suspend(|| records.iter().try_for_each(|record| output.document(record)))?;
         } else {
@@ -168,6 +186,50 @@ pub(crate) async fn run(
     }
     // A tenant without records is an answer; a call without any is not known.
     Ok(if shown == 0 && matches!(which, RecordsOf::Call(_)) { Exit::NoResult } else { Exit::Done })
+}
+
+/// What the parts are that are read one after the other.
+const fn periods(which: &RecordsOf) -> &'static str {
+    match which {
+        RecordsOf::Everything | RecordsOf::Call(_) => "hours",
+        RecordsOf::Failures => "days",
+        RecordsOf::Session(_) => "sessions",
+    }
+}
+
+/// Shows the records that fit among the newest `most`, at most `limit`, and how far that was.
+async fn part(
+    args: &HistoryArgs,
+    client: &Client,
+    search: &RecordSearch,
+    (limit, most): (usize, u64),
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    // An hour or a day without a record costs a query, too.
+    let most = Reads { queries: most, records: most };
+    let page = client.search_records(search, args.after.as_ref(), limit, most).await?;
+    let next = page.next.as_ref().map(RecordCursor::as_str);
+    if args.json_lines {
+        page.records.iter().try_for_each(|record| output.document(record))?;
+    } else if output.is_json() {
+        output.document(&json!({
+            "records": page.records, "more": next.is_some(), "next": next, "read": page.reads.records,
+            "searched_from": page.searched_from, "searched_to": page.searched_to,
+        }))?;
+    } else if !page.records.is_empty() {
+        output.shaped(&SHAPE, &page.records.iter().map(row).collect::<Vec<_>>())?;
+    }
+    let RecordPage { records, searched_from, searched_to, reads, .. } = &page;
+    let found = records.len();
+    output.note(&format!(
+        "{found} found among {} records, from {searched_from} back to {searched_to}",
+        reads.records
+    ));
+    if let Some(next) = next {
+        output.note(&format!("what is older was not looked at; go on with --after '{next}'"));
+    }
+    Ok(Exit::Done)
 }
 
 /// The spinner of a terminal.
@@ -206,6 +268,11 @@ pub(crate) fn row(record: &AuditRecord) -> Vec<String> {
         show::span(record.at.ms_since(record.enqueued_at)),
         record.message.clone().unwrap_or_default(),
     ]
+}
+
+fn parse_cursor(text: &str) -> Result<RecordCursor, String> {
+    RecordCursor::parse(text)
+        .ok_or_else(|| "is no place in a history; give the one that an earlier list ended with".to_owned())
 }
 
 fn parse_when(text: &str) -> Result<When, String> {

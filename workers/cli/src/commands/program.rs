@@ -78,10 +78,14 @@ impl Call {
 fn remedy(call: &Call, said: &str) -> &'static str {
     let Call { program, arguments } = call;
     let is_of_iam = arguments.first().is_some_and(|service| service == "iam");
+    let is_of_lambda = arguments.first().is_some_and(|service| service == "lambda");
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
     match *program {
         "aws" if is_of_iam && says(&["AccessDenied"]) => {
             "; the caller needs iam:SimulatePrincipalPolicy on that role"
+        }
+        "aws" if is_of_lambda && says(&["AccessDenied"]) => {
+            "; the caller needs lambda:GetFunctionConfiguration on that function"
         }
         "aws" if says(&["AccessDenied", "not authorized", "UnauthorizedOperation"]) => {
             "; the caller needs the policy of the output ScalePolicyArn of compute.yaml or ec2.yaml"

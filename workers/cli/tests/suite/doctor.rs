@@ -235,3 +235,29 @@ fn a_secret_that_is_denied_to_this_role_is_no_failure() {
     let (verdict, text) = of(&document, "servers-list")[0];
     assert!(verdict == "look" && text.contains("its secret is denied to this role"), "{document}");
 }
+
+#[test]
+fn queues_are_compared_with_the_function_that_is_their_worker() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dev, folder) = (Dev::start(&["--no-worker"]), directory("doctor-function"));
+    let program = |script: &str| {
+        let path = file(&folder, "aws", script);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let ask = |code| {
+        let args = ["doctor", "--pre", "--json", "--worker-function", "toolfleet-worker"];
+        dev.toolfleet_but(&[("PATH", &path)], &args).exits(code).json()
+    };
+    for (time_out_s, code, verdict) in [(5, 0, "ok"), (30, 0, "look"), (31, 1, "failed")] {
+        program(&format!(
+            "#!/bin/sh\nprintf '%s' '{{\"FunctionName\": \"x\", \"Timeout\": {time_out_s}}}'\n"
+        ));
+        let document = ask(code);
+        assert_eq!(subjects(&document, "invocations-hidden"), [("toolfleet-calls", verdict)], "{document}");
+    }
+    program("#!/bin/sh\necho 'An error occurred (AccessDeniedException)' >&2; exit 254\n");
+    let document = ask(0);
+    let (verdict, text) = of(&document, "invocations-hidden")[0];
+    assert!(verdict == "look" && text.contains("lambda:GetFunctionConfiguration"), "{document}");
+}

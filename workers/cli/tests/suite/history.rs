@@ -28,6 +28,22 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
     let at = |n: usize| all["records"][n]["at"].as_str().unwrap().to_owned();
     let one = history(&["--json", "--until", &at(1), "--limit", "1"]).json();
     assert_eq!((&one["records"][0]["call_id"], &one["more"]), (&"c1".into(), &true.into()), "{one}");
+    let part = |more: &[&str]| {
+        history(&[&["--json", "--tool", "ecko", "--read-at-most", "1"], more].concat()).json()
+    };
+    let (mut page, mut found) = (part(&[]), Vec::new());
+    assert_eq!(
+        (&page["read"], &page["more"]),
+        (&2.into(), &true.into()),
+        "two records of another tool: {page}"
+    );
+    for _ in 0..10 {
+        found.extend(page["records"].as_array().unwrap().iter().map(|record| record["call_id"].clone()));
+        let Some(next) = page["next"].as_str().map(str::to_owned) else { break };
+        page = part(&["--after", &next]);
+    }
+    assert_eq!((found, &page["more"]), (vec![Value::from("c1")], &false.into()), "{page}");
+    history(&["--tool", "ecko", "--read-at-most", "1"]).complains(&["found among", "go on with --after"]);
     history(&["--until", "1h"]).complains(&["no records of tenant acme between"]);
     for which in [vec!["--call-id", "c1"], vec!["--failed"]] {
         let found = history(&[&["--json"], &which[..]].concat()).json();

@@ -48,6 +48,8 @@ struct CallPage {
     result: Option<ResultShown>,
     records: Vec<RecordLine>,
     has_records: bool,
+    /// That there are more records near its start and its end than are read for a page.
+    has_more: bool,
 }
 
 struct Fact {
@@ -111,9 +113,13 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         None => None,
     };
     let row = why.row.as_ref();
-    let spans = row.map(spans).unwrap_or_default();
-    let records = problems.take("The records of the call", client.records_within(&key, &spans).await);
-    let (has_records, records) = (records.is_some(), records.unwrap_or_default());
+    let read = match row {
+        Some(row) => problems.take("The records of the call", client.records_near(row, &spans(row)).await),
+        None => None,
+    };
+    let has_records = read.is_some();
+    let has_more = read.as_ref().is_some_and(|read| !read.is_complete);
+    let records = read.map(|read| read.records).unwrap_or_default();
     let tool = records.iter().find_map(|record| record.tool.clone());
     let error =
         row.and_then(|row| row.finished.as_ref()).and_then(|finished| finished.outcome.error.as_ref());
@@ -138,6 +144,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         error: error.map(shown),
         result,
         has_records,
+        has_more,
         records: records.iter().map(|record| line(record, now)).collect(),
         frame: Frame::of(visit, &format!("Call {}", key.call_id), problems, commands(&key, has_ended)),
     };

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::link::{self, Link};
 use crate::numbers::When;
-use crate::page_of::PageOf;
+use crate::page_of::{self, PageOf};
 use crate::reading::Problems;
 
 /// Members of a page.
@@ -71,7 +71,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     };
     let mut found = None;
     if let Some(key) = &key {
-        let read = visit.console.client.group(key).await;
+        let read =
+            visit.console.client.group_part(key, |size| page_of::indexes(size, &visit.query, SIZE)).await;
         found = problems.take("The group", read);
     }
     let (was_read, status) = (found.is_some(), found.flatten());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use askama::Template;
-use toolfleet_client::{RecordCursor, RecordSearch, Span};
+use toolfleet_client::{PAGE_READS, RecordCursor, RecordSearch, Span};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::retention::RETENTION_MS;
@@ -14,7 +14,7 @@ use crate::console::Visit;
 use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::link::{self, Link};
-use crate::numbers::{When, short_ms};
+use crate::numbers::{When, count, short_ms};
 use crate::reading::Problems;
 
 /// Records of a page.
@@ -45,8 +45,15 @@ struct HistoryPage {
     is_first: bool,
     newest: String,
     older: Option<String>,
-    /// How far back was looked, where that is not all.
-    searched_to: Option<When>,
+    /// What was looked at, where that is not all and did not fill the page.
+    looked: Option<Looked>,
+}
+
+/// How many records were read, and of which time.
+struct Looked {
+    records: String,
+    from: When,
+    to: When,
 }
 
 /// One record as a line.
@@ -97,7 +104,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let asked = asked(visit)?;
     let found = match &asked {
         Some(asked) => {
-            let read = visit.console.client.search_records(&asked.search, asked.after.as_ref(), SIZE).await;
+            let (search, after) = (&asked.search, asked.after.as_ref());
+            let read = visit.console.client.search_records(search, after, SIZE, PAGE_READS).await;
             problems.take("The records", read)
         }
         None => None,
@@ -106,7 +114,11 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let older = found.as_ref().and_then(|page| page.next.as_ref());
     let older = older.zip(address.clone()).map(|(next, link)| link.with("after", next.as_str()).text());
     let is_short = older.is_some() && found.as_ref().is_some_and(|page| page.records.len() < SIZE);
-    let searched_to = found.as_ref().filter(|_| is_short).map(|page| When::clock(page.searched_to, now));
+    let looked = found.as_ref().filter(|_| is_short).map(|page| Looked {
+        records: count(u64::try_from(page.reads.records).unwrap_or(u64::MAX)),
+        from: When::clock(page.searched_from, now),
+        to: When::clock(page.searched_to, now),
+    });
     let commands = asked.as_ref().map(command).into_iter().collect();
     let text = |name: &str| visit.query.get(name).unwrap_or_default().to_owned();
     let since = asked.as_ref().map_or_else(|| "1h".to_owned(), |asked| asked.since.clone());
@@ -127,7 +139,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         is_first: visit.query.get("after").is_none(),
         newest: address.map(Link::text).unwrap_or_default(),
         older,
-        searched_to,
+        looked,
     };
     page.render().map_err(Failure::defect)
 }

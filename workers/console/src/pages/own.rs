@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use askama::Template;
+use futures::future::join_all;
 use toolfleet_client::fleet_words::{percent, stop, word};
-use toolfleet_client::{FleetView, RecordSearch, Span};
+use toolfleet_client::{FleetView, PAGE_READS, RecordSearch, Span};
 use toolfleet_core::fleet::BreakerState;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::time::span;
@@ -54,8 +55,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     // The depths of the queues are those of all tenants.
     let fleet = reading::fleet_without_queues(visit.console, now, &mut problems).await;
     let view = &fleet.view;
-    let mut tenants = Vec::new();
-    for tenant in own.iter().take(MOST_TENANTS) {
+    let searches = own.iter().take(MOST_TENANTS).map(|tenant| async move {
         let search = RecordSearch {
             tenant: tenant.clone(),
             session: None,
@@ -63,7 +63,10 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
             tool: None,
             span: Span::before(now, LATELY),
         };
-        let failures = client.search_records(&search, None, MOST_FAILURES).await;
+        (tenant, client.search_records(&search, None, MOST_FAILURES, PAGE_READS).await)
+    });
+    let mut tenants = Vec::new();
+    for (tenant, failures) in join_all(searches).await {
         let failures = problems.take(&format!("The failures of {tenant}"), failures);
         tenants.push(OwnTenant {
             name: tenant.to_string(),

@@ -95,8 +95,8 @@ impl Attempts<'_> {
         if let Some(rule) = self.cancelling_rule() {
             return Ok(Executed::Finished(state.cancelled_by_operator(&rule)));
         }
-        if let Some(after_ms) = lacks_time(context, self.inbound, call) {
-            return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
+        if let Some(wait) = lacks_time(context, self.inbound, call) {
+            return Ok(self.wait(wait));
         }
         // After a freeze (SIGSTOP) this runs before the heartbeat can find the lease lost.
         if state.lease_lost.load(Ordering::Acquire) || self.lease.is_over() {

@@ -35,8 +35,8 @@ impl Attempts<'_> {
         if let Some(stopped) = self.stopped() {
             return Ok(stopped);
         }
-        if let Some(after_ms) = lacks_time(context, self.inbound, call) {
-            return Ok(Executed::Requeue { after_ms, reason: RequeueReason::NoTimeLeft });
+        if let Some(wait) = lacks_time(context, self.inbound, call) {
+            return Ok(self.wait(wait));
         }
         let Some(Parted { element, others }) = Parted::of(&call.request.arguments, &rule.argument) else {
             // Checked at admission already.

@@ -49,8 +49,6 @@ pub(crate) enum RequeueReason {
     TaskWorking,
     /// It is the timer of a group, whose deadline has not come.
     GroupTimer,
-    /// An attempt may take longer than what is left of the invocation that brought the message.
-    NoTimeLeft,
     /// A table, a queue or a bucket did not do what was asked.
     AwsFailed,
     /// The message is no request, and could not be moved to a dead-letter queue.
@@ -71,7 +69,6 @@ impl RequeueReason {
             Self::ResultNotStored => "result_not_stored",
             Self::TaskWorking => "task_working",
             Self::GroupTimer => "group_timer",
-            Self::NoTimeLeft => "no_time_left",
             Self::AwsFailed => "aws_failed",
             Self::Unreadable => "unreadable",
         }
@@ -82,7 +79,7 @@ impl RequeueReason {
         match self {
             Self::Held(reason) => reason.parks_at_once(),
             Self::ServerSilent => HeldReason::Share.parks_at_once(),
-            Self::GroupTimer | Self::NoTimeLeft => true,
+            Self::GroupTimer => true,
             Self::HeldElsewhere
             | Self::WaitsForOther
             | Self::ClaimTooSlow
@@ -100,13 +97,13 @@ impl RequeueReason {
         matches!(
             self,
             Self::GroupTimer
-                | Self::NoTimeLeft
                 | Self::Held(
                     HeldReason::Paused
                         | HeldReason::RateLimit
                         | HeldReason::ConcurrencyLimit
                         | HeldReason::RetryBudget
                         | HeldReason::NotBefore
+                        | HeldReason::NoTimeLeft
                 )
         )
     }
@@ -124,7 +121,6 @@ impl RequeueReason {
             Self::ResultNotStored => "the worker stops, and the bucket did not take the result",
             Self::TaskWorking => "the server works on it as a task",
             Self::GroupTimer => "it is the timer of a group, whose deadline has not come",
-            Self::NoTimeLeft => "an attempt may take longer than what is left of the invocation",
             Self::AwsFailed => "an AWS request failed",
             Self::Unreadable => "it cannot be read",
         }
@@ -133,9 +129,11 @@ impl RequeueReason {
 
 #[cfg(test)]
 mod tests {
+    use toolfleet_core::why::Place;
+
     use super::*;
 
-    const OWN: [RequeueReason; 12] = [
+    const OWN: [RequeueReason; 11] = [
         RequeueReason::ServerSilent,
         RequeueReason::HeldElsewhere,
         RequeueReason::WaitsForOther,
@@ -145,18 +143,59 @@ mod tests {
         RequeueReason::ResultNotStored,
         RequeueReason::TaskWorking,
         RequeueReason::GroupTimer,
-        RequeueReason::NoTimeLeft,
         RequeueReason::AwsFailed,
         RequeueReason::Unreadable,
     ];
+
+    /// The places that `toolfleet why` has for a call whose message went back for that reason.
+    const fn places(reason: RequeueReason) -> &'static [Place] {
+        match reason {
+            // What the row names, core's tests of `why` have for each reason.
+            RequeueReason::Held(_) | RequeueReason::ServerSilent => &[Place::Held],
+            RequeueReason::HeldElsewhere => &[Place::Running],
+            RequeueReason::WaitsForOther => &[Place::AwaitingApproval],
+            RequeueReason::ClaimTooSlow | RequeueReason::LeaseLost => &[Place::WorkerLost, Place::InQueue],
+            RequeueReason::Draining | RequeueReason::ResultNotStored => &[Place::InQueue, Place::NotReceived],
+            RequeueReason::TaskWorking => &[Place::AtServer],
+            RequeueReason::AwsFailed => &[Place::NotReceived, Place::WorkerLost],
+            RequeueReason::Unreadable => &[Place::DeadLetterQueue],
+            // It is a message of no call.
+            RequeueReason::GroupTimer => &[],
+        }
+    }
+
+    /// The words in backticks.
+    fn words(text: &str) -> Vec<&str> {
+        text.split('`').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_guide_has_the_place_of_each_reason() {
+        let guide = include_str!("../../../../docs/guides/not-running.md");
+        let table = guide.split("| reason | `place` |\n|---|---|\n").nth(1).unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let rows: Vec<_> = rows.map(|line| line.trim_matches('|').split_once(" | ").unwrap()).collect();
+        let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
+        for reason in reasons.clone() {
+            let row = rows.iter().find(|(labels, _)| words(labels).contains(&reason.label()));
+            let (_, text) = row.unwrap_or_else(|| panic!("{reason:?} is not in the table"));
+            for place in places(reason) {
+                let place = serde_json::to_value(place).unwrap();
+                assert!(words(text).contains(&place.as_str().unwrap()), "{reason:?} {place}: {text}");
+            }
+            assert_eq!(places(reason).is_empty(), text.starts_with("none"), "{reason:?}: {text}");
+        }
+        let labels: usize = rows.iter().map(|(labels, _)| words(labels).len()).sum();
+        assert_eq!(labels, reasons.count(), "the table names a reason that there is not");
+    }
 
     #[test]
     fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
-        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer no_time_left aws_failed \
+        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
                         unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
-                        concurrency_limit retry_budget not_before";
+                        concurrency_limit retry_budget not_before no_time_left";
         assert_eq!(labels.join(" "), expected);
         for reason in reasons {
             assert!(reason.label().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{reason:?}");

@@ -272,8 +272,8 @@ async fn process(
     {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
-    if let Some(after_ms) = time_left::lacks_time(context, inbound, &call) {
-        return Ok(Disposition::Requeued { after_ms, reason: RequeueReason::NoTimeLeft });
+    if let Some(wait) = time_left::lacks_time(context, inbound, &call) {
+        return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
     let offered = Instant::now();
     // Held until the call is out of the worker's hands, like its slot.

@@ -111,6 +111,20 @@ impl Wait {
         Self { held: Box::new(wait.held.with_detail(&format!("retries at server:{server}"))), ..wait }
     }
 
+    /// The wait of a call for an invocation that has the time for it, until its deadline at the latest; `detail` where no invocation has it.
+    pub(super) fn for_time(
+        context: &WorkerContext,
+        server: &ServerId,
+        deadline: Timestamp,
+        after_ms: u64,
+        detail: Option<&str>,
+    ) -> Self {
+        let now = context.now();
+        let held = Held::new(HeldReason::NoTimeLeft, Some(server.clone()), now, after_ms);
+        let held = held.until_deadline(deadline, now);
+        Self::of(detail.into_iter().fold(held, Held::with_detail), now)
+    }
+
     /// The wait of a call whose turns came while the worker could not send it.
     pub(super) fn after_missed_turns(context: &WorkerContext, server: &ServerId) -> Self {
         let wait = Self::new(HeldReason::RateLimit, server, context.now(), 1_000);
@@ -218,7 +232,7 @@ const fn code_of(reason: HeldReason) -> Code {
         | HeldReason::RateLimit
         | HeldReason::ConcurrencyLimit
         | HeldReason::RetryBudget => Code::RateLimited,
-        HeldReason::NotBefore => Code::DeadlineExceeded,
+        HeldReason::NotBefore | HeldReason::NoTimeLeft => Code::DeadlineExceeded,
         HeldReason::Credential => Code::CredentialUnavailable,
         HeldReason::AwsError => Code::InternalError,
         HeldReason::Paused => Code::Paused,

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use toolfleet_aws::Tables;
 use toolfleet_aws::queue::{Depth, Outgoing};
 use toolfleet_core::audit::AuditKind;
+use toolfleet_core::call::HeldReason;
 use toolfleet_core::fleet::WorkerRow;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::why::{Evidence, explain};
 use toolfleet_testkit::{MockFault, RuntimeAnswer, RuntimeFault};
 use toolfleet_worker::Limits;
 use toolfleet_worker::pipeline::steps::Step;
@@ -177,6 +179,20 @@ async fn no_call_begins_whose_time_limit_does_not_fit() {
         depth(&rig).await,
         Depth { visible: 0, in_flight: 0, delayed: 1 },
         "it waits as a new message"
+    );
+    let row = rig.row("c1").await.unwrap();
+    let held = row.held.as_ref().unwrap();
+    assert_eq!(
+        (held.reason, held.detail.as_deref()),
+        (
+            HeldReason::NoTimeLeft,
+            Some("its time limit is 30.0 s, and no invocation of the function runs so long")
+        )
+    );
+    let why = explain(&Evidence::of_row(&row.key, Some(&row), held.since));
+    assert!(
+        why.waits_for[0].text.starts_with("no_time_left: ") && why.remedies[0].contains("TimeoutSeconds"),
+        "{why:?}"
     );
     rig.clock.advance_ms(60_001);
     // The same queue may have another function, which has the time.

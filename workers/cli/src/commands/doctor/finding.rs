@@ -19,6 +19,8 @@ pub(super) enum Check {
     QueueRedrives,
     /// Messages of a queue are encrypted.
     QueueEncrypted,
+    /// A queue hides a message for as long as an invocation of Lambda takes.
+    InvocationsHidden,
     /// No dead letters wait for an operator.
     DeadLetters,
     /// A table answers.
@@ -66,11 +68,12 @@ pub(super) enum Check {
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
         Self::QueueEncrypted,
+        Self::InvocationsHidden,
         Self::DeadLetters,
         Self::TableAnswers,
         Self::TableSetUp,
@@ -98,7 +101,11 @@ impl Check {
     pub(super) const fn group(self) -> &'static str {
         match self {
             Self::FleetChosen => "fleet",
-            Self::QueueAnswers | Self::QueueRedrives | Self::QueueEncrypted | Self::DeadLetters => "queues",
+            Self::QueueAnswers
+            | Self::QueueRedrives
+            | Self::QueueEncrypted
+            | Self::InvocationsHidden
+            | Self::DeadLetters => "queues",
             Self::TableAnswers | Self::TableSetUp | Self::TableProtected => "tables",
             Self::BucketAnswers | Self::ObjectsEnd => "payloads",
             Self::WorkersRun
@@ -125,6 +132,7 @@ impl Check {
             Self::QueueAnswers => "queue-answers",
             Self::QueueRedrives => "queue-redrives",
             Self::QueueEncrypted => "queue-encrypted",
+            Self::InvocationsHidden => "invocations-hidden",
             Self::DeadLetters => "dead-letters",
             Self::TableAnswers => "table-answers",
             Self::TableSetUp => "table-set-up",

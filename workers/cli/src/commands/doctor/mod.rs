@@ -5,6 +5,7 @@ mod clock;
 mod data;
 mod finding;
 mod fleet;
+mod function;
 mod rights;
 mod setup;
 
@@ -28,6 +29,10 @@ pub(crate) struct DoctorArgs {
     /// The ARN of the role of workers, whose rights are checked by the `aws` command (output TaskRoleArn of compute.yaml).
     #[arg(long, value_name = "ARN", env = "TOOLFLEET_WORKER_ROLE", hide_env_values = true)]
     worker_role: Option<String>,
+    /// The Lambda function that is a worker, whose time-out is compared with that of its queues by the `aws` command (output FunctionName of
+    /// lambda.yaml).
+    #[arg(long, value_name = "NAME", env = "TOOLFLEET_WORKER_FUNCTION", hide_env_values = true)]
+    worker_function: Option<String>,
 }
 
 /// The verbs of `catalog`.
@@ -63,6 +68,9 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
                 format!("the one whose calls queue is {url}"),
             ));
             findings.extend(data::queues(client).await);
+            if let Some(function) = args.worker_function.as_deref().filter(|name| !name.trim().is_empty()) {
+                findings.extend(function::time_out(client, function).await);
+            }
             findings.extend(Box::pin(data::tables(client)).await);
             findings.extend(setup::tables(client).await);
             findings.extend(data::bucket(client).await);

@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn a_queue_without_encryption_is_named() {
         let of = |is_encrypted| {
-            let settings = QueueSettings { is_encrypted, max_receives: None, max_body_bytes: 1 };
+            let settings =
+                QueueSettings { is_encrypted, max_receives: None, max_body_bytes: 1, visibility_s: None };
             told(&of_queue("q", "https://sqs.example.com/1/q", &settings))
         };
         assert!(of(true).contains("ok      q: "));
