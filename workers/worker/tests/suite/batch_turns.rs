@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use toolfleet_core::call::HeldReason;
+use toolfleet_core::limits::turn_book::TurnRow;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_testkit::{ProtocolRevision, ToolAnswer};
 use toolfleet_worker::context::WorkerContext;
@@ -53,15 +54,17 @@ fn skies(_: &Value) -> ToolAnswer {
     )
 }
 
-/// The batch is at the server's session when its turn has passed, by both clocks.
-async fn delayed_by_its_connection(rig: &Rig, context: &Arc<WorkerContext>) {
+/// The batch is at the server's session when its turn has passed, by both clocks. Gives the turns of before.
+async fn delayed_by_its_connection(rig: &Rig, context: &Arc<WorkerContext>) -> TurnRow {
     let hold = rig.mcp.hold_for("initialize");
     let calls = begin(rig, context).await;
     rig.mcp.arrived("initialize", 1).await;
+    let first = turns(rig).await;
     rig.clock.advance_ms(60);
     tokio::time::sleep(Duration::from_millis(60)).await;
     drop(hold);
     ended(calls).await;
+    first
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,13 +72,14 @@ async fn a_batch_that_its_connection_has_delayed_gets_another_turn() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.mcp.tool("weather", skies);
     let context = worker(&rig, "20/s", 60_000).await;
-    delayed_by_its_connection(&rig, &context).await;
+    let first = delayed_by_its_connection(&rig, &context).await;
     for id in ["c1", "c2"] {
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{}", seen.message);
     }
     assert_eq!(rig.mcp.requests_of("tools/call").len(), 1);
-    assert!(turns(&rig).await.ahead.len() >= 2, "the first one was missed");
+    let second = turns(&rig).await;
+    assert!(second.ahead > first.ahead, "the first one was missed: {first:?} {second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

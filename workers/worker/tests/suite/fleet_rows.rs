@@ -313,7 +313,7 @@ async fn an_hour_is_added_up_once_all_its_rollups_are_written_or_given_up() {
     let until = |minutes: i64| hour.plus(60 + minutes).start().ms_since(now(&rig));
     let is_added_up = async || {
         // One hour at a beat.
-        for _ in 0..50 {
+        for _ in 0..200 {
             aggregator.beat().await;
         }
         fleet(&rig).compacted(hour, hour).await.unwrap() == [hour]
