@@ -1,5 +1,6 @@
 //! Sends a batch, and gives each of its members its part of the answer. It ends early if all members have left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,8 @@ async fn ask(
         on_progress: None,
         admit: None,
     };
-    let answer = passes.until_answered(send(context, sending), false, &context.meters).await;
+    let sending = pin!(send(context, sending));
+    let answer = passes.until_answered(sending, false, &context.meters).await;
     let now = context.now();
     passes.record(&answer, now);
     let cut_short = answer.is_err() && Instant::now() >= deadline;
