@@ -87,7 +87,7 @@ impl<G: RequestGate> Executor for Executors<G> {
         match target {
             Target::Mcp(endpoint) => self.mcp.attempt(endpoint, call, attempt).await,
             Target::Lambda(function) => Box::pin(self.lambda.attempt(function, call, attempt)).await,
-            Target::OpenApi(endpoint) => self.openapi.attempt(endpoint, call, attempt).await,
+            Target::OpenApi(endpoint) => Box::pin(self.openapi.attempt(endpoint, call, attempt)).await,
         }
     }
 

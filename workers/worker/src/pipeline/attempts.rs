@@ -1,5 +1,6 @@
 //! The attempts of a call: one after the other, each within its time, until an outcome or a reason to wait.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -109,8 +110,10 @@ impl Attempts<'_> {
         state.begin_request();
         let pace = self.pace(&mut passes);
         passes.sent(context.now());
-        let sending = self.send(number, pace.as_ref());
-        let answer = passes.until_answered(sending, call.outlasts_attempt(), &context.meters).await;
+        let answer = {
+            let sending = pin!(self.send(number, pace.as_ref()));
+            passes.until_answered(sending, call.outlasts_attempt(), &context.meters).await
+        };
         passes.record(&answer, context.now());
         state.end_request();
         let lacking = pace.and_then(Pace::lacking);
@@ -219,7 +222,7 @@ impl Attempts<'_> {
             on_progress: Some(&add),
             admit: pace.map(|pace| pace as Admit<'_>),
         };
-        let sending = send(context, request);
+        let sending = pin!(send(context, request));
         match pace {
             Some(pace) => pace.watch(sending).await,
             None => sending.await,

@@ -120,7 +120,7 @@ async fn race(
 /// The answer of an equal call, a poll of the call's task, or attempts; then the result is made fit for its row.
 async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
     if let Some(outcome) = reuse::wait(attempts.context, attempts.ready).await {
-        return store_result(attempts, outcome).await;
+        return Box::pin(store_result(attempts, outcome)).await;
     }
     let polled = match task {
         Some(task) => Box::pin(poll(attempts, task)).await,
@@ -131,7 +131,9 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
         None => attempts.run().await,
     };
     match executed {
-        Executed::Finished(outcome) if outcome.content().is_some() => store_result(attempts, outcome).await,
+        Executed::Finished(outcome) if outcome.content().is_some() => {
+            Box::pin(store_result(attempts, outcome)).await
+        }
         executed @ (Executed::Finished(_)
         | Executed::Requeue { .. }
         | Executed::Held(_)

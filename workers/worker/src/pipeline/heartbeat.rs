@@ -74,9 +74,10 @@ pub(super) async fn keep(
         let (notes, version) = progress_buffer.since(written).unzip();
         let event = event(context, inbound, ready, claim.as_ref(), notes);
         let seen = claim.is_some().then_some(&*row);
-        let beat = timeout_at(lease.sure_until(), apply(&context.calls, seen, &event));
+        // Boxed: most calls end before their first heartbeat.
+        let beat = timeout_at(lease.sure_until(), Box::pin(apply(&context.calls, seen, &event)));
         // An early heartbeat, to store progress, does not extend the visibility time-out.
-        let stay = OptionFuture::from(in_time.then(|| extend_visibility(context, inbound)));
+        let stay = OptionFuture::from(in_time.then(|| Box::pin(extend_visibility(context, inbound))));
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
             tracing::warn!(call = %key, code = "lease_lost", "the lease ran out while it was being extended");

@@ -4,7 +4,7 @@
 //! **Invariant:** each request has turns of its own, and is sent at most 20 ms after them.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -77,8 +77,7 @@ impl<'a> Pace<'a> {
 
     /// Runs the attempt, and counts its requests that are too late for their turns: the worker was frozen after the last look at the clock. What
     /// is admitted is written in the same poll, where its connection is open.
-    pub(super) async fn watch<T>(&self, attempt: impl Future<Output = T>) -> T {
-        let mut attempt = pin!(attempt);
+    pub(super) async fn watch<T>(&self, mut attempt: Pin<&mut impl Future<Output = T>>) -> T {
         poll_fn(|context| {
             let polled = attempt.as_mut().poll(context);
             if self.turns().used.take().is_some_and(|used| !used.are_in_time()) {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -123,13 +123,14 @@ impl Passes {
     }
 
     /// Runs the request, and keeps its permits until the answer.
+    ///
+    /// A future that is an argument has room twice in its caller's: as the argument, and where it is polled. So the caller pins it.
     pub(super) async fn until_answered<T>(
         &self,
-        request: impl Future<Output = T>,
+        mut request: Pin<&mut impl Future<Output = T>>,
         outlasts_attempt: bool,
         meters: &Meters,
     ) -> T {
-        let mut request = pin!(request);
         let (first, is_late) = self.begin(request.as_mut()).await;
         if is_late {
             meters.sent_late();
@@ -190,6 +191,8 @@ fn is_done(failure: &Failure) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Sends a batch, and gives each of its members its part of the answer. It ends early if all members have left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,12 +113,13 @@ async fn ask(
         on_progress: None,
         admit: pace.as_ref().map(|pace| pace as Admit<'_>),
     };
-    let sending = async {
+    let sending = pin!(send(context, sending));
+    let sending = pin!(async {
         match &pace {
-            Some(pace) => pace.watch(send(context, sending)).await,
-            None => send(context, sending).await,
+            Some(pace) => pace.watch(sending).await,
+            None => sending.await,
         }
-    };
+    });
     let answer = passes.until_answered(sending, false, &context.meters).await;
     let now = context.now();
     passes.record(&answer, now);

@@ -46,8 +46,8 @@ impl Calls {
 
     /// Runs a message of the intake in a task of its own.
     pub(super) fn start(&self, delivery: Delivery, slot: Slot) {
-        let (calls, origin) = (self.clone(), Origin::received(&self.context));
-        self.running.spawn(async move { calls.run(delivery, slot, origin).await });
+        let origin = Origin::received(&self.context);
+        self.running.spawn(self.clone().run(delivery, slot, origin));
     }
 
     /// Waits for a slot and runs the message in it, unless `origin` ends before. What runs is dropped with the future.
@@ -58,12 +58,12 @@ impl Calls {
             mut slots = self.slots.take(queue, 1) => slots.pop(),
         };
         match slot {
-            Some(slot) => self.running.track_future(self.run(delivery, slot, origin)).await,
+            Some(slot) => self.running.track_future(self.clone().run(delivery, slot, origin)).await,
             None => make_visible(vec![delivery]).await,
         }
     }
 
-    async fn run(&self, delivery: Delivery, slot: Slot, origin: Origin) {
+    async fn run(self, delivery: Delivery, slot: Slot, origin: Origin) {
         let message_id = delivery.message_id.clone();
         let slot = HeldSlot::new(&self.context, slot);
         let running = pipeline::run_from(Arc::clone(&self.context), delivery, slot, origin);
