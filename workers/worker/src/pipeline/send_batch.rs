@@ -113,14 +113,16 @@ async fn ask(
         on_progress: None,
         admit: pace.as_ref().map(|pace| pace as Admit<'_>),
     };
-    let sending = pin!(send(context, sending));
-    let sending = pin!(async {
-        match &pace {
-            Some(pace) => pace.watch(sending).await,
-            None => sending.await,
-        }
-    });
-    let answer = passes.until_answered(sending, false, &context.meters).await;
+    let answer = {
+        let sending = pin!(send(context, sending));
+        let sending = pin!(async {
+            match &pace {
+                Some(pace) => pace.watch(sending).await,
+                None => sending.await,
+            }
+        });
+        passes.until_answered(sending, false, &context.meters).await
+    };
     let now = context.now();
     passes.record(&answer, now);
     let lacking = pace.and_then(Pace::lacking);

@@ -44,6 +44,8 @@ pub(super) async fn run(
         source,
         place: Some(place.to_owned()),
         filter: Filter { include: selection(&args.include)?, exclude: selection(&args.exclude)? },
+        // Whoever names an operation that is not there wants to know it now.
+        is_theirs: false,
         given: None,
     };
     let wrong = |reason| CommandError::usage(format!("{place}: {reason}"));
