@@ -23,7 +23,7 @@ from pathlib import Path
 
 import boto3
 
-from processes import BIN, HERE, ROOT, Processes, exports_in, free_port, until
+from processes import BIN, GIVE_UP_S, HERE, ROOT, Processes, exports_in, free_port, until
 from recorder import Recorder
 
 RECORDED, UNRECORDED = ROOT / "infra/checks/recorded.json", ROOT / "infra/checks/unrecorded.toml"
@@ -204,10 +204,10 @@ def gateway(fleet):
     url = fleet.serve("gateway", TOOLFLEET_CATALOG="secret://toolfleet/catalog", TOOLFLEET_GATEWAY_KEY="secret://toolfleet/gateway-key", TOOLFLEET_GATEWAY_TENANT="acme")
     headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
-    def post(method, params=None, ident=1, time_out=30):
+    def post(method, params=None, ident=1):
         message = {"jsonrpc": "2.0", "method": method, **({} if ident is None else {"id": ident}), **({} if params is None else {"params": params})}
         request = urllib.request.Request(url, json.dumps(message).encode(), headers)
-        with urllib.request.urlopen(request, timeout=time_out) as answer:
+        with urllib.request.urlopen(request, timeout=2 * GIVE_UP_S) as answer:
             text = answer.read().decode()
             return answer.headers.get("mcp-session-id"), text
 
@@ -240,9 +240,9 @@ def console(fleet):
     url = fleet.serve("console", TOOLFLEET_CONSOLE_TOKENS="secret://toolfleet/console-tokens", TOOLFLEET_CONSOLE_KEY="secret://toolfleet/console-key").rstrip("/")
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     form = urllib.parse.urlencode({"token": TOKEN, "next": "/"}).encode()
-    opener.open(urllib.request.Request(f"{url}/login", form, {"origin": url}), timeout=30).read()
+    opener.open(urllib.request.Request(f"{url}/login", form, {"origin": url}), timeout=2 * GIVE_UP_S).read()
     for page in PAGES:
-        opener.open(f"{url}{page}", timeout=30).read()
+        opener.open(f"{url}{page}", timeout=2 * GIVE_UP_S).read()
 
 
 def always(seen, unrecorded):
