@@ -1,6 +1,7 @@
 //! The rows of groups: an index is one call's, counts are shared, and one decision is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use toolfleet_aws::Tables;

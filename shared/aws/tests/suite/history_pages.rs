@@ -76,8 +76,9 @@ impl Asked<'_> {
     }
 
     async fn page(&self, history: &History, after: Option<&RecordCursor>) -> RecordPage {
+        let tenant = acme();
         let page = history.page(PageOf {
-            tenant: &acme(),
+            tenant: &tenant,
             listing: self.listing,
             tool: self.tool,
             failed: self.failed,

@@ -210,7 +210,9 @@ impl Fleet {
             worker.block.leased(&granted, change.limit, block.until);
         }
         let Some(take) = change.take.first() else { return false };
-        let is_open = answer && granted.taken == [true] && take.until > at(self.now_ms + worker.ahead_ms);
+        let counts = take.until > at(self.now_ms + worker.ahead_ms);
+        // A limit that was lowered since the write is known to the worker.
+        let is_open = answer && granted.taken == [true] && counts && change.limit <= self.limit;
         if is_open {
             let end_ms = self.now_ms + take.until.ms_since(at(self.now_ms + worker.ahead_ms));
             worker.entries.push((take.name.clone(), end_ms));
