@@ -70,11 +70,12 @@ mod tests {
         scrubber.scrub_bytes(bytes)
     }
 
+    fn utf16(text: &str, order: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(order).collect()
+    }
+
     #[test]
     fn a_secret_is_found_in_each_encoding_of_a_body() {
-        let utf16 = |text: &str, order: fn(u16) -> [u8; 2]| -> Vec<u8> {
-            text.encode_utf16().flat_map(order).collect()
-        };
         let latin = |text: &str| -> Vec<u8> { text.chars().map(|c| u8::try_from(c).unwrap()).collect() };
         let broken = |text: &str| [b"\xff ", text.as_bytes()].concat();
         let (before, after) = (format!("caf\u{e9} {SECRET} end"), format!("caf\u{e9} {REDACTED} end"));
