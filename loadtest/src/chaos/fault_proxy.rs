@@ -343,7 +343,7 @@ mod tests {
     async fn send(proxy: &FaultProxy) -> TcpStream {
         let mut client = TcpStream::connect(proxy.url.trim_start_matches("http://")).await.unwrap();
         let head = format!(
-            "POST / HTTP/1.1\r\nx-amz-target: D.BatchExecuteStatement\r\ncontent-length: {}\r\n\r\n{WRITE}",
+            "POST / HTTP/1.1\r\nuser-agent: aws-sdk-rust app/w\r\nx-amz-target: D.BatchExecuteStatement\r\ncontent-length: {}\r\n\r\n{WRITE}",
             WRITE.len()
         );
         client.write_all(head.as_bytes()).await.unwrap();

@@ -12,6 +12,7 @@ mod names;
 mod own_form;
 mod parse;
 mod parts;
+mod permissions;
 mod pins;
 mod placeholders;
 mod publish;
@@ -31,6 +32,7 @@ pub use error::CatalogError;
 pub use import::openapi;
 pub use own_form::{MovedSecret, OwnForm};
 pub use parse::References;
+pub use permissions::{Literals, Programs};
 pub use pins::{Approved, Pin};
 pub use placeholders::LocalEnvironment;
 pub use publish::{
@@ -42,7 +44,7 @@ pub use server::{
     OpenApiTransport, Server, StdioTransport, StreamKind, StreamTransport, Transport,
 };
 pub use snapshot::Catalog;
-pub use sources::{CatalogSources, Literals, Programs};
+pub use sources::CatalogSources;
 pub use text::{decode, plain};
 pub use tool::{AccessRule, Function, Tool};
 pub use unusable::{NotExecutable, Remark, WrittenSecret};

@@ -1,7 +1,8 @@
-//! What a catalog needs beside its own text, and whether it may hold secrets.
+//! What a catalog needs beside its own text.
 
 use std::collections::BTreeMap;
 
+use crate::permissions::{Literals, Programs};
 use crate::placeholders::LocalEnvironment;
 use crate::schema::KnownSchemas;
 use crate::server::KnownInterfaces;
@@ -25,32 +26,4 @@ pub struct CatalogSources {
     pub known: KnownSchemas,
     /// The interfaces of the version before.
     pub interfaces: KnownInterfaces,
-}
-
-/// Whether Pika's and the IDP accelerator's forms may hold secrets themselves. Our own form never may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Literals {
-    /// They may not: everyone who can read the file could read them.
-    #[default]
-    Refused,
-    /// They may: the text comes from Secrets Manager or the catalog table.
-    Accepted,
-}
-
-impl Literals {
-    /// What holds for a text that a section names.
-    pub(crate) fn of_reference(name: &str) -> Self {
-        let stored = ["secret://", "table://"].iter().any(|scheme| name.starts_with(scheme));
-        if stored { Self::Accepted } else { Self::Refused }
-    }
-}
-
-/// Whether a catalog may name programs, which the workers then start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Programs {
-    /// It may not: a writer of the catalog could run any program on the workers.
-    #[default]
-    Refused,
-    /// It may.
-    Allowed,
 }

@@ -2,12 +2,13 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use toolfleet_client::CallResult;
+use toolfleet_client::{CallResult, PayloadError};
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::CallId;
 use toolfleet_core::outcome::{MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_mcp_protocol::{error_code, result_type};
 
+use crate::handle::Handle;
 use crate::message::{Members, OUTCOME, Request, RpcError, finish_result, raw};
 use crate::uris::PublishedUris;
 
@@ -105,6 +106,12 @@ pub(crate) fn unknown_result(text: &str, request: &Request) -> Box<RawValue> {
     let text = format!("{text} Whether the tool ran is not known: check before you call it again.");
     let outcome = json!({"outcome": OutcomeKind::OutcomeUnknown, "mayHaveRun": MayHaveRun::Unknown, "retryable": false});
     error_result(&text, outcome, request)
+}
+
+/// The result of a call that has ended, and whose stored result is gone or was altered: waiting brings it no more.
+pub(crate) fn unreadable_result(error: &PayloadError, handle: &Handle, request: &Request) -> Box<RawValue> {
+    fleet_failed(error, &handle.call_id);
+    unknown_result("The call has ended, and its stored result cannot be read any more.", request)
 }
 
 /// The result of a call that was cancelled before a worker received it. Its message may be lost, and will not be executed if it comes.

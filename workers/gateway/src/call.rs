@@ -10,16 +10,14 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use toolfleet_catalog::{Catalog, PublishedName, may_be_cut};
-use toolfleet_client::{AwsError, AwsErrorKind, CallResult, PayloadError, WaitError};
-use toolfleet_core::call::CallRow;
+use toolfleet_client::{AwsError, AwsErrorKind, CallResult, WaitError};
 use toolfleet_core::outcome::{Code, Outcome, OutcomeKind};
-use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{CallRequest, Resume};
-use toolfleet_mcp_protocol::{Request as Notification, error_code, meta_key, method};
+use toolfleet_mcp_protocol::error_code;
 
 use crate::answer::{
-    ended_row, error_result, fleet_failed, lacks_capability, missing_capability, result_of, text_result,
-    unknown_result,
+    error_result, fleet_failed, lacks_capability, missing_capability, result_of, text_result,
+    unreadable_result,
 };
 use crate::call_request::{CallName, check_key, tool_call};
 use crate::definitions::Definition;
@@ -28,6 +26,7 @@ use crate::handle::{Handle, Purpose};
 use crate::input::{Continued, Earlier, name_of_answers};
 use crate::message::{Answer, Notifications, Request, RpcError, raw, shown};
 use crate::param_headers;
+use crate::progress::ProgressReporter;
 use crate::questions::Asking;
 use crate::uris::PublishedUris;
 
@@ -52,17 +51,6 @@ struct Params {
     /// Asks for a task (2025-11-25).
     #[serde(default)]
     task: Option<Box<RawValue>>,
-}
-
-/// What is known of a call after waiting for it.
-pub(crate) enum Waited {
-    Ended(Box<CallResult>),
-    /// A worker has received it.
-    Open,
-    /// No worker has received it, as far as is known.
-    NotReceived,
-    /// It was cancelled before a worker received it.
-    NeverRuns,
 }
 
 /// A call that is ready to be sent.
@@ -279,22 +267,6 @@ impl Gateway {
     }
 }
 
-/// The result of a call that has ended, and whose stored result is gone or was altered: waiting brings it no more.
-pub(crate) fn unreadable_result(error: &PayloadError, handle: &Handle, request: &Request) -> Box<RawValue> {
-    fleet_failed(error, &handle.call_id);
-    unknown_result("The call has ended, and its stored result cannot be read any more.", request)
-}
-
-/// Whether a worker has received the call. A row without a digest was made by a cancellation alone.
-pub(crate) fn is_received(row: &CallRow) -> bool {
-    row.digest.is_some() || row.finished.is_some()
-}
-
-/// Whether the call was cancelled before a worker received it.
-pub(crate) fn never_runs(row: &CallRow) -> bool {
-    row.cancel_requested_at.is_some() && !is_received(row)
-}
-
 /// Whether the client asks for a task, in a version that has such requests. Others pass the member over, as that version wants it.
 fn asks_for_task(request: &Request, task: Option<&RawValue>) -> Result<bool, RpcError> {
     let Some(task) = task.filter(|_| request.has_task_requests()) else { return Ok(false) };
@@ -336,142 +308,4 @@ fn prepared(
     let has_output_schema = definition.is_some_and(Definition::has_output_schema);
     let is_new = matches!(name, CallName::New);
     Ok(Prepared { request: call, tool: tool.to_owned(), has_output_schema, is_new, as_task: false })
-}
-
-impl Gateway {
-    /// Waits for a call that a handle leads to. An error that passes does not end the wait.
-    pub(crate) async fn wait_for(
-        &self,
-        request: &Request,
-        handle: &Handle,
-        within: Duration,
-        progress: &mut ProgressReporter<'_>,
-    ) -> Result<Waited, WaitError> {
-        self.wait_until(request, handle, request.at + within, None, progress).await
-    }
-
-    /// The same until a time, or so long after a worker has received the call.
-    pub(crate) async fn wait_until(
-        &self,
-        request: &Request,
-        handle: &Handle,
-        mut until: Instant,
-        mut once_received: Option<Duration>,
-        progress: &mut ProgressReporter<'_>,
-    ) -> Result<Waited, WaitError> {
-        let mut pause = Duration::from_millis(20);
-        let mut waited = Waited::NotReceived;
-        loop {
-            let reading = async {
-                match self.row_of(handle, request).await? {
-                    Some(row) => self.filled(row).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let reading = timeout_at(until.max(request.at + self.limits.wait), reading);
-            let late = |_| Err(AwsError::passing("no answer within the bound").into());
-            let read = reading.await.unwrap_or_else(late);
-            let now = Instant::now();
-            let is_over = |until| now >= until || self.draining.is_cancelled();
-            match read {
-                Ok(None) => {}
-                Ok(Some(row)) if never_runs(&row) => return Ok(Waited::NeverRuns),
-                Ok(Some(row)) => {
-                    progress.see(&row);
-                    if is_received(&row) {
-                        waited = Waited::Open;
-                        until = once_received.take().map_or(until, |within| now + within);
-                    }
-                    if let Some(result) = ended_row(row) {
-                        return Ok(Waited::Ended(Box::new(result)));
-                    }
-                }
-                Err(WaitError::Aws(error)) if !error.is_permanent() && !is_over(until) => {}
-                Err(error) => return Err(error),
-            }
-            if is_over(until) {
-                return Ok(waited);
-            }
-            tokio::select! {
-                () = tokio::time::sleep_until((now + pause).min(until)) => {}
-                () = self.draining.cancelled() => {}
-            }
-            pause = (pause * 3 / 2).min(Duration::from_secs(1));
-        }
-    }
-
-    /// The row that holds the state of the call that a handle leads to, without a result that is stored in the bucket.
-    pub(crate) async fn row_of(
-        &self,
-        handle: &Handle,
-        request: &Request,
-    ) -> Result<Option<CallRow>, AwsError> {
-        let own = self.client.row_without_result(&handle.key(&request.caller)).await?;
-        if let Some(row) = own.filter(|row| handle.is_of(row)) {
-            return Ok(Some(row));
-        }
-        match handle.message_key() {
-            Some(key) => self.client.row_without_result(&key).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The row with its result.
-    pub(crate) async fn filled(&self, mut row: CallRow) -> Result<CallRow, WaitError> {
-        match self.client.fill_result(&mut row).await {
-            Ok(()) => Ok(row),
-            Err(PayloadError::Aws(error)) => Err(WaitError::Aws(error)),
-            Err(
-                error @ (PayloadError::Missing(_)
-                | PayloadError::Altered { .. }
-                | PayloadError::TooLarge { .. }),
-            ) => Err(WaitError::Unreadable(Box::new(error))),
-        }
-    }
-}
-
-/// Sends what a server reports of a call, where the client asked for it.
-pub(crate) struct ProgressReporter<'a> {
-    token: Option<Value>,
-    /// The id of the task that it is of.
-    task: Option<&'a str>,
-    notifications: &'a Notifications,
-    /// The greatest progress so far: it has to grow.
-    last: Option<f64>,
-}
-
-impl<'a> ProgressReporter<'a> {
-    pub(crate) fn new(request: &'a Request, notifications: &'a Notifications) -> Self {
-        Self::under(request.meta.progress_token.as_deref().map(RawValue::get), None, notifications)
-    }
-
-    /// That of a task, under the token of the request that made it.
-    pub(crate) fn of_task(id: &'a str, handle: &Handle, notifications: &'a Notifications) -> Self {
-        Self::under(handle.progress_token.as_deref(), Some(id), notifications)
-    }
-
-    fn under(token: Option<&str>, task: Option<&'a str>, notifications: &'a Notifications) -> Self {
-        let token = token.and_then(|token| serde_json::from_str(token).ok());
-        Self { token, task, notifications, last: None }
-    }
-
-    fn see(&mut self, row: &CallRow) {
-        let (Some(token), Some(notifications)) = (&self.token, self.notifications) else { return };
-        let Some(CallProgress { progress: Some(progress), .. }) = row.notes.as_deref() else { return };
-        let amount = progress.progress.get();
-        if self.last.is_some_and(|last| amount <= last) {
-            return;
-        }
-        self.last = Some(amount);
-        let mut params = serde_json::to_value(progress).unwrap_or_default();
-        if let Some(params) = params.as_object_mut() {
-            params.insert("progressToken".to_owned(), token.clone());
-            if let Some(id) = self.task {
-                params.insert("_meta".to_owned(), json!({ meta_key::RELATED_TASK: {"taskId": id} }));
-            }
-        }
-        let notification = Notification::notification(method::PROGRESS, Some(params));
-        // Nobody listens any more: the request is dropped soon.
-        let _gone = notifications.unbounded_send(serde_json::to_string(&notification).unwrap_or_default());
-    }
 }

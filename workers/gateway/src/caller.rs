@@ -5,7 +5,7 @@ use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::request::User;
 use toolfleet_core::time::Timestamp;
 
-use crate::auth::SessionSource;
+use crate::session_source::SessionSource;
 
 /// The caller of a request. Nothing of it comes from a tool's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use toolfleet_catalog::{Approved, Catalog, Pin, PublishedName, PublishedTool, Server, Tool, may_be_cut};
+use toolfleet_core::ids::ServerId;
 
 use crate::caller::Caller;
-use crate::known_definitions::Lists;
 use crate::lacking::Lacking;
 use crate::may_read::{is_open, may_list};
 use crate::message::{Members, Request, raw, shown};
@@ -44,6 +44,9 @@ pub(crate) struct Definitions {
     /// What servers list under names that clients cannot write.
     pub(crate) left_out: BTreeMap<String, BTreeSet<String>>,
 }
+
+/// What servers list, by server.
+pub(crate) type Lists = BTreeMap<ServerId, Listed>;
 
 /// Reads the definitions of a caller's tools.
 pub(crate) struct DefinitionReader<'a> {

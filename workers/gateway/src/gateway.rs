@@ -23,7 +23,7 @@ use crate::client_lists::ClientList;
 use crate::definitions::DefinitionReader;
 use crate::handle::Sealer;
 use crate::in_flight::{InFlight, RequestName};
-use crate::known_definitions::KnownDefinitions;
+use crate::known_definitions::{Known, KnownDefinitions};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::per_caller::{MOST_LASTING, MOST_SUBSCRIPTIONS, PerCaller};
 use crate::server_lists::{ListKind, ServerLists};
@@ -102,7 +102,7 @@ pub struct Gateway {
     /// Cancelled when the gateway stops: waiting requests are answered at once.
     pub(crate) draining: CancellationToken,
     pub(crate) lists: Arc<ServerLists>,
-    pub(crate) known: KnownDefinitions,
+    known: KnownDefinitions,
     pub(crate) streams: SessionStreams,
     pub(crate) subscribers: PerCaller,
     /// The requests that last.
@@ -169,6 +169,16 @@ impl Gateway {
         until: Instant,
     ) -> DefinitionReader<'a> {
         DefinitionReader { catalog, lists: &self.lists, caller, until }
+    }
+
+    /// All that the caller may use, and until when the lists are used that it is made of. Lists of servers are waited for until then.
+    pub(crate) async fn definitions(
+        &self,
+        catalog: &Arc<Catalog>,
+        caller: &Caller,
+        until: Instant,
+    ) -> (Arc<Known>, Option<Instant>) {
+        self.known.of(catalog, &self.reader(catalog, caller, until), self.limits.search_above).await
     }
 
     /// Answers a request.

@@ -3,19 +3,17 @@
 //!
 //! **Invariant:** definitions are kept for one catalog, one set of lists, and one user with all that access depends on.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use toolfleet_catalog::Catalog;
-use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::ids::Tenant;
 
-use crate::caller::Caller;
-use crate::definitions::{Definition, DefinitionReader, Definitions};
-use crate::gateway::Gateway;
+use crate::definitions::{Definition, DefinitionReader, Definitions, Lists};
 use crate::search::{Searched, search};
 use crate::server_lists::{Listed, name_of};
 
@@ -24,9 +22,6 @@ const MOST_KEPT: usize = 32;
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// How many are made at once.
 const MADE_AT_ONCE: usize = 2;
-
-/// What servers list, by server.
-pub(crate) type Lists = BTreeMap<ServerId, Listed>;
 
 /// The definitions that are kept, those that were used last at the end.
 pub(crate) struct KnownDefinitions {
@@ -127,29 +122,27 @@ impl KnownDefinitions {
             bytes = bytes.saturating_sub(oldest.bytes);
         }
     }
-}
 
-impl Gateway {
-    /// All that the caller may use, and until when the lists are used that it is made of. Lists of servers are waited for until then.
-    pub(crate) async fn definitions(
+    /// All that the reader's caller may use, and until when the lists are used that it is made of. Where there are more tools than so many,
+    /// they are made ready to be searched.
+    pub(crate) async fn of(
         &self,
         catalog: &Arc<Catalog>,
-        caller: &Caller,
-        until: Instant,
+        reader: &DefinitionReader<'_>,
+        search_above: usize,
     ) -> (Arc<Known>, Option<Instant>) {
-        let lists = self.reader(catalog, caller, until).all_lists().await;
+        let lists = reader.all_lists().await;
         let used_until = lists.values().filter_map(|listed| listed.as_ref().ok()?.until).min();
-        let (catalog, tenant, user) = (Arc::clone(catalog), caller.tenant.clone(), name_of(caller));
-        let source = Source { catalog, tenant, user, lists };
-        if let Some(known) = self.known.find(&source) {
+        let (tenant, user) = (reader.caller.tenant.clone(), name_of(reader.caller));
+        let source = Source { catalog: Arc::clone(catalog), tenant, user, lists };
+        if let Some(known) = self.find(&source) {
             return (known, used_until);
         }
-        let _making = self.known.making.acquire().await;
-        if let Some(known) = self.known.find(&source) {
+        let _making = self.making.acquire().await;
+        if let Some(known) = self.find(&source) {
             return (known, used_until);
         }
-        let (lists, caller, search_above) =
-            (Arc::clone(&self.lists), caller.clone(), self.limits.search_above);
+        let (lists, caller, until) = (Arc::clone(reader.lists), reader.caller.clone(), reader.until);
         let making = tokio::task::spawn_blocking(move || {
             let reader = DefinitionReader { catalog: &source.catalog, lists: &lists, caller: &caller, until };
             let definitions = reader.of_lists(&source.lists);
@@ -161,7 +154,7 @@ impl Gateway {
         });
         match making.await {
             Ok(known) => {
-                self.known.keep(&known);
+                self.keep(&known);
                 (known, used_until)
             }
             Err(error) => match error.try_into_panic() {

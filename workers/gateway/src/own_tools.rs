@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 use toolfleet_client::WaitError;
 use toolfleet_core::outcome::OutcomeKind;
 
-use crate::answer::{NEVER_RECEIVED, error_result, fleet_failed, never_run, text_result, unknown_result};
-use crate::call::{ProgressReporter, Waited, unreadable_result};
+use crate::answer::{
+    NEVER_RECEIVED, error_result, fleet_failed, never_run, text_result, unknown_result, unreadable_result,
+};
 use crate::definitions::Definition;
 use crate::gateway::Gateway;
 use crate::handle::Purpose;
 use crate::message::{Answer, Members, Notifications, Request, finish_result, raw};
+use crate::progress::ProgressReporter;
 use crate::server_lists::LISTS_WITHIN;
 use crate::tasks::MAX_ROUNDS;
+use crate::wait::Waited;
 
 /// The most tools that a search gives.
 const MOST_FOUND: usize = 20;
@@ -112,7 +115,7 @@ impl Gateway {
             // The answers belong to a call of that tool, with its arguments.
             Ok(Waited::Ended(result)) if result.outcome.kind == OutcomeKind::InputRequired => {
                 let text = format!(
-                    "The tool asks for input before it goes on. Call `{}` again with the same arguments: you are asked then.",
+                    "The tool asks for input before it goes on. If that was just given, call `get_result` again in a moment; else call `{}` again with the same arguments: you are asked then.",
                     handle.tool
                 );
                 Ok(error_result(&text, json!({"outcome": "input_required"}), request))

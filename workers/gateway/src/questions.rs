@@ -15,14 +15,15 @@ use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_mcp_protocol::{ProtocolVersion, Request as Notification, meta_key, method};
 
-use crate::answer::{described, error_result, fleet_failed, not_asked};
-use crate::call::{ProgressReporter, Waited, unreadable_result};
+use crate::answer::{described, error_result, fleet_failed, not_asked, unreadable_result};
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::input::Earlier;
 use crate::message::{Answer, Members, Notifications, Request, RpcError, raw};
 use crate::per_caller::MOST_LASTING;
+use crate::progress::ProgressReporter;
 use crate::tasks::{MAX_ROUNDS, next_of, unreadable};
+use crate::wait::Waited;
 
 /// What the id of a question holds.
 #[derive(Serialize, Deserialize)]

@@ -16,12 +16,12 @@ use toolfleet_core::request::Operation;
 use toolfleet_mcp_protocol::{cache_scope, error_code, result_type};
 
 use crate::answer::{NO_SESSION, described, fleet_failed, lacks_capability, missing_capability, sentence};
-use crate::call::ProgressReporter;
 use crate::call_request::{Asked as Target, CallName, reading};
 use crate::gateway::Gateway;
 use crate::handle::Handle;
 use crate::input::{Continued, Earlier, name_of_answers};
 use crate::message::{Answer, Members, Notifications, OUTCOME, Request, RpcError, finish_result, raw, shown};
+use crate::progress::ProgressReporter;
 use crate::questions::{Asked, Asking};
 use crate::uris::PublishedUris;
 

@@ -17,14 +17,15 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp_protocol::{meta_key, result_type};
 
-use crate::answer::{NEVER_RECEIVED, never_run, sentence, unknown_result};
-use crate::call::{ProgressReporter, Waited, never_runs, unreadable_result};
+use crate::answer::{NEVER_RECEIVED, never_run, sentence, unknown_result, unreadable_result};
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw};
 use crate::per_caller::too_many_lasting;
+use crate::progress::ProgressReporter;
 use crate::questions::Asking;
 use crate::tasks::{POLL_INTERVAL_MS, Task, asks, state_of, unreadable};
+use crate::wait::{Waited, never_runs};
 
 /// How long `tasks/result` waits on an event stream, which shows that it lives. On another response it waits as long as a call is waited for.
 const RESULT_WITHIN: Duration = Duration::from_secs(3_600);

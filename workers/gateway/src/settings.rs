@@ -12,8 +12,9 @@ use toolfleet_web::serve::Bounds;
 use toolfleet_web::tokens::{ClaimName, HttpKeys, Issuer, Keys, Verifier};
 use url::Url;
 
-use crate::auth::{Authenticator, ClaimRules, SessionSource, TokenRules};
+use crate::auth::{Authenticator, ClaimRules, TokenRules};
 use crate::gateway::Limits;
+use crate::session_source::SessionSource;
 
 toolfleet_web::endpoint_args! {
     /// The declarations of the settings of a gateway's endpoint.

@@ -17,14 +17,14 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use toolfleet_mcp_protocol::{error_code, meta_key, result_type};
 
-use crate::answer::{NEVER_RECEIVED, ended_row, fleet_failed, result_of, unknown_result};
-use crate::call::{is_received, unreadable_result};
+use crate::answer::{NEVER_RECEIVED, ended_row, fleet_failed, result_of, unknown_result, unreadable_result};
 use crate::call_request::CallName;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, Purpose};
 use crate::input::Earlier;
 use crate::message::{Answer, Members, Request, RpcError, finish_result, raw};
 use crate::uris::PublishedUris;
+use crate::wait::is_received;
 
 /// How often a client may ask, in milliseconds.
 pub(crate) const POLL_INTERVAL_MS: u64 = 1_000;

@@ -14,7 +14,7 @@ use super::registered::{Server, StdioTransport, Transport};
 use crate::error::CatalogError;
 use crate::error::{cache_rule, invalid};
 use crate::import::openapi::Selection;
-use crate::sources::Literals;
+use crate::permissions::Literals;
 use toolfleet_core::credential::{ClientCertificate, Credential, Sensitive, Template};
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::LimitRules;

@@ -3,7 +3,7 @@
 use super::entry::{ServerEntry, without_transport};
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::sources::Programs;
+use crate::permissions::Programs;
 use toolfleet_core::credential::Credential;
 
 /// The transports of an entry, by the fields that name them.

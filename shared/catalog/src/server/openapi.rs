@@ -8,10 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use toolfleet_core::credential::Sensitive;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::ids::ServerId;
 
 use super::http::HttpTransport;
-use super::registered::Server;
 use crate::import::openapi::{Document, Operation, Selection};
 
 /// An HTTP interface that an OpenAPI document describes.
@@ -101,22 +99,4 @@ impl PartialEq for Interface {
 /// An interface is written as the place of its document.
 fn place<S: Serializer>(interface: &Arc<Interface>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&interface.place)
-}
-
-/// The interfaces of the version of a catalog before, which stay in use where their documents cannot be used any more.
-#[derive(Debug, Clone, Default)]
-pub struct KnownInterfaces(HashMap<ServerId, Arc<Interface>>);
-
-impl KnownInterfaces {
-    /// The interfaces of these servers.
-    pub(crate) fn of<'a>(servers: impl Iterator<Item = &'a Arc<Server>>) -> Self {
-        let interface =
-            |server: &Arc<Server>| Some((server.id.clone(), Arc::clone(&server.openapi()?.interface)));
-        Self(servers.filter_map(interface).collect())
-    }
-
-    /// That of a server of which the catalog says the same now.
-    pub(super) fn get(&self, server: &ServerId, entry: &Digest) -> Option<&Arc<Interface>> {
-        self.0.get(server).filter(|interface| interface.is_of(entry))
-    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::entry::ServerEntry;
 use crate::error::CatalogError;
 use crate::error::invalid;
-use crate::sources::Programs;
+use crate::permissions::Programs;
 use toolfleet_core::literal_secret::{wrong_argument, wrong_in};
 
 /// The longest time that a program may be given to start, in milliseconds.

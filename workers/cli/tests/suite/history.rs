@@ -37,7 +37,8 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
         (&2.into(), &true.into()),
         "two records of another tool: {page}"
     );
-    for _ in 0..10 {
+    // A page of one query looks back by an hour.
+    for _ in 0..100 {
         found.extend(page["records"].as_array().unwrap().iter().map(|record| record["call_id"].clone()));
         let Some(next) = page["next"].as_str().map(str::to_owned) else { break };
         page = part(&["--after", &next]);

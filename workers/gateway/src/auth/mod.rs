@@ -14,9 +14,10 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_web::tokens::{LEEWAY_S, TokenError, Verifier, words};
 use url::Url;
 
-pub use claims::{ClaimRules, SessionSource};
+pub use claims::ClaimRules;
 
 use crate::caller::Caller;
+use crate::session_source::SessionSource;
 
 /// Tells who sends a request.
 pub enum Authenticator {

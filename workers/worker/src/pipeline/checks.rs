@@ -2,13 +2,13 @@
 
 use toolfleet_catalog::Catalog;
 use toolfleet_core::batch::{BatchRule, Parted};
-use toolfleet_core::group::LATEST_DEADLINE_MS;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_core::request::{CallRequest, Priority, Reply};
 use toolfleet_core::time::Timestamp;
 
 use super::inbound::InboundCall;
-use super::schedule::{LATEST_FIFO_MS, check_not_before};
+use super::latest::latest_deadline;
+use super::schedule::check_not_before;
 use crate::config::OLDEST_MESSAGE_MS;
 use crate::context::WorkerContext;
 use crate::queues::{Queues, variable};
@@ -120,11 +120,6 @@ fn check_support(catalog: &Catalog, request: &CallRequest) -> Result<(), Outcome
             Err(Outcome::refused(Code::ReplyNotAllowed, text))
         }
     }
-}
-
-/// The latest deadline of a group after its member was sent, in milliseconds and in words.
-pub(super) const fn latest_deadline(is_fifo: bool) -> (u64, &'static str) {
-    if is_fifo { (LATEST_FIFO_MS, "11 hours, in a FIFO queue") } else { (LATEST_DEADLINE_MS, "14 days") }
 }
 
 /// The deadline and the reply queue of the call's group.

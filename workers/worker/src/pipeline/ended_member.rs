@@ -6,8 +6,8 @@ use toolfleet_core::outcome::{Code, OutcomeKind};
 use toolfleet_core::request::{CallRequest, Group, Reply};
 use toolfleet_core::time::Timestamp;
 
-use super::checks::latest_deadline;
 use super::inbound::InboundCall;
+use super::latest::latest_deadline;
 use crate::context::WorkerContext;
 
 /// A member of a group whose call has ended and is recorded.

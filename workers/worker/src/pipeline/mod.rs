@@ -57,6 +57,7 @@ mod inbound;
 mod join_group;
 mod keep_unreadable;
 mod large_result;
+mod latest;
 mod lease;
 mod notify;
 pub mod origin;

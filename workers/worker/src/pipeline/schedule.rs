@@ -4,12 +4,11 @@ use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::schedule::{Hop, hop};
 use toolfleet_core::time::Timestamp;
 
+use super::latest::LATEST_FIFO_MS;
 use super::wait::Wait;
 
 /// The latest `not_before` after the message was sent: with the longest deadline after it, the message does not become too old.
 const LATEST_MS: u64 = 14 * 24 * 60 * 60 * 1000;
-/// The same in a FIFO queue, where one receive can be hidden for no longer than twelve hours.
-pub(super) const LATEST_FIFO_MS: u64 = 11 * 60 * 60 * 1000;
 
 /// The wait of a call that is to start at `not_before`; `None` once that has come.
 pub(super) fn wait_until(not_before: Option<Timestamp>, now: Timestamp, is_fifo: bool) -> Option<Wait> {

@@ -264,7 +264,8 @@ async fn a_cancelled_or_struck_member_leaves_before_its_batch_is_sent() {
     join_all(calls).await;
     assert_eq!(requests(&rig), [["Bern", "Oslo"]]);
     let struck = rig.row("struck").await.unwrap();
-    assert_eq!((struck.attempts, struck.held().map(|held| held.reason)), (0, Some(HeldReason::Paused)));
+    let held = struck.held().map(|held| held.reason);
+    assert_eq!((struck.attempts, held), (0, Some(HeldReason::Paused)), "{struck:?}");
     let cancelled = error(&rig, "cancelled").await;
     assert_eq!((cancelled.code, cancelled.may_have_run), (Code::CancelledByOperator, MayHaveRun::No));
     for (id, city) in [("c3", "Oslo"), ("c4", "Bern")] {

@@ -12,7 +12,7 @@ use crate::error::CatalogError;
 use crate::error::invalid;
 use crate::import::idp::kept;
 use crate::json::{below, kind, typed};
-use crate::sources::Literals;
+use crate::permissions::Literals;
 use toolfleet_core::credential::{
     Algorithm, ClientCredentials, Credential, Sensitive, Setting, check_address, is_scope, scopes,
 };

@@ -330,7 +330,11 @@ fn limits(theme: Theme, random: &Random) -> Limits {
         concurrency_change: random
             .chance(350)
             .then(|| (random.between(2_000, 15_000), u32::try_from(random.between(1, 3)).unwrap())),
-        weights: (0..2).map(|_| u32::try_from(random.between(1, 4)).unwrap()).collect(),
+        weights: if random.chance(300) {
+            (0..2).map(|_| u32::try_from(random.between(1, 4)).unwrap()).collect()
+        } else {
+            Vec::new()
+        },
     }
 }
 
