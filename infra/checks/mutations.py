@@ -88,7 +88,7 @@ MUTATIONS = [
     M("auditors of a tenant read its table and no index", TENANT, "                  - Fn::Sub: \"arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${Prefix}-history/index/*\"\n", ""),
     M("auditors of a tenant may read single rows", TENANT, "                  - dynamodb:Query\n", "                  - dynamodb:Query\n                  - dynamodb:GetItem\n", "Sid: History"),
     M("auditors may not fetch what an index names", DATA, "dynamodb:BatchGetItem", "dynamodb:GetItem", "\n  AuditorRole:\n"),
-    M("workers may not report", DATA, '                  - "worker#*"\n', "", "Sid: FleetWrite"),
+    M("workers may not report", DATA, '"worker#*"', '"workers#*"', "Sid: FleetWrite"),
     M("everybody may be an operator", DATA, "                  - Fn::Sub: \"arn:${AWS::Partition}:iam::${AWS::AccountId}:root\"", '                  - "*"', "\n  OperatorRole:\n"),
     M("a poller reads all tenants", TENANT, '- Fn::Sub: "${Tenant}#*"\n                      - "_message#*"', '- "*"'),
     M("an auditor without leading keys", TENANT, "                Condition:\n                  ForAllValues:StringLike:\n                    \"dynamodb:LeadingKeys\":\n                      - Fn::Sub: \"${Tenant}#*\"\n", "", "PolicyName: audit"),
