@@ -57,7 +57,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let shape = args.shape();
     let plan = Arc::new(Plan::of(args.seed, shape));
     let limits = Limits::of(shape);
-    let mut rig = Rig::start(Setup {
+    let starting = Rig::start(Setup {
         binary: args.worker_bin.as_deref(),
         seed: args.seed,
         workers: args.workers,
@@ -65,8 +65,8 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         lease_ms: args.lease_ms,
         limits,
         log: args.log.as_deref(),
-    })
-    .await?;
+    });
+    let mut rig = Box::pin(starting).await?;
     tokio::time::sleep(SETTLE).await;
     rig.workers.check()?;
 

@@ -82,7 +82,7 @@ pub(super) async fn run(args: &NoisyTenantArgs) -> anyhow::Result<bool> {
     for n in 0..args.rounds {
         for (with_noise, of) in [(false, &mut alone), (true, &mut beside)] {
             eprintln!("round {} of {}, noisy tenant: {with_noise}", n + 1, args.rounds);
-            let round = round(args, args.common.seed + u64::from(n), with_noise).await?;
+            let round = Box::pin(round(args, args.common.seed + u64::from(n), with_noise)).await?;
             report.violations.extend(round.violations);
             of.push(round.waits);
         }

@@ -134,7 +134,7 @@ pub(crate) enum Continued {
     /// The answers to what an earlier call asked.
     With(Resume),
     /// Something is missing: the same question again.
-    AskAgain(Earlier),
+    AskAgain(Box<Earlier>),
 }
 
 /// How the call of a request that goes on is named: by what it answers.
@@ -155,7 +155,7 @@ impl Gateway {
         let Some(state) = state else { return Ok(Continued::No) };
         let earlier = self.earlier(request, state, name).await?;
         Ok(match earlier.answers(responses)? {
-            None => Continued::AskAgain(earlier),
+            None => Continued::AskAgain(Box::new(earlier)),
             answers => {
                 Continued::With(Resume { call_id: earlier.call_id().clone(), input_responses: answers })
             }

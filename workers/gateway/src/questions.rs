@@ -49,7 +49,7 @@ pub(crate) enum Asked {
     /// It went on, and has ended.
     Ended(Box<CallResult>, Handle),
     /// The client cannot be asked.
-    NotAsked(Box<CallResult>, String),
+    Hindered(Box<CallResult>, String),
     /// It does not go on.
     Dismissed(Box<CallResult>, &'static str),
     /// It went on, or may still: nobody waits longer.
@@ -74,7 +74,7 @@ impl Gateway {
         let request = asking.request;
         match self.ask_and_wait(asking, handle, Box::new(result), progress).await? {
             Asked::Ended(result, handle) => self.ended(request, &result, &handle),
-            Asked::NotAsked(result, why) => Ok(not_asked(&why, &result.outcome, request)),
+            Asked::Hindered(result, why) => Ok(not_asked(&why, &result.outcome, request)),
             Asked::Dismissed(result, text) => {
                 let mut outcome = described(&result.outcome);
                 if let Some(members) = outcome.as_object_mut() {
@@ -108,12 +108,12 @@ impl Gateway {
         let is_counted = asking.task.is_some();
         let counted = if is_counted { None } else { self.lasting.count(&request.caller) };
         if counted.is_none() && !is_counted {
-            return Ok(Asked::NotAsked(result, format!("it has {MOST_LASTING} requests that last already")));
+            return Ok(Asked::Hindered(result, format!("it has {MOST_LASTING} requests that last already")));
         }
         for _ in 0..MAX_ROUNDS {
             let earlier = Earlier::of(handle.clone(), &result.outcome)?;
             if let Some(why) = self.hindrance(asking, &handle, &earlier) {
-                return Ok(Asked::NotAsked(result, why));
+                return Ok(Asked::Hindered(result, why));
             }
             let next = next_of(request, &handle.key(&request.caller))?;
             let entry = self.in_flight.enter(request, &next, false);
@@ -147,7 +147,7 @@ impl Gateway {
                 Err(error) => return Ok(Asked::Failed(error, going_on)),
             }
         }
-        Ok(Asked::NotAsked(result, format!("it was asked {MAX_ROUNDS} times")))
+        Ok(Asked::Hindered(result, format!("it was asked {MAX_ROUNDS} times")))
     }
 
     /// Why the client cannot be asked.

@@ -283,7 +283,7 @@ impl Gateway {
         let mut progress = ProgressReporter::new(asking.request, &None);
         match self.ask_and_wait(asking, handle, Box::new(result), &mut progress).await? {
             Asked::Ended(result, _) => Ok(Read::Outcome(Box::new(result.outcome))),
-            Asked::NotAsked(_, why) => Err(RpcError::internal(format!(
+            Asked::Hindered(_, why) => Err(RpcError::internal(format!(
                 "The server asks for input before it answers, and this client cannot be asked: {why}."
             ))),
             Asked::Dismissed(_, text) => Err(RpcError::internal(text)),

@@ -181,7 +181,7 @@ fn evidence() -> Evidence {
             asked("asked"),
             CallSeen { server: "asking", resumes: Some("asked".into()), answers: 1, ..call("answers") },
             CallSeen { safe: true, resumes: Some("asked".into()), answers: 2, ..call("answers again") },
-            ended_as("left out", OutcomeKind::Cancelled, Code::GroupDecided),
+            ended_as("left out", OutcomeKind::Cancelled, Code::CancelledByCaller),
             CallSeen { redrives: Some("left out".into()), ..call("left out.r2") },
         ],
         groups: vec![group()],

@@ -244,11 +244,13 @@ mod tests {
 
     #[test]
     fn a_limit_is_found_whichever_way_its_entry_names_the_tenant() {
-        let entry = |limit: &str, rate| match self::limit(Some(rate), None, 0, None) {
-            ControlEntry::Limit { change, by, why, since, until, .. } => {
-                ControlEntry::Limit { limit: limit.to_owned(), change, by, why, since, until }
-            }
-            other => other,
+        let entry = |limit: &str, rate| {
+            let ControlEntry::Limit { change, by, why, since, until, .. } =
+                self::limit(Some(rate), None, 0, None)
+            else {
+                panic!("it is a limit");
+            };
+            ControlEntry::Limit { limit: limit.to_owned(), change, by, why, since, until }
         };
         let entries = [
             entry("tenant:org/team", 1),

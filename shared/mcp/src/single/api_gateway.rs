@@ -113,9 +113,9 @@ pub(super) fn response_of(payload: &[u8]) -> Result<Option<HttpResponse>, Fault>
 }
 
 fn status_of(value: &Value) -> Option<u16> {
-    match value {
-        Value::String(text) => text.trim().parse().ok(),
-        other => other.as_u64().and_then(|status| u16::try_from(status).ok()),
+    match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None => value.as_u64().and_then(|status| u16::try_from(status).ok()),
     }
 }
 

@@ -175,7 +175,7 @@ async fn start_worker(local: &LocalEndpoints, aws: Aws, catalog: Catalog) -> Wor
         egress_config: EgressConfig::default().with_loopback(),
     };
     let services = ServiceOptions { reload: None, http: None };
-    Worker::start(&config, aws, catalog, Meters::none(), services).await.unwrap()
+    Box::pin(Worker::start(&config, aws, catalog, Meters::none(), services)).await.unwrap()
 }
 
 /// A browser without a script: it keeps one cookie and follows nothing.

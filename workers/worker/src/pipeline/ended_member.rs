@@ -29,7 +29,7 @@ impl EndedMember {
         code: Option<Code>,
     ) -> Option<Self> {
         let group = request.group.clone().filter(|_| code != Some(Code::GroupMismatch))?;
-        let group = within_bounds(inbound, group);
+        let group = within_bounds(inbound, *group);
         let deadline = request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms());
         let (key, reply) = (request.key.clone(), request.reply.clone());
         Some(Self { key, group, reply, deadline, succeeded: outcome == OutcomeKind::Succeeded })
@@ -63,14 +63,14 @@ impl EndedMember {
         reply: Option<Reply>,
     ) -> Option<Self> {
         let deadline = inbound.enqueued_at.plus_ms(context.limits.default_deadline_ms());
-        let group = within_bounds(inbound, group?);
+        let group = within_bounds(inbound, *group?);
         Some(Self { key: key.clone(), group, reply, deadline, succeeded: false })
     }
 }
 
 /// The group as its row may know it: a deadline too late to be accepted is none. Its call was refused, and may not keep the group open.
-fn within_bounds(inbound: &InboundCall, group: Box<Group>) -> Box<Group> {
+fn within_bounds(inbound: &InboundCall, group: Group) -> Box<Group> {
     let (most, _) = latest_deadline(inbound.queue().is_fifo());
     let deadline = group.deadline.filter(|deadline| deadline.ms_since(inbound.enqueued_at) <= most);
-    Box::new(Group { deadline, ..*group })
+    Box::new(Group { deadline, ..group })
 }

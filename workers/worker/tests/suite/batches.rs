@@ -233,12 +233,12 @@ async fn a_cancelled_or_struck_member_leaves_before_its_batch_is_sent() {
     let rig = rig().await;
     let claimed = At::new(Step::Claimed);
     let context = worker(&rig, 4, Some(claimed.clone())).await;
-    let mut calls = begin(&rig, &context, &[weather("struck", "Paris")]).await;
+    let mut calls = begin(&rig, &context, &[weather("cancelled", "Rome")]).await;
     claimed.reached(1).await;
-    calls.extend(begin(&rig, &context, &[weather("cancelled", "Rome")]).await);
-    claimed.reached(2).await;
     let sent_before = now(&rig).plus_ms(1);
     rig.clock.advance_ms(2);
+    calls.extend(begin(&rig, &context, &[weather("struck", "Paris")]).await);
+    claimed.reached(2).await;
     calls.extend(begin(&rig, &context, &[weather("c3", "Oslo")]).await);
     claimed.reached(3).await;
     let struck = CallRequest::decode(&weather("struck", "Paris").to_string()).unwrap();

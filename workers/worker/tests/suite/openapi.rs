@@ -66,7 +66,7 @@ fn arguments_of(name: &str) -> Value {
 /// A rig with an interface and a worker for it.
 async fn started(more: Value, tools: Value) -> (Rig, EchoHttp, Arc<WorkerContext>) {
     let (rig, echo) = (Rig::new().await, EchoHttp::start().await);
-    let context = rig.fleet_of(catalog(echo.url(), more, tools), limits(), None).await;
+    let context = Box::pin(rig.fleet_of(catalog(echo.url(), more, tools), limits(), None)).await;
     (rig, echo, context)
 }
 

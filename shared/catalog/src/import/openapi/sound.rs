@@ -105,7 +105,12 @@ fn in_other_type(value: &Value, types: &[String]) -> Option<Value> {
             text.trim().parse::<Number>().ok().map(Value::Number)
         }
         Value::String(text) if has("boolean") => text.trim().parse::<bool>().ok().map(Value::Bool),
-        _ => None,
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => None,
     }
 }
 

@@ -138,7 +138,8 @@ impl LocalFleet {
         let config = worker_config(&self.queue_url, self.catalog.clone(), &id, self.slots)?;
         // The catalog is not reloaded at SIGHUP: a terminal that closes ends this command.
         let services = ServiceOptions { reload: Some((self.catalog.clone(), false)), http: None };
-        let worker = Worker::start(&config, self.aws().await, catalog, Meters::none(), services).await;
+        let worker =
+            Box::pin(Worker::start(&config, self.aws().await, catalog, Meters::none(), services)).await;
         worker.map_err(not_started)
     }
 
@@ -274,7 +275,7 @@ pub(super) async fn join(id: &str, catalog: &Path, slots: u32) -> Result<Worker,
     store_written(&aws.secrets(), &mut catalog).await?;
     let services = ServiceOptions { reload: Some((config.clone(), false)), http: None };
     let config = worker_config(&queue_url, config, id, slots)?;
-    Worker::start(&config, aws, catalog, Meters::none(), services).await.map_err(not_started)
+    Box::pin(Worker::start(&config, aws, catalog, Meters::none(), services)).await.map_err(not_started)
 }
 
 /// The configuration of a worker of this machine.

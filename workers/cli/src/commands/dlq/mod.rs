@@ -32,6 +32,6 @@ pub(crate) async fn run(
     match command {
         DlqCommand::List(args) => list::run(args, connect, output).await,
         DlqCommand::Show(args) => show::run(args, connect, output).await,
-        DlqCommand::Redrive(args) => redrive::run(args, connect, output).await,
+        DlqCommand::Redrive(args) => Box::pin(redrive::run(args, connect, output)).await,
     }
 }
