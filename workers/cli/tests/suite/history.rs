@@ -30,7 +30,7 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
     assert_eq!((&one["records"][0]["call_id"], &one["more"]), (&"c1".into(), &true.into()), "{one}");
     let part = |more: &[&str]| {
         let of_tool = ["history", "--tenant", "acme", "--since", "2h", "--json", "--tool", "ecko"];
-        dev.toolfleet(&[&of_tool, &["--read-at-most", "1"], more].concat()).exits(0).json()
+        dev.toolfleet(&[&of_tool[..], &["--read-at-most", "1"][..], more].concat()).exits(0).json()
     };
     let (mut page, mut found) = (part(&[]), Vec::new());
     assert_eq!(
