@@ -89,7 +89,7 @@ async fn work(matches: Result<ArgMatches, ConfigError>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let worked = run(matches, &telemetry).await;
+    let worked = Box::pin(run(matches, &telemetry)).await;
     let code = match &worked {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<ServiceFailed>() => {

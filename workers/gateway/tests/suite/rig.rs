@@ -245,7 +245,7 @@ async fn start_worker_at(queue: &str, aws: Aws, catalog: Catalog) -> Worker {
         egress_config: EgressConfig::default().with_loopback(),
     };
     let services = ServiceOptions { reload: None, http: None };
-    Worker::start(&config, aws, catalog, Meters::none(), services).await.unwrap()
+    Box::pin(Worker::start(&config, aws, catalog, Meters::none(), services)).await.unwrap()
 }
 
 /// An HTTP client that speaks the protocol by hand.

@@ -227,14 +227,14 @@ async fn killed_after_sending(more: Value, tools: Value, request: Value) -> (Rig
     let catalog = catalog(echo.url(), more, tools);
     let crash = CrashAfter::new(Step::Executed);
     let watch: Arc<dyn Watch> = crash.clone();
-    let dying = rig.fleet_of(catalog.clone(), limits(), Some(watch)).await;
+    let dying = Box::pin(rig.fleet_of(catalog.clone(), limits(), Some(watch))).await;
     rig.send(request.to_string()).await;
     let delivery = rig.receive(&dying).await.unwrap();
     tokio::select! {
         () = pipeline::run(dying, delivery, ()) => panic!("the call has ended"),
         () = crash.reached.notified() => {}
     }
-    let context = rig.fleet_of(catalog, limits(), None).await;
+    let context = Box::pin(rig.fleet_of(catalog, limits(), None)).await;
     rig.settle_with(&context).await;
     (rig, echo)
 }

@@ -265,8 +265,8 @@ proptest! {
                 prop_assert!(open <= limit, "{told} opens request {open} of {limit} at {} ms", fleet.now_ms);
             }
         }
-        if fleet.born > WORKERS {
-            // What a worker held that has died ends by itself; the simulation waits for that.
+        if fleet.born > WORKERS || fleet.now_ms > 0 {
+            // What nobody gives back ends by itself: that of a dead worker, and of a request whose time is over. The simulation waits for that.
             return Ok(());
         }
         // Once all requests are answered, and each worker has told so, an entry is free, however long the leases are.
