@@ -23,7 +23,7 @@ lint:
 
 # Build everything.
 build:
-    cargo build --workspace --locked
+    cargo build --workspace --bins --examples --locked
 
 # Run all tests, or those whose name contains a text: `just test breaker`.
 test *FILTER:
@@ -63,7 +63,7 @@ faults: build
 
 # Faults of every kind, drawn from a seed, and an account of every call.
 chaos: build
-    target/debug/toolfleet-loadtest chaos --seconds 45 --calls 1000
+    target/debug/toolfleet-loadtest chaos --seconds 90 --calls 2000
 
 # A rate limit and a concurrency limit under four workers, counted at the servers.
 flow: build
@@ -87,7 +87,6 @@ public:
 
 # The examples of docs/examples (run `just interop` once before: it makes the Python environment).
 examples: build
-    cargo build -p toolfleet-client --examples --locked
     infra/interop/.interop/venv/bin/python docs/examples/run.py
 
 # Foreign AWS clients and emulators.
@@ -116,7 +115,7 @@ conformance:
 
 # The API documentation, without warnings.
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --bins --examples --locked
 
 # The links of the Markdown files, and this file.
 links:

@@ -15,7 +15,8 @@ def last_line(script, function):
 def main():
     ci = (ROOT / ".ci/run").read_text()
     recipes = {re.sub(r" \{\{\w+\}\}$", "", line.strip()) for line in (ROOT / "justfile").read_text().splitlines() if line.startswith("    ")}
-    commands = [line.split(" ", 2)[2] for line in ci.splitlines() if line.startswith("stage ")]
+    stages = [line.strip() for line in ci.splitlines() if line.strip().startswith("stage ")]
+    commands = [line.split(" ", 2)[2] for line in stages]
     # Packages are installed in the background there.
     commands = [command for command in commands if command != "packages"]
     # The bound of a stage that could hang is CI's alone.

@@ -1,6 +1,6 @@
 """Runs every example of this folder against `toolfleet dev`, and compares the README's copy of one with the file.
 
-Needs a debug build (`cargo build --workspace`, `cargo build -p toolfleet-client --examples`) and a Python with boto3 and fastmcp:
+Needs a debug build (`cargo build --workspace --bins --examples`) and a Python with boto3 and fastmcp:
 infra/interop/run.sh makes one.
 """
 

@@ -7,7 +7,7 @@ here=infra/compat
 logs=$here/.compat/logs
 
 mkdir -p "$logs"
-cargo build --locked --workspace
+cargo build --locked --workspace --bins --examples
 bash "$here/install.sh"
 # The MCP server and its environment are those of infra/interop.
 bash infra/interop/install.sh

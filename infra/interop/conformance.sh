@@ -4,7 +4,7 @@
 # Installs pinned packages into folders that git ignores. Needs python3 with venv, node and npm.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --locked --workspace --example conformance --bin toolfleet
+cargo build --locked --workspace --bins --examples
 bash infra/interop/install.sh
 python3 infra/interop/conformance.py
 exec python3 infra/interop/gateway_conformance.py

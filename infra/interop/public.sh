@@ -7,6 +7,6 @@ cd "$(dirname "$0")/../.."
 here=infra/interop
 tools=$here/.interop/tools
 
-cargo build --locked --workspace
+cargo build --locked --workspace --bins --examples
 bash "$here/public/install.sh" "$@"
 exec "$tools/bin/python" "$here/public.py" run "$@"

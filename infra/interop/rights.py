@@ -171,6 +171,8 @@ def operators(fleet, sqs):
         does(*read)
     does("doctor")
     does("pause", "tool", "crm/echo", "--why", "test")
+    # A worker that has not read of the pause yet starts calls: it holds within 5 s.
+    time.sleep(6)
     fleet.sends("held", "echo")
     until("a call that waits for the pause", lambda: (does("why", "acme", "held").get("place") == "held"))
     does("cancel", "acme", "held")

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 here=infra/interop
 venv=$here/.interop/venv
 
-cargo build --locked --workspace
+cargo build --locked --workspace --bins --examples
 bash "$here/install.sh"
 "$venv/bin/python" "$here/openapi_documents.py" target/debug/toolfleet
 exec "$venv/bin/python" "$here/run.py"

@@ -179,7 +179,7 @@ mod tests {
         CompiledSchemas::new(most_bytes)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_schema_is_compiled_once_for_a_hundred_calls_at_once() {
         let schemas = schemas(1 << 20);
         assert_eq!(schemas.figures(), CompiledFigures { compiled: 0, dropped: 0, bytes: 0 });
@@ -194,7 +194,7 @@ mod tests {
         assert!(schemas.ready(&schema(1)).is_some() && schemas.ready(&schema(2)).is_none());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_schema_unused_for_the_longest_time_is_dropped_at_the_bound() {
         let each = schema(0).compile().unwrap().bytes() + ENTRY_BYTES;
         let schemas = schemas(each * 3);
@@ -210,14 +210,14 @@ mod tests {
         assert_eq!(schemas.figures().compiled, 5);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_schema_larger_than_the_bound_is_used_and_not_kept() {
         let schemas = schemas(ENTRY_BYTES);
         assert!(schemas.get(&schema(1)).await.unwrap().is_ok());
         assert_eq!(schemas.figures(), CompiledFigures { compiled: 1, dropped: 0, bytes: 0 });
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_does_not_compile_is_not_tried_again() {
         let schemas = schemas(1 << 20);
         let many: serde_json::Map<String, Value> = (0..30_000).map(|n| (n.to_string(), json!({}))).collect();
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(schemas.figures().compiled, 2);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_call_that_gives_up_does_not_end_the_compiling_of_others() {
         let schemas = schemas(1 << 20);
         let wanted = schema(1);

@@ -198,9 +198,23 @@ async fn a_throttled_request_has_no_more_attempts_than_those_of_the_sdk() {
     queue.send(message()).await.unwrap();
     let error = queue.send(message()).await.unwrap_err();
     assert!(!error.is_permanent(), "{error}");
-    queue.send(message()).await.unwrap();
     let senders: Vec<bool> = stub.requests().iter().map(is_of_the_sdk).collect();
-    assert_eq!(senders, [true, false, true, true, true], "and the operation rests");
+    assert_eq!(senders, [true, false, true, true]);
+}
+
+#[tokio::test]
+async fn an_operation_rests_after_a_throttled_request() {
+    let stub = Stub::start(|n, body| match n {
+        1 => (400, json!({"__type": "com.amazonaws.sqs#RequestThrottled", "message": "slower"})),
+        _ => (200, success(body)),
+    })
+    .await;
+    let queue = stub.aws.queue("http://localhost/1/q");
+    for _ in 0..3 {
+        queue.send(message()).await.unwrap();
+    }
+    let senders: Vec<bool> = stub.requests().iter().map(is_of_the_sdk).collect();
+    assert_eq!(senders, [true, false, true, true]);
 }
 
 #[tokio::test]

@@ -53,11 +53,13 @@ impl LocalBlock {
     pub fn ask(&mut self, limit: u32, wish: BlockWish, waiting: usize) -> Block {
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         let used = self.used.saturating_add(waiting);
-        let until = self.until.map_or(wish.until, |lease| lease.max(wish.until));
         let permits = block_size(limit, wish.workers, used).max(self.used);
         self.permits = self.permits.min(permits);
         self.stored = self.stored.max(permits);
-        Block { permits, until: until.plus_ms(SPARE_MS) }
+        // The spare time is added once: a lease that each write moved further would keep a dead worker's permits for minutes.
+        let wished = wish.until.plus_ms(SPARE_MS);
+        let until = self.until.map_or(wished, |lease| lease.max(wished));
+        Block { permits, until }
     }
 
     /// Whether the row may have more permits for the worker than it uses.

@@ -9,6 +9,8 @@ use toolfleet_core::time::Timestamp;
 
 const SKEW_MS: u64 = 2_000;
 const WORKERS: usize = 3;
+/// The longest request, the spare time of a lease, the clock that is ahead, and the skew that the row allows for.
+const LONGEST_LEASE_MS: u64 = 8_000 + 10_000 + 2 * SKEW_MS;
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_ms(1_795_000_000_000).plus_ms(ms)
@@ -266,8 +268,8 @@ proptest! {
             }
         }
         if fleet.born > WORKERS || fleet.now_ms > 0 {
-            // What nobody gives back ends by itself: that of a dead worker, and of a request whose time is over. The simulation waits for that.
-            return Ok(());
+            // What nobody gives back ends by itself: that of a dead worker, and of a request whose time is over.
+            fleet.act(Act::Pass { ms: LONGEST_LEASE_MS });
         }
         // Once all requests are answered, and each worker has told so, an entry is free, however long the leases are.
         for worker in (0..WORKERS).chain(0..WORKERS) {
@@ -302,6 +304,21 @@ fn a_block_grows_with_its_calls_and_loses_none_in_use() {
     block.leased(&Granted { block: 10, held: 10, ..Granted::default() }, 100, at(11_000));
     (0..9).for_each(|_| assert!(block.take(100, at(1_000))));
     assert_eq!(block.ask(100, wish(50, 1_000), 0).permits, 9, "the share of 50 workers is 2");
+}
+
+#[test]
+fn a_lease_lasts_no_longer_for_being_asked_for_often() {
+    let mut block = LocalBlock::default();
+    let mut lease = |until_ms| {
+        let asked = block.ask(100, BlockWish { workers: 1, until: at(until_ms) }, 1);
+        block.leased(&Granted { block: asked.permits, held: asked.permits, ..Granted::default() }, 100, asked.until);
+        asked.until
+    };
+    for _ in 0..20 {
+        assert_eq!(lease(1_000), at(11_000));
+    }
+    assert_eq!(lease(500), at(11_000), "no lease is shortened");
+    assert_eq!(lease(2_000), at(12_000));
 }
 
 #[test]
