@@ -34,6 +34,8 @@ pub struct CompiledSchemas(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     most_bytes: usize,
+    /// How long a call waits for a schema.
+    wait: Duration,
     kept: Mutex<Kept>,
     flights: SingleFlight<Digest, Option<Compiled>>,
     /// The schemas of which it was logged that their servers judge alone.
@@ -71,8 +73,13 @@ pub struct CompiledFigures {
 impl CompiledSchemas {
     /// None yet, and never more than about `most_bytes`.
     pub fn new(most_bytes: usize) -> Self {
+        Self::with_wait(most_bytes, WAIT)
+    }
+
+    fn with_wait(most_bytes: usize, wait: Duration) -> Self {
         Self(Arc::new(Shared {
             most_bytes,
+            wait,
             kept: Mutex::default(),
             flights: SingleFlight::default(),
             left: Mutex::default(),
@@ -105,7 +112,7 @@ impl CompiledSchemas {
             let (shared, schema) = (Arc::clone(&self.0), schema.clone());
             async move { shared.compile(schema).await }
         };
-        timeout(WAIT, self.0.flights.join(schema.digest().clone(), compile)).await.ok()??
+        timeout(self.0.wait, self.0.flights.join(schema.digest().clone(), compile)).await.ok()??
     }
 
     /// Whether it was not said before that this schema is left to its server.
@@ -175,11 +182,12 @@ mod tests {
         )
     }
 
+    /// However busy the machine is.
     fn schemas(most_bytes: usize) -> CompiledSchemas {
-        CompiledSchemas::new(most_bytes)
+        CompiledSchemas::with_wait(most_bytes, WITHIN)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_schema_is_compiled_once_for_a_hundred_calls_at_once() {
         let schemas = schemas(1 << 20);
         assert_eq!(schemas.figures(), CompiledFigures { compiled: 0, dropped: 0, bytes: 0 });
@@ -194,7 +202,7 @@ mod tests {
         assert!(schemas.ready(&schema(1)).is_some() && schemas.ready(&schema(2)).is_none());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_schema_unused_for_the_longest_time_is_dropped_at_the_bound() {
         let each = schema(0).compile().unwrap().bytes() + ENTRY_BYTES;
         let schemas = schemas(each * 3);
@@ -210,14 +218,14 @@ mod tests {
         assert_eq!(schemas.figures().compiled, 5);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_schema_larger_than_the_bound_is_used_and_not_kept() {
         let schemas = schemas(ENTRY_BYTES);
         assert!(schemas.get(&schema(1)).await.unwrap().is_ok());
         assert_eq!(schemas.figures(), CompiledFigures { compiled: 1, dropped: 0, bytes: 0 });
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_does_not_compile_is_not_tried_again() {
         let schemas = schemas(1 << 20);
         let many: serde_json::Map<String, Value> = (0..30_000).map(|n| (n.to_string(), json!({}))).collect();
@@ -230,7 +238,7 @@ mod tests {
         assert_eq!(schemas.figures().compiled, 2);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_that_gives_up_does_not_end_the_compiling_of_others() {
         let schemas = schemas(1 << 20);
         let wanted = schema(1);
