@@ -3,7 +3,7 @@
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
@@ -64,8 +64,8 @@ pub(crate) struct InboundCall {
     pub(super) kept: bool,
     /// What the message carries of its call's limits.
     carried: Carried,
-    /// What the message that replaces it carries.
-    carries_on: OnceLock<Carried>,
+    /// What the message that replaces it carries, where this delivery has set it.
+    carries_on: Mutex<Option<Carried>>,
     /// Whose call it is, once it is decoded.
     tenant: OnceLock<Tenant>,
     /// Whether the call has its index in its group, which was open when this delivery looked.
@@ -93,7 +93,7 @@ impl Carried {
         }
     }
 
-    /// The wait of a call whose turn this delivery has used, or could not use.
+    /// The wait of a call whose turn this delivery has used, or could not use. A poll that waits for anything stays a poll.
     fn waited(&self) -> Option<Self> {
         match self {
             Self::Turn(CarriedTurn { limit, wake_at, .. }) => Some(Self::Turn(CarriedTurn {
@@ -102,7 +102,8 @@ impl Carried {
                 wake_at: *wake_at,
                 others: Vec::new(),
             })),
-            Self::Nothing | Self::Poll => None,
+            Self::Poll => Some(Self::Poll),
+            Self::Nothing => None,
         }
     }
 
@@ -163,7 +164,7 @@ impl InboundCall {
             parks,
             kept,
             carried,
-            carries_on: OnceLock::new(),
+            carries_on: Mutex::new(None),
             tenant,
             joined: AtomicBool::new(false),
             delivery,
@@ -302,15 +303,22 @@ impl InboundCall {
         }
     }
 
-    /// Lets the message that replaces it carry that.
+    /// Lets the message that replaces it carry that, and nothing that was set before.
     pub(super) fn carry(&self, carried: Carried) {
-        self.carries_on.get_or_init(|| carried);
+        *self.carries_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
+    }
+
+    /// The call has no task, or none any more: the message that replaces this one does not say that it polls.
+    pub(super) fn polls_no_longer(&self) {
+        if self.carried == Carried::Poll {
+            self.carry(Carried::Nothing);
+        }
     }
 
     /// What the message that replaces it carries: what this delivery has set, else that its call has waited for a limit. A pause of its server
     /// or a retry does not send it back to the end of those that wait.
     pub(super) fn carries_on(&self) -> Option<String> {
-        match self.carries_on.get() {
+        match &*self.carries_on.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(carried) => carried.text(),
             None => self.carried.waited()?.text(),
         }
