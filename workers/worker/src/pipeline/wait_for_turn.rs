@@ -95,10 +95,11 @@ async fn turns_and_permits<S: Slot>(limits: Limits<'_>, waiting: Waiting<'_, S>)
         Err(turned) => return turned,
     };
     let Asking { limits, mut waiting } = asking;
-    // Its turn would pass while it waits for a permit.
-    let most = if passes.due.is_some() { Duration::ZERO } else { PERMIT_WAIT };
-    let permits = Box::pin(limits.permits(&mut passes, most));
-    match waiting.in_hand(permits).await {
+    let is_due = passes.due.is_some();
+    let permits = Box::pin(limits.permits(&mut passes, PERMIT_WAIT));
+    // Its turn would pass while it waits for a slot again.
+    let taken = if is_due { Ok(permits.await) } else { waiting.in_hand(permits).await };
+    match taken {
         Ok(Ok(())) => Turned::Now(Some(passes)),
         Ok(Err(lack)) => Turned::Wait(limits.away(lack)),
         Err(Drains) => Turned::Draining,
