@@ -41,8 +41,12 @@ enum OpenLimit<'a> {
 }
 
 impl Limits<'_> {
-    /// A turn is not taken for a call that would find no permit.
+    /// A turn is not taken for a call that would find no permit. One that its message carries is taken already, and a permit may be free once it
+    /// has come.
     pub(super) fn check_lately_full(&self) -> Result<(), Wait> {
+        if self.asker.carries_turn(self.context.now()) {
+            return Ok(());
+        }
         for limit in &self.limits {
             let Some(most) = limit.concurrency else { continue };
             if self.context.limiter.permits.is_full_lately(&limit.key) {

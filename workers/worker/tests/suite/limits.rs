@@ -321,6 +321,47 @@ async fn several_rate_limits_give_one_turn() {
     }
 }
 
+/// The turn is seconds away: a permit may be free once it has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carried_turn_survives_a_full_concurrency_limit() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"concurrency": 1}));
+    catalog["tools"][1]["limits"] = json!({"rate": "1/10s"});
+    let context = worker(&rig, &catalog).await;
+    take_a_turn(&rig, &"tool:unsafe".parse().unwrap()).await;
+    rig.send(request("open", "safe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let open = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    let turn = format!("turn 1 {} tool:unsafe", start_us() + 8_000_000);
+    let message = Outgoing {
+        body: request("c1", "unsafe").to_string(),
+        attributes: BTreeMap::from([("toolfleet-turn".to_owned(), turn.clone())]),
+        ..Outgoing::default()
+    };
+    rig.queue().send(message).await.unwrap();
+    let delivery = rig.receive(&context).await.unwrap();
+    let refused = async {
+        rig.send(request("refused", "safe").to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()))
+    };
+    let refused = refused.await;
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    pipeline::run(Arc::clone(&context), delivery, ()).await;
+    let row = rig.row("c1").await.unwrap();
+    assert_eq!(row.held().unwrap().reason, HeldReason::RateLimit, "{:?}", row.held());
+    drop(hold);
+    open.await.unwrap();
+    refused.await.unwrap();
+    rig.clock.advance_ms(7_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    assert_eq!(delivery.attributes.get("toolfleet-turn"), Some(&turn));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_takes_no_turn_while_no_permit_is_free() {
     let rig = Rig::new().await;
