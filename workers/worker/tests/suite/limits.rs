@@ -204,12 +204,17 @@ async fn a_request_that_its_connection_has_delayed_gets_another_turn() {
 
 /// Takes a turn of a limit of one in ten seconds, so that the next is ten seconds away.
 async fn take_a_turn(rig: &Rig, limit: &LimitKey) {
+    take_a_turn_of(rig, limit, "1/10s").await;
+}
+
+/// Takes the next turn of a limit of that rate.
+pub(crate) async fn take_a_turn_of(rig: &Rig, limit: &LimitKey, rate: &str) {
     let store = rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(limit);
     let now_us = start_us();
     let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
-    let (mark, rate, version, give_back) = (1, "1/10s".parse().unwrap(), 0, Vec::new());
+    let (mark, rate, version, give_back) = (1, rate.parse().unwrap(), 0, Vec::new());
     let reserve = Reserve { now_us, mark, rate, version, shared: limit.is_shared(), give_back, asks };
-    apply_in_rounds(&store, None, &reserve, 1).await.unwrap();
+    assert!(apply_in_rounds(&store, None, &reserve, 2).await.unwrap().0.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,12 +377,16 @@ async fn a_call_takes_no_turn_while_no_permit_is_free() {
     let hold = rig.mcp.hold();
     let running = tokio::spawn(pipeline::run(first, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
+    let given = turns(&rig).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.deliver(&second).await;
-    let given = turns(&rig).await;
     rig.send(request("c2", "unsafe").to_string()).await;
     rig.deliver(&second).await;
-    assert_eq!(turns(&rig).await.rev, given.rev, "the limit had no permit a moment ago");
+    while second.limiter.is_writing() {
+        tokio::task::yield_now().await;
+    }
+    let why = "c1 took a turn and gave it back, and c2 asked for none: the limit had no permit a moment ago";
+    assert_eq!(turns(&rig).await.rev, given.rev + 2, "{why}");
     drop(hold);
     running.await.unwrap();
     rig.settle_with(&second).await;

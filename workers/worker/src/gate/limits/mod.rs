@@ -55,9 +55,9 @@ impl Limiter {
         }
     }
 
-    /// Whether permits are being taken or released in their rows.
+    /// Whether permits are being taken or released in their rows, or turns taken or given back.
     pub fn is_writing(&self) -> bool {
-        self.permits.is_writing()
+        self.permits.is_writing() || self.turns.is_writing()
     }
 
     /// Learns how many workers are alive.
