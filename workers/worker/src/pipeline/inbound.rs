@@ -22,7 +22,6 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
-use super::claimless::may_be_claimless;
 use super::origin::Origin;
 use crate::answers::Generation;
 use crate::backoff;
@@ -388,7 +387,7 @@ impl InboundCall {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
-            may_be_claimless: may_be_claimless(&self.catalog, request),
+            may_be_claimless: self.catalog.may_be_claimless(request),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }

@@ -38,7 +38,6 @@ mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
-mod claimless;
 mod complete;
 mod count_member;
 mod decide_group;

@@ -36,6 +36,9 @@ impl RedriveRules for Rules {
     fn is_repeatable(&self, request: &CallRequest) -> bool {
         request.target.to_string() == "safe"
     }
+    fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        self.is_repeatable(request)
+    }
 }
 
 async fn rig() -> Rig {
