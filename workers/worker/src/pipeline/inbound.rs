@@ -314,6 +314,12 @@ impl InboundCall {
         }
     }
 
+    /// Whether this delivery has a turn, or the time to ask for one, that only a message which replaces its own can take on.
+    pub(super) fn takes_a_turn_on(&self) -> bool {
+        let carries_on = self.carries_on.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*carries_on, Some(Carried::Turn(_)))
+    }
+
     /// What the message that replaces it carries: what this delivery has set, else that its call has waited for a limit. A pause of its server
     /// or a retry does not send it back to the end of those that wait.
     pub(super) fn carries_on(&self) -> Option<String> {

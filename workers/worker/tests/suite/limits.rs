@@ -14,7 +14,7 @@ use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
+use toolfleet_testkit::{Cut, MockFault, ProtocolRevision, Rule, ToolAnswer};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 
@@ -365,6 +365,25 @@ async fn a_carried_turn_survives_a_full_concurrency_limit() {
     rig.clock.advance_ms(7_000);
     let delivery = rig.receive(&context).await.unwrap();
     assert_eq!(delivery.attributes.get("toolfleet-turn"), Some(&turn));
+}
+
+/// The message is replaced although nothing says why its call waits: hidden, it would lose its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_is_carried_although_its_wait_could_not_be_stored() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"rate": "1/10s"}))).await;
+    take_a_turn(&rig, &server()).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "", 1).with_body("toolfleet-calls").times(usize::MAX));
+    rig.deliver(&context).await;
+    rig.dynamodb.behave();
+    assert!(rig.row("c1").await.is_none(), "its wait is not stored");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.in_flight, depth.delayed), (0, 1));
+    rig.clock.advance_ms(5_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    let carried = delivery.attributes.get("toolfleet-turn").map(String::as_str).unwrap_or_default();
+    assert!(carried.starts_with("turn 1 "), "{carried}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
