@@ -1,5 +1,6 @@
 //! A limit that changes between blocks and entries: what is left of the blocks stops nobody for long.
 
+use toolfleet_aws::ServerTime;
 use toolfleet_core::limits::holders::HolderTable;
 
 use super::super::row_model::{self, clock};
@@ -15,7 +16,8 @@ fn books(table: &Arc<Table>, count: usize) -> Vec<Book> {
     let clock = clock();
     let book = |worker| {
         let (key, name) = ("server:crm".parse().unwrap(), format!("w{worker}"));
-        Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, 2_000))
+        let check = ClockCheck::new(ServerTime::default(), 2_000);
+        Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, check))
     };
     (0..count).map(book).collect()
 }

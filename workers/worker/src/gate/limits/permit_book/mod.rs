@@ -26,6 +26,7 @@ use toolfleet_core::limits::holders::{HolderRow, Take, by_blocks};
 use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
+use super::clock_check::ClockCheck;
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 use super::write_pace::WritePace;
 pub(super) use rows::PermitRows;
@@ -47,7 +48,7 @@ pub(super) struct PermitBook<S: PermitRows = Permits> {
     key: LimitKey,
     clock: Clock,
     worker: String,
-    skew_ms: u64,
+    clock_check: ClockCheck,
     state: Mutex<BookState<S>>,
     /// Wakes the task that writes from its pause.
     changed: Notify,
@@ -177,10 +178,16 @@ impl<S: PermitRows> Drop for Permit<S> {
 }
 
 impl<S: PermitRows> PermitBook<S> {
-    pub(super) fn new(store: S, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
+    pub(super) fn new(
+        store: S,
+        key: LimitKey,
+        clock: Clock,
+        worker: String,
+        clock_check: ClockCheck,
+    ) -> Self {
         let (state, changed) = (Mutex::new(BookState::new()), Notify::new());
         let (block_left, block_left_in_turn) = (Notify::new(), Notify::new());
-        Self { store, key, clock, worker, skew_ms, state, changed, block_left, block_left_in_turn }
+        Self { store, key, clock, worker, clock_check, state, changed, block_left, block_left_in_turn }
     }
 
     fn state(&self) -> MutexGuard<'_, BookState<S>> {

@@ -255,19 +255,12 @@ impl<S: PermitRows> PermitBook<S> {
         let held: Vec<u64> = std::mem::take(&mut state.held_ms);
         let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
         let release = std::mem::take(&mut state.releases);
-        let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
+        let change =
+            Change { now, limit, skew_ms: self.clock_check.skew_ms(), release, held_ms, take, block };
         // A release needs no fresh row.
         let reads_first = state.pace.reads_first() && change.release.is_empty();
         let seen = state.seen.clone();
-        Step::Write(Box::new(Next {
-            asks,
-            block_asks,
-            block_wish,
-            change,
-            seen,
-            reads_first,
-            begun,
-        }))
+        Step::Write(Box::new(Next { asks, block_asks, block_wish, change, seen, reads_first, begun }))
     }
 }
 
