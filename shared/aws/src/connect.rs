@@ -21,6 +21,7 @@ use crate::lambda::Lambda;
 use crate::s3::Objects;
 use crate::s3::payloads::{ObjectReader, Payloads};
 use crate::secrets::Secrets;
+use crate::server_time::ServerTime;
 use crate::setup::Setup;
 use crate::sqs::queue::{Queue, url_of};
 use crate::time_outs::{ATTEMPT, ATTEMPTS, RECEIVE_ATTEMPT, attempts, time_outs};
@@ -114,13 +115,14 @@ pub struct Aws {
     sts: aws_sdk_sts::Client,
     lambda: Lambda,
     usage: Usage,
+    server_time: ServerTime,
 }
 
 impl Aws {
     /// Builds the clients. Nothing is sent yet, except what the credential chain itself needs.
     pub async fn connect(options: AwsOptions) -> Self {
         let config = load(&options).await;
-        let usage = Usage::default();
+        let (usage, server_time) = (Usage::default(), ServerTime::default());
         // Where no endpoint is given, the SDK reads its own variables (AWS_ENDPOINT_URL_SQS, ..).
         let sts_config = match options.sts_endpoint {
             Some(endpoint) => config.clone().into_builder().endpoint_url(endpoint).build(),
@@ -135,7 +137,9 @@ impl Aws {
         if options.sqs_endpoint.is_some() {
             sqs.set_endpoint_url(options.sqs_endpoint);
         }
-        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config).interceptor(usage.of("DynamoDB"));
+        let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config)
+            .interceptor(usage.of("DynamoDB"))
+            .interceptor(server_time.clone());
         if options.dynamodb_endpoint.is_some() {
             dynamodb.set_endpoint_url(options.dynamodb_endpoint);
         }
@@ -167,6 +171,7 @@ impl Aws {
             objects,
             dynamodb,
             usage,
+            server_time,
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::from_conf(secrets.build())),
         }
     }
@@ -218,6 +223,7 @@ impl Aws {
             writer: self.writer.clone(),
             counter: self.counter.clone(),
             table: tables.fleet.clone(),
+            server_time: self.server_time.clone(),
         }
     }
 

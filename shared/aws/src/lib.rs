@@ -21,6 +21,7 @@ pub mod lambda;
 mod retry_pause;
 mod s3;
 pub mod secrets;
+mod server_time;
 mod setup;
 mod sqs;
 mod time_outs;
@@ -36,6 +37,7 @@ pub use dynamodb::{
 };
 pub use error::{AwsError, AwsErrorKind};
 pub use s3::payloads;
+pub use server_time::ServerTime;
 pub use setup::{Setup, TableEncryption, TableSetup};
 pub use sqs::{event, queue};
 pub use usage::{Units, Usage};

@@ -8,7 +8,7 @@ use toolfleet_core::definition::ShortDefinitionDigest;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{ServerId, Tenant, ToolId};
 use toolfleet_core::limits::{LimitKey, LimitRules};
-use toolfleet_core::request::{Target, User};
+use toolfleet_core::request::{CallRequest, Operation, Target, User};
 
 use crate::error::CatalogError;
 use crate::pins::{Approved, Pins};
@@ -170,6 +170,21 @@ impl Catalog {
     /// The registered tool of that id.
     pub fn tool(&self, id: &ToolId) -> Option<&Arc<Tool>> {
         self.tools.get(id)
+    }
+
+    /// Whether workers may execute the call without a claim, which saves the write of the claim: only calls that are safe to repeat. What limits it
+    /// is not asked: limits change while it runs.
+    ///
+    /// Such a call has no row until it ends, becomes a task, goes back to the queue, or its first heartbeat is due. If its worker stops before,
+    /// the next delivery executes it again, and a second delivery at the same time executes it too. So no end of such a call says that it did
+    /// not run: the state table sees to that (`DeliveryContext::may_be_claimless`).
+    pub fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        let is_registered = || match &request.target {
+            Target::Tool { id, .. } => self.tool(id).is_some_and(|tool| tool.claimless),
+            Target::OnServer { .. } | Target::Server { .. } => false,
+        };
+        let safe = request.idempotent || request.operation != Operation::ToolsCall || is_registered();
+        safe && !request.is_always_claimed()
     }
 
     /// The registered server of that id.

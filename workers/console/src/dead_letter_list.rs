@@ -54,7 +54,7 @@ pub(crate) struct Letter {
     pub(crate) message_id: String,
 }
 
-/// The console has no catalog: a call is safe to repeat where its caller says so.
+/// The console has no catalog: a call is safe to repeat where its caller says so, and may have been sent without a claim if it has no row.
 struct NoCatalog;
 
 impl RedriveRules for NoCatalog {

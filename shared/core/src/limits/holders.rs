@@ -63,7 +63,8 @@ pub struct Change {
     pub now: Timestamp,
     /// The most open requests.
     pub limit: u32,
-    /// The allowed difference of two clocks, in milliseconds: an entry counts for so long after its time.
+    /// The allowed difference of two clocks, in milliseconds: an entry counts for so long after its time. The longest, where the worker's clock
+    /// is known to be wrong: then no entry is taken for lost.
     pub skew_ms: u64,
     /// Requests that were answered.
     pub release: Vec<String>,

@@ -131,9 +131,10 @@ pub struct Reserve {
     pub version: u64,
     /// Whether tenants share the limit.
     pub shared: bool,
-    /// Turns ahead that their calls cannot use.
+    /// Turns that their calls cannot use.
     pub give_back: Vec<Turn>,
-    /// The calls, in the order in which they came. Those that have waited are served first.
+    /// The calls, in the order in which they came. Those that have waited are served first. Where there are none, the worker says nothing of the
+    /// limit either: what it knows may be old.
     pub asks: Vec<Ask>,
 }
 
@@ -175,18 +176,21 @@ impl StateTable for TurnTable {
 
     fn decide(seen: Option<&TurnRow>, event: &Reserve) -> Decision<TurnRow, Vec<Grant>, Vec<Grant>> {
         let mut row = seen.cloned().unwrap_or_else(|| TurnRow::new(event));
-        row.take_rule(event);
+        if !event.asks.is_empty() {
+            row.take_rule(event);
+        }
+        // First: a turn whose time has passed meanwhile was not used, and none has to keep its distance from it.
+        let given_back = row.take_back(&event.give_back);
         row.forget_past(event.now_us);
         let before = (row.ahead.clone(), row.clocks.clone());
-        row.take_back(&event.give_back);
         let mut asks: Vec<_> = event.asks.iter().enumerate().collect();
         asks.sort_by_key(|(_, ask)| ask.wish.rank());
         let served = asks.into_iter().map(|(place, ask)| (place, row.serve(ask, event)));
         let mut grants: Vec<_> = served.collect();
         grants.sort_by_key(|(place, _)| *place);
         let grants: Vec<_> = grants.into_iter().map(|(_, grant)| grant).collect();
-        let unchanged = seen.is_some_and(|seen| seen.epoch == row.epoch)
-            && before == (row.ahead.clone(), row.clocks.clone());
+        let same_setting = seen.is_some_and(|seen| seen.epoch == row.epoch) || event.asks.is_empty();
+        let unchanged = !given_back && same_setting && before == (row.ahead.clone(), row.clocks.clone());
         if unchanged {
             return Decision::Leave(grants);
         }
@@ -278,9 +282,11 @@ impl TurnRow {
         self.clocks.retain(|_, clock| clock.next_us > now_us || clock.tail_us > now_us);
     }
 
-    fn take_back(&mut self, turns: &[Turn]) {
-        let epoch = self.epoch;
+    /// Whether any of them was still given: another worker may have found it past.
+    fn take_back(&mut self, turns: &[Turn]) -> bool {
+        let (epoch, before) = (self.epoch, self.ahead.len());
         self.ahead.retain(|at_us| !turns.contains(&Turn { epoch, at_us: *at_us }));
+        self.ahead.len() < before
     }
 
     /// Whether the row holds no further turn.

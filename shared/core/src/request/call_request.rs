@@ -81,6 +81,17 @@ impl CallRequest {
             None => begin.plus_ms(default_ms),
         }
     }
+
+    /// Whether each of its deliveries claims it, whatever a catalog says of its tool: something of it is kept in its row from the start.
+    pub const fn is_always_claimed(&self) -> bool {
+        self.resume.is_some()
+            // Its row tells of the updates.
+            || matches!(self.operation, Operation::ResourcesSubscribe)
+            || self.supersede.is_some()
+            || self.not_before.is_some()
+            // A group counts its members by their claims.
+            || self.group.is_some()
+    }
 }
 
 /// What a request wants to run.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
 use toolfleet_core::ids::ServerId;
+use toolfleet_core::request::CallRequest;
 
 use crate::rig::{ALL, Browser, Rig, ago, client, connect};
 
@@ -202,20 +203,27 @@ async fn dead_letters_are_listed_and_stay_visible() {
         let body = request.encode();
         queue.send(toolfleet_aws::queue::Outgoing { body, ..Default::default() }).await.unwrap();
     }
+    // Only this one is claimed whatever the catalog says, which the console does not know.
+    let claimed = rig.request("acme", "claimed", "echo", json!({}));
+    let body = CallRequest { supersede: Some("k".to_owned()), ..claimed }.encode();
+    queue.send(toolfleet_aws::queue::Outgoing { body, ..Default::default() }).await.unwrap();
     let body = "no request".to_owned();
     queue.send(toolfleet_aws::queue::Outgoing { body, ..Default::default() }).await.unwrap();
     let console = rig.console().await;
     let browser = Browser::logged_in(&console, ALL).await;
     let page = browser.page("/dead-letters").await;
-    page.shows(&["d-0<", "d-11<", "received_too_often", "not_run", "1 to 13 of 13", "unreadable"])
+    page.shows(&["d-0<", "d-11<", "received_too_often", "1 to 14 of 14", "unreadable"])
         .hides(&["4711", "There may be more"]);
     assert_eq!(page.commands(), ["toolfleet dlq list"]);
     let depth = queue.depth().await.unwrap();
-    assert_eq!((depth.visible, depth.in_flight), (13, 0), "all are visible again");
+    assert_eq!((depth.visible, depth.in_flight), (14, 0), "all are visible again");
+    let classed = |class: &str| page.page.matches(&format!("<td class=\"tight\">{class}</td>")).count();
+    assert_eq!((classed("safe"), classed("not_run")), (12, 1));
+    assert_eq!(page.page.matches("<span class=\"warn\">yes</span>").count(), 12, "they may have run");
     // A second look within a moment reads the queue no second time.
     let received = |page: &str| page.matches("<td class=\"number\">1</td>").count();
     let again = browser.page("/dead-letters?tenant=acme&reason=received_too_often&tool=echo").await;
-    assert_eq!((received(&page.page), received(&again.page)), (13, 12));
+    assert_eq!((received(&page.page), received(&again.page)), (14, 13));
     assert_eq!(
         again.commands(),
         ["toolfleet dlq list --tenant acme --tool echo --reason received_too_often"]

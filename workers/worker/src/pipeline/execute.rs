@@ -128,7 +128,10 @@ async fn work(attempts: &Attempts<'_>, task: Option<&Task>) -> Executed {
     };
     let executed = match polled {
         Some(executed) => executed,
-        None => attempts.run().await,
+        None => {
+            attempts.inbound.polls_no_longer();
+            attempts.run().await
+        }
     };
     match executed {
         Executed::Finished(outcome) if outcome.content().is_some() => {

@@ -3,7 +3,7 @@
 //! What a delayed message says about the message that it replaced counts only if a worker of the fleet has sent it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
@@ -22,7 +22,6 @@ use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 use tracing::Span;
 
-use super::claimless::may_be_claimless;
 use super::origin::Origin;
 use crate::answers::Generation;
 use crate::backoff;
@@ -64,8 +63,8 @@ pub(crate) struct InboundCall {
     pub(super) kept: bool,
     /// What the message carries of its call's limits.
     carried: Carried,
-    /// What the message that replaces it carries.
-    carries_on: OnceLock<Carried>,
+    /// What the message that replaces it carries, where this delivery has set it.
+    carries_on: Mutex<Option<Carried>>,
     /// Whose call it is, once it is decoded.
     tenant: OnceLock<Tenant>,
     /// Whether the call has its index in its group, which was open when this delivery looked.
@@ -93,7 +92,7 @@ impl Carried {
         }
     }
 
-    /// The wait of a call whose turn this delivery has used, or could not use.
+    /// The wait of a call whose turn this delivery has used, or could not use. A poll that waits for anything stays a poll.
     fn waited(&self) -> Option<Self> {
         match self {
             Self::Turn(CarriedTurn { limit, wake_at, .. }) => Some(Self::Turn(CarriedTurn {
@@ -102,7 +101,8 @@ impl Carried {
                 wake_at: *wake_at,
                 others: Vec::new(),
             })),
-            Self::Nothing | Self::Poll => None,
+            Self::Poll => Some(Self::Poll),
+            Self::Nothing => None,
         }
     }
 
@@ -163,7 +163,7 @@ impl InboundCall {
             parks,
             kept,
             carried,
-            carries_on: OnceLock::new(),
+            carries_on: Mutex::new(None),
             tenant,
             joined: AtomicBool::new(false),
             delivery,
@@ -302,15 +302,28 @@ impl InboundCall {
         }
     }
 
-    /// Lets the message that replaces it carry that.
+    /// Lets the message that replaces it carry that, and nothing that was set before.
     pub(super) fn carry(&self, carried: Carried) {
-        self.carries_on.get_or_init(|| carried);
+        *self.carries_on.lock().unwrap_or_else(PoisonError::into_inner) = Some(carried);
+    }
+
+    /// The call has no task, or none any more: the message that replaces this one does not say that it polls.
+    pub(super) fn polls_no_longer(&self) {
+        if self.carried == Carried::Poll {
+            self.carry(Carried::Nothing);
+        }
+    }
+
+    /// Whether this delivery has a turn, or the time to ask for one, that only a message which replaces its own can take on.
+    pub(super) fn takes_a_turn_on(&self) -> bool {
+        let carries_on = self.carries_on.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*carries_on, Some(Carried::Turn(_)))
     }
 
     /// What the message that replaces it carries: what this delivery has set, else that its call has waited for a limit. A pause of its server
     /// or a retry does not send it back to the end of those that wait.
     pub(super) fn carries_on(&self) -> Option<String> {
-        match self.carries_on.get() {
+        match &*self.carries_on.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(carried) => carried.text(),
             None => self.carried.waited()?.text(),
         }
@@ -380,7 +393,7 @@ impl InboundCall {
             earlier_digest: request.earlier_digest.clone(),
             caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
-            may_be_claimless: may_be_claimless(&self.catalog, request),
+            may_be_claimless: self.catalog.may_be_claimless(request),
             ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
         }
     }

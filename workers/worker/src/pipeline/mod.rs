@@ -38,7 +38,6 @@ mod cancel_task;
 mod check_session;
 mod checks;
 mod claim;
-mod claimless;
 mod complete;
 mod count_member;
 mod decide_group;
@@ -413,7 +412,7 @@ async fn take_turn(
     if ready.follows() {
         return Ok((ready, None));
     }
-    let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await {
+    let passes = match wait_for_turn(context, inbound, &ready.call, slot, seat).await? {
         Turned::Now(passes) => passes,
         Turned::Wait(wait) => {
             return Err(Box::pin(hold::hold(context, inbound, *ready.call.request, wait)).await?.into());

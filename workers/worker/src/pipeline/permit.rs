@@ -41,8 +41,12 @@ enum OpenLimit<'a> {
 }
 
 impl Limits<'_> {
-    /// A turn is not taken for a call that would find no permit.
+    /// A turn is not taken for a call that would find no permit. One that its message carries is taken already, and a permit may be free once it
+    /// has come.
     pub(super) fn check_lately_full(&self) -> Result<(), Wait> {
+        if self.asker.carries_turn(self.context.now()) {
+            return Ok(());
+        }
         for limit in &self.limits {
             let Some(most) = limit.concurrency else { continue };
             if self.context.limiter.permits.is_full_lately(&limit.key) {
@@ -53,12 +57,13 @@ impl Limits<'_> {
     }
 
     /// A permit of each limit of open requests. Where one has none, those that were taken are released, and that limit is waited for first,
-    /// for `most` in all: nothing is held while another limit is waited for. A call with a turn does not wait: its turn would pass.
+    /// for `most` in all: nothing is held while another limit is waited for. A call with a turn waits until the turn has come, and goes before
+    /// the calls without one: else it would lose turn after turn beside calls that can wait for a permit.
     ///
     /// # Errors
     /// What has none.
     pub(super) async fn permits(&self, passes: &mut Passes, most: Duration) -> Result<(), Lack<'_>> {
-        let until = Instant::now() + if passes.due.is_some() { Duration::ZERO } else { most };
+        let until = passes.due.unwrap_or_else(|| Instant::now() + most);
         let adaptive = self.call.tool_name().filter(|_| self.call.adapts()).map(OpenLimit::Adaptive);
         let shared =
             self.limits.iter().filter_map(|limit| Some(OpenLimit::Shared(limit, limit.concurrency?)));
@@ -121,7 +126,7 @@ impl Limits<'_> {
             }
             OpenLimit::Shared(limit, most) => {
                 let patience = self.patience(until.saturating_duration_since(asked));
-                match permits.take(&limit.key, self.wish(most), patience).await {
+                match permits.take(&limit.key, self.wish(most, passes.due.is_some()), patience).await {
                     Ok(permit) => passes.add_permit(permit, most),
                     Err(NoPermit::Full) => return Err(Lack::Permit(limit, most)),
                     Err(NoPermit::Unknown) => return Err(Lack::Row(limit)),
@@ -155,14 +160,14 @@ impl Limits<'_> {
         }
     }
 
-    fn wish(&self, most: ConcurrencyLimit) -> PermitWish {
+    fn wish(&self, most: ConcurrencyLimit, in_turn: bool) -> PermitWish {
         let hold_ms = match most.on_loss {
             OnLoss::Hold => self.call.attempt_ms.saturating_add(HOLD_MARGIN_MS),
             OnLoss::Free => self.context.limits.lease_ms(),
         };
         // A permit that passes to a task has an entry of its own.
         let workers = if most.count_tasks { None } else { self.context.limiter.known_workers() };
-        PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers }
+        PermitWish { name: self.entry(), limit: most.limit.get(), hold_ms, workers, in_turn }
     }
 
     fn patience(&self, most: Duration) -> Patience {

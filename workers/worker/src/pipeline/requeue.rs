@@ -3,7 +3,7 @@
 //! A wait for an operator, a limit or a time set by the caller is a new message with a delay at once: a hidden message counts as in flight,
 //! which moves it towards the dead-letter queue and makes its tenant look busy. Otherwise, for a wait of seconds the message stays hidden (visibility time-out). For a longer wait, or after many, a new message with a delay
 //! replaces it and carries when and by whom the first one was sent: so it does not count as in flight, and its receive count starts
-//! again. The old message is deleted only after the queue has accepted the new one; a worker that dies in between leaves a duplicate,
+//! again. So does a message that takes a turn on, whatever it waits for: a hidden one would lose it. The old message is deleted only after the queue has accepted the new one; a worker that dies in between leaves a duplicate,
 //! which the claim absorbs.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub(super) async fn requeue(
     );
     let requeued = if inbound.queue().is_fifo() {
         stay(inbound, inbound.away_ms(after_ms) / 1_000).await
-    } else if stays(reason.parks_at_once(), inbound.receive_count(), wait_s) {
+    } else if !inbound.takes_a_turn_on() && stays(reason.parks_at_once(), inbound.receive_count(), wait_s) {
         let wait_s = u32::try_from(wait_s).unwrap_or(u32::MAX);
         inbound.queue().change_visibility(inbound.receipt(), wait_s).await
     } else {

@@ -1,10 +1,9 @@
-//! Decides whether a delivery executes its call without a claim (`claimless`).
+//! Decides whether a delivery executes its call without a claim (`Catalog::may_be_claimless`).
 
 use toolfleet_core::call::unclaimed_row;
 
 use super::admit::AdmittedCall;
 use super::claim::ClaimedCall;
-use super::claimless::may_be_claimless;
 use super::inbound::InboundCall;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
@@ -16,7 +15,7 @@ pub(super) fn is_claimless(context: &WorkerContext, inbound: &InboundCall, call:
     inbound.is_first_receive()
         && call.repeatable
         && call.resumed.is_none()
-        && may_be_claimless(inbound.catalog(), &call.request)
+        && inbound.catalog().may_be_claimless(&call.request)
         && Limits::of(context, inbound, call).is_none()
 }
 

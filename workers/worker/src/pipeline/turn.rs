@@ -76,6 +76,14 @@ impl<'a> Asker<'a> {
         }
     }
 
+    /// Whether its message has brought a turn that is still to come.
+    pub(super) fn carries_turn(self, now: Timestamp) -> bool {
+        match self {
+            Self::Delivery(inbound) => inbound.carries_turn(now),
+            Self::Batch(_) => false,
+        }
+    }
+
     fn carry(self, turn: CarriedTurn) {
         match self {
             Self::Delivery(inbound) => inbound.carry(Carried::Turn(turn)),

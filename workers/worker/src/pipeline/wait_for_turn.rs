@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
+use toolfleet_aws::AwsError;
 
 use super::admit::AdmittedCall;
 use super::heartbeat;
@@ -55,18 +56,38 @@ pub(super) async fn wait_for_turn<S: Slot>(
     call: &AdmittedCall,
     slot: &mut S,
     seat: &mut Option<(Seat, SlotTime)>,
-) -> Turned {
+) -> Result<Turned, AwsError> {
     let Some(limits) = Limits::of(context, inbound, call) else {
-        return Turned::Now(Some(Passes::default()));
+        return Ok(Turned::Now(Some(Passes::default())));
     };
-    if *inbound.carried() == Carried::Poll || call.answers_a_task() {
-        return Turned::Now(None);
+    let polls = *inbound.carried() == Carried::Poll || call.answers_a_task();
+    if polls || is_past_its_request(context, inbound, call).await? {
+        return Ok(Turned::Now(None));
     }
     if call.batch().is_some() {
         // The leader of its batch asks for turns and permits when the batch is sent.
-        return limits.check_lately_full().map_or_else(Turned::Wait, |()| Turned::Now(None));
+        return Ok(limits.check_lately_full().map_or_else(Turned::Wait, |()| Turned::Now(None)));
     }
     let waiting = Waiting { context, inbound, call, slot, seat };
+    Ok(turns_and_permits(limits, waiting).await)
+}
+
+/// Whether the call has become a task, which is only polled, or has ended. Its message need not say so: a worker may have died before it sent
+/// one that does, and what an operator has moved back says nothing. Such a call needs neither turn nor permit, and the permit that it would
+/// wait for may be that of its own task.
+async fn is_past_its_request(
+    context: &WorkerContext,
+    inbound: &InboundCall,
+    call: &AdmittedCall,
+) -> Result<bool, AwsError> {
+    if inbound.is_first_receive() {
+        return Ok(false);
+    }
+    let row = context.calls.read(&call.request.key).await?;
+    Ok(row.is_some_and(|row| row.task.is_some() || row.finished.is_some()))
+}
+
+async fn turns_and_permits<S: Slot>(limits: Limits<'_>, waiting: Waiting<'_, S>) -> Turned {
     let mut asking = Asking { limits, waiting };
     let mut passes = match turns_that_count(&mut asking).await {
         Ok(Some(passes)) => passes,
@@ -74,10 +95,11 @@ pub(super) async fn wait_for_turn<S: Slot>(
         Err(turned) => return turned,
     };
     let Asking { limits, mut waiting } = asking;
-    // Its turn would pass while it waits for a permit.
-    let most = if passes.due.is_some() { Duration::ZERO } else { PERMIT_WAIT };
-    let permits = Box::pin(limits.permits(&mut passes, most));
-    match waiting.in_hand(permits).await {
+    let is_due = passes.due.is_some();
+    let permits = Box::pin(limits.permits(&mut passes, PERMIT_WAIT));
+    // Its turn would pass while it waits for a slot again.
+    let taken = if is_due { Ok(permits.await) } else { waiting.in_hand(permits).await };
+    match taken {
         Ok(Ok(())) => Turned::Now(Some(passes)),
         Ok(Err(lack)) => Turned::Wait(limits.away(lack)),
         Err(Drains) => Turned::Draining,

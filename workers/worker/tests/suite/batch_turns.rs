@@ -12,7 +12,7 @@ use toolfleet_testkit::{ProtocolRevision, ToolAnswer};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 
-use crate::limits::turns;
+use crate::limits::{server, take_a_turn_of, turns};
 use crate::rig::{Rig, limits, request};
 
 fn weather(id: &str, city: &str) -> Value {
@@ -55,11 +55,16 @@ fn skies(_: &Value) -> ToolAnswer {
 }
 
 /// The batch is at the server's session when its turn has passed, by both clocks. Gives the turns of before.
-async fn delayed_by_its_connection(rig: &Rig, context: &Arc<WorkerContext>) -> TurnRow {
+async fn delayed_by_its_connection(
+    rig: &Rig,
+    context: &Arc<WorkerContext>,
+    meanwhile: impl AsyncFnOnce(),
+) -> TurnRow {
     let hold = rig.mcp.hold_for("initialize");
     let calls = begin(rig, context).await;
     rig.mcp.arrived("initialize", 1).await;
     let first = turns(rig).await;
+    meanwhile().await;
     rig.clock.advance_ms(60);
     tokio::time::sleep(Duration::from_millis(60)).await;
     drop(hold);
@@ -72,7 +77,7 @@ async fn a_batch_that_its_connection_has_delayed_gets_another_turn() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.mcp.tool("weather", skies);
     let context = worker(&rig, "20/s", 60_000).await;
-    let first = delayed_by_its_connection(&rig, &context).await;
+    let first = delayed_by_its_connection(&rig, &context, async || {}).await;
     for id in ["c1", "c2"] {
         let seen = rig.outcome(id).await;
         assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{}", seen.message);
@@ -86,9 +91,9 @@ async fn a_batch_that_its_connection_has_delayed_gets_another_turn() {
 async fn a_batch_without_another_turn_waits_and_was_no_attempt() {
     let rig = Rig::with(ProtocolRevision::Legacy).await;
     rig.mcp.tool("weather", skies);
-    // The next turn is later than the attempt may last.
+    // Another call has the next turn, and the one after it is later than the attempt may last.
     let context = worker(&rig, "1/60s", 10_000).await;
-    delayed_by_its_connection(&rig, &context).await;
+    delayed_by_its_connection(&rig, &context, async || take_a_turn_of(&rig, &server(), "1/60s").await).await;
     assert!(rig.mcp.requests_of("tools/call").is_empty());
     for id in ["c1", "c2"] {
         let row = rig.row(id).await.unwrap();

@@ -14,7 +14,7 @@ use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{Ask, Reserve, TurnRow, Wish};
 use toolfleet_core::limits::{LimitKey, RateLimit};
 use toolfleet_core::outcome::OutcomeKind;
-use toolfleet_testkit::{MockFault, ProtocolRevision, ToolAnswer};
+use toolfleet_testkit::{Cut, MockFault, ProtocolRevision, Rule, ToolAnswer};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 
@@ -204,12 +204,17 @@ async fn a_request_that_its_connection_has_delayed_gets_another_turn() {
 
 /// Takes a turn of a limit of one in ten seconds, so that the next is ten seconds away.
 async fn take_a_turn(rig: &Rig, limit: &LimitKey) {
+    take_a_turn_of(rig, limit, "1/10s").await;
+}
+
+/// Takes the next turn of a limit of that rate.
+pub(crate) async fn take_a_turn_of(rig: &Rig, limit: &LimitKey, rate: &str) {
     let store = rig.direct.fleet(&Tables::with_prefix("toolfleet")).turns(limit);
     let now_us = start_us();
     let asks = vec![Ask { tenant: "acme".parse().unwrap(), weight: 1, wish: Wish::Next }];
-    let (mark, rate, version, give_back) = (1, "1/10s".parse().unwrap(), 0, Vec::new());
+    let (mark, rate, version, give_back) = (1, rate.parse().unwrap(), 0, Vec::new());
     let reserve = Reserve { now_us, mark, rate, version, shared: limit.is_shared(), give_back, asks };
-    apply_in_rounds(&store, None, &reserve, 1).await.unwrap();
+    assert!(apply_in_rounds(&store, None, &reserve, 2).await.unwrap().0.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,6 +326,66 @@ async fn several_rate_limits_give_one_turn() {
     }
 }
 
+/// The turn is seconds away: a permit may be free once it has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carried_turn_survives_a_full_concurrency_limit() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"concurrency": 1}));
+    catalog["tools"][1]["limits"] = json!({"rate": "1/10s"});
+    let context = worker(&rig, &catalog).await;
+    take_a_turn(&rig, &"tool:unsafe".parse().unwrap()).await;
+    rig.send(request("open", "safe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let hold = rig.mcp.hold();
+    let open = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    let turn = format!("turn 1 {} tool:unsafe", start_us() + 8_000_000);
+    let message = Outgoing {
+        body: request("c1", "unsafe").to_string(),
+        attributes: BTreeMap::from([("toolfleet-turn".to_owned(), turn.clone())]),
+        ..Outgoing::default()
+    };
+    rig.queue().send(message).await.unwrap();
+    let delivery = rig.receive(&context).await.unwrap();
+    let refused = async {
+        rig.send(request("refused", "safe").to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()))
+    };
+    let refused = refused.await;
+    while context.limiter.waiting(&server()) == 0 {
+        tokio::task::yield_now().await;
+    }
+    pipeline::run(Arc::clone(&context), delivery, ()).await;
+    let row = rig.row("c1").await.unwrap();
+    assert_eq!(row.held().unwrap().reason, HeldReason::RateLimit, "{:?}", row.held());
+    drop(hold);
+    open.await.unwrap();
+    refused.await.unwrap();
+    rig.clock.advance_ms(7_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    assert_eq!(delivery.attributes.get("toolfleet-turn"), Some(&turn));
+}
+
+/// The message is replaced although nothing says why its call waits: hidden, it would lose its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_is_carried_although_its_wait_could_not_be_stored() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"rate": "1/10s"}))).await;
+    take_a_turn(&rig, &server()).await;
+    rig.send(request("c1", "unsafe").to_string()).await;
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "", 1).with_body("toolfleet-calls").times(usize::MAX));
+    rig.deliver(&context).await;
+    rig.dynamodb.behave();
+    assert!(rig.row("c1").await.is_none(), "its wait is not stored");
+    let depth = rig.queue().depth().await.unwrap();
+    assert_eq!((depth.in_flight, depth.delayed), (0, 1));
+    rig.clock.advance_ms(5_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    let carried = delivery.attributes.get("toolfleet-turn").map(String::as_str).unwrap_or_default();
+    assert!(carried.starts_with("turn 1 "), "{carried}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_takes_no_turn_while_no_permit_is_free() {
     let rig = Rig::new().await;
@@ -331,12 +396,16 @@ async fn a_call_takes_no_turn_while_no_permit_is_free() {
     let hold = rig.mcp.hold();
     let running = tokio::spawn(pipeline::run(first, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
+    let given = turns(&rig).await;
     rig.send(request("c1", "unsafe").to_string()).await;
     rig.deliver(&second).await;
-    let given = turns(&rig).await;
     rig.send(request("c2", "unsafe").to_string()).await;
     rig.deliver(&second).await;
-    assert_eq!(turns(&rig).await.rev, given.rev, "the limit had no permit a moment ago");
+    while second.limiter.is_writing() {
+        tokio::task::yield_now().await;
+    }
+    let why = "c1 took a turn and gave it back, and c2 asked for none: the limit had no permit a moment ago";
+    assert_eq!(turns(&rig).await.rev, given.rev + 2, "{why}");
     drop(hold);
     running.await.unwrap();
     rig.settle_with(&second).await;

@@ -13,9 +13,12 @@ use toolfleet_worker::Limits;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline;
 use toolfleet_worker::pipeline::slot::Slot;
+use toolfleet_worker::pipeline::steps::Step;
 
+use crate::control::{pause, set};
 use crate::limits::{limited, permits, server, turns, worker};
-use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
+use crate::redrive::{give_up, redrive};
+use crate::rig::{CrashAfter, LEASE_MS, Rig, SENDER, SKEW_MS, limits, request};
 use crate::waiting::cancel;
 
 /// Over-admission (bullmq #3210: limit 1 ran 2).
@@ -358,17 +361,95 @@ fn asks() -> serde_json::Value {
     json!({ "status": "input_required", "pollIntervalMs": 5_000, "inputRequests": { "who": question } })
 }
 
-/// A rig with a server of one open request, tasks included, and a call `c1` that has become a task which tells these states.
-async fn with_a_task(told: &[serde_json::Value]) -> (Rig, Arc<WorkerContext>) {
-    let rig = Rig::new().await;
-    let of_server = json!({"concurrency": {"limit": 1, "count_tasks": true}});
-    let context = worker(&rig, &limited(&rig, of_server)).await;
+/// A server of one open request, tasks included.
+fn of_one_task(rig: &Rig) -> serde_json::Value {
+    limited(rig, json!({"concurrency": {"limit": 1, "count_tasks": true}}))
+}
+
+/// A message of a call `c1`, which becomes a task that tells these states.
+async fn send_a_task(rig: &Rig, told: &[serde_json::Value]) {
     rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
     rig.mcp.task("t1", told);
     rig.send(request("c1", "unsafe").to_string()).await;
+}
+
+/// A rig with a server of one open request, tasks included, and a call `c1` that has become a task which tells these states.
+async fn with_a_task(told: &[serde_json::Value]) -> (Rig, Arc<WorkerContext>) {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &of_one_task(&rig)).await;
+    send_a_task(&rig, told).await;
     rig.deliver(&context).await;
     assert_eq!(rig.row("c1").await.unwrap().state, State::WaitingTask);
     (rig, context)
+}
+
+fn done() -> serde_json::Value {
+    json!({ "status": "completed", "result": { "content": [] } })
+}
+
+/// The only permit is that of its own task: a poll that asked for one would wait until the call's deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_that_was_paused_needs_no_permit() {
+    let (rig, context) = with_a_task(&[done()]).await;
+    rig.clock.advance_ms(5_000);
+    set(&rig, &context, &pause(&rig, "server:mock", Some(5_000))).await;
+    rig.deliver(&context).await;
+    assert!(rig.mcp.requests_of("tasks/get").is_empty(), "it is paused");
+    rig.clock.advance_ms(7_001);
+    let delivery = rig.receive(&context).await.unwrap();
+    assert_eq!(delivery.attributes.get("toolfleet-turn").map(String::as_str), Some("poll"));
+    pipeline::run(Arc::clone(&context), delivery, ()).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+/// The old message says nothing of the task.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redelivery_after_a_task_was_parked_needs_no_permit() {
+    let rig = Rig::new().await;
+    let crash = CrashAfter::new(Step::Parked);
+    let dies = rig.fleet_of(of_one_task(&rig), limits(), Some(crash.clone())).await;
+    send_a_task(&rig, &[done()]).await;
+    let delivery = rig.receive(&dies).await.unwrap();
+    tokio::select! {
+        () = pipeline::run(dies, delivery, ()) => panic!("the call passed by"),
+        () = crash.reached.notified() => {}
+    }
+    assert_eq!(permits(&rig).await.entries.len(), 1, "its task has the permit");
+    rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
+    rig.deliver(&worker(&rig, &of_one_task(&rig)).await).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+/// What is moved back carries nothing of the fleet's own but its origin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redriven_task_is_polled_beside_its_own_permit() {
+    let (rig, context) = with_a_task(&[done()]).await;
+    give_up(&rig, 1).await;
+    let (report, _) = redrive(&rig, false).await;
+    assert_eq!(report.moved, 1);
+    assert_eq!(permits(&rig).await.entries.len(), 1, "its task has the permit");
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+/// A call whose server has lost its task is sent again: its message must not go on to say that it only polls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_sent_again_after_its_task_was_lost_polls_no_longer() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &of_one_task(&rig)).await;
+    rig.mcp.tool("safe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
+    rig.send(request("c1", "safe").to_string()).await;
+    rig.deliver(&context).await;
+    rig.mcp.forget_tasks();
+    let MockFault::Status { status, body, .. } = MockFault::status(503) else { panic!("a status") };
+    let headers = vec![("Retry-After".to_owned(), "60".to_owned())];
+    rig.mcp.always_for("tools/call", MockFault::Status { status, headers, body });
+    rig.clock.advance_ms(5_000);
+    rig.deliver(&context).await;
+    assert_eq!(rig.mcp.requests_of("tools/call").len(), 2);
+    rig.clock.advance_ms(61_000);
+    let delivery = rig.receive(&context).await.unwrap();
+    assert_eq!(delivery.attributes.get("toolfleet-turn"), None);
 }
 
 /// `c2`, which answers `c1`.

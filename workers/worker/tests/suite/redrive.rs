@@ -21,7 +21,7 @@ use toolfleet_worker::pipeline::{self, Reaped};
 use crate::rig::{LEASE_MS, Rig, SENDER, SKEW_MS, connect, request};
 
 const MOST_RECEIVES: u32 = 8;
-const NO_REAPER: Duration = Duration::from_secs(14 * 24 * 3600);
+pub(crate) const NO_REAPER: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The rig's catalog: `safe` is safe to repeat, and the rig's key is one of the fleet's.
 struct Rules;
@@ -35,6 +35,9 @@ impl RedriveRules for Rules {
     }
     fn is_repeatable(&self, request: &CallRequest) -> bool {
         request.target.to_string() == "safe"
+    }
+    fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        self.is_repeatable(request)
     }
 }
 
@@ -54,7 +57,7 @@ fn dead(rig: &Rig) -> Queue {
     rig.direct.queue(rig.local.queue_url("toolfleet-calls-dlq"))
 }
 
-async fn give_up(rig: &Rig, letters: u64) {
+pub(crate) async fn give_up(rig: &Rig, letters: u64) {
     for _ in 0..=MOST_RECEIVES {
         rig.clock.advance_ms(LEASE_MS + SKEW_MS + 1);
         for delivery in rig.queue().receive(10, 0, 1).await.unwrap() {
@@ -64,7 +67,7 @@ async fn give_up(rig: &Rig, letters: u64) {
     assert_eq!(dead(rig).depth().await.unwrap().visible, letters, "in the dead-letter queue");
 }
 
-async fn redrive(rig: &Rig, may_have_run: bool) -> (RedriveReport, Vec<Redriven>) {
+pub(crate) async fn redrive(rig: &Rig, may_have_run: bool) -> (RedriveReport, Vec<Redriven>) {
     let dead = operator(rig).await.dead_letters().await.unwrap().unwrap();
     let (mut look, mut moves) = (dead.look(), Vec::new());
     let redrive = Redrive {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 59] = [
+const LOG_CODES: [&str; 60] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -15,6 +15,7 @@ const LOG_CODES: [&str; 59] = [
     "catalog_reload_failed",
     "catalog_remark",
     "catalog_taken",
+    "clock_off",
     "connection_not_opened",
     "console_login",
     "console_login_refused",

@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::Client;
 
 use super::batch_write::BatchWriter;
 use super::member_counter::MemberCounter;
+use crate::server_time::ServerTime;
 
 /// The fleet table.
 #[derive(Debug, Clone)]
@@ -19,4 +20,12 @@ pub struct Fleet {
     pub(crate) writer: BatchWriter,
     pub(crate) counter: MemberCounter,
     pub(crate) table: String,
+    pub(crate) server_time: ServerTime,
+}
+
+impl Fleet {
+    /// How far this machine's clock is from that of the table.
+    pub fn server_time(&self) -> ServerTime {
+        self.server_time.clone()
+    }
 }

@@ -55,15 +55,16 @@ impl DeadLetters {
             let row = letter.key().and_then(|_| rows.next().flatten());
             let request = letter.request();
             let of_stranger = letter.sender().is_some_and(|sender| rules.is_fleet(sender) == Some(false));
+            let may_be_claimless = request.is_some_and(|request| rules.may_be_claimless(request));
             let class = RedriveClass::of(&DeadLetterFacts {
                 request,
                 row: row.as_ref(),
                 first_sent: if of_stranger { letter.sent_at() } else { letter.first_sent() },
                 repeatable: request.is_some_and(|request| rules.is_repeatable(request)),
-                may_be_claimless: request.is_some_and(|request| rules.may_be_claimless(request)),
+                may_be_claimless,
                 now,
             });
-            Judged { class, row }
+            Judged { class, row, may_be_claimless }
         };
         Ok(letters.iter().map(judge).collect())
     }
@@ -76,16 +77,18 @@ pub struct Judged {
     pub class: RedriveClass,
     /// The row that says so.
     pub row: Option<CallRow>,
+    /// Whether workers may have sent it without a row.
+    may_be_claimless: bool,
 }
 
 impl Judged {
     /// Whether the call may have run.
     pub fn may_have_run(&self) -> bool {
-        let without_row = self.class == RedriveClass::Safe;
-        self.row.as_ref().map_or(without_row, |row| match row.state {
+        self.row.as_ref().map_or(self.may_be_claimless, |row| match row.state {
             State::Claimed => true,
+            // A row without a digest is of somebody who has cancelled the call: no delivery of it has said anything.
             State::Pending | State::Released | State::WaitingTask | State::AwaitingApproval => {
-                row.may_have_executed
+                row.may_have_executed || (row.digest.is_none() && self.may_be_claimless)
             }
             State::Done => row.finished.as_ref().is_none_or(|finished| {
                 finished.outcome.error.as_ref().is_none_or(|error| error.may_have_run != MayHaveRun::No)

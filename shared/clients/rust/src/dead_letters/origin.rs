@@ -20,9 +20,10 @@ pub trait RedriveRules: Sync {
     fn may_speak_for(&self, sender: &str, tenant: &Tenant) -> Option<bool>;
     /// Whether the call is safe to repeat.
     fn is_repeatable(&self, request: &CallRequest) -> bool;
-    /// Whether workers may send the call without a claim. Only calls that are safe to repeat are sent so.
+    /// Whether workers may send the call without a claim. Only calls that are safe to repeat are sent so, but without a catalog it is not known
+    /// which these are.
     fn may_be_claimless(&self, request: &CallRequest) -> bool {
-        self.is_repeatable(request)
+        !request.is_always_claimed()
     }
 }
 

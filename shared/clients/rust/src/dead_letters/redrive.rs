@@ -189,7 +189,7 @@ impl DeadLetters {
             let letters: Vec<_> = found.into_iter().filter(fits).collect();
             report.others += u64::try_from(all - letters.len()).unwrap_or(u64::MAX);
             let judged = self.judge(&letters, redrive.rules).await?;
-            for (letter, Judged { class, row }) in letters.into_iter().zip(judged) {
+            for (letter, Judged { class, row, .. }) in letters.into_iter().zip(judged) {
                 if look.stop().is_stopped() {
                     return Ok(report);
                 }

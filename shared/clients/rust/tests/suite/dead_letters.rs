@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_client::{
     DeadLetters, LetterFilter, RECEIVED_TOO_OFTEN, Redrive, RedriveError, RedriveReport, RedriveRules,
-    Redriven, RedrivenAs,
+    Redriven, RedrivenAs, RequestBuilder,
 };
 use toolfleet_core::call::Event;
 use toolfleet_core::dead_letter::RedriveClass;
@@ -37,6 +38,24 @@ impl RedriveRules for Rules {
     }
     fn is_repeatable(&self, request: &CallRequest) -> bool {
         request.key.call_id.as_str().starts_with("safe")
+    }
+    fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        self.is_repeatable(request)
+    }
+}
+
+/// Nothing is known of what the workers' catalog says.
+struct NoCatalog;
+
+impl RedriveRules for NoCatalog {
+    fn is_fleet(&self, _: &str) -> Option<bool> {
+        None
+    }
+    fn may_speak_for(&self, _: &str, _: &Tenant) -> Option<bool> {
+        None
+    }
+    fn is_repeatable(&self, request: &CallRequest) -> bool {
+        request.idempotent
     }
 }
 
@@ -236,6 +255,48 @@ async fn a_dry_run_splits_the_calls_and_changes_nothing() {
     let depth = dead(&world).await.depth().await.unwrap();
     assert_eq!((depth.visible, depth.in_flight), (10, 0));
     assert!(taken(&world).await.is_empty());
+}
+
+/// Its worker may have executed it without a claim, and died.
+#[tokio::test]
+async fn without_a_catalog_a_call_without_a_row_may_have_run() {
+    let world = World::start().await;
+    let of = |id: &str| RequestBuilder::tool("acme", "echo").arguments(json!({})).call_id(id);
+    let deadline = world.now().plus_ms(1_000).to_string();
+    for request in [
+        of("new"),
+        of("expired").set("deadline", deadline),
+        of("cancelled"),
+        of("timed").not_before(world.now()),
+        of("newest").supersede("k"),
+        of("resumes").resume("new", json!({"who": {"action": "accept", "content": {}}})),
+    ] {
+        give_up(&world, &request.build().unwrap()).await;
+    }
+    world.client.cancel(&key("cancelled")).await.unwrap();
+    world.clock.advance_ms(2_000);
+    let dead = dead(&world).await;
+    let mut look = dead.look();
+    let mut judged = BTreeMap::new();
+    loop {
+        let letters = look.next().await.unwrap();
+        if letters.is_empty() {
+            break;
+        }
+        for (letter, is) in letters.iter().zip(dead.judge(&letters, &NoCatalog).await.unwrap()) {
+            judged.insert(letter.key().unwrap().call_id.to_string(), (is.class, is.may_have_run()));
+        }
+    }
+    look.release().await;
+    let expected = [
+        ("new", (RedriveClass::Safe, true)),
+        ("expired", (RedriveClass::Expired, true)),
+        ("cancelled", (RedriveClass::Cancelled, true)),
+        ("timed", (RedriveClass::NotRun, false)),
+        ("newest", (RedriveClass::NotRun, false)),
+        ("resumes", (RedriveClass::NotRun, false)),
+    ];
+    assert_eq!(judged, expected.map(|(id, is)| (id.to_owned(), is)).into());
 }
 
 #[tokio::test]

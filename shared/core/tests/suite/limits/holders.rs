@@ -353,3 +353,18 @@ fn an_exchange_is_any_change_of_entries_and_none_of_blocks() {
     let exchange = of(&new).unwrap();
     assert!(exchange.is_done_in(&done) && !exchange.is_done_in(&seen) && !released.is_done_in(&done));
 }
+
+#[test]
+fn a_clock_that_is_ahead_frees_nobodys_permit() {
+    let mut row = None;
+    let taken = |row: &mut Option<HolderRow>, change: Change| apply(row, &change).taken;
+    assert_eq!(taken(&mut row, Change { take: vec![take("open", 1_000)], ..change(0, 2) }), [true]);
+    let block = Some(("w1".to_owned(), Block { permits: 1, until: at(1_000) }));
+    assert_eq!(apply(&mut row, &Change { block, ..change(0, 2) }).block, 1);
+    let an_hour_ahead =
+        || Change { take: vec![take("next", 3_601_000)], skew_ms: u64::MAX, ..change(3_600_000, 2) };
+    assert_eq!(taken(&mut row, an_hour_ahead()), [false]);
+    assert_eq!(row.as_ref().map(HolderRow::held), Some(2));
+    let with_a_right_clock = Change { skew_ms: SKEW_MS, ..an_hour_ahead() };
+    assert_eq!(taken(&mut row, with_a_right_clock), [true]);
+}

@@ -181,3 +181,33 @@ fn a_lone_tenant_finds_turns_of_two_shared_limits_beside_a_flood() {
     let longest = lone.map(|(_, wait_us, _)| *wait_us).max().unwrap();
     assert!(longest <= 2_000_000, "{longest} us");
 }
+
+/// Else the turn of one limit, which passed while the other was asked, would hold up the next call for a whole spacing.
+#[test]
+fn a_turn_that_passed_before_it_was_given_back_holds_up_no_other_call() {
+    let mut books = [Book::new("1/s", false), Book::new("1/10s", false)];
+    turn(books[1].one(START_US, "acme", Wish::Next));
+    let call = Waiter { received: 1, tenant: "acme", sent_us: START_US, ..Waiter::default() };
+    let (Found::Turns(_, at_us) | Found::Wait(_, at_us)) = search(&mut books, START_US, &call);
+    assert!(at_us > START_US + 50_000, "the first turn has passed: {at_us}");
+    let next_us = START_US + 400_000;
+    assert_eq!(turn(books[0].one(next_us, "globex", Wish::Next)).at_us, next_us);
+}
+
+/// What a worker knows of a limit may be old when it gives a turn back.
+#[test]
+fn a_turn_that_is_given_back_changes_no_limit() {
+    let mut book = Book::new("20/s", false);
+    let first = turn(book.one(START_US, "acme", Wish::Next));
+    let row = book.row.clone();
+    book.rate = "5/s".parse().unwrap();
+    book.reserve(START_US + 1_000, 1, &[], &[first]);
+    let (before, after) = (row.unwrap(), book.row.clone().unwrap());
+    assert_eq!((after.rate, after.epoch, after.rate_us), (before.rate, before.epoch, before.rate_us));
+    assert!(after.ahead.is_empty());
+    book.reserve(START_US + 2_000, 1, &[], &[first]);
+    assert_eq!(book.row, Some(after), "it is given back already: nothing is written");
+    book.row = None;
+    book.reserve(START_US, 1, &[], &[first]);
+    assert_eq!(book.row, None, "there is no row to give it back to");
+}

@@ -56,4 +56,9 @@ impl RedriveRules for Rules {
         request.idempotent
             || (request.resume.is_none() && (reads || self.registered_as_idempotent(&request.target)))
     }
+
+    /// As a worker decides it; without a catalog any tool may be registered so.
+    fn may_be_claimless(&self, request: &CallRequest) -> bool {
+        self.0.as_ref().map_or(!request.is_always_claimed(), |catalog| catalog.may_be_claimless(request))
+    }
 }

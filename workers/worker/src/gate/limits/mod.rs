@@ -4,6 +4,7 @@
 //! Turns and permits are shared by all workers through rows of the fleet table; the decisions are in `toolfleet_core::limits`. Calls of
 //! one worker that wait together are served by one write.
 
+mod clock_check;
 mod local;
 mod permit_book;
 mod permit_wish;
@@ -22,6 +23,7 @@ use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
 
+use clock_check::ClockCheck;
 pub(crate) use local::{AdaptivePermit, Local, Start};
 pub(crate) use permit_book::Permit;
 pub(crate) use permit_wish::{NoPermit, Patience, PermitWish};
@@ -49,15 +51,20 @@ impl Limiter {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
         Self {
             turns: TurnBooks::new(fleet.clone(), clock.clone()),
-            permits: PermitBooks::new(fleet.clone(), clock.clone(), process, skew_ms),
+            permits: PermitBooks::new(
+                fleet.clone(),
+                clock.clone(),
+                process,
+                ClockCheck::new(fleet.server_time(), skew_ms),
+            ),
             local: Local::new(slots),
             workers: AtomicU32::new(0),
         }
     }
 
-    /// Whether permits are being taken or released in their rows.
+    /// Whether permits are being taken or released in their rows, or turns taken or given back.
     pub fn is_writing(&self) -> bool {
-        self.permits.is_writing()
+        self.permits.is_writing() || self.turns.is_writing()
     }
 
     /// Learns how many workers are alive.

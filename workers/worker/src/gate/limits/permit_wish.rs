@@ -13,6 +13,8 @@ pub(crate) struct PermitWish {
     pub(crate) hold_ms: u64,
     /// How many workers are alive, where the permit may come of a block.
     pub(crate) workers: Option<u32>,
+    /// Whether its call has a turn that is due: it cannot wait for long, and goes before the calls that can.
+    pub(crate) in_turn: bool,
 }
 
 /// How a call waits for a permit.

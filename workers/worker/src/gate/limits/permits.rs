@@ -10,6 +10,7 @@ use toolfleet_core::limits::LimitKey;
 use toolfleet_core::limits::holders::Take;
 use toolfleet_core::time::Timestamp;
 
+use super::clock_check::ClockCheck;
 use super::permit_book::{Permit, PermitBook};
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 
@@ -23,13 +24,13 @@ pub(crate) struct PermitBooks {
     clock: Clock,
     /// The worker's process. Another one with the same worker id knows nothing of its open requests, and gets a block of its own.
     process: String,
-    skew_ms: u64,
+    clock_check: ClockCheck,
     books: Mutex<HashMap<LimitKey, Arc<PermitBook>>>,
 }
 
 impl PermitBooks {
-    pub(super) fn new(fleet: Fleet, clock: Clock, process: &Nonce, skew_ms: u64) -> Self {
-        Self { fleet, clock, process: process.as_str().to_owned(), skew_ms, books: Mutex::default() }
+    pub(super) fn new(fleet: Fleet, clock: Clock, process: &Nonce, clock_check: ClockCheck) -> Self {
+        Self { fleet, clock, process: process.as_str().to_owned(), clock_check, books: Mutex::default() }
     }
 
     /// Takes a permit, now or after a wait in the worker's hands.
@@ -94,8 +95,8 @@ impl PermitBooks {
             books.retain(|_, book| Arc::strong_count(book) > 1);
         }
         let store = self.fleet.permits(key);
-        let book =
-            PermitBook::new(store, key.clone(), self.clock.clone(), self.process.clone(), self.skew_ms);
+        let (clock, clock_check) = (self.clock.clone(), self.clock_check.clone());
+        let book = PermitBook::new(store, key.clone(), clock, self.process.clone(), clock_check);
         let book = Arc::new(book);
         books.insert(key.clone(), Arc::clone(&book));
         book

@@ -12,7 +12,6 @@ use super::notices::notice_of;
 use super::recorded::{OpenTask, Recorded, ResultStored, Uncounted};
 use crate::context::WorkerContext;
 use crate::pipeline::audit;
-use crate::pipeline::claimless::may_be_claimless;
 use crate::pipeline::ended_member::EndedMember;
 use crate::pipeline::inbound::InboundCall;
 use crate::pipeline::steps::Step;
@@ -150,7 +149,7 @@ pub(in crate::pipeline) async fn second(
 
 /// The outcome of a message that ends without its call: another delivery of it may have executed it without a claim.
 fn of_message(inbound: &InboundCall, request: &CallRequest, outcome: Outcome) -> Outcome {
-    if may_be_claimless(inbound.catalog(), request) { never_denied(outcome) } else { outcome }
+    if inbound.catalog().may_be_claimless(request) { never_denied(outcome) } else { outcome }
 }
 
 /// The answer to a message that ended without its call.

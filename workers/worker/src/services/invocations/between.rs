@@ -124,7 +124,7 @@ impl Between {
             state.sessions_at = now;
         }
         session_closer::close_ended(context).await;
-        // A permit whose release is not written would be taken until its time is over.
+        // A permit whose release is not written would be taken until its time is over, and a turn that is not given back would be lost.
         while context.limiter.is_writing() {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }

@@ -1,5 +1,6 @@
 //! A limit that changes between blocks and entries: what is left of the blocks stops nobody for long.
 
+use toolfleet_aws::ServerTime;
 use toolfleet_core::limits::holders::HolderTable;
 
 use super::super::row_model::{self, clock};
@@ -15,13 +16,14 @@ fn books(table: &Arc<Table>, count: usize) -> Vec<Book> {
     let clock = clock();
     let book = |worker| {
         let (key, name) = ("server:crm".parse().unwrap(), format!("w{worker}"));
-        Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, 2_000))
+        let check = ClockCheck::new(ServerTime::default(), 2_000);
+        Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, check))
     };
     (0..count).map(book).collect()
 }
 
 fn wish(name: String, limit: u32, workers: u32) -> PermitWish {
-    PermitWish { name, limit, hold_ms: 32_000, workers: Some(workers) }
+    PermitWish { name, limit, hold_ms: 32_000, workers: Some(workers), in_turn: false }
 }
 
 fn patience(most: Duration) -> Patience {
@@ -122,4 +124,23 @@ async fn a_block_whose_lease_had_no_answer_is_given_back() {
     assert!(none.is_err() && table.row().as_ref().unwrap().held() > 0);
     tokio::time::sleep(7_000 * MS).await;
     assert_eq!(table.row().as_ref().unwrap().held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_turn_has_come_gets_the_next_permit_of_the_block() {
+    let table = Arc::new(Table::default());
+    let books = books(&table, 1);
+    let mut permits = fill(&books, 40, 1).await;
+    let call = |in_turn: bool| {
+        let (book, wish) = (Arc::clone(&books[0]), PermitWish { in_turn, ..wish("a".into(), 40, 1) });
+        let most = if in_turn { 200 } else { 3_000 };
+        tokio::spawn(async move { book.take(wish, patience(most * MS)).await })
+    };
+    let waits = call(false);
+    tokio::time::sleep(50 * MS).await;
+    let in_turn = call(true);
+    tokio::time::sleep(50 * MS).await;
+    answer(permits.split_off(39));
+    assert!(in_turn.await.unwrap().is_ok());
+    assert!(waits.await.unwrap().is_ok(), "the other gets the permit after it");
 }

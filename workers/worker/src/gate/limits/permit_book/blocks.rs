@@ -28,8 +28,10 @@ impl<S: PermitRows> PermitBook<S> {
         patience: Patience,
         wait_until: Instant,
     ) -> Result<Permit<S>, NoPermit> {
+        let in_turn = wish.in_turn.then(|| InTurn::new(self));
         loop {
-            let mut left = std::pin::pin!(self.block_left.notified());
+            let left = if in_turn.is_some() { &self.block_left_in_turn } else { &self.block_left };
+            let mut left = std::pin::pin!(left.notified());
             left.as_mut().enable();
             let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
             let mut taken = self.state().take_of_block(wish.limit, until);
@@ -67,8 +69,20 @@ impl<S: PermitRows> PermitBook<S> {
     pub(super) fn leave_block(self: &Arc<Self>, lost_for_ms: Option<u64>) {
         let book = Arc::clone(self);
         let leave = move || {
-            let unused = book.state().leave_block();
-            book.block_left.notify_one();
+            let (unused, in_turn, others) = {
+                let mut state = book.state();
+                // A call whose turn has come cannot wait as long as the others can; yet they get every second permit.
+                let in_turn = state.block_in_turn > 0;
+                let others = !in_turn || state.line_is_next;
+                state.line_is_next = !others;
+                (state.leave_block(), in_turn, others)
+            };
+            if others {
+                book.block_left.notify_one();
+            }
+            if in_turn {
+                book.block_left_in_turn.notify_one();
+            }
             if unused {
                 book.begin();
             }
@@ -80,6 +94,24 @@ impl<S: PermitRows> PermitBook<S> {
                 leave();
             });
         }
+    }
+}
+
+/// A call whose turn has come, while it waits for the block.
+struct InTurn<'a, S: PermitRows>(&'a PermitBook<S>);
+
+impl<'a, S: PermitRows> InTurn<'a, S> {
+    fn new(book: &'a PermitBook<S>) -> Self {
+        book.state().block_in_turn += 1;
+        Self(book)
+    }
+}
+
+impl<S: PermitRows> Drop for InTurn<'_, S> {
+    fn drop(&mut self) {
+        self.0.state().block_in_turn -= 1;
+        // It may have been woken for a permit that it no longer waits for.
+        self.0.block_left.notify_one();
     }
 }
 

@@ -26,6 +26,7 @@ use toolfleet_core::limits::holders::{HolderRow, Take, by_blocks};
 use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
+use super::clock_check::ClockCheck;
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 use super::write_pace::WritePace;
 pub(super) use rows::PermitRows;
@@ -47,12 +48,14 @@ pub(super) struct PermitBook<S: PermitRows = Permits> {
     key: LimitKey,
     clock: Clock,
     worker: String,
-    skew_ms: u64,
+    clock_check: ClockCheck,
     state: Mutex<BookState<S>>,
     /// Wakes the task that writes from its pause.
     changed: Notify,
     /// A permit of the block is free again.
     block_left: Notify,
+    /// The same, for calls whose turn has come.
+    block_left_in_turn: Notify,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,8 @@ struct BookState<S: PermitRows> {
     asks: Vec<Ask<S>>,
     /// Calls that wait in the worker's hands, the first first.
     line: VecDeque<Ask<S>>,
+    /// Whether the last permit went to a call whose turn had come: the next is for the line, which a fast rate limit would else starve.
+    line_is_next: bool,
     parked: ParkedCalls,
     releases: Vec<String>,
     held_ms: Vec<u64>,
@@ -70,6 +75,8 @@ struct BookState<S: PermitRows> {
     block_wish: Option<BlockWish>,
     /// Whether the last call asked for an entry: what is left of a block stands in the way of entries.
     by_entries: bool,
+    /// How many calls whose turn has come wait for the block.
+    block_in_turn: u32,
     /// When a permit of the block was last taken or left.
     block_used_at: Option<Instant>,
     /// Whether a task writes for those who ask.
@@ -91,6 +98,8 @@ struct Ask<S: PermitRows> {
     reply: Reply<S>,
     /// How many writes for it were lost.
     lost: u32,
+    /// Whether it waits in the line until it has a permit.
+    in_line: bool,
 }
 
 #[derive(Debug)]
@@ -169,9 +178,16 @@ impl<S: PermitRows> Drop for Permit<S> {
 }
 
 impl<S: PermitRows> PermitBook<S> {
-    pub(super) fn new(store: S, key: LimitKey, clock: Clock, worker: String, skew_ms: u64) -> Self {
-        let (state, changed, block_left) = (Mutex::new(BookState::new()), Notify::new(), Notify::new());
-        Self { store, key, clock, worker, skew_ms, state, changed, block_left }
+    pub(super) fn new(
+        store: S,
+        key: LimitKey,
+        clock: Clock,
+        worker: String,
+        clock_check: ClockCheck,
+    ) -> Self {
+        let (state, changed) = (Mutex::new(BookState::new()), Notify::new());
+        let (block_left, block_left_in_turn) = (Notify::new(), Notify::new());
+        Self { store, key, clock, worker, clock_check, state, changed, block_left, block_left_in_turn }
     }
 
     fn state(&self) -> MutexGuard<'_, BookState<S>> {
@@ -191,7 +207,7 @@ impl<S: PermitRows> PermitBook<S> {
             return self.take_of_block(wish, workers, patience, until).await;
         }
         // Where calls wait in hand, the next permit is for them.
-        if patience.most.is_zero() || self.waiting() == 0 {
+        if wish.in_turn || patience.most.is_zero() || self.waiting() == 0 {
             match self.ask(wish.clone(), false).await {
                 Ok(None) => self.state().refused_at = Some(Instant::now()),
                 Ok(Some(permit)) => return Ok(permit),
@@ -214,7 +230,7 @@ impl<S: PermitRows> PermitBook<S> {
         let (sender, receiver) = oneshot::channel();
         let limit = wish.limit;
         let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
-        let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0 };
+        let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0, in_line };
         {
             let mut state = self.state();
             state.limit = limit;
@@ -233,7 +249,7 @@ impl<S: PermitRows> PermitBook<S> {
         {
             let mut state = self.state();
             state.limit = limit.unwrap_or(state.limit);
-            state.asks.push(Ask { take, reply: Reply::Kept(sender), lost: 0 });
+            state.asks.push(Ask { take, reply: Reply::Kept(sender), lost: 0, in_line: false });
         }
         self.begin();
         receiver.await.map_err(|_gone| NoPermit::Unknown)
@@ -245,7 +261,7 @@ impl<S: PermitRows> PermitBook<S> {
         {
             let mut state = self.state();
             state.release(entry);
-            state.asks.push(Ask { take, reply: Reply::Replaces(sender), lost: 0 });
+            state.asks.push(Ask { take, reply: Reply::Replaces(sender), lost: 0, in_line: false });
         }
         self.begin();
         receiver
@@ -258,8 +274,11 @@ impl<S: PermitRows> PermitBook<S> {
         state.line.len()
     }
 
-    /// Whether the call is served soon enough to wait in the worker's hands.
+    /// Whether the call is served soon enough to wait in the worker's hands. One whose turn has come is before all that wait there.
     fn may_wait(&self, wish: &PermitWish, patience: Patience) -> bool {
+        if wish.in_turn {
+            return !patience.most.is_zero();
+        }
         let most_ms = u64::try_from(patience.most.as_millis()).unwrap_or(u64::MAX);
         let ahead = self.ahead(wish.limit, patience);
         ahead.in_hand < u64::from(patience.most_calls) && ahead.estimate_ms() <= most_ms
@@ -325,6 +344,7 @@ impl<S: PermitRows> BookState<S> {
         Self {
             asks: Vec::new(),
             line: VecDeque::new(),
+            line_is_next: false,
             parked: ParkedCalls::default(),
             releases: Vec::new(),
             held_ms: Vec::new(),
@@ -333,6 +353,7 @@ impl<S: PermitRows> BookState<S> {
             block_asks: Vec::new(),
             block_wish: None,
             by_entries: false,
+            block_in_turn: 0,
             block_used_at: None,
             writing: false,
             resting: false,
@@ -380,6 +401,14 @@ impl<S: PermitRows> Ask<S> {
     /// Whether it is for a new entry.
     const fn is_new(&self) -> bool {
         matches!(self.reply, Reply::Permit(..))
+    }
+
+    /// Whether it is for a call whose turn has come.
+    const fn is_in_turn(&self) -> bool {
+        match &self.reply {
+            Reply::Permit(wish, _) => wish.in_turn,
+            Reply::Kept(_) | Reply::Replaces(_) => false,
+        }
     }
 
     /// The entry that it asks for now: a new one counts from now on.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
+use toolfleet_aws::ServerTime;
 use toolfleet_core::limits::holders::{Block, HolderTable};
 
 use super::super::row_model::{self, change_each_ms, clock};
@@ -15,11 +16,12 @@ type Table = row_model::Table<HolderRow>;
 
 fn book(table: &Arc<Table>, clock: &Clock, worker: usize) -> Arc<PermitBook<Model>> {
     let (key, name) = ("server:crm".parse().unwrap(), format!("w{worker}"));
-    Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, 2_000))
+    let check = ClockCheck::new(ServerTime::default(), 2_000);
+    Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, check))
 }
 
 fn wish(name: String, limit: u32) -> PermitWish {
-    PermitWish { name, limit, hold_ms: 60_000, workers: None }
+    PermitWish { name, limit, hold_ms: 60_000, workers: None, in_turn: false }
 }
 
 fn patience(most: Duration, is_back: bool, workers: u32) -> Patience {
@@ -359,9 +361,63 @@ async fn an_entry_that_is_released_is_not_renewed() {
     let take = |name: &str| Take { name: name.to_owned(), until: Timestamp::from_ms(1), replaces: None };
     for name in ["request", "other"] {
         let (sender, _receiver) = oneshot::channel();
-        state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender), lost: 0 });
+        state.asks.push(Ask { take: take(name), reply: Reply::Kept(sender), lost: 0, in_line: false });
     }
     state.release("request".to_owned());
     let left: Vec<_> = state.asks.iter().map(|ask| ask.take.name.as_str()).collect();
     assert_eq!((left, state.releases), (vec!["other"], vec!["request".to_owned()]));
+}
+
+/// It would find no permit at its turn, again and again, beside calls that can wait for seconds.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_turn_has_come_gets_the_next_permit_before_the_line() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let held = book.take(wish("held".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let call = |name: &'static str, in_turn: bool| {
+        let (book, served) = (Arc::clone(&book), Arc::clone(&served));
+        let (wish, most) =
+            (PermitWish { in_turn, ..wish(name.into(), 1) }, if in_turn { 200 } else { 3_000 });
+        tokio::spawn(async move {
+            let permit = book.take(wish, patience(most * MS, false, 1)).await.unwrap();
+            served.lock().unwrap().push(name);
+            drop(permit);
+        })
+    };
+    let mut calls = vec![call("line", false)];
+    while book.waiting() < 1 {
+        tokio::time::sleep(MS).await;
+    }
+    calls.extend([call("turn", true), call("later turn", true)]);
+    while book.waiting() < 3 {
+        tokio::time::sleep(MS).await;
+    }
+    drop(held);
+    for call in calls {
+        call.await.unwrap();
+    }
+    // Else a rate that is faster than permits are free would keep the line waiting for ever.
+    assert_eq!(*served.lock().unwrap(), ["turn", "line", "later turn"]);
+}
+
+/// Its worker would take all open requests for lost, and the limit would let through as many again.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_clock_is_ahead_frees_nobodys_permit() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let right = book(&table, &clock, 0);
+    let _open = right.take(wish("open".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let ahead = {
+        let clock = clock.clone();
+        Clock::Of(Arc::new(move || clock.now().plus_ms(3_600_000)))
+    };
+    let server_time = ServerTime::default();
+    for _ in 0..2 {
+        // An hour after the date that an answer of the table has.
+        server_time.learn(Timestamp::from_ms(1_795_176_000_000 + 3_600_000), "Fri, 20 Nov 2026 12:00:00 GMT");
+    }
+    let check = ClockCheck::new(server_time, 2_000);
+    let wrong = PermitBook::new(Model::of(&table), "server:crm".parse().unwrap(), ahead, "w1".into(), check);
+    let none = Arc::new(wrong).take(wish("next".into(), 1), patience(Duration::ZERO, false, 1)).await;
+    assert_eq!((none.unwrap_err(), names(&table)), (NoPermit::Full, vec!["open".to_owned()]));
 }

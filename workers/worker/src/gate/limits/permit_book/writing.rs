@@ -5,7 +5,6 @@
 //! which follows after a pause; calls in the line stay there; a call that has just asked learns after a few lost writes that no permit is free,
 //! and waits as for any other. So a row with many writers makes calls wait for the limit, and is no error.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use toolfleet_core::limits::holders::{Change, Granted, HolderRow, HolderTable};
 use toolfleet_core::state_table::{Decision, StateTable as _};
 
 use super::rows::PermitRows;
-use super::{Ask, Permit, PermitBook, Reply};
+use super::{Ask, BookState, Permit, PermitBook, Reply};
 
 /// How long nothing is written after a failed write.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -33,8 +32,6 @@ const MOST_OF_LINE: usize = 100;
 /// One write, and who waits for it.
 pub(super) struct Next<S: PermitRows> {
     asks: Vec<Ask<S>>,
-    /// Which of them are of the line.
-    of_line: Range<usize>,
     block_asks: Vec<oneshot::Sender<()>>,
     block_wish: Option<BlockWish>,
     change: Change,
@@ -86,14 +83,20 @@ impl<S: PermitRows> PermitBook<S> {
 
     /// Those who asked learn what they have got; those in the line who got nothing wait on.
     fn answer(self: &Arc<Self>, next: Next<S>, granted: Granted) {
-        let Next { asks, of_line, block_asks, change, begun, .. } = next;
+        let Next { asks, block_asks, change, begun, .. } = next;
         if let Some((_, block)) = &change.block {
             self.state().leased(&granted, change.limit, block.until);
         }
         drop(block_asks);
+        let mut taken = asks.iter().zip(&granted.taken).filter(|(_, taken)| **taken).map(|(ask, _)| ask);
+        let of_turns = taken.clone().any(Ask::is_in_turn);
+        let of_line = taken.any(|ask| ask.in_line && !ask.is_in_turn());
+        if of_turns || of_line {
+            self.state().line_is_next = !of_line;
+        }
         let mut in_line = Vec::new();
-        for (position, (ask, taken)) in asks.into_iter().zip(granted.taken).enumerate() {
-            if !taken && of_line.contains(&position) {
+        for (ask, taken) in asks.into_iter().zip(granted.taken) {
+            if !taken && ask.in_line {
                 in_line.push(ask);
                 continue;
             }
@@ -118,21 +121,17 @@ impl<S: PermitRows> PermitBook<S> {
 
     /// Other workers were faster: nothing has changed.
     fn write_lost(&self, next: Next<S>) {
-        let Next { asks, of_line, block_asks, block_wish, change, .. } = next;
+        let Next { asks, block_asks, block_wish, change, .. } = next;
         let mut in_line = Vec::new();
         {
             let mut state = self.state();
-            for (position, ask) in asks.into_iter().enumerate() {
-                let Ask { take, reply, lost } = ask;
-                let lost = lost.saturating_add(1);
-                match reply {
-                    Reply::Permit(..) if of_line.contains(&position) => {
-                        in_line.push(Ask { take, reply, lost })
-                    }
-                    Reply::Permit(_, sender) if lost >= MOST_LOST => drop(sender.send(None)),
-                    Reply::Permit(..) | Reply::Kept(_) | Reply::Replaces(_) => {
-                        state.again(Ask { take, reply, lost })
-                    }
+            for ask in asks {
+                let ask = Ask { lost: ask.lost.saturating_add(1), ..ask };
+                let is_over = !ask.in_line && ask.lost >= MOST_LOST;
+                match ask.reply {
+                    Reply::Permit(_, sender) if is_over => drop(sender.send(None)),
+                    Reply::Permit(..) if ask.in_line => in_line.push(ask),
+                    Reply::Permit(..) | Reply::Kept(_) | Reply::Replaces(_) => state.again(ask),
                 }
             }
             state.releases.extend(change.release);
@@ -242,12 +241,7 @@ impl<S: PermitRows> PermitBook<S> {
         if let Some(due) = state.pace.due() {
             return Step::Pause(due);
         }
-        // An entry that takes the place of a released one comes before all that wait for a free one.
-        let (new, mut asks): (Vec<_>, Vec<_>) = state.asks.drain(..).partition(Ask::is_new);
-        let kept = asks.len();
-        let of_line = kept..kept + state.line.len().min(MOST_OF_LINE);
-        asks.extend(state.line.drain(..of_line.len()));
-        asks.extend(new);
+        let asks = state.next_asks();
         let take = asks.iter().map(|ask| ask.take_from(now)).collect();
         let block_asks = std::mem::take(&mut state.block_asks);
         let block_wish = state.block_wish.take();
@@ -261,19 +255,34 @@ impl<S: PermitRows> PermitBook<S> {
         let held: Vec<u64> = std::mem::take(&mut state.held_ms);
         let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
         let release = std::mem::take(&mut state.releases);
-        let change = Change { now, limit: state.limit, skew_ms: self.skew_ms, release, held_ms, take, block };
+        let change =
+            Change { now, limit, skew_ms: self.clock_check.skew_ms(), release, held_ms, take, block };
         // A release needs no fresh row.
         let reads_first = state.pace.reads_first() && change.release.is_empty();
         let seen = state.seen.clone();
-        Step::Write(Box::new(Next {
-            asks,
-            of_line,
-            block_asks,
-            block_wish,
-            change,
-            seen,
-            reads_first,
-            begun,
-        }))
+        Step::Write(Box::new(Next { asks, block_asks, block_wish, change, seen, reads_first, begun }))
+    }
+}
+
+impl<S: PermitRows> BookState<S> {
+    /// The calls that one write is for, in the order in which they are served. An entry that takes the place of a released one comes before
+    /// all that wait for a free one. Of these, calls whose turn has come are before the line, which can wait, and the line is before those that have
+    /// just asked.
+    fn next_asks(&mut self) -> Vec<Ask<S>> {
+        let (mut new, mut asks): (Vec<_>, Vec<_>) = self.asks.drain(..).partition(Ask::is_new);
+        let line_is_next = self.line_is_next;
+        let rank = |ask: &Ask<S>| match (ask.is_in_turn(), ask.in_line) {
+            (false, true) if line_is_next => 0,
+            (true, _) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        self.line.make_contiguous().sort_by_key(rank);
+        let of_line = self.line.len().min(MOST_OF_LINE);
+        let mut waiting: Vec<_> = self.line.drain(..of_line).collect();
+        waiting.append(&mut new);
+        waiting.sort_by_key(rank);
+        asks.append(&mut waiting);
+        asks
     }
 }

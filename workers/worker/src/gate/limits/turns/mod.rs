@@ -1,4 +1,5 @@
-//! The turns of rate limits, asked for together: one write for all calls of this worker that wait for the same limit, ten a second at most.
+//! The turns of rate limits, asked for together: one write for all calls of this worker that wait for the same limit, ten a second at most. What
+//! is given back goes into the same write, or into one of its own where no call asks soon.
 //! Where other workers are often faster, there are fewer writes, each for more calls.
 
 #[cfg(test)]
@@ -9,8 +10,8 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::fleet::limits::Turns;
 use toolfleet_aws::{Applied, AwsError, Clock, Read, apply_in_rounds};
@@ -25,6 +26,8 @@ const SLOWEST_PACE: Duration = Duration::from_secs(2);
 const PACE_STEP: Duration = Duration::from_millis(50);
 /// A call for which all writes of so long were lost waits in its queue.
 const LOST_FOR: Duration = Duration::from_secs(5);
+/// For so long a turn that is given back waits for a call of this worker that asks: one write serves both.
+const WITH_AN_ASK: Duration = Duration::from_millis(100);
 /// The most calls in one write.
 const MOST_ASKS: usize = 100;
 /// For so long what was read of a limit's setting counts.
@@ -51,12 +54,16 @@ pub(crate) struct Book<S: TurnRows = Turns> {
     key: LimitKey,
     clock: Clock,
     state: Mutex<BookState>,
+    /// Wakes the task that writes from its wait for a call that asks.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct BookState {
     asks: Vec<Asked>,
     give_back: Vec<Turn>,
+    /// When the turns that are given back are written without a call that asks.
+    gives_back_at: Option<Instant>,
     rule: Option<(RateLimit, u64)>,
     /// Whether a task writes for those who ask.
     writing: bool,
@@ -80,6 +87,13 @@ enum Answered {
     Grant(Grant),
     /// Other workers were faster, again and again.
     Lost,
+}
+
+/// What the task that writes does next.
+enum Step {
+    Write(Box<Next>),
+    Pause(Instant),
+    End,
 }
 
 /// One write, and who waits for it.
@@ -129,10 +143,7 @@ impl<S: TurnRows> HeldTurn<S> {
 impl<S: TurnRows> Drop for HeldTurn<S> {
     fn drop(&mut self) {
         if !self.keep {
-            let mut state = self.book.state();
-            if state.give_back.len() < MOST_ASKS {
-                state.give_back.push(self.turn);
-            }
+            self.book.give_back(self.turn);
         }
     }
 }
@@ -166,6 +177,12 @@ impl TurnBooks {
         held.book.honours(rate, version, held.turn).await
     }
 
+    /// Whether a row is being written, or is to be.
+    pub(super) fn is_writing(&self) -> bool {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        books.values().any(|book| book.is_writing())
+    }
+
     fn book(&self, key: &LimitKey) -> Arc<Book> {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(book) = books.get(key) {
@@ -186,13 +203,14 @@ impl<S: TurnRows> Book<S> {
         let state = BookState {
             asks: Vec::new(),
             give_back: Vec::new(),
+            gives_back_at: None,
             rule: None,
             writing: false,
             pace: WritePace::new(PACE, SLOWEST_PACE, PACE_STEP),
             seen: None,
             setting: None,
         };
-        Self { store, key, clock, state: Mutex::new(state) }
+        Self { store, key, clock, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, BookState> {
@@ -201,15 +219,12 @@ impl<S: TurnRows> Book<S> {
 
     async fn ask(self: &Arc<Self>, rate: RateLimit, version: u64, ask: Ask) -> TurnAnswer<S> {
         let (reply, receiver) = oneshot::channel();
-        let begin = {
+        {
             let mut state = self.state();
             state.asks.push(Asked { ask, reply, since: Instant::now() });
             state.rule = Some((rate, version));
-            !std::mem::replace(&mut state.writing, true)
-        };
-        if begin {
-            tokio::spawn(Arc::clone(self).write());
         }
+        self.begin();
         match receiver.await {
             Ok(Answered::Grant(Grant::Turn(turn))) => {
                 TurnAnswer::Turn(HeldTurn { book: Arc::clone(self), turn, keep: false })
@@ -218,6 +233,35 @@ impl<S: TurnRows> Book<S> {
             Ok(Answered::Grant(Grant::Taken(at_us))) => TurnAnswer::Taken(at_us),
             Ok(Answered::Lost) => TurnAnswer::Contended,
             Err(_) => TurnAnswer::Unknown,
+        }
+    }
+
+    /// Gives a turn back that its call cannot use.
+    fn give_back(self: &Arc<Self>, turn: Turn) {
+        {
+            let mut state = self.state();
+            if state.give_back.len() >= MOST_ASKS {
+                return;
+            }
+            state.give_back.push(turn);
+            state.gives_back_at.get_or_insert_with(|| Instant::now() + WITH_AN_ASK);
+        }
+        self.begin();
+    }
+
+    /// Whether its row is being written, or is to be.
+    fn is_writing(&self) -> bool {
+        self.state().writing
+    }
+
+    /// Starts the task that writes, or wakes it. Where the runtime has ended, turns are given back no more.
+    fn begin(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let is_writing = std::mem::replace(&mut self.state().writing, true);
+        if is_writing {
+            self.changed.notify_one();
+        } else {
+            runtime.spawn(Arc::clone(self).write());
         }
     }
 
@@ -244,14 +288,21 @@ impl<S: TurnRows> Book<S> {
         setting.honours(turn, rate, version)
     }
 
-    /// Writes for those who ask until nobody does.
+    /// Writes for those who ask, and what is given back, until there is nothing to write.
     async fn write(self: Arc<Self>) {
         loop {
             let due = self.state().pace.due();
             if let Some(due) = due {
                 tokio::time::sleep_until(due).await;
             }
-            let Some(next) = self.next() else { return };
+            let next = match self.next() {
+                Step::End => return,
+                Step::Pause(until) => {
+                    let _elapsed = timeout_at(until, self.changed.notified()).await.is_err();
+                    continue;
+                }
+                Step::Write(next) => *next,
+            };
             match self.apply(&next).await {
                 Ok(Some(grants)) => self.answer(next, grants),
                 Ok(None) => self.state().again(next),
@@ -297,23 +348,32 @@ impl<S: TurnRows> Book<S> {
         })
     }
 
-    fn answer(&self, next: Next, grants: Vec<Grant>) {
+    fn answer(self: &Arc<Self>, next: Next, grants: Vec<Grant>) {
         for ((reply, _), grant) in next.waiting.into_iter().zip(grants) {
             if let Err(Answered::Grant(Grant::Turn(turn))) = reply.send(Answered::Grant(grant)) {
-                self.state().give_back.push(turn);
+                self.give_back(turn);
             }
         }
     }
 
-    /// The calls to serve next; none ends the task.
-    fn next(&self) -> Option<Next> {
+    /// The calls to serve next, with the turns that are given back.
+    fn next(&self) -> Step {
         let mut state = self.state();
         let most = state.asks.len().min(MOST_ASKS);
-        let rule = state.rule.filter(|_| most > 0);
-        let Some((rate, version)) = rule else {
+        match state.gives_back_at {
+            Some(due) if most == 0 && due > Instant::now() => return Step::Pause(due),
+            Some(_) => {}
+            None if most > 0 => {}
+            None => {
+                state.writing = false;
+                return Step::End;
+            }
+        }
+        let Some((rate, version)) = state.rule else {
             state.writing = false;
-            return None;
+            return Step::End;
         };
+        state.gives_back_at = None;
         let (asks, waiting) = state.asks.drain(..most).map(|one| (one.ask, (one.reply, one.since))).unzip();
         let reserve = Reserve {
             now_us: self.clock.now().as_ms().saturating_mul(1_000),
@@ -324,7 +384,10 @@ impl<S: TurnRows> Book<S> {
             give_back: std::mem::take(&mut state.give_back),
             asks,
         };
-        Some(Next { waiting, reserve, seen: state.seen.clone(), reads_first: state.pace.reads_first() })
+        // A write on a row that is known from earlier may be lost, and what it gives back with it.
+        let reads_first = state.pace.reads_first() || !reserve.give_back.is_empty();
+        let seen = state.seen.clone();
+        Step::Write(Box::new(Next { waiting, reserve, seen, reads_first }))
     }
 
     fn failed(&self, error: &AwsError) {

@@ -129,3 +129,45 @@ async fn a_turn_that_was_given_back_and_taken_by_another_worker_is_not_given_bac
         "it is that of the other worker"
     );
 }
+
+/// Its worker may never ask again.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_given_back_is_free_for_another_worker_without_a_further_ask() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let (own, other) = (book(&table, &clock), book(&table, &clock));
+    let rate = RateLimit::new(1, 10).unwrap();
+    let TurnAnswer::Turn(first) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    let first = first.keep();
+    let TurnAnswer::Turn(unused) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    let at_us = unused.turn.at_us;
+    // Another worker has written since: the row is not as the one that gives back has seen it.
+    let later = Ask { wish: Wish::At(at_us + rate.spacing_us()), ..ask() };
+    let TurnAnswer::Turn(later) = other.ask(rate, 0, later).await else { panic!("a turn is free") };
+    assert!(first.at_us < at_us && at_us < later.keep().at_us);
+    drop(unused);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let again = other.ask(rate, 0, Ask { wish: Wish::At(at_us), ..ask() }).await;
+    assert!(
+        matches!(again, TurnAnswer::Turn(HeldTurn { turn: Turn { at_us: given_us, .. }, .. }) if given_us == at_us)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_given_back_costs_one_write_and_none_beside_an_ask() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let own = book(&table, &clock);
+    let rate = RateLimit::new(20, 1).unwrap();
+    let stored = || table.stored.load(Ordering::Relaxed);
+    let TurnAnswer::Turn(used) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    used.keep();
+    tokio::time::sleep(SLOWEST_PACE).await;
+    assert_eq!(stored(), 1, "nothing is given back");
+    let TurnAnswer::Turn(unused) = own.ask(rate, 0, ask()).await else { panic!("a turn is free") };
+    drop(unused);
+    assert!(matches!(own.ask(rate, 0, ask()).await, TurnAnswer::Turn(_)));
+    assert_eq!(stored(), 3, "one write gives back and takes");
+    tokio::time::sleep(SLOWEST_PACE).await;
+    assert_eq!(stored(), 4, "the last was given back too");
+    assert!(table.row().as_ref().unwrap().ahead.is_empty());
+    assert!(!own.is_writing());
+}
