@@ -5,6 +5,8 @@ The text must be in the file. Its first occurrence is replaced, or the first one
 
 from typing import NamedTuple
 
+from model import ROOT
+
 
 class Mutation(NamedTuple):
     name: str
@@ -24,6 +26,20 @@ UNIT, ENDED = "infra/systemd/toolfleet-worker.service", "infra/systemd/ended.sh"
 FRONT = "infra/cloudformation/front.yaml"
 GATEWAY, CONSOLE = "infra/kubernetes/gateway", "infra/kubernetes/console"
 M = Mutation
+
+
+def _part(file, begin, end):
+    text = (ROOT / file).read_text()
+    at = text.index(begin)
+    return text[at:text.index(end, at) + len(end)]
+
+
+# What Lambda needs to connect the function to its subnets; and the same as a policy of its own, which CloudFormation may create after the function.
+NETWORK = _part(LAMBDA, "        - Fn::If:\n            - IsInVpc\n            - PolicyName: interfaces\n", "            - Ref: AWS::NoValue\n")
+OF_ITS_OWN = "\n".join([
+    "  NetworkPolicy:", "    Type: AWS::IAM::RolePolicy", "    Condition: IsInVpc", "    Properties:", "              RoleName: {Ref: FunctionRole}",
+    *NETWORK.replace("            - PolicyName", "              PolicyName").splitlines()[2:-1], "",
+])
 
 MUTATIONS = [
     # ---------------------------------------------------------------- queues
@@ -378,8 +394,10 @@ MUTATIONS = [
     M("vCPUs without a bound", LAMBDA, "        MaxVCpuCount:\n          Ref: MaxVCpus\n", ""),
     M("instances outside of the workers' group", LAMBDA, "          - Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          - sg-0123456789abcdef0\n", "\n  Capacity:\n"),
     M("an update without effect on managed instances", LAMBDA, "      PublishToLatestPublished:\n        Fn::If:\n          - IsManaged\n          - true\n          - Ref: AWS::NoValue\n", ""),
-    M("a function that may change networks", LAMBDA, '            Condition:\n              "Null":\n                "lambda:SourceFunctionArn": "true"\n', ""),
-    M("a function that may start instances", LAMBDA, "              - ec2:AssignPrivateIpAddresses\n", "              - ec2:AssignPrivateIpAddresses\n              - ec2:RunInstances\n"),
+    M("a function that may change networks", LAMBDA, '                    Condition:\n                      "Null":\n                        "lambda:SourceFunctionArn": "true"\n', ""),
+    M("a function that may start instances", LAMBDA, "                      - ec2:AssignPrivateIpAddresses\n", "                      - ec2:AssignPrivateIpAddresses\n                      - ec2:RunInstances\n"),
+    M("a function that is created before its right to a network", LAMBDA, NETWORK, OF_ITS_OWN),
+    M("a function in a VPC without its right to a network", LAMBDA, "            - IsInVpc\n            - PolicyName: interfaces", "            - IsManaged\n            - PolicyName: network"),
     M("Lambda may start any image", LAMBDA, "ec2:ManagedResourceOperator", "ec2:ResourceTag/any", "\n  CapacityRole:\n"),
     M("a function of another account has the role", LAMBDA, '            Condition:\n              StringEquals:\n                "aws:SourceAccount":\n                  Ref: AWS::AccountId\n', ""),
     M("a function without the workers' rights", LAMBDA, "-WorkerPolicyArn", "-ConsolePolicyArn"),

@@ -23,7 +23,7 @@ INTERFACES = {
 OF_LAMBDA_ALONE = {"Null": {"lambda:SourceFunctionArn": "true"}}
 # Lambda itself assumes it for the account whose capacity it manages; its documentation gives the role no condition.
 NO_ACCOUNT = {"CapacityRole"}
-WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole", "FunctionRole", "NetworkPolicy"}
+WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole", "FunctionRole"}
 HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 
 
