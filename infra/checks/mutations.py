@@ -215,6 +215,8 @@ MUTATIONS = [
     M("the maximum of instances is that of the least", EC2, "Threshold: {Ref: MaxInstances}", "Threshold: {Ref: MinInstances}", "\n  AtMaximumAlarm:\n"),
     M("the maximum of a function is its time-out", LAMBDA, "Threshold: {Ref: MaximumConcurrency}", "Threshold: {Ref: TimeoutSeconds}", "\n  AtMaximumAlarm:\n"),
     M("a function at its maximum that nobody is told of", LAMBDA, '[HasAlarmTopic, [{Ref: AlarmTopicArn}], {Ref: "AWS::NoValue"}]', '[HasAlarmTopic, [{Ref: FunctionRole}], {Ref: "AWS::NoValue"}]', "\n  AtMaximumAlarm:\n"),
+    M("three queues at the maximum of one", LAMBDA, "[HasPriorityQueues, running/3, running]", "[HasPriorityQueues, running, running]"),
+    M("one queue at the maximum of three", LAMBDA, "[HasPriorityQueues, running/3, running]", "[HasPriorityQueues, running/3, running/3]"),
     M("memory of another name than the agent's", EC2, "MetricName: mem_used_percent", "MetricName: mem_used"),
     M("the agent measures something else", EC2, '"measurement": ["mem_used_percent"]', '"measurement": ["mem_free"]'),
     M("the agent may write metrics of everybody", EC2, '"cloudwatch:namespace":', '"aws:RequestedRegion":'),

@@ -90,6 +90,18 @@ def _created(template):
         yield f"lambda.yaml FunctionRole: CreateFunction in a VPC needs exactly {sorted(INTERFACES)} in the role itself, under IsInVpc"
 
 
+def full(project):
+    """The invocations of all queues are compared with what all queues may have: Lambda counts those of the function."""
+    template = project.templates["lambda"]
+    at, alarm = "lambda.yaml AtMaximumAlarm", template.of_type("AWS::CloudWatch::Alarm")["AtMaximumAlarm"]
+    stats = [m["MetricStat"]["Metric"]["MetricName"] for m in alarm["Metrics"] if "MetricStat" in m]
+    expressions = [m["Expression"] for m in alarm["Metrics"] if "Expression" in m]
+    if stats != ["ConcurrentExecutions"] or (alarm["Threshold"], alarm["ComparisonOperator"]) != ({"Ref": "MaximumConcurrency"}, "GreaterThanOrEqualToThreshold"):
+        yield f"{at}: does not compare ConcurrentExecutions with MaximumConcurrency"
+    if expressions != [{"Fn::If": ["HasPriorityQueues", f"running/{len(QUEUES)}", "running"]}]:
+        yield f"{at}: {len(QUEUES)} queues may have MaximumConcurrency invocations each; with one queue, that one"
+
+
 NEEDED = {
     "TOOLFLEET_QUEUE_URL", "TOOLFLEET_QUEUE_URL_HIGH", "TOOLFLEET_QUEUE_URL_LOW", "TOOLFLEET_DEAD_LETTER_QUEUE_URL", "TOOLFLEET_TABLE_PREFIX",
     "TOOLFLEET_PAYLOAD_BUCKET", "TOOLFLEET_CATALOG", "TOOLFLEET_SLOTS", "TOOLFLEET_LOG_FORMAT",

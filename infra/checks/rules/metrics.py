@@ -183,9 +183,8 @@ def throttled(project):
         yield f"data.yaml {name}: an expression, which ministack does not deploy"
 
 
-MAXIMUMS = {
-    "compute": ("DesiredTaskCount", "MaxTasks"), "ec2": ("GroupDesiredCapacity", "MaxInstances"), "lambda": ("ConcurrentExecutions", "MaximumConcurrency"),
-}
+# That of the function is in functions.py.
+MAXIMUMS = {"compute": ("DesiredTaskCount", "MaxTasks"), "ec2": ("GroupDesiredCapacity", "MaxInstances")}
 
 
 def full(project):
