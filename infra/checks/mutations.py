@@ -291,7 +291,7 @@ MUTATIONS = [
     M("a gateway may receive calls", DATA, "Action: sqs:SendMessage", "Action: [sqs:SendMessage, sqs:ReceiveMessage]", "\n  GatewayPolicy:\n"),
     M("a gateway may write results", DATA, "${PayloadsBucket.Arn}/*/in/*", "${PayloadsBucket.Arn}/*", "\n  GatewayPolicy:\n"),
     M("a gateway reads credentials of servers", DATA, "${Prefix}/gateway-key-??????", "${Prefix}/*", "\n  GatewayPolicy:\n"),
-    M("a gateway does not send calls of high priority", DATA, "[HighCallsQueue, Arn]", "[LowCallsQueue, Arn]", "\n  GatewayPolicy:\n"),
+    M("a gateway sends to a queue that it never uses", DATA, 'Resource: {"Fn::GetAtt": [CallsQueue, Arn]}', 'Resource: [{"Fn::GetAtt": [CallsQueue, Arn]}, {"Fn::If": [HasPriorityQueues, {"Fn::GetAtt": [HighCallsQueue, Arn]}, {Ref: "AWS::NoValue"}]}]', "\n  GatewayPolicy:\n"),
     M("a console may send", DATA, "Action: sqs:GetQueueAttributes\n", "Action: [sqs:GetQueueAttributes, sqs:SendMessage]\n", "\n  ConsolePolicy:\n"),
     M("a console may delete dead letters", DATA, "sqs:ReceiveMessage]", "sqs:ReceiveMessage, sqs:DeleteMessage]", "\n  ConsolePolicy:\n"),
     M("a console hides dead letters from everybody", DATA, "sqs:ChangeMessageVisibility, ", "", "\n  ConsolePolicy:\n"),

@@ -289,7 +289,8 @@ EXACTLY = {
     ("OperatorRole", "DeadLetters"): {"<CallsDeadLetterQueue.Arn>"},
     ("OperatorRole", "History"): HISTORY,
     ("AuditorRole", "History"): HISTORY,
-    ("GatewayPolicy", "Queues"): QUEUES,
+    # Its calls have no priority.
+    ("GatewayPolicy", "Queues"): {"<CallsQueue.Arn>"},
     ("GatewayPolicy", "Arguments"): {"<PayloadsBucket.Arn>/*/in/*"},
     ("GatewayPolicy", "Secrets"): {"<CatalogSecret>", f"{SECRET}gateway-key-??????"},
     ("ConsolePolicy", "Queues"): QUEUES,
