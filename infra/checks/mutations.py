@@ -66,6 +66,7 @@ MUTATIONS = [
     M("a table without a cap on the bill", DATA, "OnDemandThroughput:", "Unused:", "\n  CallsTable:\n"),
     M("an index without a cap on the bill", DATA, "{MaxWriteRequestUnits: {Ref", "{MaxReadRequestUnits: {Ref", "IndexName: by_session"),
     M("a table that is not prepared", DATA, "[IsWarm, {ReadUnitsPerSecond", "[IsWarm, {ReadUnitPerSecond", "\n  CallsTable:\n"),
+    M("fewer units than DynamoDB prepares", DATA, "0|[4-9][0-9]{3}|", "0|[1-9][0-9]{3}|"),
     M("an index that is not prepared", DATA, "WriteUnitsPerSecond: {Ref: WarmWriteUnits}", "WriteUnitsPerSecond: {Ref: WarmReadUnits}", "IndexName: by_failure"),
     M("an index that copies every record", DATA, "ProjectionType: KEYS_ONLY", "ProjectionType: ALL", "IndexName: by_failure"),
     M("an index on an attribute that is not declared", DATA, "AttributeName: session_pk, KeyType", "AttributeName: session, KeyType"),
