@@ -105,9 +105,13 @@ image:
 operate:
     bash infra/interop/operate.sh
 
-# The console in a browser.
+# The console in a browser: each page in each width and theme, with the counts of a minute and with screenshots.
 console:
     bash infra/interop/console.sh
+
+# The same as CI does it, each page once.
+console-quick:
+    bash infra/interop/console.sh --quick
 
 # The official MCP conformance suite.
 conformance:

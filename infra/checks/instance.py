@@ -1,5 +1,6 @@
 """Runs infra/systemd/drain.sh against a metadata service of its own: the worker is stopped before the lifecycle action is completed, and
-only when the instance is about to end. Runs the user data of EC2 instances up to the start of the worker, and ended.sh as systemd does after it.
+only when the instance is about to end. Runs the user data of EC2 instances up to the start of the worker, ended.sh as systemd does after it, and watch.sh
+against workers that live, hang and drain.
 """
 
 import hashlib
@@ -98,7 +99,7 @@ def check_user_data():
     program = "#!/bin/sh\nexit 0\n"
     code, did, files = user_data(program, hashlib.sha256(program.encode()).hexdigest())
     signals = [line.rsplit(" ", 1)[1] for line in did if "signal-resource" in line]
-    if code or signals != ["SUCCESS"] or "systemctl enable --now toolfleet-worker toolfleet-drain" not in did:
+    if code or signals != ["SUCCESS"] or "systemctl enable --now toolfleet-worker toolfleet-drain toolfleet-watch" not in did:
         sys.exit(f"FAIL  user data: exit code {code}, {did}")
     unit = files["etc/systemd/system/toolfleet-worker.service"]
     if unit != (ROOT / "infra/systemd/toolfleet-worker.service").read_text():
@@ -146,6 +147,50 @@ def check_ended():
     print("ok    ended.sh: 5 cases")
 
 
+TERMINATE = "systemctl kill --kill-whom=main --signal=SIGTERM toolfleet-worker"
+KILL = "systemctl kill --signal=SIGKILL toolfleet-worker"
+# Answers the questions of watch.sh in turn, then ends it: `y` lives, `n` does not.
+ANSWERS = """#!/bin/sh
+case "$*" in *" http://127.0.0.1:9464/health/live") ;; *) exit 2 ;; esac
+answer=$(head -c 1 "$LIVES")
+[ -n "$answer" ] || kill "$PPID"
+tail -c +2 "$LIVES" >"$LIVES.rest" && mv "$LIVES.rest" "$LIVES"
+[ "$answer" = y ]
+"""
+
+
+def watched(answers):
+    """What watch.sh did with a worker that answers so."""
+    with tempfile.TemporaryDirectory() as folder:
+        did, lives = Path(folder) / "did", Path(folder) / "lives"
+        did.touch()
+        lives.write_text(answers)
+        for name, stub in (("systemctl", STUB), ("curl", ANSWERS)):
+            (Path(folder) / name).write_text(stub)
+            (Path(folder) / name).chmod(0o755)
+        env = {
+            **os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DID": str(did), "LIVES": str(lives), "ASK_EVERY_S": "0",
+            "TOOLFLEET_HTTP_ADDR": "127.0.0.1:9464",
+        }
+        subprocess.run(["bash", ROOT / "infra/systemd/watch.sh"], env=env, capture_output=True, timeout=30)
+        return did.read_text().splitlines()
+
+
+def check_watch():
+    cases = {
+        "lives": ("y" * 30, []),
+        "does not answer now and then": (("n" * 9 + "y") * 3, []),
+        "hangs": ("n" * 20, [TERMINATE, KILL]),
+        "hangs again": ("n" * 40, [TERMINATE, KILL] * 2),
+        "stands still and then drains": ("n" * 10 + "y" * 30, [TERMINATE]),
+    }
+    for name, (answers, wanted) in cases.items():
+        did = watched(answers)
+        if did != wanted:
+            sys.exit(f"FAIL  watch.sh with a worker that {name}: {did}, not {wanted}")
+    print(f"ok    watch.sh: {len(cases)} cases")
+
+
 COMPLETED = (
     "aws autoscaling complete-lifecycle-action --lifecycle-hook-name hook --auto-scaling-group-name group --instance-id i-1 "
     "--lifecycle-action-result CONTINUE"
@@ -171,6 +216,7 @@ def main():
     print(f"ok    drain.sh: {len(cases) + 1} cases")
     check_user_data()
     check_ended()
+    check_watch()
 
 
 if __name__ == "__main__":

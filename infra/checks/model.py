@@ -106,7 +106,7 @@ class Template:
             if kind in ("AWS::IAM::ManagedPolicy", "AWS::IAM::RolePolicy", "AWS::IAM::Policy"):
                 documents.append(properties.get("PolicyDocument", {}))
             if kind == "AWS::IAM::Role":
-                documents += [p.get("PolicyDocument", {}) for p in properties.get("Policies", [])]
+                documents += [p.get("PolicyDocument", {}) for p in self.each(properties.get("Policies"))]
             for document in documents:
                 for statement in self.each(document.get("Statement", [])):
                     yield f"{self.name} {name} {statement.get('Sid', '(no Sid)')}", name, statement

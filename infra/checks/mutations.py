@@ -5,6 +5,8 @@ The text must be in the file. Its first occurrence is replaced, or the first one
 
 from typing import NamedTuple
 
+from model import ROOT
+
 
 class Mutation(NamedTuple):
     name: str
@@ -24,6 +26,20 @@ UNIT, ENDED = "infra/systemd/toolfleet-worker.service", "infra/systemd/ended.sh"
 FRONT = "infra/cloudformation/front.yaml"
 GATEWAY, CONSOLE = "infra/kubernetes/gateway", "infra/kubernetes/console"
 M = Mutation
+
+
+def _part(file, begin, end):
+    text = (ROOT / file).read_text()
+    at = text.index(begin)
+    return text[at:text.index(end, at) + len(end)]
+
+
+# What Lambda needs to connect the function to its subnets; and the same as a policy of its own, which CloudFormation may create after the function.
+NETWORK = _part(LAMBDA, "        - Fn::If:\n            - IsInVpc\n            - PolicyName: interfaces\n", "            - Ref: AWS::NoValue\n")
+OF_ITS_OWN = "\n".join([
+    "  NetworkPolicy:", "    Type: AWS::IAM::RolePolicy", "    Condition: IsInVpc", "    Properties:", "              RoleName: {Ref: FunctionRole}",
+    *NETWORK.replace("            - PolicyName", "              PolicyName").splitlines()[2:-1], "",
+])
 
 MUTATIONS = [
     # ---------------------------------------------------------------- queues
@@ -50,6 +66,7 @@ MUTATIONS = [
     M("a table without a cap on the bill", DATA, "OnDemandThroughput:", "Unused:", "\n  CallsTable:\n"),
     M("an index without a cap on the bill", DATA, "{MaxWriteRequestUnits: {Ref", "{MaxReadRequestUnits: {Ref", "IndexName: by_session"),
     M("a table that is not prepared", DATA, "[IsWarm, {ReadUnitsPerSecond", "[IsWarm, {ReadUnitPerSecond", "\n  CallsTable:\n"),
+    M("fewer units than DynamoDB prepares", DATA, "0|[4-9][0-9]{3}|", "0|[1-9][0-9]{3}|"),
     M("an index that is not prepared", DATA, "WriteUnitsPerSecond: {Ref: WarmWriteUnits}", "WriteUnitsPerSecond: {Ref: WarmReadUnits}", "IndexName: by_failure"),
     M("an index that copies every record", DATA, "ProjectionType: KEYS_ONLY", "ProjectionType: ALL", "IndexName: by_failure"),
     M("an index on an attribute that is not declared", DATA, "AttributeName: session_pk, KeyType", "AttributeName: session, KeyType"),
@@ -198,6 +215,8 @@ MUTATIONS = [
     M("a fleet on ECS that says nothing is no alarm", COMPUTE, "ComparisonOperator: LessThanThreshold", "ComparisonOperator: GreaterThanThreshold", "\n  UnmeasuredAlarm:\n"),
     M("the maximum of instances is that of the least", EC2, "Threshold: {Ref: MaxInstances}", "Threshold: {Ref: MinInstances}", "\n  AtMaximumAlarm:\n"),
     M("the maximum of a function is its time-out", LAMBDA, "Threshold: {Ref: MaximumConcurrency}", "Threshold: {Ref: TimeoutSeconds}", "\n  AtMaximumAlarm:\n"),
+    M("three queues at the maximum of one", LAMBDA, "[HasPriorityQueues, running/3, running]", "[HasPriorityQueues, running, running]"),
+    M("one queue at the maximum of three", LAMBDA, "[HasPriorityQueues, running/3, running]", "[HasPriorityQueues, running/3, running/3]"),
     M("a function at its maximum that nobody is told of", LAMBDA, '[HasAlarmTopic, [{Ref: AlarmTopicArn}], {Ref: "AWS::NoValue"}]', '[HasAlarmTopic, [{Ref: FunctionRole}], {Ref: "AWS::NoValue"}]', "\n  AtMaximumAlarm:\n"),
     M("memory of another name than the agent's", EC2, "MetricName: mem_used_percent", "MetricName: mem_used"),
     M("the agent measures something else", EC2, '"measurement": ["mem_used_percent"]', '"measurement": ["mem_free"]'),
@@ -223,6 +242,9 @@ MUTATIONS = [
     M("a drain that no heartbeat keeps alive", "infra/systemd/drain.sh", "record-lifecycle-action-heartbeat", "describe-lifecycle-hooks"),
     M("a unit that is killed while it drains", "infra/systemd/toolfleet-worker.service", "TimeoutStopSec=infinity", "TimeoutStopSec=30"),
     M("an instance may not keep its hook waiting", EC2, "autoscaling:RecordLifecycleActionHeartbeat", "autoscaling:DescribeLifecycleHooks"),
+    M("a worker that hangs, and nobody sees it", EC2, "toolfleet-drain toolfleet-watch\n", "toolfleet-drain\n"),
+    M("a worker that is ended because its queue does not answer", "infra/systemd/watch.sh", "/health/live", "/health/ready"),
+    M("a watch that hangs with its worker", "infra/systemd/watch.sh", " --max-time 5", ""),
     M("a worker that nobody starts again", "infra/systemd/toolfleet-worker.service", "StartLimitIntervalSec=0", "StartLimitBurst=10"),
     # ---------------------------------------------------------------- Kubernetes
     M("the default grace period", DEPLOYMENT, "      terminationGracePeriodSeconds: 3630\n", ""),
@@ -273,7 +295,7 @@ MUTATIONS = [
     M("a gateway may receive calls", DATA, "Action: sqs:SendMessage", "Action: [sqs:SendMessage, sqs:ReceiveMessage]", "\n  GatewayPolicy:\n"),
     M("a gateway may write results", DATA, "${PayloadsBucket.Arn}/*/in/*", "${PayloadsBucket.Arn}/*", "\n  GatewayPolicy:\n"),
     M("a gateway reads credentials of servers", DATA, "${Prefix}/gateway-key-??????", "${Prefix}/*", "\n  GatewayPolicy:\n"),
-    M("a gateway does not send calls of high priority", DATA, "[HighCallsQueue, Arn]", "[LowCallsQueue, Arn]", "\n  GatewayPolicy:\n"),
+    M("a gateway sends to a queue that it never uses", DATA, 'Resource: {"Fn::GetAtt": [CallsQueue, Arn]}', 'Resource: [{"Fn::GetAtt": [CallsQueue, Arn]}, {"Fn::If": [HasPriorityQueues, {"Fn::GetAtt": [HighCallsQueue, Arn]}, {Ref: "AWS::NoValue"}]}]', "\n  GatewayPolicy:\n"),
     M("a console may send", DATA, "Action: sqs:GetQueueAttributes\n", "Action: [sqs:GetQueueAttributes, sqs:SendMessage]\n", "\n  ConsolePolicy:\n"),
     M("a console may delete dead letters", DATA, "sqs:ReceiveMessage]", "sqs:ReceiveMessage, sqs:DeleteMessage]", "\n  ConsolePolicy:\n"),
     M("a console hides dead letters from everybody", DATA, "sqs:ChangeMessageVisibility, ", "", "\n  ConsolePolicy:\n"),
@@ -378,8 +400,10 @@ MUTATIONS = [
     M("vCPUs without a bound", LAMBDA, "        MaxVCpuCount:\n          Ref: MaxVCpus\n", ""),
     M("instances outside of the workers' group", LAMBDA, "          - Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          - sg-0123456789abcdef0\n", "\n  Capacity:\n"),
     M("an update without effect on managed instances", LAMBDA, "      PublishToLatestPublished:\n        Fn::If:\n          - IsManaged\n          - true\n          - Ref: AWS::NoValue\n", ""),
-    M("a function that may change networks", LAMBDA, '            Condition:\n              "Null":\n                "lambda:SourceFunctionArn": "true"\n', ""),
-    M("a function that may start instances", LAMBDA, "              - ec2:AssignPrivateIpAddresses\n", "              - ec2:AssignPrivateIpAddresses\n              - ec2:RunInstances\n"),
+    M("a function that may change networks", LAMBDA, '                    Condition:\n                      "Null":\n                        "lambda:SourceFunctionArn": "true"\n', ""),
+    M("a function that may start instances", LAMBDA, "                      - ec2:AssignPrivateIpAddresses\n", "                      - ec2:AssignPrivateIpAddresses\n                      - ec2:RunInstances\n"),
+    M("a function that is created before its right to a network", LAMBDA, NETWORK, OF_ITS_OWN),
+    M("a function in a VPC without its right to a network", LAMBDA, "            - IsInVpc\n            - PolicyName: interfaces", "            - IsManaged\n            - PolicyName: network"),
     M("Lambda may start any image", LAMBDA, "ec2:ManagedResourceOperator", "ec2:ResourceTag/any", "\n  CapacityRole:\n"),
     M("a function of another account has the role", LAMBDA, '            Condition:\n              StringEquals:\n                "aws:SourceAccount":\n                  Ref: AWS::AccountId\n', ""),
     M("a function without the workers' rights", LAMBDA, "-WorkerPolicyArn", "-ConsolePolicyArn"),

@@ -2,6 +2,7 @@
 // rule of its Content-Security-Policy, scroll sideways in no width, pass axe-core (WCAG 2.2 AA), and be usable with the keyboard alone.
 //
 //   node console.mjs ADDRESS FOLDER     ADDRESS is the one that `toolfleet dev` prints; screenshots go to FOLDER
+//   node console.mjs ADDRESS            each page once, the wide and light ones by turns with the narrow and dark ones, without screenshots
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -28,7 +29,10 @@ const pages = {
 };
 const problems = [];
 const wrong = (where, what) => problems.push(`${where}: ${what}`);
-mkdirSync(folder, { recursive: true });
+const views = folder === undefined
+  ? [["light", 1280], ["dark", 400]]
+  : [["light", 400], ["light", 1280], ["dark", 400], ["dark", 1280]];
+if (folder !== undefined) mkdirSync(folder, { recursive: true });
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium-headless-shell",
@@ -59,23 +63,25 @@ async function check(page, where) {
   }
 }
 
-for (const scheme of ["light", "dark"]) {
-  for (const width of [400, 1280]) {
-    const made = await context({ viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
-    const page = await made.newPage();
-    const shot = (name) => page.screenshot({ path: join(folder, `${name}-${width}-${scheme}.png`), fullPage: true });
-    await page.goto(`${origin}/login`);
-    await check(page, `login ${width} ${scheme}`);
-    await shot("login");
-    await page.goto(address);
-    if (page.url().includes("token")) wrong(page.url(), "the token stays in the address");
-    for (const [name, path] of Object.entries(pages)) {
-      await page.goto(origin + path);
-      await check(page, `${name} ${width} ${scheme}`);
-      await shot(name);
-    }
-    await made.close();
+let checked = 0;
+for (const [turn, [scheme, width]] of views.entries()) {
+  const made = await context({ viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
+  const page = await made.newPage();
+  const look = async (name) => {
+    await check(page, `${name} ${width} ${scheme}`);
+    checked += 1;
+    if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}-${width}-${scheme}.png`), fullPage: true });
+  };
+  await page.goto(`${origin}/login`);
+  await look("login");
+  await page.goto(address);
+  if (page.url().includes("token")) wrong(page.url(), "the token stays in the address");
+  for (const [place, [name, path]] of Object.entries(pages).entries()) {
+    if (folder === undefined && place % views.length !== turn) continue;
+    await page.goto(origin + path);
+    await look(name);
   }
+  await made.close();
 }
 
 // With the keyboard: the skip link comes first and is seen, each stop is seen, a search is sent with Enter, and the login takes a pasted token.
@@ -117,5 +123,5 @@ await page.waitForURL(`${origin}/tools`);
 await browser.close();
 
 for (const problem of problems) console.error(problem);
-console.log(`${Object.keys(pages).length + 1} pages, each 4 times; ${problems.length} problems`);
+console.log(`${Object.keys(pages).length + 1} pages, ${checked} looks; ${problems.length} problems`);
 process.exit(problems.length === 0 ? 0 : 1);

@@ -15,3 +15,4 @@ install .interop/venv requirements.txt
 # Bridges, awslabs' Lambda handlers and the WebSocket server of the Python SDK need its first generation, which cannot be installed beside the second.
 install .interop/bridges requirements-bridges.txt
 wait "$npm"
+bash browser.sh >/dev/null

@@ -10,7 +10,7 @@ ALL = [
     compute.services, compute.containers, compute.environment, compute.imports,
     front.services, front.containers, front.environment, front.balancer, front.network, front.scaling,
     network.security_groups, network.endpoints,
-    functions.sources, functions.function, functions.environment,
+    functions.sources, functions.function, functions.full, functions.environment,
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
     wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,

@@ -127,8 +127,9 @@ NEEDED = {
     },
 }
 # Optional in the template, and asked for by a parameter.
-OPTIONAL = {
-    "TOOLFLEET_QUEUE_URL_HIGH", "TOOLFLEET_QUEUE_URL_LOW", "TOOLFLEET_GATEWAY_TENANT", "TOOLFLEET_GATEWAY_OAUTH_JWKS_URL",
+PRIORITIES = {"TOOLFLEET_QUEUE_URL_HIGH", "TOOLFLEET_QUEUE_URL_LOW"}
+OPTIONAL = PRIORITIES | {
+    "TOOLFLEET_GATEWAY_TENANT", "TOOLFLEET_GATEWAY_OAUTH_JWKS_URL",
     "TOOLFLEET_GATEWAY_OAUTH_AUDIENCE", "TOOLFLEET_GATEWAY_OAUTH_CLIENTS", "TOOLFLEET_GATEWAY_OAUTH_SCOPES", "TOOLFLEET_GATEWAY_OAUTH_USER_CLAIM",
     "TOOLFLEET_GATEWAY_OAUTH_ROLES_CLAIM", "TOOLFLEET_GATEWAY_SESSION", "TOOLFLEET_GATEWAY_ALLOWED_ORIGINS", "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES",
     "TOOLFLEET_CONSOLE_OIDC_ISSUER", "TOOLFLEET_CONSOLE_OIDC_CLIENT_ID", "TOOLFLEET_CONSOLE_OIDC_CLIENT_SECRET",
@@ -146,8 +147,12 @@ def environment(project):
     for kind, command in KINDS.items():
         container = next(front.each(_resource(front, f"{kind}Task")["ContainerDefinitions"]))
         here = {v["Name"]: front.value(v["Value"]) for v in front.each(container["Environment"])}
-        for name in sorted(OPTIONAL & command_settings(command) - here.keys()):
+        # Calls of a gateway have no priority, and its policy names no queue of one.
+        unused = PRIORITIES if command == "gateway" else set()
+        for name in sorted((OPTIONAL - unused) & command_settings(command) - here.keys()):
             yield f"front.yaml {command}: {name} is not set where its parameter asks for it"
+        for name in sorted(unused & here.keys()):
+            yield f"front.yaml {command}: {name} is of a queue that it may not send to"
         for at, variables in {f"front.yaml {command}": here, f"infra/kubernetes/{command}": project.env(f"{command}/{command}.env")}.items():
             for name in sorted(variables.keys() - command_settings(command) - {"AWS_REGION"}):
                 yield f"{at}: `toolfleet {command}` does not read {name}"

@@ -3,6 +3,7 @@
 from model import settings
 
 from .compute import CREDENTIAL
+from .iam import INTERFACES
 
 # What is left of an invocation for its response and for calls that are handed back (workers/worker/src/services/invocations/invocation.rs), and
 # the time limit of an attempt that names none (shared/catalog/src/defaults.rs).
@@ -73,10 +74,32 @@ def function(project):
     for place, owner, statement in template.statements():
         if owner == "CapacityRole" and statement["Sid"] in limits and statement.get("Condition") != {"StringEquals": limits[statement["Sid"]]}:
             yield f"{place}: Lambda may start other instances than its own, or from other images than those of Amazon"
-    conditions = {"Capacity": "IsManaged", "CapacityRole": "IsManaged", "NetworkPolicy": "IsInVpc", "WorkerSecurityGroup": "HasVpc"}
+    conditions = {"Capacity": "IsManaged", "CapacityRole": "IsManaged", "WorkerSecurityGroup": "HasVpc"}
     for name, condition in conditions.items():
         if template.resources[name].get("Condition") != condition:
             yield f"lambda.yaml {name}: its condition is not {condition}"
+    yield from _created(template)
+
+
+def _created(template):
+    """CreateFunction checks that the role may connect the function to its subnets. What is no part of the role may be created after the function."""
+    policies = template.of_type("AWS::IAM::Role")["FunctionRole"]["Policies"]
+    in_vpc = [one["Fn::If"][1] for one in policies if isinstance(one, dict) and one.get("Fn::If", [None])[0] == "IsInVpc"]
+    granted = {action for policy in in_vpc for statement in policy["PolicyDocument"]["Statement"] for action in statement["Action"]}
+    if granted != INTERFACES:
+        yield f"lambda.yaml FunctionRole: CreateFunction in a VPC needs exactly {sorted(INTERFACES)} in the role itself, under IsInVpc"
+
+
+def full(project):
+    """The invocations of all queues are compared with what all queues may have: Lambda counts those of the function."""
+    template = project.templates["lambda"]
+    at, alarm = "lambda.yaml AtMaximumAlarm", template.of_type("AWS::CloudWatch::Alarm")["AtMaximumAlarm"]
+    stats = [m["MetricStat"]["Metric"]["MetricName"] for m in alarm["Metrics"] if "MetricStat" in m]
+    expressions = [m["Expression"] for m in alarm["Metrics"] if "Expression" in m]
+    if stats != ["ConcurrentExecutions"] or (alarm["Threshold"], alarm["ComparisonOperator"]) != ({"Ref": "MaximumConcurrency"}, "GreaterThanOrEqualToThreshold"):
+        yield f"{at}: does not compare ConcurrentExecutions with MaximumConcurrency"
+    if expressions != [{"Fn::If": ["HasPriorityQueues", f"running/{len(QUEUES)}", "running"]}]:
+        yield f"{at}: {len(QUEUES)} queues may have MaximumConcurrency invocations each; with one queue, that one"
 
 
 NEEDED = {

@@ -23,7 +23,7 @@ INTERFACES = {
 OF_LAMBDA_ALONE = {"Null": {"lambda:SourceFunctionArn": "true"}}
 # Lambda itself assumes it for the account whose capacity it manages; its documentation gives the role no condition.
 NO_ACCOUNT = {"CapacityRole"}
-WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole", "FunctionRole", "NetworkPolicy"}
+WORKERS = {"WorkerPolicy", "TaskRole", "CollectorPolicy", "InstanceRole", "WorkerRole", "FunctionRole"}
 HISTORY_READ = {"dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:GetItem", "dynamodb:Query"}
 
 
@@ -233,6 +233,9 @@ def doctor(project):
     asked = {resource: set(actions) for resource, actions in json.loads(path.read_text()).items()}
     # The bucket, and the objects in it.
     asked["PayloadsBucket"] = asked.get("PayloadsBucket", set()) | asked.pop("objects", set())
+    # They are queues, too, and only sent to.
+    if asked.pop("replies", None) != {"sqs:SendMessage"}:
+        yield f"{path.name}: sqs:SendMessage on replies, the queue of notices, is not asked for"
     needed = _needed("worker")
     for resource in sorted(needed.keys() | asked.keys()):
         service = SERVICES.get(resource, "dynamodb")

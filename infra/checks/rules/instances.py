@@ -53,11 +53,17 @@ def files(project):
     """The user data holds the files of infra/systemd as they are."""
     ec2 = project.templates["ec2"]
     text = ec2.of_type("AWS::EC2::LaunchTemplate")["WorkerTemplate"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"][0]
-    for name in ("toolfleet-worker.service", "toolfleet-drain.service", "drain.sh", "ended.sh"):
+    for name in ("toolfleet-worker.service", "toolfleet-drain.service", "toolfleet-watch.service", "drain.sh", "ended.sh", "watch.sh"):
         if project.texts[f"infra/systemd/{name}"] not in text.replace("${!", "${"):
             yield f"ec2.yaml WorkerTemplate: its user data has another text than infra/systemd/{name}"
     if len(text) > 16_000:
         yield f"ec2.yaml WorkerTemplate: user data of {len(text)} bytes; EC2 takes 16 KB"
+    watch, of_watch = project.texts["infra/systemd/watch.sh"], project.texts["infra/systemd/toolfleet-watch.service"]
+    if "/health/live" not in watch or "--max-time" not in watch or "Restart=always" not in of_watch:
+        yield "infra/systemd/watch.sh: does not ask whether the worker lives, or waits for ever for one that hangs"
+    enabled = re.search(r"systemctl enable --now (.*)", text)
+    if not enabled or set(enabled.group(1).split()) != {"toolfleet-worker", "toolfleet-drain", "toolfleet-watch"}:
+        yield "ec2.yaml WorkerTemplate: starts not exactly the worker, its drain and its watch"
     unit = project.texts["infra/systemd/toolfleet-worker.service"]
     for line in ("ExecStopPost=-/bin/bash /opt/toolfleet/ended.sh", "StartLimitIntervalSec=0", "KillSignal=SIGTERM", "KillMode=mixed", "Restart=always", "NoNewPrivileges=yes", "ProtectSystem=strict", "DynamicUser=yes"):
         if f"\n{line}\n" not in unit:

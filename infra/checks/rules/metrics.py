@@ -148,7 +148,7 @@ def alarms(project):
 
 # What goes off where. Queues and tables are those of the data stack, wherever workers run; `infra/kubernetes/monitoring` has the alarms of pods.
 ALARMS = {
-    "data": {"OldestCallAlarm", "OldestHighCallAlarm", "OldestLowCallAlarm", "DeadLettersAlarm", "OldestDeadLetterAlarm"} | {f"Throttled{table}Alarm" for table in ("Calls", "History", "Fleet")},
+    "data": {"OldestCallAlarm", "OldestHighCallAlarm", "OldestLowCallAlarm", "DeadLettersAlarm", "OldestDeadLetterAlarm", "OldestTopicNoticeAlarm"} | {f"Throttled{table}Alarm" for table in ("Calls", "History", "Fleet")},
     "compute": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "DefectsAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
     "ec2": {"LoadAlarm", "AgeAlarm", "FewWorkersAlarm", "AtMaximumAlarm", "MemoryAlarm", "LostWorkersAlarm", "BehindAlarm", "UnmeasuredAlarm"},
     "lambda": {"DefectAlarm", "ErrorAlarm", "ThrottleAlarm", "AtMaximumAlarm"},
@@ -183,9 +183,8 @@ def throttled(project):
         yield f"data.yaml {name}: an expression, which ministack does not deploy"
 
 
-MAXIMUMS = {
-    "compute": ("DesiredTaskCount", "MaxTasks"), "ec2": ("GroupDesiredCapacity", "MaxInstances"), "lambda": ("ConcurrentExecutions", "MaximumConcurrency"),
-}
+# That of the function is in functions.py.
+MAXIMUMS = {"compute": ("DesiredTaskCount", "MaxTasks"), "ec2": ("GroupDesiredCapacity", "MaxInstances")}
 
 
 def full(project):

@@ -1,5 +1,7 @@
 """Queues, tables, bucket, key, secrets and logs: nothing is lost, readable by others or kept for ever."""
 
+import re
+
 ROW_DAYS = 60
 LONGEST_RETENTION_S = 1_209_600
 
@@ -87,6 +89,9 @@ def tables(project):
         yield from _keys(at, table, indexes)
     if not data.parameters["MaxWriteRequestUnits"].get("MinValue") == 0:
         yield "data.yaml MaxWriteRequestUnits: MinValue must be 0"
+    warm = re.compile(data.parameters["WarmWriteUnits"].get("AllowedPattern", ""))
+    if [n for n in ("0", "1", "3999", "4000", "20000", "120000") if warm.fullmatch(n)] != ["0", "4000", "20000", "120000"]:
+        yield "data.yaml WarmWriteUnits: DynamoDB prepares a table that is paid by request for 4000 units at least"
 
 
 INDEXES = {"HistoryTable": {"by_session": "session_pk", "by_failure": "failure_pk"}}

@@ -33,8 +33,7 @@ ROLE_ACTIONS = {
         "logs:CreateLogStream", "logs:PutLogEvents", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer",
         "ecr:GetAuthorizationToken",
     },
-    ("lambda", "FunctionRole"): {"logs:CreateLogStream", "logs:PutLogEvents"},
-    ("lambda", "NetworkPolicy"): INTERFACES,
+    ("lambda", "FunctionRole"): {"logs:CreateLogStream", "logs:PutLogEvents"} | INTERFACES,
     # Those of AWSLambdaManagedEC2ResourceOperator.
     ("lambda", "CapacityRole"): {
         "ec2:AttachNetworkInterface", "ec2:CreateNetworkInterface", "ec2:CreateTags", "ec2:DescribeAvailabilityZones", "ec2:DescribeCapacityReservations",
@@ -290,7 +289,8 @@ EXACTLY = {
     ("OperatorRole", "DeadLetters"): {"<CallsDeadLetterQueue.Arn>"},
     ("OperatorRole", "History"): HISTORY,
     ("AuditorRole", "History"): HISTORY,
-    ("GatewayPolicy", "Queues"): QUEUES,
+    # Its calls have no priority.
+    ("GatewayPolicy", "Queues"): {"<CallsQueue.Arn>"},
     ("GatewayPolicy", "Arguments"): {"<PayloadsBucket.Arn>/*/in/*"},
     ("GatewayPolicy", "Secrets"): {"<CatalogSecret>", f"{SECRET}gateway-key-??????"},
     ("ConsolePolicy", "Queues"): QUEUES,

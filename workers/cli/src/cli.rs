@@ -11,8 +11,8 @@ use crate::commands::{
 use crate::connect::Connect;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise; 2 the command or the \
-configuration is wrong; 3 no such call or session, or no result yet; 4 unavailable, for example a queue that does not answer. With --json, stdout \
+Exit codes: 0 done, for `call` and `result`: the call succeeded; 1 the call ended otherwise, a difference was found, or a check \
+failed; 2 the command or the configuration is wrong; 3 no such call or session, or no result yet; 4 unavailable, for example a queue that does not answer. With --json, stdout \
 holds one JSON document, also for an error: {\"error\": {\"kind\", \"message\"}}.
 
 The fleet is, in this order: that of --context, of TOOLFLEET_QUEUE_URL or --queue-url, of TOOLFLEET_CONTEXT, of `toolfleet context use`, \
@@ -172,5 +172,20 @@ impl Command {
             | Self::Context(_)
             | Self::Completions(_) => "error",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EXIT_CODES;
+
+    #[test]
+    fn the_exit_codes_of_the_help_are_those_of_the_reference() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let help = words(EXIT_CODES);
+        let (codes, _) = help.split_once(" With --json,").unwrap();
+        let codes = codes.strip_prefix("Exit codes: ").unwrap();
+        let page = words(include_str!("../../../docs/reference/command-line.md"));
+        assert!(page.contains(&format!("* **Exit codes**: {codes} * ")), "{codes}");
     }
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn run() -> ExitCode {
     if let Some(failure) = invalid_argument() {
-        return failure.report(&Output::new(false));
+        return failure.report(&Output::new(asks_for_json()));
     }
     if let Err(failure) = context::apply(Cli::command()) {
         return failure.report(&Output::new(asks_for_json()));

@@ -1,6 +1,7 @@
 //! What all calls of one worker share: tables, queue, MCP client, catalog, breakers, clock. Nothing here belongs to one call.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub struct WorkerContext {
     pub fleet_view: FleetView,
     /// When its intake was last seen to work.
     pub intake_health: IntakeHealth,
+    /// Whether it receives, as far as the protection of its task decides.
+    receiving: AtomicBool,
     /// Stored answers.
     pub(crate) answers: Answers,
     /// Calls that wait for others to be sent with.
@@ -233,6 +236,7 @@ impl WorkerContext {
             meters,
             activity,
             fleet_view: FleetView::default(),
+            receiving: AtomicBool::new(true),
             clock,
             ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),
@@ -248,6 +252,15 @@ impl WorkerContext {
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether it receives calls. A worker that does not is no draining one: it is healthy, and receives again.
+    pub fn is_receiving(&self) -> bool {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_receiving(&self, receiving: bool) {
+        self.receiving.store(receiving, Ordering::Relaxed);
     }
 
     /// Sends the writes and deletions that wait for others to go with, and lets none wait from now on: the worker ends.

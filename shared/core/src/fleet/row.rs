@@ -60,6 +60,9 @@ pub struct WorkerRow {
     /// Whether it takes no more calls.
     #[serde(default, skip_serializing_if = "is_false")]
     pub draining: bool,
+    /// Whether it receives nothing until its long calls have ended, so that its platform may stop it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub not_receiving: bool,
     /// Whether this is its last row: it has exited, and all its rollups are written.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ended: bool,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{LimitSeen, keep_busiest_limits};
-use super::omit::is_zero;
+use super::omit::{is_nobody, is_zero};
 use super::row::{QueueSeen, TenantAtServer, ToolSeen, WorkerRow, beat_ms};
 use super::runnable::{LastMinute, Runnable};
 use super::server_summary::{ServerSummary, add};
@@ -74,10 +74,13 @@ pub struct WorkerCounts {
     /// Those that drain.
     #[serde(default)]
     pub draining: u32,
+    /// Those that do not drain, and receive nothing until their long calls have ended.
+    #[serde(default, skip_serializing_if = "is_nobody")]
+    pub not_receiving: u32,
     /// Those that died and whose rows are still there.
     #[serde(default)]
     pub dead: u32,
-    /// Slots of those that take calls.
+    /// Slots of those that take calls; of those that receive nothing for a while, the taken ones.
     #[serde(default)]
     pub slots: u64,
     /// Those of them that are taken.
@@ -92,6 +95,13 @@ pub struct WorkerCounts {
     /// How many run which version.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub versions: BTreeMap<String, u32>,
+}
+
+impl WorkerCounts {
+    /// How many receive calls.
+    pub const fn receiving(&self) -> u32 {
+        self.alive.saturating_sub(self.draining).saturating_sub(self.not_receiving)
+    }
 }
 
 impl FleetSummary {
@@ -191,7 +201,9 @@ impl FleetSummary {
         workers.alive = workers.alive.saturating_add(1);
         workers.draining = workers.draining.saturating_add(u32::from(row.draining));
         if !row.draining {
-            workers.slots = workers.slots.saturating_add(u64::from(row.slots));
+            workers.not_receiving = workers.not_receiving.saturating_add(u32::from(row.not_receiving));
+            let slots = if row.not_receiving { row.busy } else { row.slots };
+            workers.slots = workers.slots.saturating_add(u64::from(slots));
             workers.busy = workers.busy.saturating_add(u64::from(row.busy));
         }
         workers.in_hand = workers.in_hand.saturating_add(u64::from(row.in_hand));
@@ -348,7 +360,19 @@ mod tests {
         let summary = FleetSummary::of(&[row(1, 0), draining, ended, row(4, 15_001)], now(), by());
         assert_eq!(summary.workers.alive, 2);
         assert_eq!((summary.workers.draining, summary.workers.dead, summary.workers.slots), (1, 1, 8));
+        assert_eq!(summary.workers.receiving(), 1);
         assert!(!summary.is_stale(now().plus_ms(15_000)) && summary.is_stale(now().plus_ms(15_001)));
+    }
+
+    #[test]
+    fn a_worker_that_receives_nothing_has_no_free_slots() {
+        let mut stopped = row(1, 0);
+        stopped.not_receiving = true;
+        let mut leaving = row(2, 0);
+        (leaving.not_receiving, leaving.draining) = (true, true);
+        let workers = FleetSummary::of(&[stopped, leaving, row(3, 0)], now(), by()).workers;
+        assert_eq!((workers.slots, workers.busy), (2 + 8, 2 + 2));
+        assert_eq!((workers.not_receiving, workers.draining, workers.receiving()), (1, 1, 1));
     }
 
     #[test]

@@ -79,6 +79,7 @@ fn remedy(call: &Call, said: &str) -> &'static str {
     let Call { program, arguments } = call;
     let is_of_iam = arguments.first().is_some_and(|service| service == "iam");
     let is_of_lambda = arguments.first().is_some_and(|service| service == "lambda");
+    let is_of_secrets = arguments.first().is_some_and(|service| service == "secretsmanager");
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
     match *program {
         "aws" if is_of_iam && says(&["AccessDenied"]) => {
@@ -86,6 +87,9 @@ fn remedy(call: &Call, said: &str) -> &'static str {
         }
         "aws" if is_of_lambda && says(&["AccessDenied"]) => {
             "; the caller needs lambda:GetFunctionConfiguration on that function"
+        }
+        "aws" if is_of_secrets && says(&["AccessDenied"]) => {
+            "; the caller needs secretsmanager:GetSecretValue on that secret"
         }
         "aws" if says(&["AccessDenied", "not authorized", "UnauthorizedOperation"]) => {
             "; the caller needs the policy of the output ScalePolicyArn of compute.yaml or ec2.yaml"

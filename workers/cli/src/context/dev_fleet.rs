@@ -1,10 +1,12 @@
 //! The fleets of `toolfleet dev` that run on this machine: each `dev` says in a file of its own how to join it, and holds a lock on the file
 //! while it runs.
 //!
-//! **Invariant:** a fleet whose `dev` has ended, whatever ended it, is never joined: the system has taken its lock away.
+//! **Invariant:** a fleet whose `dev` has ended, whatever ended it, is never joined: the system has taken its lock away. Whoever finds its file
+//! removes it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -31,7 +33,7 @@ pub(crate) struct Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // Without it, the file of a `dev` without a lock is left, which the next command takes away.
+        // Where that fails, the next command removes the file, which nobody holds a lock on then.
         let _gone = fs::remove_file(&self.path);
     }
 }
@@ -44,10 +46,28 @@ pub(crate) fn announce(env: Variables) -> std::io::Result<Announced> {
     let folder = files().ok_or_else(|| std::io::Error::other("HOME is not set"))?;
     let dev = DevFleet { pid: std::process::id(), env };
     let path = folder.join(format!("{}.json", dev.pid));
-    let mut file = create_private(&path)?;
-    file.lock()?;
+    let mut file = locked(&path)?;
     file.write_all(serde_json::to_string(&dev)?.as_bytes())?;
     Ok(Announced { path, _locked: file })
+}
+
+/// The file at that path, with a lock. Until it is locked, another command may remove it as one that was left.
+fn locked(path: &Path) -> std::io::Result<File> {
+    loop {
+        let file = create_private(path)?;
+        file.lock()?;
+        if file.metadata()?.nlink() > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes the file of a `dev` that has ended. It holds no lock, and cannot get one while this command does.
+fn remove(path: &Path, file: &File) {
+    let place = |file: fs::Metadata| (file.dev(), file.ino());
+    if fs::metadata(path).ok().map(place) == file.metadata().ok().map(place) {
+        let _gone = fs::remove_file(path);
+    }
 }
 
 /// The `dev` that runs; of several, the one that was started last.
@@ -63,8 +83,12 @@ fn read(path: &Path) -> Option<(SystemTime, DevFleet)> {
     let mut file = File::open(path).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
-        // It was killed, or has not locked its file yet.
-        Ok(()) | Err(TryLockError::Error(_)) => return None,
+        // It was killed, or has not locked its file yet and then makes another.
+        Ok(()) => {
+            remove(path, &file);
+            return None;
+        }
+        Err(TryLockError::Error(_)) => return None,
     }
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
@@ -73,4 +97,42 @@ fn read(path: &Path) -> Option<(SystemTime, DevFleet)> {
 
 fn files() -> Option<PathBuf> {
     Some(folder("XDG_STATE_HOME", ".local/state")?.join("dev"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_lock_is_removed_and_one_with_a_lock_is_read() {
+        let folder = std::env::temp_dir().join(format!("toolfleet-dev-fleets-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let dev = DevFleet { pid: 7, env: Variables::new() };
+        let (left, held) = (folder.join("6.json"), folder.join("7.json"));
+        fs::write(&left, "{}").unwrap();
+        let mut file = locked(&held).unwrap();
+        file.write_all(serde_json::to_string(&dev).unwrap().as_bytes()).unwrap();
+        assert!(read(&left).is_none() && read(&held).is_some_and(|(_, read)| read == dev));
+        assert!(!left.exists() && held.exists());
+        drop(file);
+        assert!(read(&held).is_none() && !held.exists(), "its dev has ended");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_dev_whose_file_was_removed_before_its_lock_makes_another() {
+        let path = std::env::temp_dir().join(format!("toolfleet-dev-race-{}.json", std::process::id()));
+        let other = create_private(&path).unwrap();
+        other.lock_shared().unwrap();
+        let dev = std::thread::spawn({
+            let path = path.clone();
+            move || locked(&path).unwrap()
+        });
+        // It has opened the file when it waits for the lock; or it opens one of its own after this.
+        remove(&path, &other);
+        drop(other);
+        let file = dev.join().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().ino(), file.metadata().unwrap().ino());
+        fs::remove_file(&path).unwrap();
+    }
 }

@@ -196,6 +196,10 @@ fn echo(arguments: &str) -> Vec<&str> {
 fn an_argument_that_is_not_utf_8_is_named_by_its_place() {
     let ran = toolfleet_of_bytes(&ECHO, b"{\"text\": \"\xff\"}").exits(2);
     ran.complains(&["argument 7", "is not UTF-8 text", "@FILE"]);
+    let args: Vec<_> = ["--json"].into_iter().chain(ECHO).collect();
+    let error = &toolfleet_of_bytes(&args, b"{\"text\": \"\xff\"}").exits(2).json()["error"];
+    assert_eq!(error["kind"], "usage", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("argument 8"), "{error}");
 }
 
 #[test]

@@ -183,9 +183,10 @@ fn tiles(fleet: &Fleet) -> Vec<Tile> {
             slots,
             false,
         ));
-        let others = match (workers.draining, workers.dead) {
-            (0, 0) => "none draining or dead".to_owned(),
-            (draining, dead) => format!("{draining} draining, {dead} dead"),
+        let others = match (workers.draining, workers.not_receiving, workers.dead) {
+            (0, 0, 0) => "none draining or dead".to_owned(),
+            (draining, 0, dead) => format!("{draining} draining, {dead} dead"),
+            (draining, stopped, dead) => format!("{draining} draining, {stopped} not receiving, {dead} dead"),
         };
         let is_bad = workers.dead > 0 || workers.alive == 0;
         tiles.push(tile("Workers", workers.alive.to_string(), others, is_bad));
@@ -303,7 +304,7 @@ fn failures(summary: Option<&FleetSummary>) -> List<FailureLine> {
 
 /// The workers, the dead first.
 fn workers_of(mut rows: Vec<WorkerRow>, now: Timestamp) -> List<WorkerLine> {
-    let rank = |row: &WorkerRow| (!row.is_dead(now), row.ended, !row.draining);
+    let rank = |row: &WorkerRow| (!row.is_dead(now), row.ended, !row.draining, !row.not_receiving);
     rows.sort_by_key(|row| (rank(row), row.id.clone()));
     let line = |row: WorkerRow| WorkerLine {
         id: row.id.to_string(),
@@ -311,6 +312,7 @@ fn workers_of(mut rows: Vec<WorkerRow>, now: Timestamp) -> List<WorkerLine> {
             (true, ..) => "exited",
             (false, true, _) => "dead",
             (false, false, true) => "draining",
+            (false, false, false) if row.not_receiving => "not receiving",
             (false, false, false) => "running",
         },
         is_bad: row.is_dead(now),

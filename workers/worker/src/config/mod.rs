@@ -169,7 +169,7 @@ struct ProcessArgs {
         value_parser = socket_address
     )]
     http_addr: Option<SocketAddr>,
-    /// On ECS: a call that has run for so long protects the worker's task from scale-in and deployments until it has ended, in milliseconds. Unset, none does.
+    /// On ECS: a call that has run for so long protects the worker's task from scale-in and deployments until it has ended, in milliseconds. Unset, none does. A worker that is protected for 15 to 20 minutes without a break receives nothing until such calls have ended.
     #[arg(
         long = "protect-after-ms",
         env = "TOOLFLEET_PROTECT_AFTER_MS",

@@ -1,6 +1,6 @@
 //! The worker's HTTP endpoint: liveness, readiness, the state of its services, Prometheus metrics, and what the fleet is scaled by.
 //!
-//! `/health/live` fails when no receive begins though slots are free: restart the worker. `/health/ready` fails while the worker starts, until
+//! `/health/live` fails when no receive begins though slots are free, unless the worker drains: restart the worker. `/health/ready` fails while the worker starts, until
 //! the first answered receive, while the queue does not answer, while the intake is started again, and while the worker drains: send no
 //! traffic, restart nothing.
 //!
@@ -95,7 +95,7 @@ impl Started {
     }
 
     fn is_live(&self) -> bool {
-        self.0.get().is_none_or(|context| context.intake_health.is_live())
+        self.0.get().is_none_or(|context| context.shutdown.is_draining() || context.intake_health.is_live())
     }
 
     /// What the fleet is scaled by, the same whichever worker is asked; none while nobody makes the summary.

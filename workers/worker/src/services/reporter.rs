@@ -217,6 +217,7 @@ impl Reporter {
             in_hand: activity.in_hand(),
             lacking_slot: activity.lacking_slot(),
             draining: context.shutdown.is_draining(),
+            not_receiving: !context.is_receiving(),
             ended,
             calls: activity.calls(),
             pending: state.pending(activity.tools.pending()),

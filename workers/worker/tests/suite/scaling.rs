@@ -11,13 +11,14 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use toolfleet_aws::Tables;
 use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
-use toolfleet_core::fleet::{FleetSummary, Runnable};
+use toolfleet_core::fleet::{FleetSummary, Runnable, WorkerRow};
+use toolfleet_core::ids::WorkerId;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, MockFault, Rule};
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::service_health::ServiceHealth;
 use toolfleet_worker::services::aggregator::Aggregator;
-use toolfleet_worker::services::http;
+use toolfleet_worker::services::http::{self, HttpEndpoint};
 use toolfleet_worker::services::intake::Intake;
 use toolfleet_worker::services::reporter::Reporter;
 use toolfleet_worker::services::supervisor::Supervisor;
@@ -233,6 +234,74 @@ async fn a_call_that_takes_long_protects_its_task_until_it_ends() {
     service.look().await;
     let second = requests.recv().await.unwrap();
     assert!(second.ends_with(r#"{"ProtectionEnabled":false}"#), "{second}");
+}
+
+/// A worker that runs a call and is protected without a bound of time: a break is made where other workers receive.
+async fn protected_for_long(
+    rig: &Rig,
+) -> (Arc<WorkerContext>, TaskProtection, mpsc::UnboundedReceiver<String>, tokio::task::JoinHandle<()>) {
+    let (url, requests) = agent(PROTECTED).await;
+    let mut catalog = rig.catalog();
+    catalog["tools"][0]["timeout_ms"] = json!(60_000);
+    let mut context = rig.fleet_of(catalog, limits(), None).await;
+    Arc::get_mut(&mut context).unwrap().protect_after = Some(Duration::from_millis(1));
+    send(rig, 0..1).await;
+    let running = tokio::spawn({
+        let (context, delivery) = (context.clone(), rig.receive(&context).await.unwrap());
+        async move { toolfleet_worker::pipeline::run(context, delivery, ()).await }
+    });
+    while context.activity.long_calls() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let service = TaskProtection::new(context.clone(), url).with_breaks_after(Duration::ZERO);
+    (context, service, requests, running)
+}
+
+#[tokio::test]
+async fn a_worker_that_is_protected_for_long_receives_nothing_until_its_calls_end() {
+    let rig = Rig::new().await;
+    let held = rig.mcp.hold_for("tools/call");
+    let (context, service, mut requests, running) = protected_for_long(&rig).await;
+    service.look().await;
+    assert!(context.is_receiving(), "no other worker receives");
+
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    Reporter::new(context.clone()).beat().await;
+    let own = fleet.worker_rows().await.unwrap().remove(0);
+    let other = WorkerRow { id: WorkerId::parse("other").unwrap(), ..own.clone() };
+    context.fleet_view.take(FleetSummary::of(&[own, other], context.now(), context.worker.clone()));
+    service.look().await;
+    assert!(!context.is_receiving());
+    Reporter::new(context.clone()).beat().await;
+    let row = fleet.worker_rows().await.unwrap().remove(0);
+    assert!(row.not_receiving && !row.draining);
+
+    // An intake that never began a receive is ready, because it receives nothing on purpose.
+    let intake = tokio::spawn(run_service(Intake::new(context.clone()), context.shutdown.clone()));
+    send(&rig, 1..2).await;
+    let routes = http::routes(context.clone(), ServiceHealth::default(), None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoint = HttpEndpoint::new(listener, routes).unwrap();
+    let endpoint = tokio::spawn(run_service(endpoint, context.shutdown.clone()));
+    while get(address, "/health/ready").await.0 != 200 {}
+    assert_eq!(get(address, "/health/live").await.0, 200);
+
+    drop(held);
+    running.await.unwrap();
+    service.look().await;
+    assert!(requests.recv().await.unwrap().ends_with(r#""ProtectionEnabled":true}"#));
+    assert!(requests.recv().await.unwrap().ends_with(r#"{"ProtectionEnabled":false}"#));
+    assert!(!context.is_receiving() && rig.row("c1").await.is_none(), "ECS has the time to stop the task");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::resume();
+    service.look().await;
+    assert!(context.is_receiving());
+    while rig.row("c1").await.is_none_or(|row| row.finished.is_none()) {}
+    context.shutdown.end();
+    intake.await.unwrap();
+    endpoint.await.unwrap();
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use toolfleet_worker::telemetry::{self, Meters};
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::rig::{CountAcknowledged, Rig, request};
+use crate::rig::{CountAcknowledged, Rig, request, run_service};
 
 const SENDERS_SPAN: &str = "b7ad6b7169203331";
 
@@ -162,6 +162,26 @@ async fn without_tracing_the_senders_context_is_passed_on_unchanged() {
 pub(crate) async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_for_long_is_alive() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = http::routes(context.clone(), ServiceHealth::default(), None);
+    let endpoint = http::HttpEndpoint::new(listener, routes).unwrap();
+    let endpoint = tokio::spawn(run_service(endpoint, context.shutdown.clone()));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    assert_eq!(get(address, "/health/live").await.0, 503, "no receive begins");
+    context.shutdown.begin(Duration::from_secs(3_600));
+    assert_eq!(get(address, "/health/live").await.0, 200, "none has to begin");
+    assert_eq!(get(address, "/health/ready").await.0, 503);
+    context.shutdown.end();
+    endpoint.await.unwrap();
 }
 
 /// A service that panics at its first run.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The codes of log lines; docs/reference/runbook.md explains them.
-const LOG_CODES: [&str; 60] = [
+const LOG_CODES: [&str; 61] = [
     "acknowledge_failed",
     "attributes_not_stored",
     "aws_error",
@@ -35,6 +35,7 @@ const LOG_CODES: [&str; 60] = [
     "health_failed",
     "heartbeat_failed",
     "held",
+    "intake_stopped",
     "internal_error",
     "invocation_cut",
     "invocation_failed",

@@ -39,7 +39,7 @@ pub(super) async fn seen(client: &Client) -> Option<FleetSummary> {
 
 fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
     let alive: Vec<_> = rows.iter().filter(|row| row.is_alive(now)).collect();
-    let taking = alive.iter().filter(|row| !row.draining).count();
+    let taking = alive.iter().filter(|row| !row.draining && !row.not_receiving).count();
     let slots: u64 = alive.iter().map(|row| u64::from(row.slots)).sum();
     let busy: u64 = alive.iter().map(|row| u64::from(row.busy)).sum();
     let mut findings = vec![match (taking, alive.len()) {
@@ -52,9 +52,15 @@ fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
                 "toolfleet-worker   # see docs/guides/operating.md for AWS",
             )
         }
-        (0, draining) => {
-            let text = format!("all {draining} drain: no new call is executed");
+        (0, all) if alive.iter().all(|row| row.draining) => {
+            let text = format!("all {all} drain: no new call is executed");
             Finding::failed(Check::WorkersRun, "workers", text, "toolfleet workers")
+        }
+        (0, all) => {
+            let text = format!(
+                "all {all} drain, or receive nothing until their long calls have ended: new calls wait"
+            );
+            Finding::warning(Check::WorkersRun, "workers", text, "toolfleet workers")
         }
         (taking, all) if busy >= slots => {
             let text = format!("{taking} of {all} take calls, and all {slots} slots are taken: calls wait");
@@ -221,6 +227,11 @@ mod tests {
     fn a_fleet_without_a_worker_that_takes_calls_fails() {
         assert!(texts(&[]).contains("FAILED  workers: none runs"));
         assert!(texts(&[row("w-1", 0, json!({"draining": true}))]).contains("FAILED  workers: all 1 drain"));
+        let stopped = texts(&[row("w-1", 0, json!({"not_receiving": true}))]);
+        assert!(
+            stopped.contains("all 1 drain, or receive nothing until") && !stopped.contains("FAILED"),
+            "{stopped}"
+        );
         assert!(texts(&[row("w-1", -60_000, json!({}))]).contains("w-1: has not reported for"));
         assert!(
             texts(&[row("w-1", 0, json!({}))]).contains("ok      workers: 1 of 1 take calls; 0 of 4 slots")

@@ -6,6 +6,7 @@ mod data;
 mod finding;
 mod fleet;
 mod function;
+mod resources;
 mod rights;
 mod setup;
 
@@ -78,7 +79,8 @@ pub(crate) async fn run(args: &DoctorArgs, connect: &Connect, output: &Output) -
             if !args.pre {
                 findings.extend(fleet::workers(client).await);
             }
-            findings.extend(rights::workers(client, args.worker_role.as_deref()).await);
+            findings
+                .extend(rights::workers(client, args.worker_role.as_deref(), args.catalog.as_deref()).await);
             if !args.pre {
                 findings.extend(fleet::servers(client).await);
                 findings.extend(fleet::limits(client).await);

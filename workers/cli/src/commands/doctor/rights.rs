@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use toolfleet_client::{Client, Tables};
-use toolfleet_core::request::Priority;
+use toolfleet_client::Client;
 
 use super::finding::{Check, Finding};
+use super::resources::{Names, Place};
 use super::setup::is_on_this_machine;
 use crate::commands::program::Call;
 
@@ -20,36 +20,8 @@ const LEADING_KEY: &str =
 /// How many rights that are missing are named.
 const MOST_NAMED: usize = 8;
 
-/// Where the fleet is: what its ARNs begin with.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    partition: &'static str,
-    region: String,
-    account: String,
-}
-
-impl Place {
-    /// By the URL of a queue: `https://sqs.REGION.amazonaws.com/ACCOUNT/NAME`.
-    fn of_queue(url: &str) -> Option<Self> {
-        let url = url::Url::parse(url).ok()?;
-        let region = url.host_str()?.strip_prefix("sqs.")?.split_once(".amazonaws.com")?.0.to_owned();
-        let account = url.path_segments()?.next().filter(|account| !account.is_empty())?.to_owned();
-        let partition = match region.split('-').next() {
-            Some("cn") => "aws-cn",
-            Some("us") if region.starts_with("us-gov-") => "aws-us-gov",
-            Some(_) | None => "aws",
-        };
-        Some(Self { partition, region, account })
-    }
-
-    fn arn(&self, service: &str, name: &str) -> String {
-        let Self { partition, region, account } = self;
-        format!("arn:{partition}:{service}:{region}:{account}:{name}")
-    }
-}
-
-/// The rights of the workers' role; a remark where it is not known which role that is.
-pub(super) async fn workers(client: &Client, role: Option<&str>) -> Vec<Finding> {
+/// The rights of the workers' role, whose catalog is there; a remark where it is not known which role that is.
+pub(super) async fn workers(client: &Client, role: Option<&str>, catalog: Option<&str>) -> Vec<Finding> {
     let url = client.queue().url();
     let look =
         |text: String, remedy: &str| vec![Finding::warning(Check::WorkersAllowed, "rights", text, remedy)];
@@ -66,10 +38,11 @@ pub(super) async fn workers(client: &Client, role: Option<&str>) -> Vec<Finding>
         let text = format!("not known: the URL of the queue does not say account and region: {url}");
         return look(text, "toolfleet context show");
     };
+    let names = Names::of(client, catalog).await;
     let mut missing = Vec::new();
     let mut asked = 0;
     for (resource, actions) in rights() {
-        let arns = resources(client, &place, &resource);
+        let arns = names.arns(&place, &resource);
         if arns.is_empty() {
             continue;
         }
@@ -89,10 +62,17 @@ pub(super) async fn workers(client: &Client, role: Option<&str>) -> Vec<Finding>
             }
         }
     }
-    vec![of_rights(role, asked, missing)]
+    vec![of_rights(role, asked, missing, &names.unknown)]
 }
 
-fn of_rights(role: &str, asked: usize, mut missing: Vec<String>) -> Finding {
+fn of_rights(role: &str, asked: usize, mut missing: Vec<String>, unknown: &[String]) -> Finding {
+    if missing.is_empty() && !unknown.is_empty() {
+        let text = format!(
+            "{role} has the {asked} rights that were asked for; not known is that on {}",
+            unknown.join(", ")
+        );
+        return Finding::warning(Check::WorkersAllowed, "rights", text, "aws sts get-caller-identity");
+    }
     if missing.is_empty() {
         return Finding::ok(
             Check::WorkersAllowed,
@@ -110,36 +90,6 @@ fn of_rights(role: &str, asked: usize, mut missing: Vec<String>) -> Finding {
 
 fn rights() -> BTreeMap<String, Vec<String>> {
     serde_json::from_str(RIGHTS).unwrap_or_default()
-}
-
-/// The ARNs of that kind of resource.
-fn resources(client: &Client, place: &Place, kind: &str) -> Vec<String> {
-    let Tables { calls, sessions, history, fleet, catalogs, .. } = client.tables();
-    let table = |name: &str| vec![place.arn("dynamodb", &format!("table/{name}"))];
-    let bucket = |ending: &str| {
-        let arn = |bucket: &str| format!("arn:{}:s3:::{bucket}{ending}", place.partition);
-        client.payload_bucket().map(arn).into_iter().collect()
-    };
-    match kind {
-        "CallsTable" => table(calls),
-        "SessionsTable" => table(sessions),
-        "HistoryTable" => table(history),
-        "FleetTable" => table(fleet),
-        "CatalogsTable" => table(catalogs),
-        "queues" => {
-            let queues = [Priority::Normal, Priority::High, Priority::Low];
-            let queues = queues.into_iter().filter_map(|priority| client.queue_of(priority));
-            queues.map(|queue| place.arn("sqs", queue.name())).collect()
-        }
-        "objects" => bucket("/doctor"),
-        "PayloadsBucket" => bucket(""),
-        // The catalog's secrets of servers are below the fleet's prefix.
-        "secrets" => {
-            let prefix = calls.strip_suffix("-calls").unwrap_or(calls);
-            vec![place.arn("secretsmanager", &format!("secret:{prefix}/servers/doctor-AAAAAA"))]
-        }
-        _ => Vec::new(),
-    }
 }
 
 fn simulation(role: &str, actions: &[String], arns: &[String], is_by_key: bool) -> Call {
@@ -177,24 +127,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_says_where_the_fleet_is() {
-        let of = |url: &str| Place::of_queue(url).map(|place| place.arn("sqs", "q"));
-        let url = "https://sqs.eu-central-1.amazonaws.com/123456789012/toolfleet-calls";
-        assert_eq!(of(url).as_deref(), Some("arn:aws:sqs:eu-central-1:123456789012:q"));
-        assert_eq!(
-            of("https://sqs.cn-north-1.amazonaws.com.cn/1/q").as_deref(),
-            Some("arn:aws-cn:sqs:cn-north-1:1:q")
-        );
-        assert_eq!(
-            of("https://sqs.us-gov-west-1.amazonaws.com/1/q").as_deref(),
-            Some("arn:aws-us-gov:sqs:us-gov-west-1:1:q")
-        );
-        for other in ["http://127.0.0.1:1/1/q", "https://sqs.eu-west-1.amazonaws.com/", "q"] {
-            assert_eq!(of(other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn a_right_that_is_missing_is_named() {
         let answer = json!({"EvaluationResults": [
             {"EvalActionName": "sqs:SendMessage", "EvalResourceName": "arn:q", "EvalDecision": "allowed"},
@@ -209,19 +141,25 @@ mod tests {
             missing,
             ["sqs:DeleteMessage on arn:q", "sqs:ReceiveMessage on arn:q (a policy denies it)"]
         );
-        let told = of_rights("arn:role", 3, missing).lines().join("\n");
+        let told = of_rights("arn:role", 3, missing, &[]).lines().join("\n");
         assert!(
             told.contains("FAILED  rights: arn:role may not sqs:DeleteMessage")
                 && told.contains("doctor.md#workers-allowed")
         );
         assert!(
-            of_rights("arn:role", 3, Vec::new())
+            of_rights("arn:role", 3, Vec::new(), &[])
                 .lines()
                 .join("\n")
                 .contains("ok      rights: arn:role has the 3 rights")
         );
         let many = (0..20).map(|n| format!("a{n}")).collect();
-        assert!(of_rights("arn:role", 20, many).lines().join("\n").contains("a7, and 12 more"));
+        let unknown =
+            of_rights("arn:role", 3, Vec::new(), &["the secret `c` (denied)".to_owned()]).lines().join("\n");
+        assert!(
+            !unknown.contains("ok ") && unknown.contains("not known is that on the secret `c` (denied)"),
+            "{unknown}"
+        );
+        assert!(of_rights("arn:role", 20, many, &[]).lines().join("\n").contains("a7, and 12 more"));
     }
 
     #[test]
@@ -236,7 +174,7 @@ mod tests {
         );
         let rights = rights();
         assert!(
-            rights["queues"].contains(&"sqs:ReceiveMessage".to_owned()) && rights.len() == 9,
+            rights["queues"].contains(&"sqs:ReceiveMessage".to_owned()) && rights.len() == 10,
             "{rights:?}"
         );
     }

@@ -201,8 +201,13 @@ fn workers(summary: &FleetSummary) -> String {
         0 | 1 => workers.versions.keys().cloned().collect(),
         _ => workers.versions.iter().map(|(version, n)| format!("{n} of {version}")).collect(),
     };
-    let draining =
-        if workers.draining > 0 { format!(" ({} draining)", workers.draining) } else { String::new() };
+    let counts = [(workers.draining, "draining"), (workers.not_receiving, "not receiving")];
+    let counts: Vec<_> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let draining = if counts.is_empty() { String::new() } else { format!(" ({})", counts.join(", ")) };
     let dead = if workers.dead > 0 { format!(", {} dead", workers.dead) } else { String::new() };
     format!(
         "{} running{draining}{dead}; {} of {} slots busy, {} calls in hand; {}",

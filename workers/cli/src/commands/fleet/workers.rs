@@ -54,6 +54,8 @@ fn state(row: &WorkerRow, now: Timestamp) -> &'static str {
         "dead"
     } else if row.draining {
         "draining"
+    } else if row.not_receiving {
+        "not receiving"
     } else {
         "running"
     }

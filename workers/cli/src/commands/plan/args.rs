@@ -25,9 +25,9 @@ pub(crate) struct PlanArgs {
     /// Compare an earlier plan, as `plan --json` printed it to this file, with what has happened within the time of --from-history.
     #[arg(long, value_name = "FILE", requires = "from_history", conflicts_with_all = ["rate", "parts"])]
     pub(super) check: Option<PathBuf>,
-    /// How much higher the rate is when it is highest.
-    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = parse_positive)]
-    pub(super) peak: f64,
+    /// How much higher the rate is when it is highest. Unset, 2; with --from-history, the rate of the highest hour counts instead.
+    #[arg(long, value_name = "FACTOR", value_parser = parse_positive)]
+    pub(super) peak: Option<f64>,
     /// The fewest workers, so that calls go on when one dies.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = number(1_u32, 10_000))]
     pub(super) at_least: u32,

@@ -73,7 +73,7 @@ pub(super) fn check(
 ) -> Result<Exit, CommandError> {
     let planned = read(path)?;
     let figures = figures(&planned, args, prices, seen, fleet);
-    let needs = needed(args, &seen.parts, seen.peak_rate).map(|proposal| proposal.workers);
+    let needs = needed(args, &seen.parts, seen.highest()).map(|proposal| proposal.workers);
     if output.is_json() {
         let figures: Vec<_> = figures.iter().map(document).collect();
         output.document(&json!({"figures": figures, "workers_needed": needs}))?;
@@ -109,7 +109,7 @@ fn figures(
     let service = service(&seen.parts);
     let workers = fleet.map(|fleet| fleet.workers.alive);
     let slots = fleet.map_or(0, |fleet| u32::try_from(fleet.workers.slots).unwrap_or(u32::MAX));
-    let peak = seen.peak_rate;
+    let peak = seen.highest();
     let month = bill(&usage(args, prices, seen.rate, service.mean_s, workers.unwrap_or(0)));
     let month: f64 = month.iter().map(|item| item.usd).sum();
     let used = (slots > 0).then(|| service.utilisation(peak, f64::from(slots)));
@@ -134,14 +134,20 @@ fn read(path: &Path) -> Result<Planned, CommandError> {
     serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// The highest rate of an hour, by what was counted of it between two instants; `rate` where no hour was counted for long enough.
-pub(super) fn peak_rate(by_hour: &BTreeMap<Minute, u64>, from: Timestamp, to: Timestamp, rate: f64) -> f64 {
+/// The highest rate of an hour, by what was counted of it between two instants, and no less than `rate`; nothing where no hour was counted for
+/// long enough.
+pub(super) fn peak_rate(
+    by_hour: &BTreeMap<Minute, u64>,
+    from: Timestamp,
+    to: Timestamp,
+    rate: f64,
+) -> Option<f64> {
     let of_hour = |(hour, calls): (&Minute, &u64)| {
         let (begin, end) = (hour.start().max(from), hour.plus(60).start().min(to));
         let counted_s = end.ms_since(begin) / 1_000;
         (counted_s >= SHORTEST_HOUR_S).then(|| *calls as f64 / counted_s as f64)
     };
-    by_hour.iter().filter_map(of_hour).fold(rate, f64::max)
+    by_hour.iter().filter_map(of_hour).map(|of_hour| of_hour.max(rate)).reduce(f64::max)
 }
 
 const fn figure(
@@ -199,7 +205,7 @@ mod tests {
             wait_p95_s: 0.0,
             usd_a_month: 100.0,
         };
-        let seen = Seen { rate: 20.0, peak_rate: 30.0, parts: vec!["1:1s".parse().unwrap()] };
+        let seen = Seen { rate: 20.0, peak_rate: Some(30.0), parts: vec!["1:1s".parse().unwrap()] };
         let now = Timestamp::parse("2026-11-30T10:00:00Z").unwrap();
         let mut fleet = FleetSummary::of(&[], now, WorkerId::parse("w").unwrap());
         (fleet.workers.alive, fleet.workers.slots) = (4, 40);
@@ -240,8 +246,8 @@ mod tests {
         let hour = |time: &str| Minute::of(at(time));
         let by_hour = BTreeMap::from([(hour("09:00"), 3_600), (hour("10:00"), 3_600), (hour("11:00"), 600)]);
         // Half of the first hour, the whole second, five minutes of the third.
-        let peak = peak_rate(&by_hour, at("09:30"), at("11:05"), 0.5);
-        assert!((peak - 2.0).abs() < 1e-9, "{peak}");
-        assert!((peak_rate(&BTreeMap::new(), at("09:30"), at("09:35"), 0.5) - 0.5).abs() < 1e-9);
+        assert_eq!(peak_rate(&by_hour, at("09:30"), at("11:05"), 0.5), Some(2.0));
+        assert_eq!(peak_rate(&by_hour, at("09:30"), at("11:05"), 2.5), Some(2.5));
+        assert_eq!(peak_rate(&by_hour, at("11:00"), at("11:05"), 0.5), None, "five minutes are no hour");
     }
 }

@@ -62,10 +62,47 @@ impl FromStr for Part {
 
 /// What the fleet has counted.
 pub(super) struct Seen {
-    /// Calls a second on average, and in the highest hour.
+    /// Calls a second on average.
     pub(super) rate: f64,
-    pub(super) peak_rate: f64,
+    /// The same in the highest hour; nothing where no hour was counted for long enough.
+    pub(super) peak_rate: Option<f64>,
     pub(super) parts: Vec<Part>,
+}
+
+impl Seen {
+    /// Calls a second at their highest, as far as it was counted.
+    pub(super) fn highest(&self) -> f64 {
+        self.peak_rate.unwrap_or(self.rate)
+    }
+}
+
+/// Calls a second when they are highest, and how that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peak {
+    pub(super) rate: f64,
+    pub(super) of: PeakOf,
+}
+
+/// How the highest rate is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeakOf {
+    /// The highest hour of the history.
+    History,
+    /// The rate on average, times a factor.
+    Factor,
+}
+
+/// How much higher the rate is when it is highest, where nobody says so and no hour was counted.
+const FACTOR: f64 = 2.0;
+
+impl Peak {
+    /// Of a factor that was asked for, before the highest hour that was seen.
+    pub(super) fn of(factor: Option<f64>, rate: f64, seen: Option<f64>) -> Self {
+        match (factor, seen) {
+            (None, Some(rate)) => Self { rate, of: PeakOf::History },
+            (factor, _) => Self { rate: rate * factor.unwrap_or(FACTOR), of: PeakOf::Factor },
+        }
+    }
 }
 
 /// How long the calls of all parts hold a slot.

@@ -28,7 +28,7 @@ use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 pub(crate) use args::PlanArgs;
 use bill::bill;
-use demand::{Part, Seen, service};
+use demand::{Part, Peak, Seen, service};
 use numbers::per_second;
 use planned::Plan;
 use prices::Prices;
@@ -50,33 +50,38 @@ pub(crate) async fn run(args: &PlanArgs, connect: &Connect, output: &Output) -> 
         let summary = summary.filter(|summary| !summary.is_stale(now()));
         return check::check(path, args, prices, seen, summary.as_ref(), output);
     }
-    let (rate, parts) = match seen {
-        Some(seen) => (seen.rate, seen.parts),
-        None => (args.rate.map_or(0.0, per_second), args.parts.clone()),
-    };
-    let service = service(&parts);
-    let peak = rate * args.peak;
-    let Some(found) = needed(args, &parts, peak) else {
-        return Err(CommandError::usage(format!(
-            "--rate: {peak:.0} calls a second at its highest, of {:.1} s each, need more than {MOST_WORKERS} workers of {} slots; give \
-             more --slots or --vcpu",
-            service.mean_s, args.slots
-        )));
-    };
-    let usage = usage(args, prices, rate, service.mean_s, found.workers);
-    let waits = curve::waits(&service, peak, args.slots, found.workers);
+    let plan = plan(args, prices, seen.as_ref())?;
     if let Some(path) = &args.svg {
-        let picture = curve::svg(&waits, found.workers, args.wait.as_secs_f64());
+        let picture = curve::svg(&plan.waits, plan.found.workers, args.wait.as_secs_f64());
         let written = std::fs::write(path, picture);
         written.map_err(|error| CommandError::usage(format!("--svg: {}: {error}", path.display())))?;
     }
-    let plan = Plan { peak, service, found, items: bill(&usage), usage, waits };
     if output.is_json() {
         output.document(&shown::document(args, &plan))?;
     } else {
         shown::show(args, &plan, output)?;
     }
     Ok(Exit::Done)
+}
+
+/// The plan for what was seen, or else for the figures of the command line.
+fn plan(args: &PlanArgs, prices: Prices, seen: Option<&Seen>) -> Result<Plan, CommandError> {
+    let (rate, parts) = match seen {
+        Some(seen) => (seen.rate, &seen.parts),
+        None => (args.rate.map_or(0.0, per_second), &args.parts),
+    };
+    let service = service(parts);
+    let peak = Peak::of(args.peak, rate, seen.and_then(|seen| seen.peak_rate));
+    let Some(found) = needed(args, parts, peak.rate) else {
+        return Err(CommandError::usage(format!(
+            "--rate: {:.0} calls a second at its highest, of {:.1} s each, need more than {MOST_WORKERS} workers of {} slots; give \
+             more --slots or --vcpu",
+            peak.rate, service.mean_s, args.slots
+        )));
+    };
+    let usage = usage(args, prices, rate, service.mean_s, found.workers);
+    let waits = curve::waits(&service, peak.rate, args.slots, found.workers);
+    Ok(Plan { peak, service, found, items: bill(&usage), usage, waits })
 }
 
 /// The rate and the latencies of the calls that the fleet has counted.
@@ -108,4 +113,35 @@ async fn from_history(span: Duration, connect: &Connect, output: &Output) -> Res
     }
     let rate = calls / span.as_secs_f64();
     Ok(Seen { rate, peak_rate: check::peak_rate(&stats.calls_by_hour, from, to, rate), parts })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        plan: PlanArgs,
+    }
+
+    fn planned(line: &str, peak_rate: Option<f64>) -> (f64, u32) {
+        let args = Line::parse_from(line.split(' ')).plan;
+        let seen = Seen { rate: 24.0, peak_rate, parts: vec!["1:2s:4s".parse().unwrap()] };
+        let plan = plan(&args, Prices::default(), Some(&seen)).unwrap();
+        (plan.peak.rate, plan.found.workers)
+    }
+
+    #[test]
+    fn a_plan_of_the_history_has_the_workers_that_its_check_asks_for() {
+        let line = "plan --from-history 7d";
+        let args = Line::parse_from(line.split(' ')).plan;
+        let needed = |rate| needed(&args, &["1:2s:4s".parse().unwrap()], rate).unwrap().workers;
+        assert_eq!(planned(line, Some(100.0)), (100.0, needed(100.0)));
+        assert!(needed(100.0) > needed(48.0));
+        assert_eq!(planned("plan --from-history 7d --peak 3", Some(100.0)), (72.0, needed(72.0)));
+        assert_eq!(planned(line, None), (48.0, needed(48.0)), "no hour was counted");
+    }
 }

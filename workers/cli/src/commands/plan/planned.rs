@@ -1,13 +1,15 @@
 //! All that is planned.
 
 use super::bill::Item;
+use super::demand::Peak;
 use super::proposal::Proposal;
 use super::usage::Usage;
 use super::waiting::{Service, Wait};
 
 /// All that is planned.
 pub(super) struct Plan {
-    pub(super) peak: f64,
+    /// Calls a second when they are highest.
+    pub(super) peak: Peak,
     pub(super) service: Service,
     pub(super) found: Proposal,
     pub(super) usage: Usage,
@@ -24,6 +26,6 @@ impl Plan {
 
     /// The messages in flight when the rate is highest.
     pub(super) fn in_flight(&self) -> f64 {
-        self.peak * (self.service.mean_s + self.found.wait.mean_s)
+        self.peak.rate * (self.service.mean_s + self.found.wait.mean_s)
     }
 }

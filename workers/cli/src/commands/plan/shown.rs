@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::PlanArgs;
 use super::bill::{bucket_pays_above, history_shards, queues_of_calls};
+use super::demand::PeakOf;
 use super::numbers::{cents, shown_rate};
 use super::places::{ec2_pays_from, lambda_pays_below, places};
 use super::planned::Plan;
@@ -38,15 +39,22 @@ pub(super) fn document(args: &PlanArgs, plan: &Plan) -> Value {
         .map(|place| json!({"place": place.id, "of": place.of, "usd_a_month": cents(place.usd)}))
         .collect();
     json!({
-        "rate": usage.rate, "peak_rate": plan.peak, "mean_s": service.mean_s, "squared_variation": service.scv, "workers": found.workers,
+        "rate": usage.rate, "peak_rate": plan.peak.rate, "peak_of": peak_of(plan.peak.of), "mean_s": service.mean_s, "squared_variation": service.scv, "workers": found.workers,
         "slots": u64::from(found.workers) * u64::from(args.slots), "slots_used": found.slots_used, "cpu_used": found.cpu_used,
         "wait_probability": found.wait.probability, "wait_mean_s": found.wait.mean_s, "wait_p95_s": found.wait.quantile_s(95.0),
         "wait_p99_s": found.wait.quantile_s(99.0), "in_flight": plan.in_flight(), "queues_of_calls": queues_of_calls(plan.in_flight()),
-        "history_shards": history_shards(plan.peak), "late": found.late.map(|late| late.part), "late_by_tools": found.late.map(|late| late.by_tools),
+        "history_shards": history_shards(plan.peak.rate), "late": found.late.map(|late| late.part), "late_by_tools": found.late.map(|late| late.by_tools),
         "bill": items, "usd_a_month": cents(month), "usd_a_million_calls": cents(per_million), "places": places,
         "lambda_pays_below_rate": lambda_pays_below(usage), "ec2_pays_from_workers": ec2_pays_from(usage),
         "bucket_pays_above_bytes": bucket_pays_above(usage), "waits_by_workers": plan.waits.iter().map(wait_document).collect::<Vec<_>>(),
     })
+}
+
+const fn peak_of(of: PeakOf) -> &'static str {
+    match of {
+        PeakOf::History => "history",
+        PeakOf::Factor => "factor",
+    }
 }
 
 fn wait_document((workers, wait): &(u32, Option<Wait>)) -> Value {
@@ -74,9 +82,13 @@ pub(super) fn show(args: &PlanArgs, plan: &Plan, output: &Output) -> Result<(), 
 fn workers(args: &PlanArgs, plan: &Plan, output: &Output) -> Result<(), CommandError> {
     let Plan { found, service, .. } = plan;
     output.text(&format!(
-        "{} calls a second, {} at the highest; a call holds its slot for {} on average",
+        "{} calls a second, {} {}; a call holds its slot for {} on average",
         shown_rate(plan.usage.rate),
-        shown_rate(plan.peak),
+        shown_rate(plan.peak.rate),
+        match plan.peak.of {
+            PeakOf::History => "in the highest hour of the history",
+            PeakOf::Factor => "at the highest",
+        },
         ms(service.mean_s)
     ))?;
     output.text(&format!(
@@ -100,7 +112,7 @@ fn workers(args: &PlanArgs, plan: &Plan, output: &Output) -> Result<(), CommandE
             late.by_tools * 100.0
         ))?;
     }
-    let (in_flight, shards) = (plan.in_flight(), history_shards(plan.peak));
+    let (in_flight, shards) = (plan.in_flight(), history_shards(plan.peak.rate));
     let queues = queues_of_calls(in_flight);
     output.text(&format!(
         "{in_flight:.0} messages in flight: {}; TOOLFLEET_HISTORY_SHARDS={shards:.0} if one tenant sends all calls",

@@ -204,10 +204,12 @@ async fn pause(context: &WorkerContext, wait: Duration) -> bool {
 }
 
 impl Receivers {
-    /// Whether an operator has paused this queue.
+    /// Whether an operator has paused this queue, or the worker lets its long calls end first.
     fn is_paused(&self) -> bool {
         let control = self.context.gate.control().current();
-        control.is_some_and(|control| is_queue_paused(&control, self.priority, self.context.now()))
+        let by_operator =
+            control.is_some_and(|control| is_queue_paused(&control, self.priority, self.context.now()));
+        by_operator || !self.context.is_receiving()
     }
 
     /// Slots for the next receive. Where one tenant's calls fill the worker, as many as that receive may ask for, when it is due.
