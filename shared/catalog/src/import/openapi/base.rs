@@ -30,8 +30,14 @@ pub(super) fn of_document(raw: &Raw<'_>, options: &ReadOptions) -> Result<Url, R
 }
 
 /// The address that a path or an operation names for itself.
-pub(super) fn own(fields: &Map<String, Value>, options: &ReadOptions) -> Option<Result<Url, Reason>> {
-    first(fields).map(|server| of_server(server, options))
+pub(super) fn own(
+    raw: &Raw<'_>,
+    fields: &Map<String, Value>,
+    options: &ReadOptions,
+) -> Option<Result<Url, Reason>> {
+    let server = first(fields)?;
+    let counted = raw.work.count_with(&[server.get("url").and_then(Value::as_str).unwrap_or_default()]);
+    Some(counted.and_then(|()| of_server(server, options)))
 }
 
 fn first(fields: &Map<String, Value>) -> Option<&Map<String, Value>> {
