@@ -39,6 +39,8 @@ impl<'a> Security<'a> {
                 Err(missing) => first = first.or(Some(missing)),
             }
         }
+        // Where the bound was reached meanwhile, that is the reason.
+        self.raw.work.count(1)?;
         Err(Reason::new("credential", first.unwrap_or_default()))
     }
 
