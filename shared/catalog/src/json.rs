@@ -13,6 +13,25 @@ pub(crate) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
     single(&plain(text)).map_err(|e| invalid(entry, format!("is not usable JSON: {e}")))
 }
 
+/// The most nodes of a document of another program: values and keys.
+pub(crate) const MOST_NODES: usize = 5_000_000;
+
+/// How many values and keys a JSON text has at most: each but the first stands behind one of these characters outside of a text. A value takes
+/// many times the memory of its text.
+pub(crate) fn most_nodes(text: &str) -> usize {
+    let (mut count, mut in_text, mut is_escaped) = (1_usize, false, false);
+    for byte in plain(text).bytes() {
+        match (in_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b',' | b':' | b'[' | b'{') => count += 1,
+            (true | false, _) => {}
+        }
+    }
+    count
+}
+
 /// The value as a `T`. An error names the field below `entry`.
 pub(crate) fn typed<T: DeserializeOwned>(entry: &str, value: Value) -> Result<T, CatalogError> {
     serde_path_to_error::deserialize(value)

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::error::{CatalogError, invalid};
+use crate::json::MOST_NODES;
 
 /// The value of a YAML text, by the rules of YAML 1.2: `no` and `on` are texts. Duplicate keys, references that multiply, and several
 /// documents are refused.
@@ -12,7 +13,7 @@ pub(crate) fn value(entry: &str, text: &str) -> Result<Value, CatalogError> {
 
 /// The same for a document of another program, which may be as large as the largest OpenAPI documents (GitHub's has 700,000 nodes).
 pub(crate) fn document(entry: &str, text: &str) -> Result<Value, CatalogError> {
-    let budget = serde_saphyr::budget! { max_nodes: 5_000_000, max_events: 20_000_000, max_depth: 120 };
+    let budget = serde_saphyr::budget! { max_nodes: MOST_NODES, max_events: 20_000_000, max_depth: 120 };
     read(entry, text, serde_saphyr::options! { strict_booleans: true, budget: budget })
 }
 

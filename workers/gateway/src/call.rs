@@ -108,9 +108,9 @@ impl Gateway {
             Some(_) | None => {}
         }
         let (state, responses) = (params.request_state.as_deref(), params.input_responses.as_deref());
-        let resume = match self.continued(request, state, responses, &params.name).await? {
-            Continued::No => None,
-            Continued::With(resume) => Some(resume),
+        let (resume, conversation) = match self.continued(request, state, responses, &params.name).await? {
+            Continued::No => (None, request.caller.conversation.clone()),
+            Continued::With(resume, conversation) => (Some(resume), conversation),
             Continued::AskAgain(earlier) => return self.ask(request, &earlier),
         };
         let name = match resume.as_ref().and_then(name_of_answers) {
@@ -119,7 +119,8 @@ impl Gateway {
         };
         let prepared =
             prepared(request, &target, &arguments, name, resume.as_ref(), &params.name, definition.as_ref())?;
-        let prepared = Prepared { as_task, ..prepared };
+        let mut prepared = Prepared { as_task, ..prepared };
+        prepared.request.session = conversation;
         self.run(request, prepared, notifications).await
     }
 

@@ -168,7 +168,10 @@ impl DefinitionReader<'_> {
         match server.openapi() {
             // The document is in the catalog.
             Some(openapi) => {
-                let by_name = Arc::clone(openapi.interface.listed());
+                let interface = Arc::clone(&openapi.interface);
+                // It is written once, which takes long for a large document.
+                let written = tokio::task::spawn_blocking(move || Arc::clone(interface.listed())).await;
+                let by_name = written.map_err(|_| "the list of its document cannot be written".to_owned())?;
                 Ok(Arc::new(Entries { by_name, ..Entries::default() }))
             }
             None => self.lists.of(self.caller, server, (ListKind::Tools, use_of), self.until).await,

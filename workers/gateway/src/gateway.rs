@@ -26,6 +26,7 @@ use crate::in_flight::{InFlight, RequestName};
 use crate::known_definitions::{Known, KnownDefinitions};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::per_caller::{MOST_LASTING, MOST_SUBSCRIPTIONS, PerCaller};
+use crate::resume::SentAnswers;
 use crate::server_lists::{ListKind, ServerLists};
 use crate::session_streams::SessionStreams;
 
@@ -107,6 +108,7 @@ pub struct Gateway {
     pub(crate) subscribers: PerCaller,
     /// The requests that last.
     pub(crate) lasting: PerCaller,
+    pub(crate) sent_answers: SentAnswers,
     now: Now,
 }
 
@@ -135,6 +137,7 @@ impl Gateway {
             streams: SessionStreams::default(),
             subscribers: PerCaller::new(MOST_SUBSCRIPTIONS),
             lasting: PerCaller::new(MOST_LASTING),
+            sent_answers: SentAnswers::default(),
             client,
             catalog,
             authenticator,

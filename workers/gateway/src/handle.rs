@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toolfleet_core::call::CallRow;
-use toolfleet_core::ids::{CallId, CallKey};
+use toolfleet_core::ids::{CallId, CallKey, SessionId};
 use toolfleet_core::payload::ArgumentsRef;
 use toolfleet_core::request::CallRequest;
 use toolfleet_core::time::Timestamp;
@@ -84,6 +84,9 @@ pub(crate) struct Handle {
     /// The token under which the client of a task of 2025-11-25 wants its progress, as JSON.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub(crate) progress_token: Option<String>,
+    /// The session of the call. What goes on with answers is in it too, whenever and wherever these are given.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    conversation: Option<SessionId>,
 }
 
 impl Handle {
@@ -97,7 +100,13 @@ impl Handle {
             arguments: None,
             arguments_ref: None,
             progress_token: None,
+            conversation: request.session.clone(),
         }
+    }
+
+    /// The session of the call by which this one goes on. A handle of an earlier version does not say it.
+    pub(crate) fn conversation(&self, caller: &Caller) -> Option<SessionId> {
+        self.conversation.clone().or_else(|| caller.conversation.clone())
     }
 
     pub(crate) const fn given_at(&self) -> Timestamp {

@@ -4,7 +4,8 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use toolfleet_core::ids::CallId;
+use toolfleet_client::WaitError;
+use toolfleet_core::ids::{CallId, SessionId};
 use toolfleet_core::outcome::{Outcome, OutcomeKind};
 use toolfleet_core::request::Resume;
 use toolfleet_mcp_protocol::result_type;
@@ -131,8 +132,8 @@ fn needed_by(asked: &RawValue) -> Option<Needed> {
 pub(crate) enum Continued {
     /// It is a new one.
     No,
-    /// The answers to what an earlier call asked.
-    With(Resume),
+    /// The answers to what an earlier call asked, in the session of that call.
+    With(Resume, Option<SessionId>),
     /// Something is missing: the same question again.
     AskAgain(Box<Earlier>),
 }
@@ -157,7 +158,9 @@ impl Gateway {
         Ok(match earlier.answers(responses)? {
             None => Continued::AskAgain(Box::new(earlier)),
             answers => {
-                Continued::With(Resume { call_id: earlier.call_id().clone(), input_responses: answers })
+                let conversation = earlier.handle.conversation(&request.caller);
+                let resume = Resume { call_id: earlier.call_id().clone(), input_responses: answers };
+                Continued::With(resume, conversation)
             }
         })
     }
@@ -193,11 +196,22 @@ impl Gateway {
         if self.now().ms_since(handle.given_at()) > ANSWERS_WITHIN_MS {
             return Err(invalid("is older than a day"));
         }
-        let row = self.row_of(&handle, request).await.map_err(|error| {
-            let why = fleet_failed(&error, &handle.call_id);
+        let unread = |error: &dyn std::fmt::Display| {
+            let why = fleet_failed(error, &handle.call_id);
             RpcError::internal(format!("the earlier call cannot be read now: {why}; send the request again"))
-        })?;
-        match row.and_then(ended_row) {
+        };
+        let Some(row) = self.row_of(&handle, request).await.map_err(|error| unread(&error))? else {
+            return Err(invalid("is of a call that is not known any more"));
+        };
+        let row = match self.filled(row).await {
+            Ok(row) => row,
+            Err(WaitError::Unreadable(error)) => {
+                fleet_failed(&error, &handle.call_id);
+                return Err(invalid("is of a call whose question cannot be read any more"));
+            }
+            Err(error @ (WaitError::Aws(_) | WaitError::TimeOut { .. })) => return Err(unread(&error)),
+        };
+        match ended_row(row) {
             Some(result) if result.outcome.kind == OutcomeKind::InputRequired => {
                 Earlier::of(handle, &result.outcome)
             }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use toolfleet_client::{CallResult, Cancelled, WaitError};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::InputKind;
 use toolfleet_mcp_protocol::{ProtocolVersion, Request as Notification, meta_key, method};
 
 use crate::answer::{described, error_result, fleet_failed, not_asked, unreadable_result};
@@ -34,6 +35,9 @@ pub(crate) struct Question {
     /// Which of its questions it is.
     #[serde(rename = "k")]
     pub(crate) key: String,
+    /// What the client can answer that waits for the call's end.
+    #[serde(rename = "i", default)]
+    pub(crate) can_answer: Option<Vec<InputKind>>,
 }
 
 /// Where a client is asked: within the response to its request.
@@ -185,10 +189,11 @@ impl Gateway {
         }
         if earlier.requests().is_empty() {
             // Only its state is to come back.
-            self.send_answers(request, handle, &handle.call_id, raw(&json!({}))).await?;
+            self.send_answers(request, handle, raw(&json!({})), request.can_answer()).await?;
         }
         for (key, asked) in earlier.requests() {
-            let question = Question { handle: handle.clone(), key: key.clone() };
+            let can_answer = Some(request.can_answer());
+            let question = Question { handle: handle.clone(), key: key.clone(), can_answer };
             let id = self.sealer.seal_as(Purpose::Question, &request.caller, &question);
             let id = id.ok_or_else(|| RpcError::internal("the id of a question cannot be encrypted"))?;
             asking.send(&message(&id, asked, request.version, asking.task));

@@ -208,9 +208,9 @@ impl Gateway {
         let name = format!("{} {}", what.operation.as_str(), what.name);
         let (state, responses) = (request_state.as_deref(), input_responses.as_deref());
         let continued = self.continued(request, state, responses, &name).await?;
-        let resume = match continued {
-            Continued::No => None,
-            Continued::With(resume) => Some(resume),
+        let (resume, conversation) = match continued {
+            Continued::No => (None, request.caller.conversation.clone()),
+            Continued::With(resume, conversation) => (Some(resume), conversation),
             Continued::AskAgain(earlier) => return self.ask(request, &earlier).map(Read::Question),
         };
         let until = request.at + self.limits.wait;
@@ -225,6 +225,7 @@ impl Gateway {
         let call = reading(&request.caller, asked, call_name, resume.as_ref());
         let mut call = call.map_err(|error| RpcError::invalid_params(error.to_string()))?;
         call.can_answer = Some(request.can_answer());
+        call.session = conversation;
         let entry = self.in_flight.enter(request, &call.key, resume.is_none());
         let sending = self.client.send_once(&call, request.meta.traceparent.as_deref());
         let sent = timeout_at(until, sending).await;

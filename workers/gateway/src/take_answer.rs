@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::OutcomeKind;
+use toolfleet_core::request::InputKind;
 use toolfleet_mcp_protocol::error_code;
 
 use crate::answer::{ended_row, fleet_failed};
@@ -41,16 +42,24 @@ impl Gateway {
         let id = request.inbound.id.as_deref().and_then(|id| serde_json::from_str::<String>(id.get()).ok());
         let question =
             id.and_then(|id| self.sealer.open_as::<Question>(Purpose::Question, &request.caller, &id));
-        let Some(Question { handle, key }) = question else {
+        let Some(Question { handle, key, can_answer }) = question else {
             return Err(refused("nobody has asked you this: the id is of no request of this gateway to you"));
         };
         if self.now().ms_since(handle.given_at()) > ANSWERS_WITHIN_MS {
             return Err(refused("the question is older than a day"));
         }
-        Box::pin(self.go_on_with(request, handle, &key)).await.map_err(as_response)
+        // What the client can be asked is said where it waits: the request that brings the answer may be without a session, or in a batch.
+        let can_answer = can_answer.unwrap_or_else(|| request.can_answer());
+        Box::pin(self.go_on_with(request, handle, &key, can_answer)).await.map_err(as_response)
     }
 
-    async fn go_on_with(&self, request: &Request, handle: Handle, key: &str) -> Result<(), RpcError> {
+    async fn go_on_with(
+        &self,
+        request: &Request,
+        handle: Handle,
+        key: &str,
+        can_answer: Vec<InputKind>,
+    ) -> Result<(), RpcError> {
         let next = next_of(request, &handle.key(&request.caller))?;
         let row = self.client.row_without_result(&next).await.map_err(|error| unreadable(&error, &next))?;
         if row.is_some() {
@@ -69,7 +78,7 @@ impl Gateway {
         }
         let given = [(key.to_owned(), result.to_owned())].into();
         let Some(answers) = self.with_others(request, &earlier, given).await? else { return Ok(()) };
-        let sent = self.send_answers(request, &handle, &handle.call_id, raw(&answers)).await;
+        let sent = self.send_answers(request, &handle, raw(&answers), can_answer).await;
         if let Err(error) = &sent
             && error.code == error_code::INVALID_PARAMS
         {
@@ -82,6 +91,31 @@ impl Gateway {
     /// The call does not go on: the call that would is cancelled before it is sent.
     async fn end_call(&self, next: &CallKey) -> Result<(), RpcError> {
         self.client.cancel(next).await.map(drop).map_err(|error| unreadable(&error, next))
+    }
+
+    /// Sends the call that goes on where all its answers are stored and it is not known: the gateway that stored the last one may have died
+    /// before it sent the call. Says how the task is then, and why.
+    pub(crate) async fn go_on_with_stored(
+        &self,
+        request: &Request,
+        handle: &Handle,
+        answers: Members,
+    ) -> Result<(&'static str, String), RpcError> {
+        let next = next_of(request, &handle.key(&request.caller))?;
+        let goes_on = || Ok(("working", "The call goes on with the answers.".to_owned()));
+        if self.sent_answers.has(&next) {
+            return goes_on();
+        }
+        match self.send_answers(request, handle, raw(&answers), request.can_answer()).await {
+            Ok(()) => goes_on(),
+            Err(error) if error.code == error_code::INVALID_PARAMS => {
+                self.end_call(&next).await?;
+                Ok(("cancelled", error.message))
+            }
+            Err(_) => {
+                Ok(("working", "The call goes on with the answers once the fleet takes it.".to_owned()))
+            }
+        }
     }
 
     async fn call_that_asks(&self, request: &Request, handle: &Handle) -> Result<Earlier, RpcError> {

@@ -107,7 +107,9 @@ impl Gateway {
                 let earlier = Earlier::of(asking, &result.outcome)?;
                 let answered = self.stored_answers(request, &earlier).await?;
                 if !answered.is_empty() && answered.len() == earlier.requests().len() {
-                    let members = told("working", at, "The call goes on with the answers.");
+                    let sent = Box::pin(self.go_on_with_stored(request, earlier.handle(), answered)).await;
+                    let (status, text) = sent?;
+                    let members = told(status, at, &text);
                     return Ok(finish_result(members, result_type::COMPLETE, request, &[]));
                 }
                 let asked = earlier.requests().iter().filter(|(key, _)| !answered.contains_key(*key));
@@ -173,7 +175,7 @@ impl Gateway {
                 return Err(RpcError::invalid_params(text));
             }
             if let Some(answers) = self.with_others(request, &earlier, known).await? {
-                self.send_answers(request, &handle, &task.key.call_id, raw(&answers)).await?;
+                self.send_answers(request, &handle, raw(&answers), request.can_answer()).await?;
             }
         }
         Ok(finish_result(Members::new(), result_type::COMPLETE, request, &[]))

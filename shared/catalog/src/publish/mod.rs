@@ -166,8 +166,8 @@ impl Published {
         let (prefix, server) = self.server_of(name)?;
         let listed = name.strip_prefix(prefix)?.strip_prefix(SEPARATOR)?;
         self.name_of(prefix, server, listed)?;
-        let operations = server.openapi().map(|openapi| openapi.interface.listed());
-        let uncut = operations.and_then(|listed| self.uncut(name, listed.keys().map(String::as_str)));
+        let interface = server.openapi().map(|openapi| &openapi.interface).filter(|_| may_be_cut(name));
+        let uncut = interface.and_then(|interface| self.uncut(name, interface.names()));
         let listed = uncut.unwrap_or(listed);
         Some(PublishedName::OnServer { server: Arc::clone(server), name: listed.to_owned() })
     }

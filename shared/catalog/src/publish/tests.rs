@@ -59,6 +59,26 @@ fn a_name_of_a_server_leads_to_what_it_lists() {
 }
 
 #[test]
+fn a_name_of_an_interface_is_found_without_writing_its_list() {
+    let long = "x".repeat(60);
+    let document = json!({"openapi": "3.0.3", "servers": [{"url": "https://h.example"}],
+        "paths": {"/a": {"get": {"operationId": "short"}}, "/b": {"get": {"operationId": long}}}});
+    let catalog = json!({"servers": [{"id": "interface", "openapi": document, "discover": true}],
+        "tenants": {"queue": ["*"]}, "publish": {"servers": {"interface": true}}});
+    let catalog = Catalog::parse(&catalog.to_string()).unwrap();
+    let published = catalog.published();
+    let server = published.servers().next().unwrap().1;
+    let cut = published.name_of("interface", server, &long).unwrap();
+    for (name, own) in [("interface__short", "short"), (cut.as_str(), long.as_str())] {
+        match published.find(name) {
+            Some(PublishedName::OnServer { name, .. }) => assert_eq!(name, own),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!server.openapi().unwrap().interface.has_listed());
+}
+
+#[test]
 fn a_long_name_is_cut_and_leads_back() {
     let catalog = catalog(&json!({"servers": {"files": "fs", "mail": "m"}})).unwrap();
     let published = catalog.published();

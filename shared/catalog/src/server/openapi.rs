@@ -62,6 +62,17 @@ impl Interface {
         self.entry == *entry
     }
 
+    /// The digest of what it was read of: the document, and what the catalog says of it.
+    pub const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Whether what it lists was written.
+    #[cfg(test)]
+    pub(crate) fn has_listed(&self) -> bool {
+        self.listed.get().is_some()
+    }
+
     /// The operation of that name.
     pub fn operation(&self, name: &str) -> Option<&Operation> {
         self.document.operations.get(*self.by_name.get(name)?)

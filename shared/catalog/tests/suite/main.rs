@@ -20,5 +20,6 @@ mod catalog_secrets;
 mod catalog_streams;
 mod configurations;
 mod openapi_hostile;
+mod openapi_multiplied;
 mod own_form;
 mod registries;

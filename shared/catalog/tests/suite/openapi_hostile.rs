@@ -237,6 +237,27 @@ fn xml_is_written_where_nothing_else_is_taken_and_its_root_has_a_name() {
 }
 
 #[test]
+fn variables_of_an_address_are_filled_in_once() {
+    let with = |url: &str, variables: Value| {
+        let server = json!({"url": url, "variables": variables});
+        let text = json!({"openapi": "3.0.3", "servers": [server], "paths": {}});
+        read(&text.to_string(), &ReadOptions::default()).map(|document| document.url.to_string())
+    };
+    // Each names the next twice: 2^40 bytes, if a value were looked at again.
+    let doubling: Map<_, _> = (0..40)
+        .map(|n| (format!("v{n:02}"), json!({"default": format!("{{v{0:02}}}{{v{0:02}}}", n + 1)})))
+        .collect();
+    let refused = with("https://h.example/{v00}", doubling.into()).unwrap_err();
+    assert!(refused.code == "invalid" && refused.text.contains("a variable without a value"), "{refused}");
+    // A long value, many times.
+    let long = json!({"v": {"default": "x".repeat(1_000)}});
+    let refused = with(&format!("https://h.example/{}", "{v}".repeat(1_000_000)), long).unwrap_err();
+    assert!(refused.code == "invalid" && refused.text.contains("more than 8 KiB"), "{refused}");
+    let two = json!({"host": {"default": "h.example"}, "port": {"enum": [8443]}});
+    assert_eq!(with("https://{host}:{port}/a/{host}", two).unwrap(), "https://h.example:8443/a/h.example");
+}
+
+#[test]
 fn a_schema_that_is_nested_without_end_is_left_out() {
     let mut deep = json!({"type": "string"});
     for _ in 0..60 {

@@ -24,6 +24,7 @@ use url::Url;
 
 use super::answer::outcome_of;
 use super::encode::{Encoded, encode};
+use super::listing;
 use crate::arguments::{SchemaOf, check_arguments, makes_no_request};
 use crate::compiled_schemas::CompiledSchemas;
 use crate::executor::{Attempt, Executor, Invocation, NotReady, PolledTask, Ready, ReadyLimits};
@@ -159,14 +160,7 @@ impl Executor for OpenApiExecutor {
             }
             OperationParams::List { cursor } => {
                 let place = Place::of(call, cursor.as_deref())?;
-                match place.theirs() {
-                    None => Ok(()),
-                    Some(_) => {
-                        let text =
-                            "`arguments.cursor` is none that this list gave. List again without a cursor.";
-                        Err(Outcome::refused(Code::InvalidArguments, text))
-                    }
-                }
+                begin_of(call, place.theirs()).map(|_| ())
             }
             OperationParams::Resource { .. }
             | OperationParams::Prompt { .. }
@@ -182,7 +176,11 @@ impl Executor for OpenApiExecutor {
         attempt: Attempt<'_>,
     ) -> Result<Answer, Failure> {
         let outcome = match call.params {
-            OperationParams::List { .. } => listed(call),
+            OperationParams::List { cursor } => {
+                let left = attempt.deadline.saturating_duration_since(Instant::now());
+                let within = left.min(Duration::from_millis(call.attempt_ms));
+                listed(call, cursor.as_deref(), within).await.map_err(|fault| failure_of(&fault))?
+            }
             OperationParams::Tool => {
                 let answer = self.send(target, call, attempt).await.map_err(|fault| failure_of(&fault))?;
                 outcome_of(call.name, &answer)
@@ -304,25 +302,50 @@ fn not_here(call: &Invocation<'_>) -> Outcome {
     Outcome::refused(Code::Unsupported, text)
 }
 
+/// Where the page of that cursor begins.
+fn begin_of(call: &Invocation<'_>, cursor: Option<&str>) -> Result<usize, Outcome> {
+    let is_of_tools = call.request.operation == request::Operation::ToolsList;
+    let interface = call.server.openapi().map(|openapi| &openapi.interface).filter(|_| is_of_tools);
+    let begin = match (interface, cursor) {
+        (Some(interface), cursor) => listing::begin(interface, cursor),
+        (None, None) => Some(0),
+        (None, Some(_)) => None,
+    };
+    begin.ok_or_else(|| {
+        let text = "`arguments.cursor` is none that this list gave, or the document has changed since. List again without a cursor.";
+        Outcome::refused(Code::InvalidArguments, text)
+    })
+}
+
 /// The operations as an MCP server lists its tools.
-fn listed(call: &Invocation<'_>) -> Outcome {
-    let operations = call.server.openapi().map(|openapi| openapi.interface.document.operations.as_slice());
-    let result = match call.request.operation {
-        request::Operation::ToolsList => {
-            let tools: Vec<_> = operations.unwrap_or_default().iter().map(Operation::listed).collect();
-            serde_json::json!({ "tools": tools })
+async fn listed(call: &Invocation<'_>, cursor: Option<&str>, within: Duration) -> Result<Outcome, Fault> {
+    let place = match Place::of(call, cursor) {
+        Ok(place) => place,
+        Err(refused) => return Ok(refused),
+    };
+    let begin = match begin_of(call, place.theirs()) {
+        Ok(begin) => begin,
+        Err(refused) => return Ok(refused),
+    };
+    let result = match (call.request.operation, call.server.openapi()) {
+        (request::Operation::ToolsList, Some(openapi)) => {
+            let late = || Fault::AnswerLost { detail: "the list was not written in time".to_owned() };
+            let page = listing::listed(&openapi.interface, begin, within).await;
+            return page.map(Outcome::succeeded).ok_or_else(late);
         }
-        request::Operation::ResourcesList => serde_json::json!({ "resources": [] }),
-        request::Operation::ResourceTemplatesList => serde_json::json!({ "resourceTemplates": [] }),
-        request::Operation::PromptsList => serde_json::json!({ "prompts": [] }),
-        request::Operation::ToolsCall
-        | request::Operation::ResourcesRead
-        | request::Operation::PromptsGet
-        | request::Operation::ResourcesSubscribe
-        | request::Operation::CompletionComplete => {
-            return not_here(call);
-        }
+        (request::Operation::ToolsList, None) => serde_json::json!({ "tools": [] }),
+        (request::Operation::ResourcesList, _) => serde_json::json!({ "resources": [] }),
+        (request::Operation::ResourceTemplatesList, _) => serde_json::json!({ "resourceTemplates": [] }),
+        (request::Operation::PromptsList, _) => serde_json::json!({ "prompts": [] }),
+        (
+            request::Operation::ToolsCall
+            | request::Operation::ResourcesRead
+            | request::Operation::PromptsGet
+            | request::Operation::ResourcesSubscribe
+            | request::Operation::CompletionComplete,
+            _,
+        ) => return Ok(not_here(call)),
     };
     let raw = serde_json::value::to_raw_value(&result);
-    Outcome::succeeded(raw.unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    Ok(Outcome::succeeded(raw.unwrap_or_else(|_| RawValue::NULL.to_owned())))
 }

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod encode;
 pub(crate) mod executor;
+mod listing;
 mod multipart;
 mod style;
 mod value;

@@ -27,6 +27,11 @@ impl Issuer {
     }
 
     pub(crate) fn authenticator(&self) -> Authenticator {
+        self.authenticator_with(SessionSource::None)
+    }
+
+    /// Sessions of calls stand there.
+    pub(crate) fn authenticator_with(&self, session: SessionSource) -> Authenticator {
         let mut key = Jwk::from_encoding_key(&self.0, Algorithm::ES256).unwrap();
         key.common.key_id = Some("k1".to_owned());
         Authenticator::Tokens(Box::new(TokenRules {
@@ -43,7 +48,7 @@ impl Issuer {
                 user: Some("sub".parse().unwrap()),
                 user_type: None,
                 roles: Some("/realm_access/roles".parse().unwrap()),
-                session: SessionSource::None,
+                session,
             },
             resource: "https://tools.example.com/mcp".parse().unwrap(),
         }))

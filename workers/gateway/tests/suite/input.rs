@@ -1,10 +1,28 @@
 //! Tools that ask for input before they go on.
 
-use serde_json::{Value, json};
-use toolfleet_gateway::Limits;
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+use toolfleet_core::digest::Digest;
+use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::time::Timestamp;
+use toolfleet_gateway::{Limits, SessionSource};
+use uuid::Uuid;
+
+use crate::access::Issuer;
+use crate::events::Events;
 use crate::going_on::until_done;
-use crate::rig::{Http, Rig, impatient, text};
+use crate::rig::{Http, Rig, answered, gateway_at, gateway_of, impatient, open, text};
+
+/// A catalog whose tenants open conversations by themselves.
+fn with_sessions(url: &str) -> Value {
+    json!({
+        "servers": [{"id": "main", "url": url}],
+        "tools": [{"id": "ask", "server": "main"}],
+        "tenants": {"queue": ["*"], "sessions": {"*": "open"}},
+        "publish": {"tools": {"ask": true}},
+    })
+}
 
 fn octocat() -> Value {
     json!({"who": {"action": "accept", "content": {"name": "octocat"}}})
@@ -33,6 +51,93 @@ async fn the_client_is_asked_and_its_answers_go_on() {
         assert_eq!((text(&done), &done["resultType"]), ("hello", &json!("complete")));
     }
     assert_eq!(rig.mcp.executions("ask"), 1, "the same answers are one call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_question_is_answered() {
+    let rig = Rig::start().await;
+    // Nothing that is compressed into a row.
+    let long: String = (0..1_600).map(|_| Uuid::new_v4().simple().to_string()).collect();
+    let form = json!({"method": "elicitation/create", "params": {"mode": "form", "message": long, "requestedSchema": {"type": "object", "properties": {}}}});
+    let hello = |_: &Value| json!({"content": [{"type": "text", "text": "hello"}]});
+    rig.mcp.tool("large", hello).asks(json!({"who": form}), "s");
+    let served = rig.gateway(Limits::default()).await;
+    let http = Http::modern(&served).with_tasks();
+    let asked = http.call("main__large", json!({})).await;
+    assert_eq!(asked["inputRequests"]["who"]["params"]["message"], long);
+    let mut answers = retry(&asked, &octocat());
+    answers["name"] = json!("main__large");
+    assert_eq!(text(&http.result("tools/call", answers).await), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_answers_are_sent_by_whoever_sees_them() {
+    let rig = Rig::start().await;
+    let form = |what: &str| json!({"method": "elicitation/create", "params": {"mode": "form", "message": what, "requestedSchema": {"type": "object", "properties": {}}}});
+    let done = |_: &Value| json!({"content": [{"type": "text", "text": "both"}]});
+    rig.mcp.tool("two", done).asks(json!({"a": form("One?"), "b": form("Two?")}), "s");
+    let first = rig.gateway(impatient()).await;
+    let http = Http::modern(&first).with_tasks();
+    let held = rig.mcp.hold();
+    let task = http.call("main__two", json!({})).await;
+    let id = json!({"taskId": task["taskId"]});
+    drop(held);
+    assert_eq!(until_done(&http, &id).await["status"], "input_required");
+    // This gateway stores both answers, and cannot send the call.
+    let dying =
+        gateway_of(rig.client_without_queue(), Arc::clone(&rig.catalog), impatient(), open("acme")).await;
+    for (key, is_taken) in [("a", true), ("b", false)] {
+        let given = json!({"taskId": task["taskId"], "inputResponses": {key: {"action": "decline"}}});
+        let answered = Http::modern(&dying).with_tasks().ask("tasks/update", given).await;
+        assert_eq!(answered.body.get("result").is_some(), is_taken, "{answered:?}");
+    }
+    drop(dying);
+    let done = until_done(&http, &id).await;
+    assert_eq!((&done["status"], text(&done["result"])), (&json!("completed"), "both"), "{done}");
+    assert_eq!(rig.mcp.executions("two"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_goes_on_in_the_conversation_of_its_question() {
+    let (rig, issuer) = (Rig::start_with(with_sessions).await, Issuer::new());
+    let gateway = async |at: &str| {
+        let at = Timestamp::parse(at).unwrap();
+        let authenticator = issuer.authenticator_with(SessionSource::User);
+        gateway_at(
+            Arc::new(move || at),
+            rig.client(),
+            Arc::clone(&rig.catalog),
+            Limits::default(),
+            authenticator,
+        )
+        .await
+    };
+    let (november, december) = (gateway("2026-11-30T23:59:00Z").await, gateway("2026-12-01T00:01:00Z").await);
+    let token = format!("Bearer {}", issuer.token_for(60, "acme", "ann", &json!([])));
+    let [first, second] =
+        [&november, &december].map(|served| Http::modern(served).with("authorization", &token).with_tasks());
+    let asked = first.call("ask", json!({})).await;
+    assert_eq!(text(&second.result("tools/call", retry(&asked, &octocat())).await), "hello");
+    // A client before 2026-07-28 is asked on its stream.
+    let opening = Http::of(&november, "2025-11-25").with("authorization", &token);
+    let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}});
+    let session = opening.ask("initialize", params).await.headers["mcp-session-id"].clone();
+    let older = opening.with("mcp-session-id", session.to_str().unwrap());
+    let message = older.message("tools/call", json!({"name": "ask", "arguments": {"n": 1}}));
+    let mut events = Events::of(older.post(&message)).await;
+    let question = events.next().await;
+    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": octocat()["who"]});
+    let mut later = Http::of(&december, "2025-11-25");
+    later.headers.clone_from(&older.headers);
+    assert_eq!(answered(later.post(&answer)).await.status, 202);
+    assert_eq!(text(&events.next().await["result"]), "hello");
+    let mark = Digest::of_text("4\nacme\nann");
+    let (client, acme) = (rig.client(), Tenant::parse("acme").unwrap());
+    for (month, is_there) in [("2026-11", true), ("2026-12", false)] {
+        let session = SessionId::parse(format!("user-{}-{month}", mark.short(16))).unwrap();
+        let found = client.sessions().show(&acme, &session).await.unwrap();
+        assert_eq!(found.is_some(), is_there, "{month}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

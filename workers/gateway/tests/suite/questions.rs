@@ -390,13 +390,21 @@ async fn a_batch_may_bring_answers() {
     let rig = Rig::start().await;
     let sampling = json!({"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 5}});
     let done = |_: &Value| json!({"content": [{"type": "text", "text": "done"}]});
-    rig.mcp.tool("sample", done).asks(json!({"what": sampling}), "s");
+    // What the client can answer is told with each answer: the server asks for nothing else.
+    rig.mcp.tool("sample", done).asks(json!({"what": sampling}), "1").asks(json!({"again": sampling}), "2");
     let served = rig.gateway(Limits::default()).await;
     let http = able(&served, "2025-03-26").await;
     let mut events = calling(&http, "main__sample", json!({})).await;
-    let question = events.next().await;
     let result = json!({"role": "assistant", "content": {"type": "text", "text": "x"}, "model": "m"});
-    let batch = json!([{"jsonrpc": "2.0", "id": question["id"], "result": result}]);
-    assert_eq!(answered(http.post(&batch)).await.status, 202);
+    for without_session in [false, true] {
+        let question = events.next().await;
+        assert_eq!(question["method"], "sampling/createMessage", "{question}");
+        let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+        let posted = match without_session {
+            false => http.post(&json!([answer])),
+            true => Http::of(&served, "2025-03-26").post(&answer),
+        };
+        assert_eq!(answered(posted).await.status, 202);
+    }
     assert_eq!(text(&events.next().await["result"]), "done");
 }

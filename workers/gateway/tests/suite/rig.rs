@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use toolfleet_catalog::Catalog;
-use toolfleet_client::{Aws, AwsOptions, Client, Tables, system_clock};
+use toolfleet_client::{Aws, AwsOptions, Client, Now, Tables, system_clock};
 use toolfleet_config::egress::EgressConfig;
 use toolfleet_config::payload::PayloadConfig;
 use toolfleet_core::ids::{Tenant, WorkerId};
@@ -131,6 +131,13 @@ impl Rig {
         Client::new(&self.aws, queue, &Tables::with_prefix("toolfleet"), system_clock())
     }
 
+    /// A client that can read and store everything, and send nothing: its queue is not there.
+    pub(crate) fn client_without_queue(&self) -> Client {
+        let queue = self.local.queue_url("no-such-queue");
+        let client = Client::new(&self.aws, queue, &Tables::with_prefix("toolfleet"), system_clock());
+        client.with_payload_bucket(BUCKET)
+    }
+
     /// A client that finds the table of calls and the bucket at these addresses.
     pub(crate) async fn client_at(&self, dynamodb: Option<&str>, s3: Option<&str>) -> Client {
         let Endpoints([sqs, own_dynamodb, secrets, own_s3]) = Endpoints::of(&self.local);
@@ -167,8 +174,19 @@ pub(crate) async fn gateway_of(
     limits: Limits,
     authenticator: Authenticator,
 ) -> Served {
+    gateway_at(system_clock(), client, catalog, limits, authenticator).await
+}
+
+/// The same, with that clock.
+pub(crate) async fn gateway_at(
+    now: Now,
+    client: Client,
+    catalog: Arc<ArcSwap<Catalog>>,
+    limits: Limits,
+    authenticator: Authenticator,
+) -> Served {
     let sealer = Sealer::parse(KEY).unwrap();
-    let parts = Parts { client, catalog, authenticator, sealer, limits, now: system_clock() };
+    let parts = Parts { client, catalog, authenticator, sealer, limits, now };
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

@@ -1,6 +1,6 @@
 //! The body of an operation: `requestBody`, or `body` and `formData` parameters of 2.0, in the media types that can be written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use super::media::{FORM, JSON_PATCH, MULTIPART, essence, is_json, is_xml, rank};
 use super::model::{Body, Field, Media, MediaKind};
 use super::parameters::{self, Written, describe};
 use super::reason::{Reason, shown};
-use super::schemas::{Bytes, Schemas, is_binary};
+use super::schemas::{Bytes, References, Schemas, is_binary};
 use super::xml::Elements;
 
 /// A body with the schema of its argument.
@@ -25,7 +25,7 @@ pub(super) fn read<'a>(
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
     elements: &mut Elements<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
 ) -> Result<Option<Described>, Reason> {
     if raw.version == Version::Two {
         return two(raw, operation, written, schemas, elements, refers_to);
@@ -44,9 +44,10 @@ pub(super) fn read<'a>(
     kinds.sort_by_key(|(media, _)| rank(media));
     let mut made: Vec<(Media, Value)> = Vec::new();
     for (media, described) in kinds {
+        raw.work.count_with(&[media])?;
         let described = raw.resolved(described)?;
         let schema = described.get("schema");
-        let Some(media) = media_of(media, schema, described, schemas) else { continue };
+        let Some(media) = media_of(media, schema, described, schemas)? else { continue };
         let schema = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
             (kind, Some(schema)) => of_patch(&media, schemas.convert(schema, bytes_of(kind), refers_to)?),
@@ -61,7 +62,7 @@ pub(super) fn read<'a>(
             .filter_map(|(media, value)| Some((media.as_str(), raw.resolved(value).ok()?.get("schema")?)));
         made.extend(in_xml(schemas_of, schemas, elements, refers_to)?);
     }
-    of_kinds(made, content.keys().map(String::as_str), fields).map(Some)
+    of_kinds(raw, made, content.keys().map(String::as_str), fields).map(Some)
 }
 
 /// XML made of a schema, which is written where the operation takes nothing else.
@@ -69,7 +70,7 @@ fn in_xml<'a, 'm>(
     kinds: impl Iterator<Item = (&'m str, &'a Value)>,
     schemas: &mut Schemas<'a>,
     elements: &mut Elements<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
 ) -> Result<Option<(Media, Value)>, Reason> {
     for (media, schema) in kinds.filter(|(media, _)| is_xml(media)) {
         let converted = schemas.convert(schema, Bytes::AsWritten, refers_to)?;
@@ -83,6 +84,7 @@ fn in_xml<'a, 'm>(
 
 /// The body of these media types, each with its schema.
 fn of_kinds<'a>(
+    raw: &Raw<'_>,
     made: Vec<(Media, Value)>,
     named: impl Iterator<Item = &'a str>,
     fields: &Map<String, Value>,
@@ -98,17 +100,13 @@ fn of_kinds<'a>(
         return Err(Reason::new("unsupported_body", text));
     }
     let (media, all): (Vec<Media>, Vec<Value>) = made.into_iter().unzip();
-    let mut distinct: Vec<Value> = Vec::new();
-    for schema in all {
-        if !distinct.contains(&schema) {
-            distinct.push(schema);
-        }
-    }
+    let mut seen = HashSet::new();
+    let mut distinct: Vec<Value> = all.into_iter().filter(|schema| seen.insert(schema.to_string())).collect();
     let mut schema = match distinct.len() {
         1 => distinct.pop().unwrap_or(Value::Bool(true)),
         _ => json!({ "anyOf": distinct }),
     };
-    describe(&mut schema, fields);
+    describe(raw, &mut schema, fields)?;
     let type_argument = (media.len() > 1).then(|| "content_type".to_owned());
     let body = Body { argument: "body".to_owned(), type_argument, required: flag(fields, "required"), media };
     Ok(Described { body, schema })
@@ -137,18 +135,18 @@ fn media_of<'a>(
     schema: Option<&'a Value>,
     described: &'a Map<String, Value>,
     schemas: &Schemas<'a>,
-) -> Option<Media> {
+) -> Result<Option<Media>, Reason> {
     let plain = essence(media);
     let is_file = schema.is_some_and(|schema| schemas.is_file(schema));
     let is_range = plain.contains('*');
     let kind = if is_json(&plain) {
         MediaKind::Json
     } else if plain == FORM {
-        MediaKind::Form(fields_of(schema, described, schemas))
+        MediaKind::Form(fields_of(schema, described, schemas)?)
     } else if plain == MULTIPART {
-        MediaKind::Multipart(fields_of(schema, described, schemas))
+        MediaKind::Multipart(fields_of(schema, described, schemas)?)
     } else if plain.starts_with("multipart/") || (is_xml(&plain) && !is_text(schema)) {
-        return None;
+        return Ok(None);
     } else if plain.starts_with("text/") && !is_file || is_xml(&plain) || is_lines(&plain) {
         MediaKind::Text
     } else if is_range && !is_file && !plain.starts_with("image/") {
@@ -162,7 +160,7 @@ fn media_of<'a>(
         (_, true) => "application/octet-stream".to_owned(),
         (_, false) => media.trim().to_owned(),
     };
-    Some(Media { content_type, kind })
+    Ok(Some(Media { content_type, kind }))
 }
 
 /// JSON in lines is written by the caller: it is no one value.
@@ -181,8 +179,9 @@ fn fields_of<'a>(
     schema: Option<&'a Value>,
     described: &'a Map<String, Value>,
     schemas: &Schemas<'a>,
-) -> BTreeMap<String, Field> {
+) -> Result<BTreeMap<String, Field>, Reason> {
     let encodings = described.get("encoding").and_then(Value::as_object);
+    schemas.work().count(encodings.map_or(0, Map::len))?;
     let properties = schema.map(|schema| schemas.properties(schema)).unwrap_or_default();
     let mut fields: BTreeMap<String, Field> = BTreeMap::new();
     for (name, schema) in properties {
@@ -204,7 +203,7 @@ fn fields_of<'a>(
         }
     }
     fields.retain(|_, field| *field != Field::default());
-    fields
+    Ok(fields)
 }
 
 fn two<'a>(
@@ -213,14 +212,15 @@ fn two<'a>(
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
     elements: &mut Elements<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
 ) -> Result<Option<Described>, Reason> {
     let consumes = operation.get("consumes").or_else(|| raw.root.get("consumes"));
+    raw.work.count_texts(consumes)?;
     let mut consumes = texts(consumes);
     consumes.sort_by_key(|media| rank(media));
     let form: Vec<&Written<'a>> = written.iter().filter(|one| one.place == "formData").collect();
     if !form.is_empty() {
-        return form_of_two(&form, &consumes, schemas, refers_to).map(Some);
+        return form_of_two(raw, &form, &consumes, schemas, refers_to).map(Some);
     }
     let Some(body) = written.iter().find(|one| one.place == "body") else {
         return Ok(None);
@@ -231,7 +231,7 @@ fn two<'a>(
     let schema = body.fields.get("schema");
     let mut made = Vec::new();
     for media in consumes.iter().filter(|media| ![FORM, MULTIPART].contains(&essence(media).as_str())) {
-        let Some(media) = media_of(media, schema, body.fields, schemas) else { continue };
+        let Some(media) = media_of(media, schema, body.fields, schemas)? else { continue };
         let converted = match (&media.kind, schema) {
             (MediaKind::Bytes, _) => super::schemas::binary(&Map::new()),
             (kind, Some(schema)) => of_patch(&media, schemas.convert(schema, bytes_of(kind), refers_to)?),
@@ -243,19 +243,20 @@ fn two<'a>(
         let kinds = consumes.iter().map(|media| (media.as_str(), schema));
         made.extend(in_xml(kinds, schemas, elements, refers_to)?);
     }
-    of_kinds(made, consumes.iter().map(String::as_str), body.fields).map(Some)
+    of_kinds(raw, made, consumes.iter().map(String::as_str), body.fields).map(Some)
 }
 
 /// The form that `formData` parameters make. A file needs `multipart/form-data`.
 fn form_of_two<'a>(
+    raw: &Raw<'a>,
     form: &[&Written<'a>],
     consumes: &[String],
     schemas: &mut Schemas<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
 ) -> Result<Described, Reason> {
     let (mut properties, mut required, mut fields) = (Map::new(), Vec::new(), BTreeMap::new());
     for one in form {
-        let own = Value::Object(parameters::of_two(one.fields));
+        let own = Value::Object(parameters::of_two(raw, one.fields)?);
         properties.insert(one.name.to_owned(), schemas.convert(&own, Bytes::Decoded, refers_to)?);
         if flag(one.fields, "required") {
             required.push(one.name);

@@ -10,6 +10,8 @@ use super::filter::Filter;
 use super::given::Given;
 use super::model::Operation;
 use super::reason::{Reason, shown};
+use super::work::Work;
+
 /// How many references may lead from one to the next.
 const MOST_HOPS: usize = 32;
 
@@ -82,10 +84,12 @@ pub(super) struct Raw<'a> {
     pub(super) version: Version,
     /// The name of its file.
     pub(super) file: Option<&'a str>,
+    /// What may still be done for it.
+    pub(super) work: &'a Work,
 }
 
 impl<'a> Raw<'a> {
-    pub(super) fn of(root: &'a Value, options: &'a ReadOptions) -> Result<Self, Reason> {
+    pub(super) fn of(root: &'a Value, options: &'a ReadOptions, work: &'a Work) -> Result<Self, Reason> {
         let named = |field: &str| match root.get(field) {
             Some(Value::String(text)) => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
@@ -104,7 +108,7 @@ impl<'a> Raw<'a> {
                 return Err(Reason::invalid(text));
             }
         };
-        Ok(Self { root, version, file: options.place.as_deref().map(file_name) })
+        Ok(Self { root, version, file: options.place.as_deref().map(file_name), work })
     }
 
     /// The version that the document names.
@@ -128,6 +132,7 @@ impl<'a> Raw<'a> {
 
     /// What a local reference points to.
     pub(super) fn target(&self, reference: &str) -> Result<&'a Value, Reason> {
+        self.work.count_with(&[reference])?;
         let Some(pointer) = self.local(reference).strip_prefix('#') else {
             return Err(Reason::external(reference));
         };
@@ -146,6 +151,7 @@ impl<'a> Raw<'a> {
 
     /// The object itself, or what its `$ref` points to in the end.
     pub(super) fn resolved(&self, value: &'a Value) -> Result<&'a Map<String, Value>, Reason> {
+        self.work.count(1)?;
         let mut at = value;
         for _ in 0..MOST_HOPS {
             match at.get("$ref") {

@@ -1,7 +1,8 @@
 //! Reads an OpenAPI document (2.0, 3.0, 3.1; 3.2 as far as it says the same) into operations, each of which is a tool.
 //!
 //! An operation that cannot be called is left out with a reason: none is lost without one. Nothing is fetched: a reference to another
-//! document is such a reason; one by the name of the document's own file is none. A schema is referred to and never copied into another, so cycles and huge documents stay bounded.
+//! document is such a reason; one by the name of the document's own file is none. A schema is referred to and never copied into another, so cycles stay
+//! cycles; what is read again for each operation has a bound ([`work`]).
 //!
 //! Sources: OpenAPI 2.0, 3.0.4, 3.1.1 and 3.2.0 (<https://spec.openapis.org/oas/>).
 
@@ -21,6 +22,7 @@ mod reason;
 mod schemas;
 mod security;
 mod sound;
+mod work;
 mod xml;
 
 pub use document::{Document, LeftOut, ReadOptions};

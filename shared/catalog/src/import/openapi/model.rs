@@ -1,6 +1,6 @@
 //! What is kept of an operation: all that is needed to write its request, and the schema of its arguments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -258,8 +258,17 @@ pub struct Field {
     pub binary: bool,
 }
 
-/// The schemas that operations of a document share, by their names below `$defs`.
-pub(super) type SharedSchemas = Arc<HashMap<String, Value>>;
+/// The schemas that operations of a document share. They refer to one another by their places here.
+pub(super) type SharedSchemas = Arc<[SharedSchema]>;
+
+/// One of them.
+pub(super) struct SharedSchema {
+    /// Its name below `$defs`.
+    pub(super) name: String,
+    pub(super) schema: Value,
+    /// What it refers to itself.
+    pub(super) refers_to: Vec<u32>,
+}
 
 /// An operation of a document, as a tool.
 pub struct Operation {
@@ -285,8 +294,8 @@ pub struct Operation {
     pub body: Option<Body>,
     /// The schema of its arguments without `$defs`.
     pub(super) schema: Map<String, Value>,
-    /// The names of the shared schemas that it refers to, directly or through others.
-    pub(super) refers_to: Vec<String>,
+    /// The shared schemas that it refers to itself.
+    pub(super) refers_to: Vec<u32>,
     pub(super) shared: SharedSchemas,
     pub(super) kept: OnceLock<InputSchema>,
     pub(super) kept_definition: OnceLock<DefinitionDigest>,
@@ -302,12 +311,25 @@ impl Operation {
     /// The JSON Schema (2020-12) of its arguments.
     pub fn arguments(&self) -> Value {
         let mut schema = self.schema.clone();
-        if !self.refers_to.is_empty() {
-            let found = |name: &String| Some((name.clone(), self.shared.get(name)?.clone()));
-            let defs: Map<String, Value> = self.refers_to.iter().filter_map(found).collect();
+        let defs = self.shared_schemas();
+        if !defs.is_empty() {
             schema.insert("$defs".to_owned(), Value::Object(defs));
         }
         Value::Object(schema)
+    }
+
+    /// The shared schemas that it refers to, directly or through others.
+    fn shared_schemas(&self) -> Map<String, Value> {
+        let (mut defs, mut seen) = (Map::new(), HashSet::new());
+        let mut waiting: Vec<&u32> = self.refers_to.iter().collect();
+        while let Some(at) = waiting.pop() {
+            let one = usize::try_from(*at).ok().and_then(|at| self.shared.get(at));
+            if let Some(one) = one.filter(|_| seen.insert(*at)) {
+                defs.insert(one.name.clone(), one.schema.clone());
+                waiting.extend(&one.refers_to);
+            }
+        }
+        defs
     }
 
     /// The same, to be compiled. It is made once.

@@ -10,7 +10,7 @@ use super::document::{Document, LeftOut, Raw, ReadOptions, Version, text, texts}
 use super::filter::{Applied, Seen};
 use super::given::Given;
 use super::media::is_json;
-use super::model::{Body, MediaKind, Method, Operation};
+use super::model::{Body, Location, MediaKind, Method, Operation};
 use super::names::{self, Place};
 use super::reason::{Reason, shown};
 use super::schemas::Schemas;
@@ -22,6 +22,8 @@ use super::{base, body, parameters};
 const MOST_OPERATIONS: usize = 20_000;
 /// The longest description that is kept, in characters.
 const MOST_DESCRIPTION: usize = 4_096;
+/// What each field of a path item counts, for each of its paths.
+const OF_OPERATION: usize = 20;
 /// Fields of a path item that are no operations.
 const NOT_METHODS: [&str; 5] = ["parameters", "servers", "summary", "description", "$ref"];
 
@@ -135,20 +137,25 @@ fn found<'a>(raw: &Raw<'a>) -> Result<(Vec<Found<'a>>, Vec<LeftOut>), Reason> {
         };
         let more = item.get("additionalOperations").and_then(Value::as_object);
         for (field, value) in item.iter().chain(more.into_iter().flatten()) {
+            // A path item may be that of many paths.
+            raw.work.count(OF_OPERATION)?;
+            raw.work.count_with(&[path, field])?;
             let is_other = NOT_METHODS.contains(&field.as_str()) || field.starts_with("x-");
             if is_other || field == "additionalOperations" {
                 continue;
             }
-            match operation(path, item, field, value) {
+            match operation(raw, path, item, field, value) {
                 Ok(one) => found.push(one),
                 Err(reason) => left_out.push(left(&field.to_ascii_uppercase(), path, None, reason)),
             }
         }
     }
+    raw.work.count(1)?;
     Ok((found, left_out))
 }
 
 fn operation<'a>(
+    raw: &Raw<'a>,
     path: &'a str,
     item: &'a Map<String, Value>,
     field: &str,
@@ -161,13 +168,25 @@ fn operation<'a>(
     let Some(fields) = value.as_object() else {
         return Err(Reason::invalid("has something else in the place of an operation"));
     };
-    let (id, tags) = (text(fields, "operationId"), texts(fields.get("tags")));
+    let id = text(fields, "operationId");
+    raw.work.count_with(&[id.unwrap_or_default()])?;
+    raw.work.count_texts(fields.get("tags"))?;
+    let tags = texts(fields.get("tags"));
     Ok(Found { method, path, item, fields, id, tags })
 }
 
 impl<'a> Reader<'a> {
+    /// Reads an operation, unless more was done for the document than may be.
     fn operation(&mut self, one: &Found<'a>, name: String) -> Result<Operation, Reason> {
+        self.raw.work.count(1)?;
+        let operation = self.read(one, name)?;
+        self.raw.work.count(1)?;
+        Ok(operation)
+    }
+
+    fn read(&mut self, one: &Found<'a>, name: String) -> Result<Operation, Reason> {
         let base = self.base_of(one)?;
+        self.raw.work.count_with(&[base.as_str()])?;
         if let Some(given) = &self.options.given {
             self.security.check(one.fields, given)?;
         }
@@ -191,14 +210,14 @@ impl<'a> Reader<'a> {
             path: one.path.to_owned(),
             id: one.id.map(str::to_owned),
             tags: one.tags.clone(),
-            description: description(one),
+            description: description(&raw, one)?,
             base,
-            accept: accept(&raw, one.fields),
+            accept: accept(&raw, one.fields)?,
             parameters: described.into_iter().map(|described| described.parameter).collect(),
             body,
             schema: arguments.schema(),
-            refers_to: self.schemas.closure(refers_to)?,
-            shared: Arc::default(),
+            refers_to: self.schemas.reach(refers_to)?,
+            shared: Arc::from([]),
             kept: OnceLock::new(),
             kept_definition: OnceLock::new(),
         })
@@ -209,7 +228,8 @@ impl<'a> Reader<'a> {
         if self.raw.version == Version::Two {
             return Ok(self.base.clone());
         }
-        let own = base::own(one.fields, self.options).or_else(|| base::own(one.item, self.options));
+        let own = base::own(&self.raw, one.fields, self.options)
+            .or_else(|| base::own(&self.raw, one.item, self.options));
         let Some(own) = own.transpose()? else {
             return Ok(self.base.clone());
         };
@@ -284,15 +304,15 @@ impl Arguments {
 
 /// Each variable of the path is a parameter of it.
 fn check_path(path: &str, described: &[parameters::Described]) -> Result<(), Reason> {
+    let is_of_path = |one: &&parameters::Described| one.parameter.location == Location::Path;
+    let names: HashSet<&str> =
+        described.iter().filter(is_of_path).map(|one| one.parameter.name.as_str()).collect();
     let mut rest = path;
     while let Some((_, after)) = rest.split_once('{') {
         let Some((name, behind)) = after.split_once('}') else {
             return Err(Reason::invalid("has a path with `{` and no `}`"));
         };
-        let is_it = |one: &parameters::Described| {
-            one.parameter.location == super::model::Location::Path && one.parameter.name == name
-        };
-        if !described.iter().any(is_it) {
+        if !names.contains(name) {
             return Err(Reason::invalid(format!("has no path parameter {}", shown(name))));
         }
         rest = behind;
@@ -300,25 +320,37 @@ fn check_path(path: &str, described: &[parameters::Described]) -> Result<(), Rea
     Ok(())
 }
 
-fn description(one: &Found<'_>) -> Option<String> {
+fn description(raw: &Raw<'_>, one: &Found<'_>) -> Result<Option<String>, Reason> {
     let texts = [text(one.fields, "summary"), text(one.fields, "description")];
     let mut parts: Vec<&str> = texts.into_iter().flatten().collect();
+    raw.work.count_with(&parts)?;
     parts.dedup();
     let whole = parts.join("\n\n");
     let cut: String = whole.chars().take(MOST_DESCRIPTION).collect();
-    (!cut.is_empty()).then_some(cut)
+    Ok((!cut.is_empty()).then_some(cut))
 }
 
 /// The media types of the answers that mean success, JSON before others.
-fn accept(raw: &Raw<'_>, fields: &Map<String, Value>) -> String {
+fn accept(raw: &Raw<'_>, fields: &Map<String, Value>) -> Result<String, Reason> {
     let mut all: Vec<String> = match raw.version {
-        Version::Two => texts(fields.get("produces").or_else(|| raw.root.get("produces"))),
+        Version::Two => {
+            let produces = fields.get("produces").or_else(|| raw.root.get("produces"));
+            raw.work.count_texts(produces)?;
+            texts(produces)
+        }
         Version::Three | Version::ThreeOne => {
-            let responses = fields.get("responses").and_then(Value::as_object).into_iter().flatten();
-            let good = responses.filter(|(status, _)| status.starts_with('2') || *status == "default");
+            let responses = fields.get("responses").and_then(Value::as_object);
+            raw.work.count(responses.map_or(0, Map::len))?;
+            let good = responses
+                .into_iter()
+                .flatten()
+                .filter(|(status, _)| status.starts_with('2') || *status == "default");
             let content =
                 good.filter_map(|(_, response)| raw.resolved(response).ok()?.get("content")?.as_object());
-            content.flat_map(|content| content.keys().cloned()).collect()
+            let named = content.flat_map(|content| content.keys());
+            named
+                .map(|media| raw.work.count_with(&[media]).map(|()| media.clone()))
+                .collect::<Result<_, _>>()?
         }
     };
     let fits = |media: &String| media.is_ascii() && !media.contains(|c: char| c.is_ascii_control());
@@ -328,8 +360,8 @@ fn accept(raw: &Raw<'_>, fields: &Map<String, Value>) -> String {
     all.retain(|media| media != "*/*" && seen.insert(media.clone()));
     all.truncate(5);
     if all.is_empty() {
-        return "application/json, */*;q=0.5".to_owned();
+        return Ok("application/json, */*;q=0.5".to_owned());
     }
     all.push("*/*;q=0.1".to_owned());
-    all.join(", ")
+    Ok(all.join(", "))
 }

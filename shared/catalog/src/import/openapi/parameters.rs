@@ -1,5 +1,8 @@
 //! The parameters of an operation: those of its path and its own, with the style in which each is written.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::document::{Raw, Version, flag, text};
@@ -7,7 +10,7 @@ use super::given::Given;
 use super::media::is_json;
 use super::model::{Encoding, Location, Parameter, ParameterForm, Style};
 use super::reason::{Reason, shown};
-use super::schemas::{Bytes, Schemas, missing};
+use super::schemas::{Bytes, References, Schemas, missing};
 
 /// Headers that a parameter never sets: OpenAPI has them elsewhere, or the connection does.
 const NOT_OURS: [&str; 12] = [
@@ -45,7 +48,8 @@ pub(super) fn written<'a>(
     path_item: &'a Map<String, Value>,
     operation: &'a Map<String, Value>,
 ) -> Result<Vec<Written<'a>>, Reason> {
-    let mut all: Vec<Written<'a>> = Vec::new();
+    let mut all: Vec<Option<Written<'a>>> = Vec::new();
+    let mut places: HashMap<(&str, &str), usize> = HashMap::new();
     for list in [path_item.get("parameters"), operation.get("parameters")] {
         for value in list.and_then(Value::as_array).into_iter().flatten() {
             let fields = raw.resolved(value)?;
@@ -53,11 +57,15 @@ pub(super) fn written<'a>(
             else {
                 return Err(Reason::invalid("has a parameter without `name` or `in`"));
             };
-            all.retain(|known| (known.name, known.place) != (name, place));
-            all.push(Written { name, place, fields });
+            raw.work.count_with(&[name, place])?;
+            let replaced = places.insert((name, place), all.len()).and_then(|at| all.get_mut(at));
+            if let Some(replaced) = replaced {
+                *replaced = None;
+            }
+            all.push(Some(Written { name, place, fields }));
         }
     }
-    Ok(all)
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// The parameters that stand in path, query, headers and cookies, without those that the catalog gives itself.
@@ -65,7 +73,7 @@ pub(super) fn read<'a>(
     raw: &Raw<'a>,
     written: &[Written<'a>],
     schemas: &mut Schemas<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
     given: &Given,
 ) -> Result<Vec<Described>, Reason> {
     let mut found = Vec::new();
@@ -105,33 +113,35 @@ fn described<'a>(
     written: Written<'a>,
     location: Location,
     schemas: &mut Schemas<'a>,
-    refers_to: &mut Vec<String>,
+    refers_to: &mut References,
 ) -> Result<Described, Reason> {
     let Written { name, fields, .. } = written;
     let (form, schema) = match (raw.version, fields.get("content")) {
-        (Version::Two, _) => (two(name, fields, location)?, Value::Object(of_two(fields))),
+        (Version::Two, _) => (two(name, fields, location)?, Cow::Owned(Value::Object(of_two(raw, fields)?))),
         (_, Some(content)) => content_of(name, content)?,
         (_, None) => {
             let schema = fields.get("schema").ok_or_else(|| missing(name))?;
-            (ParameterForm::Styled(styled(name, fields, location)?), schema.clone())
+            (ParameterForm::Styled(styled(name, fields, location)?), Cow::Borrowed(schema))
         }
     };
     let mut schema = schemas.convert(&schema, Bytes::AsWritten, refers_to)?;
-    describe(&mut schema, fields);
+    describe(raw, &mut schema, fields)?;
     let required = flag(fields, "required") || location == Location::Path;
     let (argument, name) = (name.to_owned(), name.to_owned());
     Ok(Described { parameter: Parameter { argument, name, location, required, form }, schema })
 }
 
 /// Adds the description of a parameter or body to its schema.
-pub(super) fn describe(schema: &mut Value, fields: &Map<String, Value>) {
+pub(super) fn describe(raw: &Raw<'_>, schema: &mut Value, fields: &Map<String, Value>) -> Result<(), Reason> {
     if let (Some(text), Some(members)) = (text(fields, "description"), schema.as_object_mut()) {
+        raw.work.count_with(&[text])?;
         members.entry("description").or_insert_with(|| Value::from(text));
     }
+    Ok(())
 }
 
 /// A parameter whose value is a text of a media type.
-fn content_of(name: &str, content: &Value) -> Result<(ParameterForm, Value), Reason> {
+fn content_of<'v>(name: &str, content: &'v Value) -> Result<(ParameterForm, Cow<'v, Value>), Reason> {
     let first = content.as_object().and_then(|content| content.iter().next());
     let Some((media, described)) = first else {
         return Err(missing(name));
@@ -141,7 +151,7 @@ fn content_of(name: &str, content: &Value) -> Result<(ParameterForm, Value), Rea
         let text = format!("has the parameter {} in the media type {}", shown(name), shown(media));
         return Err(Reason::new("unsupported_parameter", text));
     }
-    let schema = described.get("schema").cloned().unwrap_or(Value::Bool(true));
+    let schema = described.get("schema").map_or(Cow::Owned(Value::Bool(true)), Cow::Borrowed);
     Ok((ParameterForm::Content { json }, schema))
 }
 
@@ -218,11 +228,8 @@ pub(super) fn of_collection(
 }
 
 /// The schema of a parameter of 2.0, which is made of the parameter's own fields.
-pub(super) fn of_two(fields: &Map<String, Value>) -> Map<String, Value> {
+pub(super) fn of_two(raw: &Raw<'_>, fields: &Map<String, Value>) -> Result<Map<String, Value>, Reason> {
     let not_schema = ["name", "in", "required", "collectionFormat", "allowEmptyValue"];
-    fields
-        .iter()
-        .filter(|(name, _)| !not_schema.contains(&name.as_str()))
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect()
+    let of_schema = fields.iter().filter(|(name, _)| !not_schema.contains(&name.as_str()));
+    of_schema.map(|(name, value)| Ok((name.clone(), raw.work.copy(value)?))).collect()
 }

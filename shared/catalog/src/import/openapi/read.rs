@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::document::{Document, Raw, ReadOptions};
 use super::operations;
 use super::reason::Reason;
-use crate::json;
+use super::work::Work;
+use crate::json::{self, MOST_NODES};
 use crate::yaml;
 
 /// The largest text of a document, in bytes. GitHub's, the largest known, has 12 MB.
@@ -16,7 +17,9 @@ pub const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// # Errors
 /// It is no OpenAPI document, it names no address and none is given, or a filter names what it does not have.
 pub fn read(text: &str, options: &ReadOptions) -> Result<Document, Reason> {
-    operations::read(&Raw::of(&value_of(text)?, options)?, options)
+    let value = value_of(text)?;
+    let work = Work::of(&value);
+    operations::read(&Raw::of(&value, options, &work)?, options)
 }
 
 /// The value of such a text.
@@ -26,6 +29,9 @@ pub(crate) fn value_of(text: &str) -> Result<Value, Reason> {
         return Err(Reason::new("too_large", text));
     }
     let value = if text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']).starts_with('{') {
+        if json::most_nodes(text) > MOST_NODES {
+            return Err(Reason::new("too_large", format!("has more than {MOST_NODES} values and keys")));
+        }
         json::value("the document", text)
     } else {
         yaml::document("the document", text)

@@ -35,6 +35,9 @@ fn add(
 ) {
     let Some(depth) = depth.checked_sub(1).filter(|_| is_new(fields, seen)) else { return };
     for (name, schema) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        if raw.work.count(1).is_err() {
+            return;
+        }
         if is_read_only(raw, schema) {
             names.insert(name.clone());
         }
@@ -58,12 +61,16 @@ pub(super) fn required(value: &Value, read_only: &BTreeSet<String>) -> Option<Va
 }
 
 /// Takes those from the required members of a branch that was made, and of the branches within it.
-pub(super) fn require_none(branch: &mut Value, read_only: &BTreeSet<String>) {
+pub(super) fn require_none(raw: &Raw<'_>, branch: &mut Value, read_only: &BTreeSet<String>) {
     let Some(made) = branch.as_object_mut().filter(|_| !read_only.is_empty()) else { return };
+    let members = made.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+    if raw.work.count(1 + members).is_err() {
+        return;
+    }
     if let Some(left) = made.get("required").and_then(|value| required(value, read_only)) {
         made.insert("required".to_owned(), left);
     }
     for branch in made.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
-        require_none(branch, read_only);
+        require_none(raw, branch, read_only);
     }
 }

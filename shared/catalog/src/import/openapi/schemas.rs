@@ -1,26 +1,28 @@
 //! Turns the schemas of a document into JSON Schema 2020-12.
 //!
 //! A schema that is referred to is converted once and stands below `$defs` under a name of its own; nothing is copied into another
-//! schema. So a cycle is a cycle of references, and the work is bounded by the document's size.
+//! schema. So a cycle is a cycle of references. All else that is read several times is counted ([`Work`]).
 //!
 //! Only what stands in the place of a schema is read as one: a property may be called `$ref`, an example may hold anything.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::document::{Raw, SeenSchemas, Version, is_new};
-use super::model::SharedSchemas;
+use super::model::{SharedSchema, SharedSchemas};
 use super::read_only::{is_read_only, read_only, require_none, required};
 use super::reason::{Reason, shown};
 use super::sound::{self, Remarks};
+use super::work::{OF_SCHEMA, Work};
 use toolfleet_core::digest::Digest;
 
 /// The deepest nesting of schemas within one another.
 const MOST_DEPTH: usize = 100;
 /// The most schemas that one operation may refer to.
 const MOST_REFERENCES: usize = 5_000;
+/// How many references from one schema to another are looked at in the time of one unit of work.
+const STEPS: usize = 8;
 /// How many characters of a digest tell two names apart.
 const MARK_CHARS: usize = 8;
 
@@ -75,15 +77,28 @@ const NUMBERS: [&str; 11] = [
     "maxContains",
 ];
 
+/// The places of schemas among those that are referred to.
+pub(super) type References = Vec<u32>;
+
+/// A schema that is referred to.
+struct Referred {
+    /// Its name below `$defs`.
+    name: String,
+    reference: String,
+    bytes: Bytes,
+    /// The converted schema with what it refers to itself, once it was needed.
+    converted: Option<Result<(Value, References), Reason>>,
+}
+
 /// The schemas of one document.
 pub(super) struct Schemas<'a> {
     raw: Raw<'a>,
-    /// The name of each schema that is referred to, by its reference.
-    names: HashMap<(String, Bytes), String>,
     remarks: Remarks,
-    /// The converted ones by name, each with the names that it refers to.
-    converted: HashMap<String, Result<(Value, Vec<String>), Reason>>,
-    references: HashMap<String, (String, Bytes)>,
+    all: Vec<Referred>,
+    /// Where they are, by their references.
+    places: HashMap<(String, Bytes), u32>,
+    /// Whether all can be converted that is reached from these, for operations that refer to the same.
+    reached: HashMap<References, Result<(), Reason>>,
 }
 
 /// What bytes are in the place of a schema.
@@ -97,8 +112,12 @@ pub(super) enum Bytes {
 
 impl<'a> Schemas<'a> {
     pub(super) fn of(raw: Raw<'a>) -> Self {
-        let (names, remarks) = (HashMap::new(), Remarks::new());
-        Self { raw, names, remarks, converted: HashMap::new(), references: HashMap::new() }
+        let (places, reached) = (HashMap::new(), HashMap::new());
+        Self { raw, remarks: Remarks::new(), all: Vec::new(), places, reached }
+    }
+
+    pub(super) const fn work(&self) -> &'a Work {
+        self.raw.work
     }
 
     /// The schema as JSON Schema. What it refers to is added to `refers_to`.
@@ -106,52 +125,71 @@ impl<'a> Schemas<'a> {
         &mut self,
         schema: &Value,
         bytes: Bytes,
-        refers_to: &mut Vec<String>,
+        refers_to: &mut References,
     ) -> Result<Value, Reason> {
         self.schema(schema, (bytes, refers_to), 0)
     }
 
-    /// The names of all schemas that are referred to from these, directly or through others.
-    pub(super) fn closure(&mut self, start: Vec<String>) -> Result<Vec<String>, Reason> {
-        let mut seen: HashSet<String> = HashSet::new();
-        let mut waiting = start;
-        while let Some(name) = waiting.pop() {
-            if !seen.insert(name.clone()) {
+    /// Converts all schemas that are reached from these. Gives these, each once.
+    pub(super) fn reach(&mut self, mut from: References) -> Result<References, Reason> {
+        from.sort_unstable();
+        from.dedup();
+        let known = self.reached.get(&from).cloned();
+        let result = known.unwrap_or_else(|| {
+            let result = self.search(&from);
+            self.reached.insert(from.clone(), result.clone());
+            result
+        });
+        result.map(|()| from)
+    }
+
+    fn search(&mut self, from: &[u32]) -> Result<(), Reason> {
+        let mut seen: HashSet<u32> = HashSet::new();
+        let mut waiting = from.to_vec();
+        while let Some(at) = waiting.pop() {
+            if !seen.insert(at) {
                 continue;
             }
             if seen.len() > MOST_REFERENCES {
                 let text = format!("has arguments that refer to more than {MOST_REFERENCES} schemas");
                 return Err(Reason::new("too_large", text));
             }
-            waiting.extend(self.converted(&name)?);
+            let refers_to = self.converted(at)?;
+            waiting.extend(refers_to.iter().filter(|to| !seen.contains(to)));
+            let steps = 1 + refers_to.len() / STEPS;
+            self.raw.work.count(steps)?;
         }
-        let mut all: Vec<String> = seen.into_iter().collect();
-        all.sort_unstable();
-        Ok(all)
+        Ok(())
     }
 
     /// All schemas that operations refer to.
     pub(super) fn shared(self) -> SharedSchemas {
-        let found =
-            |(name, schema): (String, Result<(Value, Vec<String>), Reason>)| Some((name, schema.ok()?.0));
-        Arc::new(self.converted.into_iter().filter_map(found).collect())
+        let shared = |one: Referred| {
+            let (schema, refers_to) = one.converted.and_then(Result::ok).unwrap_or_default();
+            SharedSchema { name: one.name, schema, refers_to }
+        };
+        self.all.into_iter().map(shared).collect()
     }
 
-    /// Converts the schema of that name, once; gives what it refers to.
-    fn converted(&mut self, name: &str) -> Result<Vec<String>, Reason> {
-        if let Some(known) = self.converted.get(name) {
-            return known.as_ref().map(|(_, refers_to)| refers_to.clone()).map_err(Clone::clone);
+    /// Converts the schema at that place, once; gives what it refers to.
+    fn converted(&mut self, at: u32) -> Result<&[u32], Reason> {
+        let place = usize::try_from(at).unwrap_or(usize::MAX);
+        if let Some(one) = self.all.get(place).filter(|one| one.converted.is_none()) {
+            let (reference, bytes) = (one.reference.clone(), one.bytes);
+            let mut refers_to = References::new();
+            let schema = self.raw.target(&reference);
+            let made = schema.and_then(|schema| self.schema(schema, (bytes, &mut refers_to), 0));
+            refers_to.sort_unstable();
+            refers_to.dedup();
+            if let Some(one) = self.all.get_mut(place) {
+                one.converted = Some(made.map(|schema| (schema, refers_to)));
+            }
         }
-        let Some((reference, bytes)) = self.references.get(name).cloned() else {
-            return Err(Reason::broken(name));
-        };
-        let raw = self.raw;
-        let mut refers_to = Vec::new();
-        let converted =
-            raw.target(&reference).and_then(|schema| self.schema(schema, (bytes, &mut refers_to), 0));
-        let result = converted.as_ref().map(|_| refers_to.clone()).map_err(Clone::clone);
-        self.converted.insert(name.to_owned(), converted.map(|schema| (schema, refers_to)));
-        result
+        match self.all.get(place).and_then(|one| one.converted.as_ref()) {
+            Some(Ok((_, refers_to))) => Ok(refers_to),
+            Some(Err(reason)) => Err(reason.clone()),
+            None => Ok(&[]),
+        }
     }
 
     /// What is read otherwise than it is written.
@@ -159,24 +197,29 @@ impl<'a> Schemas<'a> {
         self.remarks.iter().map(|text| (*text).to_owned())
     }
 
-    /// The name below `$defs` of what a reference points to.
-    fn name_of(&mut self, reference: &str, bytes: Bytes) -> Result<String, Reason> {
+    /// The place of what a reference points to, and its name below `$defs`.
+    fn referred(&mut self, reference: &str, bytes: Bytes) -> Result<(u32, &str), Reason> {
         let reference = self.raw.local(reference);
-        let key = (reference.to_owned(), bytes);
-        if let Some(name) = self.names.get(&key) {
-            return Ok(name.clone());
-        }
         self.raw.target(reference)?;
-        let name = name_of(self.raw.version, reference, bytes);
-        self.references.insert(name.clone(), key.clone());
-        self.names.insert(key, name.clone());
-        Ok(name)
+        let key = (reference.to_owned(), bytes);
+        let at = match self.places.get(&key) {
+            Some(at) => *at,
+            None => {
+                let at = u32::try_from(self.all.len()).map_err(|_| Reason::broken(reference))?;
+                let name = name_of(self.raw.version, reference, bytes);
+                self.all.push(Referred { name, reference: key.0.clone(), bytes, converted: None });
+                self.places.insert(key, at);
+                at
+            }
+        };
+        let one = usize::try_from(at).ok().and_then(|place| self.all.get(place));
+        one.map(|one| (at, one.name.as_str())).ok_or_else(|| Reason::broken(reference))
     }
 
     fn schema(
         &mut self,
         schema: &Value,
-        (bytes, refers_to): (Bytes, &mut Vec<String>),
+        (bytes, refers_to): (Bytes, &mut References),
         depth: usize,
     ) -> Result<Value, Reason> {
         if depth > MOST_DEPTH {
@@ -191,17 +234,19 @@ impl<'a> Schemas<'a> {
             let text = "has a schema with `$dynamicRef`, which is not followed";
             return Err(Reason::new("unsupported_schema", text));
         }
+        self.raw.work.count(OF_SCHEMA + fields.len())?;
         let mut made = Map::new();
         if let Some(Value::String(reference)) = fields.get("$ref") {
-            let name = self.name_of(reference, bytes)?;
-            refers_to.push(name.clone());
+            let (at, name) = self.referred(reference, bytes)?;
             made.insert("$ref".to_owned(), Value::from(format!("#/$defs/{name}")));
+            refers_to.push(at);
             if self.raw.version != Version::ThreeOne {
                 // Siblings of a reference mean nothing before 3.1; people write `nullable` all the same.
                 return Ok(nullable(fields, Value::Object(made)));
             }
         }
         if bytes == Bytes::Decoded && is_binary(fields) {
+            self.raw.work.count_texts(fields.get("description"))?;
             return Ok(binary(fields));
         }
         for (field, value) in fields {
@@ -228,7 +273,7 @@ impl<'a> Schemas<'a> {
         field: &str,
         value: &Value,
         fields: &Map<String, Value>,
-        (bytes, refers_to): (Bytes, &mut Vec<String>),
+        (bytes, refers_to): (Bytes, &mut References),
         depth: usize,
     ) -> Result<Option<Value>, Reason> {
         let depth = depth + 1;
@@ -246,7 +291,7 @@ impl<'a> Schemas<'a> {
             let mut items = items?;
             if field == "allOf" {
                 let read_only = read_only(&self.raw, fields);
-                items.iter_mut().for_each(|branch| require_none(branch, &read_only));
+                items.iter_mut().for_each(|branch| require_none(&self.raw, branch, &read_only));
             }
             return Ok(Some(Value::Array(items)));
         }
@@ -256,24 +301,27 @@ impl<'a> Schemas<'a> {
                 if field == "properties" && is_read_only(&self.raw, schema) {
                     continue;
                 }
+                self.raw.work.count_with(&[name])?;
                 made.insert(name.clone(), self.schema(schema, (bytes, refers_to), depth)?);
             }
             return Ok(Some(Value::Object(made)));
         }
-        Ok(match field {
-            "type" => types(value),
-            "required" => required(value, &read_only(&self.raw, fields)),
-            "enum" => value.as_array().filter(|all| !all.is_empty()).map(|_| value.clone()),
-            "nullable" => None,
-            "exclusiveMinimum" | "exclusiveMaximum" => {
-                (value.is_number() || value.is_boolean()).then(|| value.clone())
+        let is_kept = match field {
+            "type" => return Ok(types(value)),
+            "required" => {
+                self.raw.work.count_texts(Some(value))?;
+                return Ok(required(value, &read_only(&self.raw, fields)));
             }
-            _ if NUMBERS.contains(&field) => value.is_number().then(|| value.clone()),
-            "pattern" | "format" | "description" | "title" => value.is_string().then(|| value.clone()),
-            "uniqueItems" | "deprecated" | "writeOnly" => value.is_boolean().then(|| value.clone()),
-            "default" => (!value.is_null()).then(|| value.clone()),
-            _ => (self.raw.version == Version::ThreeOne).then(|| value.clone()),
-        })
+            "nullable" => false,
+            "enum" => value.as_array().is_some_and(|all| !all.is_empty()),
+            "exclusiveMinimum" | "exclusiveMaximum" => value.is_number() || value.is_boolean(),
+            _ if NUMBERS.contains(&field) => value.is_number(),
+            "pattern" | "format" | "description" | "title" => value.is_string(),
+            "uniqueItems" | "deprecated" | "writeOnly" => value.is_boolean(),
+            "default" => !value.is_null(),
+            _ => self.raw.version == Version::ThreeOne,
+        };
+        is_kept.then(|| self.raw.work.copy(value)).transpose()
     }
 
     /// The schema of a field, looked for through references and `allOf`, as far as a property `name` is found.
@@ -297,7 +345,11 @@ impl<'a> Schemas<'a> {
         if !is_new(fields, seen) {
             return;
         }
-        let own = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+        let own = fields.get("properties").and_then(Value::as_object);
+        if self.raw.work.count(own.map_or(0, Map::len)).is_err() {
+            return;
+        }
+        let own = own.into_iter().flatten();
         found.extend(own.map(|(name, schema)| (name.as_str(), schema)));
         for list in ["allOf", "anyOf", "oneOf"] {
             for part in fields.get(list).and_then(Value::as_array).into_iter().flatten() {
@@ -384,7 +436,9 @@ fn types(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) => known(&text.as_str()).then(|| value.clone()),
         Value::Array(all) => {
-            let all: Vec<&str> = all.iter().filter_map(Value::as_str).filter(known).collect();
+            let mut seen = HashSet::new();
+            let known = all.iter().filter_map(Value::as_str).filter(known);
+            let all: Vec<&str> = known.filter(|name| seen.insert(*name)).collect();
             (!all.is_empty()).then(|| json!(all))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,

@@ -31,6 +31,7 @@ impl<'a> Security<'a> {
         let Some(alternatives) = asked.filter(|all| !all.is_empty()) else {
             return Ok(());
         };
+        self.raw.work.count(alternatives.len())?;
         let mut first = None;
         for alternative in alternatives {
             match self.alternative(alternative, given) {
@@ -38,11 +39,13 @@ impl<'a> Security<'a> {
                 Err(missing) => first = first.or(Some(missing)),
             }
         }
+        // Where the bound was reached meanwhile, that is the reason.
+        self.raw.work.count(1)?;
         Err(Reason::new("credential", first.unwrap_or_default()))
     }
 
     fn alternative(&self, alternative: &Value, given: &Given) -> Result<(), String> {
-        let names = alternative.as_object().into_iter().flatten().map(|(name, _)| name);
+        let names = alternative.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         for name in names {
             let scheme = self.schemes.and_then(|schemes| schemes.get(name));
             let Some(scheme) = scheme.and_then(|scheme| self.raw.resolved(scheme).ok()) else {
@@ -51,6 +54,8 @@ impl<'a> Security<'a> {
                     shown(name)
                 ));
             };
+            let texts = [name, text(scheme, "name").unwrap_or_default()];
+            self.raw.work.count_with(&texts).map_err(|reason| reason.text)?;
             missing(name, scheme, given).map_or(Ok(()), Err)?;
         }
         Ok(())

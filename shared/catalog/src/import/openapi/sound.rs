@@ -3,7 +3,7 @@
 //!
 //! Each mend is remarked, once for a document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Number, Value, json};
 
@@ -71,13 +71,11 @@ fn enumeration(made: &mut Map<String, Value>, remarks: &mut Remarks) {
     }
     made.remove("type");
     remarks.insert(ENUM);
-    let others: Vec<Value> = values.iter().filter_map(|value| in_other_type(value, &types)).collect();
-    values.extend(others.into_iter().filter(|other| !made_of(made, other)));
+    let listed: HashSet<String> = values.iter().map(Value::to_string).collect();
+    let others = values.iter().filter_map(|value| in_other_type(value, &types));
+    let others: Vec<Value> = others.filter(|other| !listed.contains(&other.to_string())).collect();
+    values.extend(others);
     made.insert("enum".to_owned(), Value::Array(values));
-}
-
-fn made_of(made: &Map<String, Value>, value: &Value) -> bool {
-    made.get("enum").and_then(Value::as_array).is_some_and(|all| all.contains(value))
 }
 
 /// Adds the values to the schema of the items, unless that has values or a type of its own that they do not fit.
