@@ -332,6 +332,10 @@ async fn groups(rig: &Rig, left: &Left<'_>, starts: &[(Duration, u64)]) -> anyho
                 .as_ref()
                 .and_then(|row| row.decision)
                 .map(|decision| us_of(decision.at).saturating_sub(clock_start_us(rig))),
+            read_us: left
+                .decisions
+                .first_at(&key)
+                .map(|at| micros(at - rig.servers.ledger().start_of_clock())),
             members: group.members.clone(),
             decision: row.as_ref().and_then(|row| row.decision),
             ok: row.as_ref().map(|row| row.ok.clone()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Watches the decisions of groups: which decision of each was read first.
+//! Watches the decisions of groups: which decision of each was read first, and when.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub(crate) struct Decisions(Arc<Mutex<Inner>>);
 struct Inner {
     /// The groups whose decision was not read yet, and when their rows are read first.
     open: BTreeMap<GroupKey, Instant>,
-    first: BTreeMap<GroupKey, Decision>,
+    first: BTreeMap<GroupKey, (Decision, Instant)>,
 }
 
 impl Decisions {
@@ -43,7 +43,7 @@ impl Decisions {
                 if let Some(decision) = decision {
                     let mut inner = self.lock();
                     inner.open.remove(&key);
-                    inner.first.entry(key).or_insert(decision);
+                    inner.first.entry(key).or_insert_with(|| (decision, Instant::now()));
                 }
             }
         }
@@ -51,7 +51,12 @@ impl Decisions {
 
     /// The decision of that group that was read first.
     pub(crate) fn first(&self, group: &GroupKey) -> Option<Decision> {
-        self.lock().first.get(group).copied()
+        self.lock().first.get(group).map(|(decision, _)| *decision)
+    }
+
+    /// When that was: whoever looks at the group later finds it decided.
+    pub(crate) fn first_at(&self, group: &GroupKey) -> Option<Instant> {
+        self.lock().first.get(group).map(|(_, at)| *at)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

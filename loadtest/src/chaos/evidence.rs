@@ -65,7 +65,7 @@ pub struct CallSeen {
     pub requests: u32,
     /// When the first of them was read, in microseconds on the servers' clock.
     pub first_request_us: Option<u64>,
-    /// When a worker claimed it first, unless that worker had just been frozen.
+    /// When a worker claimed it first, unless that worker had been frozen before, or had tried before.
     pub claimed_us: Option<u64>,
     /// How often its tool ran.
     pub executions: u32,
@@ -190,6 +190,8 @@ pub struct GroupSeen {
     pub cancelled_us: Option<u64>,
     /// When it was decided, on the same clock.
     pub decided_us: Option<u64>,
+    /// When its decision was read first, on the same clock: whoever looked at the group later found it decided.
+    pub read_us: Option<u64>,
     /// The members that were planned to be sent, by index.
     pub members: Vec<String>,
     /// The decision as it was read first.

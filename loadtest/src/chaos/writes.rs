@@ -99,11 +99,13 @@ impl RowWrites {
         self.tasks.contains(task)
     }
 
-    /// When it was claimed first; none if that worker was frozen before.
+    /// When it was claimed first; none if that worker was frozen before, or could not write then: it had decided to claim the call before.
     pub(crate) fn first_claim_us(&self, thaws: &[Thaw]) -> Option<u64> {
         let claim = self.claims.first()?;
         let frozen = thaws.iter().any(|thaw| thaw.worker == claim.worker && thaw.at_us <= claim.from_us);
-        (!frozen).then_some(claim.from_us)
+        let tried =
+            self.failures.iter().any(|tried| tried.worker == claim.worker && tried.at_us <= claim.from_us);
+        (!frozen && !tried).then_some(claim.from_us)
     }
 }
 
@@ -293,6 +295,8 @@ mod tests {
         assert_eq!((row.claims.as_slice(), row.done_us), (&[claim][..], Some(30)));
         let thaw = |at_us| Thaw { worker: "w".to_owned(), at_us };
         assert_eq!((row.first_claim_us(&[thaw(11)]), row.first_claim_us(&[thaw(9)])), (Some(10), None));
+        let tried = |at_us| RowWrites { failures: vec![loss("w", at_us)], ..row.clone() }.first_claim_us(&[]);
+        assert_eq!((tried(11), tried(9)), (Some(10), None));
         assert!(row.is_cut(&[loss("w", 20)], &[]));
         assert!(!row.is_cut(&[loss("w", 9), loss("w", 31), loss("other", 20)], &[]));
         assert!(!rows["chaos-1-8"].is_cut(&[loss("w", 20)], &[]));

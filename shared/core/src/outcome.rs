@@ -88,6 +88,17 @@ pub enum MayHaveRun {
     Unknown,
 }
 
+impl MayHaveRun {
+    /// The word that tables and messages carry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Yes => "yes",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
         /// Why a call did not succeed. Each code is explained in docs/reference/runbook.md.

@@ -31,7 +31,9 @@ impl CertificateIdentity {
         match ClientIdentity::from_pem(certificate.expose(), key.expose()) {
             Ok(identity) => Ok(Self { identity, names }),
             Err(IdentityError::NoCertificate) => Err(wrong("certificate", &of.certificate, "certificate")),
-            Err(IdentityError::NoKey | IdentityError::Mismatch) => Err(wrong("key", &of.key, "private key")),
+            Err(IdentityError::NoKey | IdentityError::Mismatch | IdentityError::Client) => {
+                Err(wrong("key", &of.key, "private key"))
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! **Invariant:** every HTTP client of calls is built here: none follows a redirect, none uses another resolver.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Certificate, NoProxy, Proxy};
@@ -60,6 +60,9 @@ pub enum IdentityError {
     /// A client cannot be built with both.
     #[error("the certificate and the key do not belong together")]
     Mismatch,
+    /// A client cannot be built without them either.
+    #[error("the HTTP client cannot be built")]
+    Client,
 }
 
 impl fmt::Debug for ClientIdentity {
@@ -96,8 +99,8 @@ pub enum HttpVersions {
 #[derive(Debug)]
 pub struct HttpClients {
     plain: reqwest::Client,
-    /// The one without a certificate that speaks HTTP/1.1 alone.
-    upgrading: reqwest::Client,
+    /// The one without a certificate that speaks HTTP/1.1 alone. Few workers need it, and each client reads the root certificates of the machine.
+    upgrading: OnceLock<reqwest::Client>,
     options: HttpOptions,
     policy: Arc<EgressPolicy>,
     /// The last used comes last.
@@ -110,8 +113,7 @@ impl HttpClients {
         let policy = EgressPolicy { proxies: options.proxies.hosts(), ..options.policy.clone() };
         let policy = Arc::new(policy);
         let plain = builder(&options, &policy)?.build()?;
-        let upgrading = builder(&options, &policy)?.http1_only().build()?;
-        Ok(Self { plain, upgrading, options, policy, by_identity: Mutex::default() })
+        Ok(Self { plain, upgrading: OnceLock::new(), options, policy, by_identity: Mutex::default() })
     }
 
     /// The policy that the clients enforce; a URL is to be checked against it before each request.
@@ -131,10 +133,10 @@ impl HttpClients {
         versions: HttpVersions,
     ) -> Result<reqwest::Client, IdentityError> {
         let Some(identity) = identity else {
-            return Ok(match versions {
-                HttpVersions::Any => self.plain.clone(),
-                HttpVersions::One => self.upgrading.clone(),
-            });
+            return match versions {
+                HttpVersions::Any => Ok(self.plain.clone()),
+                HttpVersions::One => self.upgrading(),
+            };
         };
         let key = (identity.clone(), versions);
         if let Some(known) = self.cached(&key) {
@@ -154,6 +156,16 @@ impl HttpClients {
         }
         by_identity.push((key, built.clone()));
         Ok(built)
+    }
+
+    /// The client without a certificate that speaks HTTP/1.1 alone, built where it is needed first.
+    fn upgrading(&self) -> Result<reqwest::Client, IdentityError> {
+        if let Some(built) = self.upgrading.get() {
+            return Ok(built.clone());
+        }
+        let builder = builder(&self.options, &self.policy).map_err(|_| IdentityError::Client)?;
+        let built = builder.http1_only().build().map_err(|_| IdentityError::Client)?;
+        Ok(self.upgrading.get_or_init(|| built).clone())
     }
 
     /// The cached client, which becomes the most recently used one.

@@ -7,6 +7,7 @@ use toolfleet_core::outcome::{Code, OutcomeKind};
 
 use super::kind::Kind;
 use super::result::Account;
+use super::times::{CHECKED_BEFORE_US, is_started};
 use crate::chaos::evidence::{Ended, Evidence, GroupSeen};
 use crate::flow::groups::verdict::by_policy;
 
@@ -20,6 +21,7 @@ pub(super) fn account_groups(evidence: &Evidence, account: &mut Account) {
         account_group(group, &ends, account);
         account_lateness(group, &ends, evidence.done_within_us, account);
     }
+    account_starts(evidence, account);
     let decided = evidence.groups.iter().filter(|group| group.decision.is_some());
     let members: HashSet<_> = decided.flat_map(|group| &group.members).collect();
     let by_decision = evidence.calls.iter().filter(|call| call.ended_with(Code::GroupDecided));
@@ -93,6 +95,23 @@ fn account_lateness(group: &GroupSeen, ends: &Ends<'_>, within_us: u64, account:
         let detail =
             format!("group {id} was cancelled {late_ms} ms before it was decided ({})", decision.result);
         account.violation(Kind::CancelIgnored, detail);
+    }
+}
+
+/// A member that was not started before its group's decision is not started after it.
+fn account_starts(evidence: &Evidence, account: &mut Account) {
+    let calls: HashMap<_, _> = evidence.calls.iter().map(|call| (call.id.as_str(), call)).collect();
+    for group in &evidence.groups {
+        let Some(read_us) = group.read_us else { continue };
+        let members = group.members.iter().filter_map(|id| calls.get(id.as_str()));
+        for call in members.filter(|call| is_started(call)) {
+            let late_us = call.claimed_us.and_then(|claimed| claimed.checked_sub(read_us));
+            if let Some(late_us) = late_us.filter(|late_us| *late_us > CHECKED_BEFORE_US) {
+                let (id, late_ms) = (&call.id, late_us / 1_000);
+                let detail = format!("`{id}` was claimed {late_ms} ms after group {} was decided", group.id);
+                account.violation(Kind::StartedAfterDecision, detail);
+            }
+        }
     }
 }
 

@@ -79,6 +79,8 @@ pub enum Kind {
     DecidedLate,
     /// A group was cancelled, and decided long after that.
     CancelIgnored,
+    /// A member of a group was claimed long after the group was decided.
+    StartedAfterDecision,
     /// A call ended because its group was decided, and it was not.
     EndedWithoutDecision,
     /// A decided group has no notice.

@@ -11,7 +11,7 @@ use crate::chaos::evidence::{CallSeen, Evidence};
 /// Two clocks of one machine, read in milliseconds, differ by so much.
 const CLOCKS_US: u64 = 2_000;
 /// A call that was checked before a newer one came is claimed so much later at most.
-const CHECKED_BEFORE_US: u64 = 2_000_000;
+pub(super) const CHECKED_BEFORE_US: u64 = 2_000_000;
 
 /// No call starts before the instant that it names.
 pub(super) fn account_early(evidence: &Evidence, account: &mut Account) {
@@ -43,8 +43,7 @@ pub(super) fn account_replaced(evidence: &Evidence, account: &mut Account) {
                 format!("`{id}` was replaced, and is the newest of its key"),
             );
         }
-        // A call that has ended is claimed in vain when its message comes again.
-        let ran = call.requests > 0 && !call.answer_cut();
+        let ran = is_started(call);
         let stale = |other: &&&CallSeen| {
             let started = other.first_request_us.map(|first| first + CHECKED_BEFORE_US);
             call.claimed_us.zip(started).is_some_and(|(claimed, started)| claimed > started)
@@ -54,6 +53,11 @@ pub(super) fn account_replaced(evidence: &Evidence, account: &mut Account) {
             account.violation(Kind::StaleStart, detail);
         }
     }
+}
+
+/// Whether its first claim was used: a call that has ended is claimed in vain when its message comes again.
+pub(super) const fn is_started(call: &CallSeen) -> bool {
+    call.requests > 0 && !call.answer_cut()
 }
 
 /// Whether the message of that call was sent later.

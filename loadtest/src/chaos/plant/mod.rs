@@ -55,6 +55,7 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
             plant_group(kind, group);
         }
         Kind::MemberUncounted | Kind::DecidedLate => return plant_lateness(kind, evidence),
+        Kind::StartedAfterDecision => return plant_start_after_decision(evidence),
         Kind::Lost
         | Kind::RanUnanswered
         | Kind::AskedByNobody
@@ -183,6 +184,20 @@ fn plant_lateness(kind: Kind, evidence: &mut Evidence) -> bool {
         group.first = group.decision;
     }
     true
+}
+
+/// Plants into a member that ran: it was claimed long after its group was decided.
+fn plant_start_after_decision(evidence: &mut Evidence) -> bool {
+    for group in evidence.groups.iter_mut().filter(|group| is_whole(group)) {
+        let ran = |call: &&mut CallSeen| {
+            group.members.contains(&call.id) && call.requests > 0 && !call.answer_cut()
+        };
+        if let Some(member) = evidence.calls.iter_mut().find(ran) {
+            (group.read_us, member.claimed_us) = (Some(0), Some(u64::MAX));
+            return true;
+        }
+    }
+    false
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other rules are not about a group")]

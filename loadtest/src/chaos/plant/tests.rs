@@ -57,6 +57,7 @@ fn group() -> GroupSeen {
         cancelled: false,
         cancelled_us: None,
         decided_us: None,
+        read_us: None,
         members: vec!["first".into(), "second".into(), "left out".into()],
         first: Some(decision),
         decision: Some(decision),
@@ -320,6 +321,23 @@ fn what_is_due_for_a_group_is_done_soon_and_not_by_its_timer() {
     assert_eq!((broken(10, &by_timer), broken(11, &by_timer)), (vec![Kind::DecidedLate], vec![]));
     let cancelled = |group: &mut GroupSeen| (group.cancelled, group.cancelled_us) = (true, Some(3));
     assert_eq!((broken(7, &cancelled), broken(8, &cancelled)), (vec![Kind::CancelIgnored], vec![]));
+}
+
+#[test]
+fn a_member_is_not_started_after_the_decision() {
+    let broken = |change: &dyn Fn(&mut CallSeen)| {
+        let mut evidence = evidence();
+        evidence.groups.iter_mut().for_each(|group| group.read_us = Some(10));
+        evidence.calls.iter_mut().filter(|call| call.id == "second").for_each(change);
+        account(&evidence).violations.iter().map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    // It looked at its group before the decision, or after it.
+    assert_eq!(broken(&|call| call.claimed_us = Some(2_000_010)), []);
+    let late = |call: &mut CallSeen| call.claimed_us = Some(2_000_011);
+    assert_eq!(broken(&late), [Kind::StartedAfterDecision]);
+    // Its row was claimed in vain, or the answer to its first claim was lost.
+    assert_eq!(broken(&|call| (call.claimed_us, call.requests) = (Some(3_000_000), 0)), []);
+    assert_eq!(broken(&|call| (call.claimed_us, call.cut_at_server) = (Some(3_000_000), true)), []);
 }
 
 #[test]

@@ -79,7 +79,11 @@ struct Shared<I, R> {
 }
 
 struct State<I, R> {
-    waiting: VecDeque<Pending<I, R>>,
+    /// The items for which a request is to be sent.
+    due: VecDeque<Pending<I, R>>,
+    /// Those that may wait.
+    patient: VecDeque<Pending<I, R>>,
+    /// The bytes of both.
     bytes: usize,
     senders: Senders,
     /// A task sends what has waited long enough.
@@ -89,22 +93,21 @@ struct State<I, R> {
 }
 
 impl<I, R> State<I, R> {
-    /// Whether a request is to be sent for an item.
-    fn is_due(&self) -> bool {
-        self.waiting.iter().any(|pending| pending.waits_until.is_none())
+    /// How many items wait.
+    fn len(&self) -> usize {
+        self.due.len() + self.patient.len()
     }
 
     /// When the first of the items that may wait has waited long enough.
     fn next_end(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|pending| pending.waits_until).min()
+        self.patient.iter().filter_map(|pending| pending.waits_until).min()
     }
 
-    /// Once the time of one item has come, none waits longer: they go together.
+    /// Once the time of one item has come, none waits longer: they go together, before those that came later.
     fn end_waits(&mut self, now: Instant) {
         if self.at_once || self.next_end().is_some_and(|end| end <= now) {
-            for pending in &mut self.waiting {
-                pending.waits_until = None;
-            }
+            self.patient.append(&mut self.due);
+            std::mem::swap(&mut self.patient, &mut self.due);
         }
     }
 }
@@ -117,8 +120,8 @@ impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
         F: Future<Output = Vec<R>> + Send + 'static,
     {
         let request: Request<I, R> = Box::new(move |items| send(items).boxed());
-        let (waiting, senders) = (VecDeque::new(), Senders::default());
-        let state = State { waiting, bytes: 0, senders, has_timer: false, at_once: false };
+        let (due, patient, senders) = (VecDeque::new(), VecDeque::new(), Senders::default());
+        let state = State { due, patient, bytes: 0, senders, has_timer: false, at_once: false };
         let (state, full) = (Mutex::new(state), Notify::new());
         Self(Arc::new(Shared { rules, run_queue, request, state, full }))
     }
@@ -131,7 +134,8 @@ impl<I: BatchItem, R: Send + 'static> Batcher<I, R> {
             state.bytes = state.bytes.saturating_add(item.bytes());
             let may_wait = item.may_wait().filter(|_| !state.at_once);
             let waits_until = may_wait.map(|wait| Instant::now() + wait);
-            state.waiting.push_back(Pending { item, reply, waits_until });
+            let queue = if waits_until.is_some() { &mut state.patient } else { &mut state.due };
+            queue.push_back(Pending { item, reply, waits_until });
             self.0.start_sender(&mut state);
             self.0.start_timer(&mut state);
         }
@@ -153,7 +157,7 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     }
 
     fn is_full(&self, state: &State<I, R>) -> bool {
-        state.waiting.len() >= self.rules.max_items || state.bytes >= self.rules.max_bytes
+        state.len() >= self.rules.max_items || state.bytes >= self.rules.max_bytes
     }
 
     /// Starts a sender for the items that wait, if one is due.
@@ -167,7 +171,8 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     }
 
     fn due(&self, state: &mut State<I, R>, is_full: bool) -> Option<Gather> {
-        if state.waiting.is_empty() || !(is_full || state.is_due()) {
+        // A full request goes for those that may wait, too.
+        if state.due.is_empty() && (state.patient.is_empty() || !is_full) {
             None
         } else {
             state.senders.due(&self.rules, is_full, self.run_queue.is_behind())
@@ -248,12 +253,11 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
         let mut state = self.state();
         let mut batch = Batch::new(self.rules);
         let is_full = self.is_full(&state);
-        let (due, patient): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut state.waiting).into_iter().partition(|next| next.waits_until.is_none());
-        state.waiting.extend(due.into_iter().filter_map(|next| batch.take(next)));
-        let patient = patient.into_iter();
-        state.waiting.extend(patient.filter_map(|next| if is_full { batch.take(next) } else { Some(next) }));
-        state.bytes = state.waiting.iter().map(|pending| pending.item.bytes()).sum();
+        let mut gone = batch.fill(&mut state.due);
+        if is_full {
+            gone = gone.saturating_add(batch.fill(&mut state.patient));
+        }
+        state.bytes = state.bytes.saturating_sub(gone);
         state.senders.sent();
         self.start_sender(&mut state);
         batch.split()
@@ -291,6 +295,24 @@ struct Batch<I, R> {
 impl<I: BatchItem, R> Batch<I, R> {
     fn new(rules: Rules) -> Self {
         Self { rules, bytes: 0, pending: Vec::new(), full: false }
+    }
+
+    /// Takes what fits from the front of a queue, in order; the others keep their places. Returns how many bytes have left it.
+    fn fill(&mut self, queue: &mut VecDeque<Pending<I, R>>) -> usize {
+        let (mut gone, mut others) = (0_usize, Vec::new());
+        while !self.full
+            && let Some(next) = queue.pop_front()
+        {
+            let bytes = next.item.bytes();
+            match self.take(next) {
+                Some(next) => others.push(next),
+                None => gone = gone.saturating_add(bytes),
+            }
+        }
+        for next in others.into_iter().rev() {
+            queue.push_front(next);
+        }
+        gone
     }
 
     /// Takes an item, or gives it back if it does not fit. An item whose caller was dropped is neither sent nor given back.

@@ -8,6 +8,9 @@ use toolfleet_core::time::Timestamp;
 /// A row as the table holds it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
+/// A name and its value, as they are written.
+pub(crate) type Attribute = (&'static str, AttributeValue);
+
 pub(crate) fn text(value: impl ToString) -> Option<AttributeValue> {
     Some(AttributeValue::S(value.to_string()))
 }

@@ -1,6 +1,7 @@
 //! The calls table: one row per call, replaced by compare-and-swap on its revision.
 
 use std::collections::{BTreeSet, HashMap};
+use std::iter::from_fn;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -8,10 +9,10 @@ use toolfleet_core::call::{CallRow, CallTable};
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::outcome::Outcome;
 
-use super::attributes::Item;
+use super::attributes::{Attribute, Item};
 use super::batch_get::by_keys;
 use super::batch_write::BatchWriter;
-use super::call_item::{check_fits, from_item, to_item};
+use super::call_item::{attributes_of, check_fits, from_item};
 use super::statement::{Statement, Written};
 use crate::blocking::{self, LARGE_BYTES};
 use crate::compare_and_swap::{Store, Swap};
@@ -30,7 +31,7 @@ impl Store for Calls {
     type Table = CallTable;
 
     async fn swap(&self, seen: Option<&CallRow>, new: &CallRow) -> Result<Swap<CallRow>, AwsError> {
-        let item = item_of(new).await?;
+        let item = written(new).await?;
         let statement = match seen {
             None => Statement::insert(&self.table, &keys::call(&new.key), item),
             Some(seen) => self.update(seen, item),
@@ -80,40 +81,77 @@ impl Calls {
     }
 
     /// Sets what differs and removes what is gone.
-    fn update(&self, seen: &CallRow, mut new: Item) -> Statement {
-        let mut old = to_item(seen);
+    fn update(&self, seen: &CallRow, new: Vec<Attribute>) -> Statement {
+        let key = keys::call(&seen.key);
+        let mut old = attributes_of(seen);
+        // The revision is written whatever it was.
+        old.retain(|(name, _)| *name != REV);
+        let Changes { set, gone } = Changes::between(old, new);
         let mut text = format!("UPDATE \"{}\"", self.table);
-        let mut parameters = Vec::new();
-        let key = new.remove(PK);
-        let rev = old.remove(REV);
-        let mut names: Vec<_> =
-            new.iter().filter(|(name, value)| old.get(*name) != Some(value)).map(|(n, _)| n).collect();
-        names.sort();
-        for name in names {
-            text.push_str(&format!(" SET \"{name}\"=?"));
-            parameters.extend(new.get(name).cloned());
+        let mut parameters = Vec::with_capacity(set.len() + 2);
+        for (name, value) in set {
+            text.extend([" SET \"", name, "\"=?"]);
+            parameters.push(value);
         }
-        let mut gone: Vec<_> =
-            old.keys().filter(|name| name.as_str() != PK && !new.contains_key(*name)).collect();
-        gone.sort();
         for name in gone {
-            text.push_str(&format!(" REMOVE \"{name}\""));
+            text.extend([" REMOVE \"", name, "\""]);
         }
         text.push_str(&format!(" WHERE \"{PK}\"=? AND \"{REV}\"=?"));
-        parameters.extend(key);
-        parameters.extend(rev);
-        Statement::new(&self.table, &keys::call(&seen.key), text, parameters)
+        parameters.extend([AttributeValue::S(key.clone()), AttributeValue::N(seen.rev.to_string())]);
+        Statement::new(&self.table, &key, text, parameters)
     }
 }
 
-/// The row as an item; a large result is compressed on a blocking thread.
-async fn item_of(row: &CallRow) -> Result<Item, AwsError> {
+/// What makes one row of another: both are in the order of their names, and so are these.
+struct Changes {
+    set: Vec<Attribute>,
+    gone: Vec<&'static str>,
+}
+
+impl Changes {
+    fn between(old: Vec<Attribute>, new: Vec<Attribute>) -> Self {
+        let mut changes = Self { set: Vec::with_capacity(new.len()), gone: Vec::new() };
+        let mut old = old.into_iter().peekable();
+        for (name, value) in new {
+            changes.gone.extend(from_fn(|| old.next_if(|(before, _)| *before < name)).map(|(name, _)| name));
+            let before = old.next_if(|(before, _)| *before == name);
+            if before.is_none_or(|(_, before)| before != value) {
+                changes.set.push((name, value));
+            }
+        }
+        changes.gone.extend(old.map(|(name, _)| name));
+        changes
+    }
+}
+
+/// The row as the table holds it; a large result is compressed on a blocking thread.
+async fn written(row: &CallRow) -> Result<Vec<Attribute>, AwsError> {
     let content = row.finished.as_ref().and_then(|finished| finished.outcome.content());
     if content.is_none_or(|content| content.get().len() < LARGE_BYTES) {
-        return Ok(to_item(row));
+        return Ok(attributes_of(row));
     }
     let row = row.clone();
-    blocking::run(&blocking::ROWS, move || to_item(&row))
+    blocking::run(&blocking::ROWS, move || attributes_of(&row))
         .await
         .ok_or_else(|| AwsError::passing("a row could not be compressed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn n(value: u8) -> AttributeValue {
+        AttributeValue::N(value.to_string())
+    }
+
+    #[test]
+    fn an_update_sets_what_differs_and_removes_what_is_gone() {
+        let old = vec![("a", n(1)), ("b", n(2)), ("d", n(4)), ("e", n(5)), ("g", n(7))];
+        let new = vec![("b", n(2)), ("c", n(3)), ("d", n(0)), ("f", n(6))];
+        let Changes { set, gone } = Changes::between(old, new);
+        assert_eq!(set, [("c", n(3)), ("d", n(0)), ("f", n(6))]);
+        assert_eq!(gone, ["a", "e", "g"]);
+        let Changes { set, gone } = Changes::between(vec![("a", n(1))], Vec::new());
+        assert_eq!((set, gone), (Vec::new(), vec!["a"]));
+    }
 }

@@ -17,7 +17,7 @@ use super::attributes::Item;
 use super::batch_get::by_keys;
 use super::batch_write::BatchWriter;
 use super::history_query::Partition;
-use super::record_item::{from_item, to_item};
+use super::record_item::{from_item, insertion};
 use super::statement::{Statement, Written};
 use crate::error::AwsError;
 use crate::keys::{self, PK, SK};
@@ -53,20 +53,18 @@ pub(super) struct ReadOnce {
 impl History {
     /// Inserts a record; one that exists already is a success. Returns whether it is new.
     pub async fn insert(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<bool, AwsError> {
-        let written = self.writer.write(self.insertion(record, expires_at)?).await?;
+        let written = self.writer.write(self.insertion(record, expires_at)).await?;
         Ok(matches!(written, Written::Done))
     }
 
     /// The same for a record that nobody waits for: it goes with other writes, after a fifth of a second at the latest.
     pub async fn insert_soon(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<bool, AwsError> {
-        let statement = Statement { may_wait: Some(RECORD_WAIT), ..self.insertion(record, expires_at)? };
+        let statement = Statement { may_wait: Some(RECORD_WAIT), ..self.insertion(record, expires_at) };
         Ok(matches!(self.writer.write(statement).await?, Written::Done))
     }
 
-    fn insertion(&self, record: &AuditRecord, expires_at: Timestamp) -> Result<Statement, AwsError> {
-        let item = to_item(record, self.shards, expires_at)?;
-        let key = format!("{}|{}", keys::record(record, self.shards), keys::record_sort(record));
-        Ok(Statement::insert(&self.table, &key, item))
+    fn insertion(&self, record: &AuditRecord, expires_at: Timestamp) -> Statement {
+        insertion(&self.table, record, self.shards, expires_at)
     }
 
     /// The records of a tenant between two instants, newest first.

@@ -29,13 +29,17 @@ impl Statement {
     }
 
     /// An INSERT of a whole item: unlike PutItem it cannot overwrite.
-    pub(crate) fn insert(table: &str, key: &str, item: Item) -> Self {
+    pub(crate) fn insert<N: AsRef<str> + Ord>(
+        table: &str,
+        key: &str,
+        item: impl IntoIterator<Item = (N, AttributeValue)>,
+    ) -> Self {
         let mut attributes: Vec<_> = item.into_iter().collect();
         attributes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut text = format!("INSERT INTO \"{table}\" VALUE {{");
         for (n, (name, _)) in attributes.iter().enumerate() {
             let separator = if n == 0 { "'" } else { ", '" };
-            text.extend([separator, name, "': ?"]);
+            text.extend([separator, name.as_ref(), "': ?"]);
         }
         text.push('}');
         Self::new(table, key, text, attributes.into_iter().map(|(_, value)| value).collect())

@@ -44,12 +44,20 @@ impl<'a> OneStatement<'a> {
     }
 }
 
+/// About how many bytes a statement takes beside its text and its values, and a value beside itself.
+const STATEMENT_BYTES: usize = 96;
+const VALUE_BYTES: usize = 10;
+
 /// The body of a request of those statements.
 pub(super) fn request(batch: &[Statement], ask_for_units: bool) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Request {
+    let bytes = |one: &Statement| one.bytes + one.parameters.len() * VALUE_BYTES + STATEMENT_BYTES;
+    let mut body = Vec::with_capacity(STATEMENT_BYTES + batch.iter().map(bytes).sum::<usize>());
+    let request = Request {
         statements: batch.iter().map(OneStatement::of).collect(),
         return_consumed_capacity: ask_for_units.then_some("TOTAL"),
-    })
+    };
+    serde_json::to_writer(&mut body, &request)?;
+    Ok(body)
 }
 
 /// The same as a type of the SDK.

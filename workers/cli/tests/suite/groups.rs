@@ -1,5 +1,7 @@
 //! Groups on the command line: shown, waited for, cancelled, and sent again.
 
+use serde_json::{Value, json};
+
 use crate::run::{Dev, Ran, directory, file};
 
 fn member(id: &str, index: u32, tool: &str, arguments: &str) -> String {
@@ -64,4 +66,32 @@ fn a_group_is_cancelled_with_apply_only() {
     assert_eq!((&json["applied"], &json["open"]), (&true.into(), &1.into()));
     group(&dev, "wait", &[]).exits(1).prints(&["group demo/turn: cancelled at", "not started"]);
     group(&dev, "cancel", &["--apply"]).exits(1).complains(&["was decided before; nothing is cancelled"]);
+}
+
+/// Its members wait behind others, or are sent later.
+#[test]
+fn a_group_that_is_not_known_is_cancelled_by_its_first_member() {
+    let dev = Dev::start(&[]);
+    group(&dev, "cancel", &[]).exits(3).complains(&[
+        "nothing is known of group demo/turn",
+        "check tenant, id and --round",
+        "nothing is changed; add --apply to have its first member end it as cancelled",
+    ]);
+    let plan = group(&dev, "cancel", &["--json"]).exits(3).json();
+    assert_eq!(
+        (&plan["state"], &plan["open"], &plan["applied"]),
+        (&"unknown".into(), &Value::Null, &false.into())
+    );
+    let ahead = group(&dev, "cancel", &["--apply", "--json"]).exits(0);
+    ahead.complains(&["the first member that comes within 60 days ends the group", "not to be used again"]);
+    assert_eq!(
+        ahead.json(),
+        json!({"tenant": "demo", "group": "turn", "round": 1, "state": "unknown", "open": null, "applied": true})
+    );
+    dev.wait_until_empty();
+    send(&dev, &member("a", 0, "add", r#"{"a":1,"b":2}"#));
+    group(&dev, "wait", &[]).exits(1).prints(&["group demo/turn: cancelled at"]);
+    dev.wait_until_empty();
+    let first = dev.toolfleet(&["result", "demo", "a", "--json"]).exits(1).json();
+    assert_eq!(first["error"]["code"], "group_decided", "{first}");
 }

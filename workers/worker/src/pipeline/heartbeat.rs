@@ -57,7 +57,8 @@ pub(super) async fn keep(
         let in_time = tokio::select! {
             biased;
             () = sleep_until(next_beat) => true,
-            () = async { sleep_until(next_news).await; progress_buffer.changed(written).await } => false,
+            // In this order, because most calls report no progress and then need no timer.
+            () = async { progress_buffer.changed(written).await; sleep_until(next_news).await } => false,
         };
         let control = context.gate.control().current();
         let rule = control

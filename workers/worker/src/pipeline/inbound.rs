@@ -389,12 +389,12 @@ impl InboundCall {
         request: &CallRequest,
         repeatable: bool,
     ) -> DeliveryContext {
+        let (key, digest) = (request.key.clone(), request.digest.clone());
         DeliveryContext {
             earlier_digest: request.earlier_digest.clone(),
-            caller: Box::new(self.caller(request)),
             deadline: Some(request.deadline(self.enqueued_at, context.limits.default_deadline_ms())),
             may_be_claimless: self.catalog.may_be_claimless(request),
-            ..self.delivery_context_of(context, request.key.clone(), request.digest.clone(), repeatable)
+            ..self.context_by(context, self.caller(request), (key, digest), repeatable)
         }
     }
 
@@ -411,11 +411,23 @@ impl InboundCall {
         digest: Digest,
         repeatable: bool,
     ) -> DeliveryContext {
+        let caller = Caller::unknown(self.sender.as_deref(), self.first_message.as_deref());
+        self.context_by(context, caller, (key, digest), repeatable)
+    }
+
+    /// The same for a call that this caller made.
+    fn context_by(
+        &self,
+        context: &WorkerContext,
+        caller: Caller,
+        (key, digest): (CallKey, Digest),
+        repeatable: bool,
+    ) -> DeliveryContext {
         DeliveryContext {
             key,
             digest,
             earlier_digest: None,
-            caller: Box::new(Caller::unknown(self.sender.as_deref(), self.first_message.as_deref())),
+            caller: Box::new(caller),
             nonce: self.nonce.clone(),
             worker: context.worker.clone(),
             enqueued_at: self.enqueued_at,

@@ -202,8 +202,8 @@ async fn counted_when_long(context: &WorkerContext, mut delivery: Pin<&mut impl 
 /// How long a message waits that an invocation brought although its queue is paused.
 const PAUSED_QUEUE_MS: u64 = 300_000;
 
-/// A call that waited so long since it was offered as the newest of its key is offered again before it starts.
-const OFFERED_LATELY: Duration = Duration::from_millis(50);
+/// A call that waited so long in the worker's hands looks at its group and at its `supersede` key again before it starts.
+const LOOKED_LATELY: Duration = Duration::from_millis(50);
 
 /// Whether nothing will send the body again. The message of a call that has ended may go back to its queue until it is audited and counted.
 const fn is_over(exit: &Exit) -> bool {
@@ -275,7 +275,7 @@ async fn process(
     if let Some(wait) = time_left::lacks_time(context, inbound, &call) {
         return Ok(Box::pin(hold::hold(context, inbound, *call.request, wait)).await?);
     }
-    let offered = Instant::now();
+    let looked = Instant::now();
     // Held until the call is out of the worker's hands, like its slot.
     let (mut place, seat) = match place_and_seat(context, inbound, &call).await {
         Ok(entered) => entered,
@@ -289,9 +289,10 @@ async fn process(
     }
 
     let (mut ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
-    // While it waited here, a newer call of its key may have come and gone.
-    if offered.elapsed() >= OFFERED_LATELY {
-        ready.call = *supersede_call(context, inbound, Box::new(ready.call)).await?;
+    // While it waited here, its group may have been decided, or a newer call of its key may have come and gone.
+    if looked.elapsed() >= LOOKED_LATELY {
+        let call = join_its_group(context, inbound, Box::new(ready.call)).await?;
+        ready.call = *supersede_call(context, inbound, call).await?;
     }
     let claimed = match skip_claim::is_claimless(context, inbound, &ready.call) {
         true => skip_claim::begin(context, inbound, *ready),

@@ -120,7 +120,7 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
     let method = operation.as_str();
     let tool = (operation == Operation::ToolsCall).then_some(name);
     let prompt = (operation == Operation::PromptsGet).then_some(name);
-    let of = tool.or(prompt).map(|name| format!(" {name}")).unwrap_or_default();
+    let (gap, of) = tool.or(prompt).map_or(("", ""), |name| (" ", name));
     let protocol = match server.scheme() {
         "stdio" => None,
         "ws" | "wss" => Some("websocket"),
@@ -128,7 +128,7 @@ pub(crate) fn attempt(operation: Operation, name: &str, server: &Url, number: u3
     };
     tracing::info_span!(
         target: TARGET, "attempt",
-        otel.name = format_args!("{method}{of}"), otel.kind = "client", otel.status_code = Empty,
+        otel.name = format_args!("{method}{gap}{of}"), otel.kind = "client", otel.status_code = Empty,
         mcp.method.name = method, mcp.session.id = Empty, mcp.protocol.version = Empty,
         gen_ai.operation.name = tool.map(|_| "execute_tool"), gen_ai.tool.name = tool, gen_ai.prompt.name = prompt,
         server.address = server.host_str(), server.port = server.port_or_known_default().map(i64::from),

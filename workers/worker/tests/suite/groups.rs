@@ -1,6 +1,9 @@
 //! Groups: one decision and one notice, whoever dies, whatever comes twice, late or never.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use toolfleet_aws::Tables;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_aws::queue::Outgoing;
@@ -13,6 +16,7 @@ use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::pipeline::steps::Step;
 
+use crate::limits::{limited, server, worker};
 use crate::rig::{LEASE_MS, Rig, SKEW_MS, request};
 
 fn fleet(rig: &Rig) -> Fleet {
@@ -418,6 +422,43 @@ async fn a_cancelled_group_starts_no_more_members() {
         assert_eq!((rig.mcp.executions_of("a"), rig.mcp.executions_of("b")), (1, 0));
         assert_decided(&rig, GroupResult::Cancelled, (1, 0), &format!("{step:?}")).await;
     }
+}
+
+/// It was open when the member was received, which then waited for a permit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_waits_in_hand_is_not_started_after_the_decision() {
+    let rig = Rig::new().await;
+    let context = worker(&rig, &limited(&rig, json!({"concurrency": 1}))).await;
+    let hold = rig.mcp.hold();
+    let mut runs = Vec::new();
+    for (waiting, body) in
+        (0..).zip([request("c0", "unsafe"), member(&rig, "b", "unsafe", (1, 2), json!("any"))])
+    {
+        send(&rig, &body).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        runs.push(tokio::spawn(toolfleet_worker::pipeline::run(context.clone(), delivery, ())));
+        rig.mcp.arrived("tools/call", 1).await;
+        while context.limiter.waiting(&server()) < waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+    // One that waited for less than 50 ms does not look again.
+    let waits_since = Instant::now();
+    send(&rig, &member(&rig, "a", "paused", (0, 2), json!("any"))).await;
+    rig.deliver(&context).await;
+    assert_eq!(row(&rig).await.decision.unwrap().result, GroupResult::Failed);
+    while waits_since.elapsed() < Duration::from_millis(60) {
+        tokio::task::yield_now().await;
+    }
+    drop(hold);
+    for run in runs {
+        run.await.unwrap();
+    }
+    rig.settle_with(&context).await;
+    let late = rig.outcome("b").await;
+    assert_eq!((late.code, late.may_have_run), (Some("group_decided"), Some(MayHaveRun::No)));
+    assert_eq!((rig.mcp.executions_of("b"), rig.mcp.executions("unsafe")), (0, 1));
+    assert_decided(&rig, GroupResult::Failed, (0, 1), "it waited in hand").await;
 }
 
 /// The members wait behind a backlog, and the cancellation overtakes them.

@@ -13,4 +13,4 @@ mod write;
 
 pub(crate) use read::from_item;
 pub(crate) use size::{MAX_BYTES, check_fits};
-pub(crate) use write::to_item;
+pub(crate) use write::attributes_of;

@@ -8,7 +8,7 @@ use crate::gzip::compress;
 pub(crate) const MAX_BYTES: usize = 380 * 1024;
 
 /// Checks that an outcome fits into its row. The error's message is not compressed and counts as well. The content is compressed here
-/// only if it would not fit as it is; `to_item` compresses it to store it.
+/// only if it would not fit as it is; `attributes_of` compresses it to store it.
 ///
 /// # Errors
 /// It does not; its size in bytes.

@@ -10,7 +10,11 @@ use toolfleet_core::time::Timestamp;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::*;
-use crate::dynamodb::attributes::bytes_of;
+use crate::dynamodb::attributes::{Item, bytes_of};
+
+fn to_item(row: &CallRow) -> Item {
+    attributes_of(row).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
 
 fn notes() -> CallProgress {
     let mut notes = CallProgress::none(Timestamp::from_ms(6));
@@ -110,6 +114,15 @@ fn a_row_is_read_back_equal_its_result_byte_for_byte() {
         ..row(None, None)
     };
     assert_eq!(from_item(&to_item(&bare)).unwrap(), bare);
+}
+
+/// An INSERT of two equal names is refused, and an update compares rows name by name.
+#[test]
+fn attributes_are_in_the_order_of_their_names_and_no_name_stands_twice() {
+    let why = CallError::new(Code::RateLimited, "slow", MayHaveRun::No).retryable(Some(7));
+    let attributes = attributes_of(&row(Some("{}"), Some(why)));
+    let names: Vec<_> = attributes.iter().map(|(name, _)| *name).collect();
+    assert!(names.len() > 40 && names.is_sorted_by(|a, b| a < b), "{names:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use toolfleet_core::payload::PayloadRef;
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::{Membership, User};
 
-use crate::dynamodb::attributes::{Item, ms, number, text};
+use crate::dynamodb::attributes::{Attribute, ms, number, text};
 use crate::gzip::compress_if_shorter;
 use crate::keys::{self, EXPIRES_AT, PK, REV};
 
@@ -20,14 +20,10 @@ const PLAIN_BYTES: usize = 512;
 /// About how many attributes a row has.
 const ATTRIBUTES: usize = 28;
 
-/// The row as the table holds it.
-pub(crate) fn to_item(row: &CallRow) -> Item {
-    let mut item = Item::with_capacity(ATTRIBUTES);
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            item.insert(name.to_owned(), value);
-        }
-    };
+/// The row as the table holds it, by the names of its attributes.
+pub(crate) fn attributes_of(row: &CallRow) -> Vec<Attribute> {
+    let mut attributes = Vec::with_capacity(ATTRIBUTES);
+    let mut put = |name, value: Option<Value>| attributes.extend(value.map(|value| (name, value)));
     put(PK, text(keys::call(&row.key)));
     put("state", text(row.state.as_str()));
     put(REV, number(row.rev));
@@ -59,11 +55,12 @@ pub(crate) fn to_item(row: &CallRow) -> Item {
     if let Some(finished) = &row.finished {
         put_finished(finished, &mut put);
     }
-    item
+    attributes.sort_unstable_by_key(|(name, _)| *name);
+    attributes
 }
 
 /// `sender` marks that the row keeps its caller; it is empty where the queue named none.
-fn put_caller(caller: &Caller, put: &mut impl FnMut(&str, Option<Value>)) {
+fn put_caller(caller: &Caller, put: &mut impl FnMut(&'static str, Option<Value>)) {
     put("sender", text(caller.sender.as_deref().unwrap_or_default()));
     put("message_id", caller.message_id.as_ref().and_then(text));
     put("session", caller.session.as_ref().and_then(text));
@@ -82,7 +79,7 @@ fn put_caller(caller: &Caller, put: &mut impl FnMut(&str, Option<Value>)) {
     }
 }
 
-fn put_held(held: &Held, put: &mut impl FnMut(&str, Option<Value>)) {
+fn put_held(held: &Held, put: &mut impl FnMut(&'static str, Option<Value>)) {
     put("held_reason", text(held.reason.as_str()));
     put("held_server", held.server.as_ref().and_then(text));
     put("held_since_ms", ms(held.since));
@@ -91,7 +88,7 @@ fn put_held(held: &Held, put: &mut impl FnMut(&str, Option<Value>)) {
     put("next_try_at_ms", ms(held.next_try_at));
 }
 
-fn put_progress(notes: &CallProgress, put: &mut impl FnMut(&str, Option<Value>)) {
+fn put_progress(notes: &CallProgress, put: &mut impl FnMut(&'static str, Option<Value>)) {
     put("noted_at_ms", ms(notes.at));
     if let Some(progress) = &notes.progress {
         put("progress", number(progress.progress));
@@ -102,7 +99,7 @@ fn put_progress(notes: &CallProgress, put: &mut impl FnMut(&str, Option<Value>))
     put("log", Some(Value::L(lines)).filter(|_| !notes.log.is_empty()));
 }
 
-fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) {
+fn put_finished(finished: &Finished, put: &mut impl FnMut(&'static str, Option<Value>)) {
     let outcome = &finished.outcome;
     put("finished_at_ms", ms(finished.at));
     put("outcome", text(outcome.kind.as_str()));
@@ -126,14 +123,13 @@ fn put_finished(finished: &Finished, put: &mut impl FnMut(&str, Option<Value>)) 
     }
 }
 
-fn put_error(error: &CallError, put: &mut impl FnMut(&str, Option<Value>)) {
+fn put_error(error: &CallError, put: &mut impl FnMut(&'static str, Option<Value>)) {
     put("code", text(error.code.as_str()));
     put("message", text(&error.message));
     put("retryable", Some(Value::Bool(error.retryable)));
     put("retry_after_ms", error.retry_after_ms.and_then(number));
     put("rpc_code", error.rpc_code.map(|code| Value::N(code.to_string())));
-    let may_have_run = serde_json::to_value(error.may_have_run).ok();
-    put("may_have_run", may_have_run.and_then(|word| word.as_str().and_then(text)));
+    put("may_have_run", text(error.may_have_run.as_str()));
 }
 
 /// The reference to a stored result; its fields are those of `arguments_ref` in a request.

@@ -108,11 +108,10 @@ fn scrubbed(mut answer: PlainAnswer, endpoint: &Endpoint) -> PlainAnswer {
 
 impl Transport {
     async fn plain(&self, request: &PlainRequest<'_>, sent: &Sent) -> Result<PlainAnswer, Fault> {
-        let headers = headers_of(request);
         let mut retries = AuthRetries::default();
         loop {
             admitted(request.admit).await?;
-            let (response, stamp) = self.plain_once(request, &headers, sent).await?;
+            let (response, stamp) = self.plain_once(request, sent).await?;
             let status = response.status().as_u16();
             if let (Some(auth), Some(stamp), 401 | 403) = (&request.endpoint.auth, stamp, status)
                 && auth.renew_after_refusal(status, response.headers(), stamp, &mut retries).await?
@@ -128,10 +127,11 @@ impl Transport {
     async fn plain_once(
         &self,
         request: &PlainRequest<'_>,
-        headers: &HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<toolfleet_credentials::CredentialVersion>), Fault> {
+        let headers = || headers_of(request);
         let launch = |url| {
+            let headers = &headers;
             let body = request.body.clone().map(|bytes| (bytes, sent));
             Launch { method: request.method.clone(), url, headers, body, versions: HttpVersions::Any }
         };

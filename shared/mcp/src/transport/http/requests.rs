@@ -65,7 +65,8 @@ impl<'a> Post<'a> {
 pub(crate) struct Launch<'a> {
     pub(crate) method: Method,
     pub(crate) url: &'a Url,
-    pub(crate) headers: &'a HeaderMap,
+    /// Makes its headers: a request takes them with it, and few are sent again.
+    pub(crate) headers: &'a (dyn Fn() -> HeaderMap + Sync),
     pub(crate) body: Option<(Bytes, &'a Sent)>,
     pub(crate) versions: HttpVersions,
 }
@@ -113,8 +114,7 @@ impl Transport {
         post: &Post<'_>,
         sent: &Sent,
     ) -> Result<(Response, Option<CredentialVersion>), RequestError> {
-        let headers = headers_of(post);
-        let (response, stamp) = self.send(post, &post.endpoint.url, &headers, sent).await?;
+        let (response, stamp) = self.send(post, &post.endpoint.url, sent).await?;
         let Some(location) = redirect_of(&response) else {
             return Ok((response, stamp));
         };
@@ -129,7 +129,7 @@ impl Transport {
         }
         drop(response);
         sent.clear();
-        let (response, stamp) = self.send(post, &target, &headers, sent).await?;
+        let (response, stamp) = self.send(post, &target, sent).await?;
         match redirect_of(&response) {
             Some(location) => {
                 let next = location.and_then(|text| target.join(&text).ok()).unwrap_or(target);
@@ -143,13 +143,12 @@ impl Transport {
         &self,
         post: &Post<'_>,
         url: &Url,
-        headers: &HeaderMap,
         sent: &Sent,
     ) -> Result<(Response, Option<CredentialVersion>), Fault> {
         let launch = Launch {
             method: Method::POST,
             url,
-            headers,
+            headers: &|| headers_of(post),
             body: Some((post.body.clone(), sent)),
             versions: HttpVersions::Any,
         };
@@ -214,7 +213,7 @@ impl Transport {
         launch: &Launch<'_>,
     ) -> Result<(reqwest::Request, Option<CertificateIdentity>, Option<CredentialVersion>), Fault> {
         let Launch { method, url, headers, body, .. } = launch;
-        let (mut url, mut headers) = (Url::clone(url), HeaderMap::clone(headers));
+        let (mut url, mut headers) = (Url::clone(url), headers());
         let (mut identity, mut stamp) = (None, None);
         if let Some(auth) = &endpoint.auth {
             identity = auth.client_identity(false).await?;
@@ -239,12 +238,14 @@ impl Transport {
         session: &Session,
         last_event_id: &str,
     ) -> Result<Response, Fault> {
-        let mut headers = base_headers(endpoint, Connection::Legacy(session));
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
-        headers.insert(LAST_EVENT_ID, last);
+        let headers = || {
+            let mut headers = event_stream_headers(endpoint, Connection::Legacy(session));
+            headers.insert(LAST_EVENT_ID, last.clone());
+            headers
+        };
         let launch = Launch {
             method: Method::GET,
             url: &endpoint.url,
@@ -261,12 +262,10 @@ impl Transport {
         endpoint: &Endpoint,
         session: &Session,
     ) -> Result<Response, RequestError> {
-        let mut headers = base_headers(endpoint, Connection::Legacy(session));
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let launch = Launch {
             method: Method::GET,
             url: &endpoint.url,
-            headers: &headers,
+            headers: &|| event_stream_headers(endpoint, Connection::Legacy(session)),
             body: None,
             versions: HttpVersions::Any,
         };
@@ -283,12 +282,10 @@ impl Transport {
 
     /// Asks for an event stream outside of any session.
     pub(crate) async fn look(&self, endpoint: &Endpoint) -> Result<Response, Fault> {
-        let mut headers = base_headers(endpoint, Connection::Opening);
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         let launch = Launch {
             method: Method::GET,
             url: &endpoint.url,
-            headers: &headers,
+            headers: &|| event_stream_headers(endpoint, Connection::Opening),
             body: None,
             versions: HttpVersions::Any,
         };
@@ -304,8 +301,11 @@ impl Transport {
         own: HeaderMap,
         versions: HttpVersions,
     ) -> Result<(Response, Url), RequestError> {
-        let mut headers = base_headers(endpoint, Connection::Opening);
-        headers.extend(own);
+        let headers = || {
+            let mut headers = base_headers(endpoint, Connection::Opening);
+            headers.extend(own.clone());
+            headers
+        };
         let (mut url, mut redirected) = (url.clone(), false);
         let mut retries = AuthRetries::default();
         loop {
@@ -334,11 +334,10 @@ impl Transport {
 
     /// Ends a session.
     pub(crate) async fn delete(&self, endpoint: &Endpoint, session: &Session) {
-        let headers = base_headers(endpoint, Connection::Legacy(session));
         let launch = Launch {
             method: Method::DELETE,
             url: &endpoint.url,
-            headers: &headers,
+            headers: &|| base_headers(endpoint, Connection::Legacy(session)),
             body: None,
             versions: HttpVersions::Any,
         };
@@ -414,6 +413,12 @@ fn base_headers(endpoint: &Endpoint, connection: Connection<'_>) -> HeaderMap {
             }
         }
     }
+    headers
+}
+
+fn event_stream_headers(endpoint: &Endpoint, connection: Connection<'_>) -> HeaderMap {
+    let mut headers = base_headers(endpoint, connection);
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     headers
 }
 

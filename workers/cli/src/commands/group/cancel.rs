@@ -1,10 +1,12 @@
 //! `toolfleet group cancel`: cancels a group.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
+use toolfleet_client::GroupError;
+use toolfleet_core::request::GroupKey;
 
-use super::options::{WhichGroup, show, unknown};
-use crate::connect::Connect;
+use super::options::{WhichGroup, show};
+use crate::connect::{ClientHandle, Connect};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
@@ -13,7 +15,7 @@ use crate::output::Output;
 pub(crate) struct CancelArgs {
     #[command(flatten)]
     group: WhichGroup,
-    /// Cancel it; without this, it is only shown.
+    /// Cancel it; without this, it is only shown. A group that is not known yet is cancelled when its first member is received.
     #[arg(long)]
     apply: bool,
 }
@@ -22,7 +24,9 @@ pub(crate) struct CancelArgs {
 pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -> Result<Exit, CommandError> {
     let key = args.group.key()?;
     let client = connect.client().await?;
-    let Some(status) = client.library().group(&key).await? else { return unknown(&key, output) };
+    let Some(status) = client.library().group(&key).await? else {
+        return cancel_ahead(args, &key, &client, output).await;
+    };
     if status.row.decision.is_some() {
         output.note(&format!("group {key} was decided before; nothing is cancelled"));
         return show(&status, output);
@@ -32,10 +36,7 @@ pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -
         client.library().cancel_group(&key).await?;
     }
     if output.is_json() {
-        let GroupKeyParts { tenant, group, round } = GroupKeyParts::of(&key);
-        let shown =
-            json!({"tenant": tenant, "group": group, "round": round, "open": open, "applied": args.apply});
-        output.document(&shown)?;
+        output.document(&document(&key, json!({"open": open, "applied": args.apply})))?;
     }
     let verb = if args.apply { "is cancelled" } else { "would be cancelled" };
     output
@@ -47,15 +48,38 @@ pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -
     Ok(Exit::Done)
 }
 
-/// The parts of a key, as documents name them.
-struct GroupKeyParts<'a> {
-    tenant: &'a str,
-    group: &'a str,
-    round: u32,
+/// Cancels a group of which no member was received: the fleet keeps that for the first one.
+async fn cancel_ahead(
+    args: &CancelArgs,
+    key: &GroupKey,
+    client: &ClientHandle,
+    output: &Output,
+) -> Result<Exit, CommandError> {
+    if args.apply {
+        client.library().cancel_group(key).await?;
+    }
+    if output.is_json() {
+        let told = json!({"state": "unknown", "open": null, "applied": args.apply});
+        output.document(&document(key, told))?;
+    }
+    if !args.apply {
+        output.note(&GroupError::Unknown(key.clone()).to_string());
+        output.note("check tenant, id and --round");
+        output.note("nothing is changed; add --apply to have its first member end it as cancelled");
+        return Ok(Exit::NoResult);
+    }
+    output.line(&format!("group {key} is cancelled, and nothing is known of it yet"))?;
+    output
+        .note("the first member that comes within 60 days ends the group as cancelled, and none is started");
+    output.note("this group id is not to be used again");
+    Ok(Exit::Done)
 }
 
-impl<'a> GroupKeyParts<'a> {
-    fn of(key: &'a toolfleet_core::request::GroupKey) -> Self {
-        Self { tenant: key.tenant.as_str(), group: key.id.as_str(), round: key.round }
+/// Which group, and what was done.
+fn document(key: &GroupKey, told: Value) -> Value {
+    let mut document = json!({"tenant": key.tenant, "group": key.id, "round": key.round});
+    if let (Some(document), Value::Object(told)) = (document.as_object_mut(), told) {
+        document.extend(told);
     }
+    document
 }
