@@ -287,7 +287,7 @@ async fn a_stored_answer_uses_no_turn_and_no_permit() {
     let rig = Rig::new().await;
     let mut catalog = rig.catalog();
     catalog["tools"][0]["cache"] = json!(true);
-    catalog["tools"][0]["limits"] = json!({"rate": "1/10s", "concurrency": 1});
+    catalog["tools"][0]["limits"] = json!({"rate": "1/60s", "concurrency": 1});
     let context = rig.fleet_of(catalog, limits(), None).await;
     run(&rig, &context, &[asks("c1")]).await;
     let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));

@@ -311,7 +311,11 @@ fn a_lease_lasts_no_longer_for_being_asked_for_often() {
     let mut block = LocalBlock::default();
     let mut lease = |until_ms| {
         let asked = block.ask(100, BlockWish { workers: 1, until: at(until_ms) }, 1);
-        block.leased(&Granted { block: asked.permits, held: asked.permits, ..Granted::default() }, 100, asked.until);
+        block.leased(
+            &Granted { block: asked.permits, held: asked.permits, ..Granted::default() },
+            100,
+            asked.until,
+        );
         asked.until
     };
     for _ in 0..20 {
