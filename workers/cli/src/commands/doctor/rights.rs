@@ -156,7 +156,8 @@ mod tests {
         let unknown =
             of_rights("arn:role", 3, Vec::new(), &["the secret `c` (denied)".to_owned()]).lines().join("\n");
         assert!(
-            unknown.trim_start().starts_with("look ") && unknown.contains("not known is that on the secret `c` (denied)"),
+            unknown.trim_start().starts_with("look ")
+                && unknown.contains("not known is that on the secret `c` (denied)"),
             "{unknown}"
         );
         assert!(of_rights("arn:role", 20, many, &[]).lines().join("\n").contains("a7, and 12 more"));
