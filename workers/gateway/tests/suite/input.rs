@@ -10,9 +10,8 @@ use toolfleet_gateway::{Limits, SessionSource};
 use uuid::Uuid;
 
 use crate::access::Issuer;
-use crate::events::Events;
 use crate::going_on::until_done;
-use crate::rig::{Http, Rig, answered, gateway_at, gateway_of, impatient, open, text};
+use crate::rig::{Http, Rig, gateway_at, gateway_of, impatient, open, text};
 
 /// A catalog whose tenants open conversations by themselves.
 fn with_sessions(url: &str) -> Value {
@@ -118,19 +117,6 @@ async fn an_answer_goes_on_in_the_conversation_of_its_question() {
         [&november, &december].map(|served| Http::modern(served).with("authorization", &token).with_tasks());
     let asked = first.call("ask", json!({})).await;
     assert_eq!(text(&second.result("tools/call", retry(&asked, &octocat())).await), "hello");
-    // A client before 2026-07-28 is asked on its stream.
-    let opening = Http::of(&november, "2025-11-25").with("authorization", &token);
-    let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}});
-    let session = opening.ask("initialize", params).await.headers["mcp-session-id"].clone();
-    let older = opening.with("mcp-session-id", session.to_str().unwrap());
-    let message = older.message("tools/call", json!({"name": "ask", "arguments": {"n": 1}}));
-    let mut events = Events::of(older.post(&message)).await;
-    let question = events.next().await;
-    let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": octocat()["who"]});
-    let mut later = Http::of(&december, "2025-11-25");
-    later.headers.clone_from(&older.headers);
-    assert_eq!(answered(later.post(&answer)).await.status, 202);
-    assert_eq!(text(&events.next().await["result"]), "hello");
     let mark = Digest::of_text("4\nacme\nann");
     let (client, acme) = (rig.client(), Tenant::parse("acme").unwrap());
     for (month, is_there) in [("2026-11", true), ("2026-12", false)] {

@@ -242,7 +242,7 @@ async fn killed_after_sending(more: Value, tools: Value, request: Value) -> (Rig
 #[tokio::test]
 async fn a_redelivery_never_repeats_a_post() {
     let (rig, echo) =
-        killed_after_sending(json!({}), json!([]), call("c", "make", arguments_of("make"))).await;
+        Box::pin(killed_after_sending(json!({}), json!([]), call("c", "make", arguments_of("make")))).await;
     let seen = rig.outcome("c").await;
     assert_eq!((seen.kind, echo.requests().len()), (UNKNOWN, 1), "{}", seen.message);
 }
@@ -250,7 +250,8 @@ async fn a_redelivery_never_repeats_a_post() {
 #[tokio::test]
 async fn a_redelivery_repeats_a_post_with_the_same_key() {
     let more = json!({"idempotency_key": "X-Request-Key"});
-    let (rig, echo) = killed_after_sending(more, json!([]), call("c", "make", arguments_of("make"))).await;
+    let (rig, echo) =
+        Box::pin(killed_after_sending(more, json!([]), call("c", "make", arguments_of("make")))).await;
     assert_eq!(rig.outcome("c").await.kind, DONE);
     let keys: Vec<_> =
         echo.requests().iter().map(|one| one.header("x-request-key").unwrap().to_owned()).collect();
@@ -261,7 +262,7 @@ async fn a_redelivery_repeats_a_post_with_the_same_key() {
 async fn a_registered_operation_is_repeated_as_it_is_registered() {
     let tools = json!([{"id": "make-thing", "server": "things", "name": "make", "idempotent": true}]);
     let request = json!({"v": 1, "call_id": "c", "tenant": "acme", "tool": "make-thing", "arguments": arguments_of("make")});
-    let (rig, echo) = killed_after_sending(json!({"discover": false}), tools, request).await;
+    let (rig, echo) = Box::pin(killed_after_sending(json!({"discover": false}), tools, request)).await;
     assert_eq!((rig.outcome("c").await.kind, echo.requests().len()), (DONE, 2));
 }
 
