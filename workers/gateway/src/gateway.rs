@@ -26,7 +26,7 @@ use crate::in_flight::{InFlight, RequestName};
 use crate::known_definitions::{Known, KnownDefinitions};
 use crate::message::{Answer, Members, Notifications, Request, RpcError, finish_result, raw, server_info};
 use crate::per_caller::{MOST_LASTING, MOST_SUBSCRIPTIONS, PerCaller};
-use crate::resume::SentAnswers;
+use crate::sent_answers::SentAnswers;
 use crate::server_lists::{ListKind, ServerLists};
 use crate::session_streams::SessionStreams;
 

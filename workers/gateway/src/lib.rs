@@ -47,6 +47,7 @@ mod reads;
 mod requested_tasks;
 mod resume;
 mod search;
+mod sent_answers;
 mod serve;
 mod server_lists;
 mod session_id;

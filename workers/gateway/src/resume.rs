@@ -1,15 +1,12 @@
 //! A call that asked for input goes on as another call, which brings the answers. Whichever gateway gets them sends it: what the handle of the
 //! earlier call holds, the arguments too, is all that it needs.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use toolfleet_catalog::Catalog;
 use toolfleet_client::{AwsError, PayloadError};
-use toolfleet_core::ids::CallKey;
 use toolfleet_core::request::{InputKind, Operation, Resume};
 
 use crate::answer::fleet_failed;
@@ -22,30 +19,6 @@ use crate::message::{Request, RpcError};
 const MAX_HELD_ARGUMENTS: usize = 2_000;
 /// How long the bucket may take for those.
 const HELD_WITHIN: Duration = Duration::from_secs(5);
-
-/// How long a call counts as sent that no worker has received.
-const COUNTS_AS_SENT: Duration = Duration::from_secs(60);
-/// The most calls that are noted; one that is not noted is sent once more.
-const MOST_NOTED: usize = 10_000;
-
-/// The calls that this gateway has just sent with their answers: who polls a task costs no message at each poll.
-#[derive(Default)]
-pub(crate) struct SentAnswers(Mutex<HashMap<CallKey, Instant>>);
-
-impl SentAnswers {
-    fn note(&self, key: CallKey) {
-        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.retain(|_, at| at.elapsed() < COUNTS_AS_SENT);
-        if sent.len() < MOST_NOTED {
-            sent.insert(key, Instant::now());
-        }
-    }
-
-    pub(crate) fn has(&self, key: &CallKey) -> bool {
-        let sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.get(key).is_some_and(|at| at.elapsed() < COUNTS_AS_SENT)
-    }
-}
 
 impl Gateway {
     /// Sends the call by which the call of that handle goes on with the answers to what it asked. `can_answer` is what the client can answer

@@ -297,7 +297,7 @@ async fn a_batch_takes_one_turn_and_one_permit() {
     let rig = rig().await;
     let mut catalog = catalog(&rig, 3, 5_000);
     let tool = catalog["tools"].as_array_mut().unwrap().last_mut().unwrap();
-    tool["limits"] = json!({"rate": "1/60s", "concurrency": 1});
+    tool["limits"] = json!({"rate": "1/10s", "concurrency": 1});
     let context = rig.fleet_of(catalog, limits(), None).await;
     let bodies: Vec<_> = (0..6).map(|n| weather(&format!("c{n}"), &format!("city {n}"))).collect();
     run(&rig, &context, &bodies[..3]).await;
@@ -314,7 +314,7 @@ async fn a_batch_takes_one_turn_and_one_permit() {
     }
     // They come back together, and the one whose message carries the turn leads, whichever is received first.
     let given = fleet.turns(&limit).read().await.unwrap().unwrap().rev;
-    rig.clock.advance_ms(60_400);
+    rig.clock.advance_ms(10_400);
     let mut calls = Vec::new();
     while let Some(delivery) = rig.receive(&context).await {
         calls.push(tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ())));

@@ -101,7 +101,7 @@ async fn the_summary_names_limits_that_bind_and_those_that_do_not() {
     assert!(aggregator.beat().await);
     let summary = fleet(&rig).summary().await.unwrap().0.unwrap();
     let [(name, seen)] = summary.binding_limits()[..] else { panic!("{:?}", summary.limits) };
-    assert_eq!((name, seen.value.as_deref()), ("server:mock rate", Some("1/60s")));
+    assert_eq!((name, seen.value.as_deref()), ("server:mock rate", Some("1/m")));
     assert_eq!((seen.waited, seen.requeued), (0, 2), "the first call had its turn at once");
     assert_eq!(seen.tenants, BTreeMap::from([(Tenant::parse("acme").unwrap(), 2)]));
     assert_eq!(summary.limits["server:mock concurrency"].value.as_deref(), Some("4"));
@@ -112,7 +112,7 @@ async fn the_summary_names_limits_that_bind_and_those_that_do_not() {
     aggregator.beat().await;
     let later = fleet(&rig).summary().await.unwrap().0.unwrap();
     assert!(later.binding_limits().is_empty(), "it made no call wait in the last five minutes");
-    assert_eq!(later.limits["server:mock rate"].value.as_deref(), Some("1/60s"));
+    assert_eq!(later.limits["server:mock rate"].value.as_deref(), Some("1/m"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
