@@ -385,6 +385,12 @@ async fn a_turn_is_carried_although_its_wait_could_not_be_stored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_takes_no_turn_while_no_permit_is_free() {
+    let otherwise =
+        "c1 took a turn and gave it back, and c2 asked for one though the limit had no permit a moment ago";
+    used_at_once(otherwise, one_turn_is_given_back).await;
+}
+
+async fn one_turn_is_given_back() -> bool {
     let rig = Rig::new().await;
     let catalog = limited(&rig, json!({"concurrency": 1, "rate": "50/s"}));
     let (first, second) = (worker(&rig, &catalog).await, worker(&rig, &catalog).await);
@@ -394,21 +400,27 @@ async fn a_call_takes_no_turn_while_no_permit_is_free() {
     let running = tokio::spawn(pipeline::run(first, delivery, ()));
     rig.mcp.arrived("tools/call", 1).await;
     let given = turns(&rig).await;
-    rig.send(request("c1", "unsafe").to_string()).await;
-    rig.deliver(&second).await;
-    rig.send(request("c2", "unsafe").to_string()).await;
-    rig.deliver(&second).await;
+    let mut deliveries = Vec::new();
+    for id in ["c1", "c2"] {
+        rig.send(request(id, "unsafe").to_string()).await;
+        deliveries.push(rig.receive(&second).await.unwrap());
+    }
+    for delivery in deliveries {
+        pipeline::run(Arc::clone(&second), delivery, ()).await;
+    }
     while second.limiter.is_writing() {
         tokio::task::yield_now().await;
     }
-    let why = "c1 took a turn and gave it back, and c2 asked for none: the limit had no permit a moment ago";
-    assert_eq!(turns(&rig).await.rev, given.rev + 2, "{why}");
+    let writes = turns(&rig).await.rev - given.rev;
     drop(hold);
     running.await.unwrap();
     rig.settle_with(&second).await;
     for id in ["c0", "c1", "c2"] {
         assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
     }
+    // A machine that is slow for a fifth of a second lets c2 take and give back a turn, too.
+    assert!((2..=4).contains(&writes), "{writes}");
+    writes == 2
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
