@@ -63,7 +63,7 @@ faults: build
 
 # Faults of every kind, drawn from a seed, and an account of every call.
 chaos: build
-    target/debug/toolfleet-loadtest chaos --seconds 90 --calls 2000
+    target/debug/toolfleet-loadtest chaos --seconds 90 --calls 1000
 
 # A rate limit and a concurrency limit under four workers, counted at the servers.
 flow: build

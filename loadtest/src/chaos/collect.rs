@@ -10,6 +10,7 @@ use toolfleet_client::{CallResult, CallStatus};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::group::GroupNotice;
 use toolfleet_core::ids::{CallKey, Tenant};
+use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
@@ -60,7 +61,8 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     let lost_leases = seen.lost_leases(&log);
     let answers_after_loss = seen.answers_after_loss(&rig.losses);
     let groups = groups(rig, left, &starts(plan, &seen.calls)).await?;
-    let calls = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
+    let calls: Vec<_> = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
+    let backlog_us = backlog_us(&calls, clock_start_us(rig));
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
     strangers.sort_unstable();
     let faults = left.faults;
@@ -82,7 +84,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         bad_exits: Vec::new(),
         injected: BTreeMap::new(),
         used: BTreeMap::new(),
-        done_within_us: micros(faults.redelivered_within()),
+        done_within_us: micros(faults.redelivered_within()) + backlog_us,
         lost_leases,
         answers_after_loss,
     })
@@ -279,6 +281,17 @@ fn ended(call: &ChaosCall, result: &CallResult, text: Option<&str>, start_us: u6
         own_answer: text.is_some_and(own),
         at_us: us_of(result.finished_at).saturating_sub(start_us),
     }
+}
+
+/// How long a message waited in the queue at most before it was received: as long as those whose calls had expired by then. On a machine that
+/// cannot keep up, one that is delivered again waits as long.
+fn backlog_us(calls: &[CallSeen], start_us: u64) -> u64 {
+    let expired = calls.iter().filter_map(|call| {
+        let end = call.ended.filter(|end| end.kind == OutcomeKind::Expired)?;
+        let enqueued_us = u64::try_from(call.enqueued_ms?).ok()?.saturating_mul(1_000);
+        Some((end.at_us + start_us).saturating_sub(enqueued_us))
+    });
+    expired.max().unwrap_or(0)
 }
 
 /// An instant in microseconds since 1970.
