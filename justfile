@@ -119,7 +119,7 @@ conformance:
 
 # The API documentation, without warnings.
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --bins --examples --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --lib --bin toolfleet --examples --locked
 
 # The links of the Markdown files, and this file.
 links:

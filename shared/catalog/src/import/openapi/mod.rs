@@ -2,7 +2,7 @@
 //!
 //! An operation that cannot be called is left out with a reason: none is lost without one. Nothing is fetched: a reference to another
 //! document is such a reason; one by the name of the document's own file is none. A schema is referred to and never copied into another, so cycles stay
-//! cycles; what is read again for each operation has a bound ([`work`]).
+//! cycles; what is read again for each operation has a bound (`work`).
 //!
 //! Sources: OpenAPI 2.0, 3.0.4, 3.1.1 and 3.2.0 (<https://spec.openapis.org/oas/>).
 
