@@ -32,7 +32,8 @@ class Functions:
     def check(self, check, call, text, asked, result):
         for name in FUNCTIONS:
             server = f"lambda-{name}"
-            # Each event starts a Python program, which takes seconds on a busy machine: a list that comes late is asked for again.
+            # Each event starts a Python program, which takes seconds on a busy machine. The list of tools has a third of a lease (run.py), and is asked
+            # for again if it comes late.
             item = call(server, "echo", {"text": "hello"}, session="talk", timeout_ms=120_000)
             check(f"{server}: a function of awslabs' library is called", item["outcome"]["S"] == "succeeded" and "hello" in text(item), item)
             tools = [tool["name"] for tool in result(asked(server, "tools/list", {})).get("tools", [])]

@@ -106,7 +106,7 @@ def run(processes, folder, check, boto3):
         "--sqs-port", ports["sqs"], "--dynamodb-port", ports["dynamodb"], "--mcp-port", ports["demo"], "--gateway-port", "0", "--console-port", "0",
     ], port=ports["dynamodb"])
     exports = until("the exports of `toolfleet dev`", lambda: processes.alive(dev) and exports_in(dev.log_path))
-    env = {**exports, "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "5000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
+    env = {**exports, "TOOLFLEET_CATALOG": str(catalog), "TOOLFLEET_LEASE_MS": "12000", "TOOLFLEET_CLOCK_SKEW_MS": "500",
         "TOOLFLEET_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8", "TOOLFLEET_ALLOW_HTTP": "true", **functions.environment}
     worker = processes.start("worker", [BIN / "toolfleet-worker"], env)
 
