@@ -105,6 +105,31 @@ fn secrets(server: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// The text with a placeholder for each `${NAME}` and `$NAME` that is the variable of a secret. What a placeholder says is not looked at again.
+fn with_secrets(text: &str, secrets: &[(&str, &str)], field: &str, asked: &mut Asked) -> String {
+    let (mut filled, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        filled.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (variable, behind) = braced.unwrap_or_else(|| {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            after.split_at(end)
+        });
+        match secrets.iter().find(|(_, of)| *of == variable && !variable.is_empty()) {
+            Some((secret, _)) => {
+                filled.push_str(&asked.exact(field, &variable_name(secret)));
+                rest = behind;
+            }
+            None => {
+                filled.push('$');
+                rest = after;
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
 fn remote(server: &Value, address: &str, asked: &mut Asked) -> Map<String, Value> {
     let remote = server.get("remote").unwrap_or(&Value::Null);
     let kind = match remote.get("transport_type").and_then(Value::as_str) {
@@ -114,16 +139,8 @@ fn remote(server: &Value, address: &str, asked: &mut Asked) -> Map<String, Value
     };
     let mut headers = Map::new();
     for (name, value) in remote.get("headers").and_then(Value::as_object).into_iter().flatten() {
-        let mut text = value.as_str().unwrap_or_default().to_owned();
-        for (secret, variable) in secrets(server) {
-            for written in [format!("${{{variable}}}"), format!("${variable}")] {
-                if text.contains(&written) {
-                    let placeholder = asked.exact(&format!("headers.{name}"), &variable_name(secret));
-                    text = text.replace(&written, &placeholder);
-                    break;
-                }
-            }
-        }
+        let field = format!("headers.{name}");
+        let text = with_secrets(value.as_str().unwrap_or_default(), &secrets(server), &field, asked);
         headers.insert(name.clone(), Value::from(text));
     }
     if server.get("oauth").is_some() && headers.is_empty() {
@@ -242,4 +259,21 @@ fn default<'a>(server: &'a Value, name: &str) -> Option<&'a Value> {
         path.split('.').try_fold(config, |config, part| config.get("properties")?.get(part))?.get("default")
     });
     default.filter(|value| value.is_string() || value.is_number() || value.is_boolean())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_the_secrets_that_it_names_and_no_others() {
+        let secrets = [("b", "API"), ("api.key", "API_KEY"), ("x", "B"), ("empty", "")];
+        let filled = |text: &str| with_secrets(text, &secrets, "headers.A", &mut Asked::default());
+        // The placeholder of the first secret is the text of the third's variable.
+        assert_eq!(filled("Bearer $API ${B}"), "Bearer ${B} ${X}");
+        assert_eq!(filled("$API_KEY-$API"), "${API_KEY}-${B}");
+        for text in ["$", "a $ b", "$OTHER ${OTHER}", "${API", "${}"] {
+            assert_eq!(filled(text), text);
+        }
+    }
 }
