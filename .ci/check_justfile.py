@@ -19,8 +19,8 @@ def main():
     commands = [line.split(" ", 2)[2] for line in stages]
     # Packages are installed in the background there.
     commands = [command for command in commands if command != "packages"]
-    # The bound of a stage that could hang, and a low priority, are CI's alone.
-    commands = [re.sub(r"^(timeout \d+|nice -n \d+) ", "", command) for command in commands]
+    # The bound of a stage that could hang, a low priority, and compiling before running, are CI's alone.
+    commands = [re.sub(r"^(timeout \d+|nice -n \d+) | --no-run$", "", command) for command in commands]
     # `docs` and `deny` are functions of the script; their last line runs the command.
     commands = [last_line(ci, command) if " " not in command else command for command in commands]
     missing = [command for command in commands if command not in recipes]
