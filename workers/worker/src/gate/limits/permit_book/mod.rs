@@ -67,6 +67,8 @@ struct BookState<S: PermitRows> {
     line_is_next: bool,
     parked: ParkedCalls,
     releases: Vec<String>,
+    /// Those who wait until these are written.
+    release_asks: Vec<oneshot::Sender<()>>,
     held_ms: Vec<u64>,
     limit: u32,
     block: LocalBlock,
@@ -153,8 +155,8 @@ impl<S: PermitRows> Permit<S> {
         let _kept = self.book.keep(take, None).await;
     }
 
-    /// The request has become a task of its server: an entry of that name takes the place of this permit. It does so from now on, whoever
-    /// waits until it is stored.
+    /// The request has become a task of its server: an entry of that name takes the place of this permit, and counts until then at least. It does
+    /// so from now on, whoever waits until it is stored.
     pub(crate) fn becomes(mut self, name: String, until: Timestamp) -> oneshot::Receiver<()> {
         let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
         let take = Take { name, until, replaces: Some(entry.clone()) };
@@ -173,7 +175,7 @@ impl<S: PermitRows> Drop for Permit<S> {
             return;
         }
         let held_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
+        let _nobody_waits = self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
     }
 }
 
@@ -267,6 +269,17 @@ impl<S: PermitRows> PermitBook<S> {
         receiver
     }
 
+    /// Lets the entry of that name count until then, if it is in the row or about to be. It does so from now on, whoever waits until it is
+    /// stored.
+    pub(super) fn prolong(self: &Arc<Self>, name: String, until: Timestamp) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let take = Take { replaces: Some(name.clone()), name, until };
+        let ask = Ask { take, reply: Reply::Replaces(sender), lost: 0, in_line: false };
+        self.state().again(ask);
+        self.begin();
+        receiver
+    }
+
     /// How many calls wait in the worker's hands.
     pub(super) fn waiting(&self) -> usize {
         let mut state = self.state();
@@ -312,15 +325,18 @@ impl<S: PermitRows> PermitBook<S> {
         state.writing && !state.resting
     }
 
-    /// Releases the entry of that name.
-    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
+    /// Releases the entry of that name from now on, whoever waits until that is stored.
+    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
             state.release(name);
+            state.release_asks.push(sender);
             state.refused_at = None;
             state.held_ms.extend(held_ms);
         }
         self.begin();
+        receiver
     }
 
     /// Starts the task that writes, or wakes it. Where the runtime has ended, entries end by their own time.
@@ -347,6 +363,7 @@ impl<S: PermitRows> BookState<S> {
             line_is_next: false,
             parked: ParkedCalls::default(),
             releases: Vec::new(),
+            release_asks: Vec::new(),
             held_ms: Vec::new(),
             limit: 0,
             block: LocalBlock::default(),
@@ -372,8 +389,12 @@ impl<S: PermitRows> BookState<S> {
 
     /// Asks again for an entry, unless it was released meanwhile.
     fn again(&mut self, ask: Ask<S>) {
-        if !self.releases.contains(&ask.take.name) {
-            self.asks.push(ask);
+        if self.releases.contains(&ask.take.name) {
+            return;
+        }
+        match self.asks.iter_mut().find(|other| other.continues(&ask)) {
+            Some(other) => other.unite(ask),
+            None => self.asks.push(ask),
         }
     }
 
@@ -395,6 +416,25 @@ impl<S: PermitRows> Ask<S> {
         match &self.reply {
             Reply::Permit(_, sender) => sender.is_closed(),
             Reply::Kept(_) | Reply::Replaces(_) => false,
+        }
+    }
+
+    /// Whether one of both is for an entry in the place of another, and the other one for the same to count for longer then.
+    fn continues(&self, other: &Self) -> bool {
+        let (first, second) = (&self.take, &other.take);
+        let both = first.replaces.is_some() && second.replaces.is_some();
+        first.name == second.name && both && first.replaces != second.replaces
+    }
+
+    /// One write does both.
+    fn unite(&mut self, with: Self) {
+        let Take { name, until, replaces } = with.take;
+        self.take.until = self.take.until.max(until);
+        if replaces.as_ref() != Some(&name) {
+            self.take.replaces = replaces;
+        } else {
+            // Whoever waited for the first of them waits no longer.
+            self.reply = with.reply;
         }
     }
 

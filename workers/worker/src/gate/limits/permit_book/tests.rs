@@ -281,6 +281,38 @@ async fn a_task_that_another_worker_has_released_gets_no_second_permit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_permit_of_a_task_counts_until_it_is_asked_to_count_for_longer() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let until = table.row().as_ref().unwrap().entries["a"];
+    let (soon, later) = (clock.now().plus_ms(1_000), clock.now().plus_ms(600_000));
+    permit.becomes("task".into(), soon).await.unwrap();
+    assert_eq!(table.row().as_ref().unwrap().entries["task"], until, "no shorter than that of its request");
+    book.prolong("task".into(), later).await.unwrap();
+    assert_eq!(table.row().as_ref().unwrap().entries["task"], later);
+    book.release("task".into(), None).await.unwrap();
+    assert!(names(&table).is_empty(), "who waits for a release finds it stored");
+    book.prolong("task".into(), later).await.unwrap();
+    assert!(names(&table).is_empty(), "what is over gets no permit again");
+}
+
+/// One write does both then.
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_permit_could_not_be_written_keeps_it_with_the_first_write_that_is_stored() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let (soon, later) = (clock.now().plus_ms(70_000), clock.now().plus_ms(600_000));
+    table.failing.store(1, Ordering::Relaxed);
+    let _passed = permit.becomes("task".into(), soon);
+    tokio::task::yield_now().await;
+    book.prolong("task".into(), later).await.unwrap();
+    let entries = table.row().as_ref().unwrap().entries.clone();
+    assert_eq!(entries, [("task".to_owned(), later)].into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_failed_write_was_to_release_is_released_by_a_later_one() {
     let (table, clock) = (Arc::new(Table::default()), clock());
     let book = book(&table, &clock, 0);
