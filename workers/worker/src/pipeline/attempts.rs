@@ -131,8 +131,7 @@ impl Attempts<'_> {
                 // From here on nothing stops the execution: a task whose name is lost cannot be cancelled.
                 state.answered.store(true, Ordering::Release);
                 if let Some(limits) = Limits::of(context, self.inbound, call) {
-                    let until = context.now().plus_ms(context.limits.lease_ms());
-                    passes.becomes_task(&limits.task_entry(&handle), until).await;
+                    passes.becomes_task(&limits.task_entry(&handle), context.limits.lease_ms()).await;
                 }
                 let (task, after_ms) = (Task { handle, input_pending: false }, poll_after_ms(asked_ms));
                 Ok(Executed::Parked { task, after_ms, poll_failed: false })

@@ -176,11 +176,11 @@ impl Passes {
     }
 
     /// The call has become a task of its server: in limits that count tasks, its permits pass to an entry of that name, so that another worker can
-    /// keep or release them. They count until then, or as long as that of a request: where the worker is lost before it has stored the task,
+    /// keep or release them. They count for that lease, or as long as that of the request: where the worker is lost before it has stored the task,
     /// nobody knows of the task.
-    pub(super) async fn becomes_task(self, name: &str, until: Timestamp) {
+    pub(super) async fn becomes_task(self, name: &str, lease_ms: u64) {
         let counted = self.permits.into_iter().filter(|(_, limit)| limit.count_tasks);
-        let _in_time = written(counted.map(|(permit, _)| permit.becomes(name.to_owned(), until))).await;
+        let _in_time = written(counted.map(|(permit, _)| permit.becomes(name.to_owned(), lease_ms))).await;
     }
 }
 

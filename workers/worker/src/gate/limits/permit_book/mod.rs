@@ -147,7 +147,7 @@ impl<S: PermitRows> Permit<S> {
 
     /// Makes it count for its whole time from now on. The limit is that of later calls: it may have been lowered since this one was admitted.
     pub(crate) async fn renew(&self) {
-        let until = self.book.clock.now().plus_ms(self.wish.hold_ms);
+        let until = self.book.now().plus_ms(self.wish.hold_ms);
         if self.of_block {
             return self.book.lease(None, self.wish.workers.unwrap_or(1), until).await;
         }
@@ -155,10 +155,11 @@ impl<S: PermitRows> Permit<S> {
         let _kept = self.book.keep(take, None).await;
     }
 
-    /// The request has become a task of its server: an entry of that name takes the place of this permit, and counts until then at least. It does
-    /// so from now on, whoever waits until it is stored.
-    pub(crate) fn becomes(mut self, name: String, until: Timestamp) -> oneshot::Receiver<()> {
+    /// The request has become a task of its server: an entry of that name takes the place of this permit, and counts for so long at least, in
+    /// milliseconds. It does so from now on, whoever waits until it is stored.
+    pub(crate) fn becomes(mut self, name: String, hold_ms: u64) -> oneshot::Receiver<()> {
         let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
+        let until = book.now().plus_ms(hold_ms);
         let take = Take { name, until, replaces: Some(entry.clone()) };
         // What is left of this permit releases nothing.
         self.under_way = true;
@@ -190,6 +191,11 @@ impl<S: PermitRows> PermitBook<S> {
         let (state, changed) = (Mutex::new(BookState::new()), Notify::new());
         let (block_left, block_left_in_turn) = (Notify::new(), Notify::new());
         Self { store, key, clock, worker, clock_check, state, changed, block_left, block_left_in_turn }
+    }
+
+    /// The time of entries: other workers compare it with their clocks.
+    fn now(&self) -> Timestamp {
+        self.clock_check.corrected(self.clock.now())
     }
 
     fn state(&self) -> MutexGuard<'_, BookState<S>> {
@@ -231,7 +237,7 @@ impl<S: PermitRows> PermitBook<S> {
     async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit<S>>, NoPermit> {
         let (sender, receiver) = oneshot::channel();
         let limit = wish.limit;
-        let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
+        let take = Take { name: wish.name.clone(), until: self.now(), replaces: None };
         let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0, in_line };
         {
             let mut state = self.state();

@@ -231,7 +231,7 @@ impl<S: PermitRows> PermitBook<S> {
     fn next(&self) -> Step<S> {
         let mut state = self.state();
         state.line.retain(|ask| !ask.is_over());
-        let (begun, now) = (Instant::now(), self.clock.now());
+        let (begun, now) = (Instant::now(), self.now());
         let gives_back_at = state.gives_back_at(begun);
         if state.asks.is_empty() && state.releases.is_empty() && state.block_wish.is_none() {
             let look_at = (!state.line.is_empty()).then(|| state.look_at().unwrap_or(begun));
