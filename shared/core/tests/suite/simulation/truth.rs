@@ -252,10 +252,7 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let early = finished.at < deadline;
     let paused = early && outcome.error.as_ref().is_some_and(|why| why.code == Code::Paused);
     world.check(!paused, call, "a paused call is held until its deadline", detail);
-    // A tenant of less weight than another may get no turn before its deadline.
-    let same_weight = world.scenario.limits.weights.windows(2).all(|pair| pair[0] == pair[1]);
     let starved = world.scenario.theme.has_limits()
-        && same_weight
         && outcome.kind == OutcomeKind::Expired
         && truth.sent.is_empty()
         && !world.task_permit_lost.get();
