@@ -20,12 +20,12 @@ const ROUGH_MS: u64 = 2_000;
 pub struct ServerTime(Arc<Mutex<[i64; 2]>>);
 
 impl ServerTime {
-    /// By how many milliseconds the clock is off, if by more than is allowed between two workers. Both of the last two answers must say so: the
-    /// process may have stood still after one of them.
-    pub fn off_by_ms(&self, allowed_ms: u64) -> Option<u64> {
-        let [last, before] = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let off_ms = last.unsigned_abs().min(before.unsigned_abs());
-        Some(off_ms).filter(|off_ms| *off_ms > allowed_ms.saturating_add(ROUGH_MS))
+    /// By how many milliseconds the clock is ahead, or behind if that is negative, if by more than is allowed between two workers. Both of the last
+    /// two answers must say so: the process may have stood still after one of them.
+    pub fn off_by_ms(&self, allowed_ms: u64) -> Option<i64> {
+        let last_two = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let off_ms = last_two.into_iter().min_by_key(|off_ms| off_ms.unsigned_abs());
+        off_ms.filter(|off_ms| off_ms.unsigned_abs() > allowed_ms.saturating_add(ROUGH_MS))
     }
 
     /// Learns of an answer that came now, by the machine's clock, with that date.
@@ -77,8 +77,8 @@ mod tests {
         for ms in [-3_600_000, -3_600_000] {
             time.learn(Timestamp::from_ms(now.as_ms() + ms), date);
         }
-        assert_eq!(time.off_by_ms(2_000), Some(3_600_000), "or it is behind");
+        assert_eq!(time.off_by_ms(2_000), Some(-3_600_000), "or it is behind");
         time.learn(now, "no date");
-        assert_eq!(time.off_by_ms(2_000), Some(3_600_000));
+        assert_eq!(time.off_by_ms(2_000), Some(-3_600_000));
     }
 }

@@ -52,7 +52,8 @@ pub struct Take {
     /// Until when it counts unless it is answered.
     pub until: Timestamp,
     /// The entry whose permit passes to it, as that of a request to its task. Such a permit is taken already, so that a limit that was lowered
-    /// meanwhile does not refuse it. Where that entry is gone there is nothing to pass: the task may be over and released already.
+    /// meanwhile does not refuse it, and it counts no shorter than before. Where that entry is gone there is nothing to pass: the task may be over
+    /// and released already. An entry that replaces itself is kept for longer, if it is there.
     pub replaces: Option<String>,
 }
 
@@ -100,7 +101,7 @@ impl StateTable for HolderTable {
     fn decide(seen: Option<&HolderRow>, event: &Change) -> Decision<HolderRow, Granted, Granted> {
         let mut row = seen.cloned().unwrap_or_default();
         row.forget_lost(event);
-        let passes = |take: &Take| take.replaces.as_ref().is_some_and(|name| row.entries.contains_key(name));
+        let passes = |take: &Take| row.entries.get(take.replaces.as_ref()?).copied();
         let passes: Vec<_> = event.take.iter().map(passes).collect();
         let replaced = event.take.iter().filter_map(|take| take.replaces.as_ref());
         for name in event.release.iter().chain(replaced) {
@@ -151,22 +152,23 @@ impl HolderRow {
         }
     }
 
-    /// Serves the takes that pass on a permit, or the others.
-    fn take_each(&mut self, event: &Change, passes: &[bool], passing: bool, taken: &mut [bool]) {
+    /// Serves the takes that pass on a permit, which counts until that time, or the others.
+    fn take_each(&mut self, event: &Change, passes: &[Option<Timestamp>], passing: bool, taken: &mut [bool]) {
         for ((take, passes), taken) in event.take.iter().zip(passes).zip(taken) {
-            if *passes == passing {
+            if passes.is_some() == passing {
                 *taken = self.take(take, *passes, event.limit);
             }
         }
     }
 
-    fn take(&mut self, take: &Take, passes: bool, limit: u32) -> bool {
-        let known = passes || self.entries.contains_key(&take.name);
+    fn take(&mut self, take: &Take, passes: Option<Timestamp>, limit: u32) -> bool {
+        let known = passes.is_some() || self.entries.contains_key(&take.name);
         let is_late = take.replaces.is_some();
         if !known && (is_late || self.held() >= limit || take.name.len() > NAME_CHARS) {
             return false;
         }
-        let until = self.entries.get(&take.name).copied().unwrap_or(take.until).max(take.until);
+        let before = self.entries.get(&take.name).copied().max(passes);
+        let until = before.map_or(take.until, |before| before.max(take.until));
         self.entries.insert(take.name.clone(), until);
         true
     }

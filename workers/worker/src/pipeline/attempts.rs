@@ -131,7 +131,7 @@ impl Attempts<'_> {
                 // From here on nothing stops the execution: a task whose name is lost cannot be cancelled.
                 state.answered.store(true, Ordering::Release);
                 if let Some(limits) = Limits::of(context, self.inbound, call) {
-                    passes.becomes_task(&limits.task_entry(&handle), call.deadline).await;
+                    passes.becomes_task(&limits.task_entry(&handle), context.limits.lease_ms()).await;
                 }
                 let (task, after_ms) = (Task { handle, input_pending: false }, poll_after_ms(asked_ms));
                 Ok(Executed::Parked { task, after_ms, poll_failed: false })

@@ -16,6 +16,7 @@ use toolfleet_core::request::Target;
 use toolfleet_executors::{Attempt, Executor as _};
 
 use super::inbound::InboundCall;
+use super::passes::written;
 use super::permit::task_entry;
 use super::record::recorded::{OpenTask, Recorded};
 use crate::context::WorkerContext;
@@ -54,10 +55,9 @@ pub(super) async fn cancel_open_task(context: &WorkerContext, inbound: &InboundC
     let session = task.session.as_ref();
     match context.executors.cancel(server, tenant, session, &task.handle, attempt).await {
         Ok(()) => {
-            let entry = task_entry(tenant, &server.id, &task.handle);
-            for limit in limits_of_task(context, inbound.catalog(), task, server, tool) {
-                context.limiter.permits.release(&limit, entry.clone());
-            }
+            let (permits, entry) = (&context.limiter.permits, task_entry(tenant, &server.id, &task.handle));
+            let limits = limits_of_task(context, inbound.catalog(), task, server, tool);
+            let _in_time = written(limits.iter().map(|limit| permits.release(limit, entry.clone()))).await;
         }
         // Its permits end at the call's deadline: the server may go on.
         Err(failure) => {

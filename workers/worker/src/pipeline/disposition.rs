@@ -10,8 +10,9 @@ pub(super) enum Disposition {
     Completed(Box<ResultStored>),
     /// The message goes back to its queue for `after_ms` milliseconds.
     Requeued { after_ms: u64, reason: RequeueReason },
-    /// The server works on the call as a task: a new message, which arrives in `after_ms` milliseconds, polls it.
-    Parked { after_ms: u64, poll_failed: bool },
+    /// The server works on the call as a task: a new message, which arrives in `after_ms` milliseconds, polls it. `counted` says that the task has
+    /// its permits for sure, where it needs any.
+    Parked { after_ms: u64, poll_failed: bool, counted: bool },
     /// Another worker has taken the call over; its own delivery deletes the message.
     TakenOver,
     /// The message is no request. Its record is stored, and it moves to the dead-letter queue for an operator.

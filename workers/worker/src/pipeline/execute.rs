@@ -162,7 +162,10 @@ async fn poll(attempts: &Attempts<'_>, task: &Task) -> Option<Executed> {
     if is_over(&polled)
         && let Some(limits) = Limits::of(context, inbound, &ready.call)
     {
-        limits.release_task(&task.handle);
+        // An answer that has come is not lost to the deadline.
+        state.answered.store(matches!(polled, TaskPoll::Ended(_)), Ordering::Release);
+        // Before the end is stored: from then on nobody would know of the task.
+        limits.release_task(&task.handle).await;
     }
     after_poll(ready, task, state, polled)
 }

@@ -230,9 +230,9 @@ async fn dispose(context: &WorkerContext, inbound: &mut InboundCall, exit: Exit)
         Exit::Disposed(Disposition::Requeued { after_ms, reason }) => {
             requeue::requeue(context, inbound, after_ms, reason).await;
         }
-        Exit::Disposed(Disposition::Parked { after_ms, poll_failed }) => {
+        Exit::Disposed(Disposition::Parked { after_ms, poll_failed, counted }) => {
             context.steps.passed(Step::Parked).await;
-            requeue::until_poll(context, inbound, after_ms, poll_failed).await;
+            requeue::until_poll(context, inbound, after_ms, poll_failed, counted).await;
         }
         Exit::Disposed(Disposition::TakenOver) => {
             tracing::info!(message_id = inbound.message_id(), "another worker has taken the call over");

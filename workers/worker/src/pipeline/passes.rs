@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use toolfleet_core::failure::{Evidence, Failure, Reachability};
 use toolfleet_core::ids::CallKey;
@@ -20,9 +21,9 @@ use crate::telemetry::Meters;
 /// How much longer than its attempt an entry of a concurrency limit counts, in milliseconds: for what lies between the two.
 pub(super) const HOLD_MARGIN_MS: u64 = 2_000;
 
-/// For so long a call that has become a task waits until its permits have passed to it: from then on another worker can release them. The task
-/// itself must be stored soon, so that no crash forgets it.
-const PASSED_WITHIN: Duration = Duration::from_secs(3);
+/// For so long a delivery waits until a change of the permits of a task is written: the task itself must be stored soon, so that no crash
+/// forgets it.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a call holds of its limits. Dropped before its request is sent, the turns go back and the permits are released. Dropped while
 /// the request is under way, the permits end by their own time: the server may go on working.
@@ -174,12 +175,18 @@ impl Passes {
         }
     }
 
-    /// The call has become a task of its server: limits that count tasks keep a permit of that name until then.
-    pub(super) async fn becomes_task(self, name: &str, until: Timestamp) {
+    /// The call has become a task of its server: in limits that count tasks, its permits pass to an entry of that name, so that another worker can
+    /// keep or release them. They count for that lease, or as long as that of the request: where the worker is lost before it has stored the task,
+    /// nobody knows of the task.
+    pub(super) async fn becomes_task(self, name: &str, lease_ms: u64) {
         let counted = self.permits.into_iter().filter(|(_, limit)| limit.count_tasks);
-        let passed: Vec<_> = counted.map(|(permit, _)| permit.becomes(name.to_owned(), until)).collect();
-        let _in_time = timeout(PASSED_WITHIN, futures::future::join_all(passed)).await;
+        let _in_time = written(counted.map(|(permit, _)| permit.becomes(name.to_owned(), lease_ms))).await;
     }
+}
+
+/// Waits until these changes of permits are written. Whether they are: they go on being written.
+pub(super) async fn written(changes: impl Iterator<Item = oneshot::Receiver<()>>) -> bool {
+    timeout(WRITTEN_WITHIN, futures::future::join_all(changes)).await.is_ok()
 }
 
 /// Whether the server certainly does no more work for a request that failed so.

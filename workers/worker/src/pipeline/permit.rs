@@ -12,7 +12,7 @@ use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::limits::{ConcurrencyLimit, LimitKey, OnLoss};
 
-use super::passes::{HOLD_MARGIN_MS, Passes};
+use super::passes::{HOLD_MARGIN_MS, Passes, written};
 use super::turn::Limits;
 use super::wait::Wait;
 use crate::gate::{ActiveLimit, Limiter, NoPermit, Patience, PermitWish};
@@ -200,14 +200,22 @@ impl Limits<'_> {
         Ok(())
     }
 
+    /// The task is stored in the call's row: each limit that counts tasks keeps its permit until the call's deadline, where that has not ended by
+    /// its own time. Gives whether this is written soon; it is written from now on, whoever waits for that.
+    pub(super) fn task_is_stored(&self, handle: &str) -> impl Future<Output = bool> + use<> {
+        let counts = |limit: &&ActiveLimit| limit.concurrency.is_some_and(|most| most.count_tasks);
+        let (permits, until) = (&self.context.limiter.permits, self.call.deadline);
+        let keep = |limit: &ActiveLimit| permits.prolong(&limit.key, self.task_entry(handle), until);
+        let kept: Vec<_> = self.limits.iter().filter(counts).map(keep).collect();
+        written(kept.into_iter())
+    }
+
     /// That task of the server has ended: limits have its permit again. Whether a limit counts tasks may have changed since the task began, and a
     /// release of what is not there writes nothing.
-    pub(super) fn release_task(&self, handle: &str) {
-        for limit in &self.limits {
-            if limit.concurrency.is_some() {
-                self.context.limiter.permits.release(&limit.key, self.task_entry(handle));
-            }
-        }
+    pub(super) async fn release_task(&self, handle: &str) {
+        let permits = &self.context.limiter.permits;
+        let open = self.limits.iter().filter(|limit| limit.concurrency.is_some());
+        let _in_time = written(open.map(|limit| permits.release(&limit.key, self.task_entry(handle)))).await;
     }
 
     /// The name of the entry of a task of the call.

@@ -61,15 +61,18 @@ pub(super) async fn requeue(
 }
 
 /// Lets a new message poll the call's task in `after_ms` milliseconds, so that no message is received often. Only polls that failed
-/// make the back-off grow.
+/// make the back-off grow. Where it does not say that it polls, who receives it sees to the task's permits.
 pub(super) async fn until_poll(
     context: &WorkerContext,
     inbound: &InboundCall,
     after_ms: u64,
     poll_failed: bool,
+    counted: bool,
 ) {
     context.meters.requeued(RequeueReason::TaskWorking.label());
-    inbound.carry(Carried::Poll);
+    if counted {
+        inbound.carry(Carried::Poll);
+    }
     let parks = if poll_failed { inbound.parks.saturating_add(1) } else { 0 };
     if let Err(error) = park(context, inbound, after_ms.div_ceil(1000), parks).await {
         // It becomes visible again when its visibility time-out ends.

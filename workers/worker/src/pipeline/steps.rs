@@ -27,7 +27,9 @@ pub enum Step {
     Notified,
     /// The message is gone.
     Acknowledged,
-    /// The task's handle is stored; the message that will ask after it is not sent.
+    /// The task's handle is stored; its permits still count like those of a request.
+    TaskStored,
+    /// The same, and its permits are kept; the message that will ask after it is not sent.
     Parked,
     /// That message is sent; the one before it is not deleted.
     Reposted,

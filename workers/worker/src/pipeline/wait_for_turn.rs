@@ -61,7 +61,7 @@ pub(super) async fn wait_for_turn<S: Slot>(
         return Ok(Turned::Now(Some(Passes::default())));
     };
     let polls = *inbound.carried() == Carried::Poll || call.answers_a_task();
-    if polls || is_past_its_request(context, inbound, call).await? {
+    if polls || is_past_its_request(&limits, inbound).await? {
         return Ok(Turned::Now(None));
     }
     if call.batch().is_some() {
@@ -74,17 +74,16 @@ pub(super) async fn wait_for_turn<S: Slot>(
 
 /// Whether the call has become a task, which is only polled, or has ended. Its message need not say so: a worker may have died before it sent
 /// one that does, and what an operator has moved back says nothing. Such a call needs neither turn nor permit, and the permit that it would
-/// wait for may be that of its own task.
-async fn is_past_its_request(
-    context: &WorkerContext,
-    inbound: &InboundCall,
-    call: &AdmittedCall,
-) -> Result<bool, AwsError> {
+/// wait for may be that of its own task. That worker may have died before it kept the permit of the task, so that is done here.
+async fn is_past_its_request(limits: &Limits<'_>, inbound: &InboundCall) -> Result<bool, AwsError> {
     if inbound.is_first_receive() {
         return Ok(false);
     }
-    let row = context.calls.read(&call.request.key).await?;
-    Ok(row.is_some_and(|row| row.task.is_some() || row.finished.is_some()))
+    let Some(row) = limits.context.calls.read(&limits.call.request.key).await? else { return Ok(false) };
+    if let Some(handle) = row.task.as_ref().filter(|_| row.finished.is_none()) {
+        limits.task_is_stored(handle).await;
+    }
+    Ok(row.task.is_some() || row.finished.is_some())
 }
 
 async fn turns_and_permits<S: Slot>(limits: Limits<'_>, waiting: Waiting<'_, S>) -> Turned {

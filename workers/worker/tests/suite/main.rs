@@ -73,6 +73,7 @@ mod step_watch;
 mod stopping;
 mod superseding;
 mod task_answers;
+mod task_permits;
 mod tasks;
 mod telemetry;
 mod telemetry_names;

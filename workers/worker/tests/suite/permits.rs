@@ -362,12 +362,12 @@ fn asks() -> serde_json::Value {
 }
 
 /// A server of one open request, tasks included.
-fn of_one_task(rig: &Rig) -> serde_json::Value {
+pub(crate) fn of_one_task(rig: &Rig) -> serde_json::Value {
     limited(rig, json!({"concurrency": {"limit": 1, "count_tasks": true}}))
 }
 
 /// A message of a call `c1`, which becomes a task that tells these states.
-async fn send_a_task(rig: &Rig, told: &[serde_json::Value]) {
+pub(crate) async fn send_a_task(rig: &Rig, told: &[serde_json::Value]) {
     rig.mcp.tool("unsafe", |_| json!({ "resultType": "task", "taskId": "t1", "status": "working", "ttlMs": null, "pollIntervalMs": 5_000 }));
     rig.mcp.task("t1", told);
     rig.send(request("c1", "unsafe").to_string()).await;
@@ -383,7 +383,7 @@ async fn with_a_task(told: &[serde_json::Value]) -> (Rig, Arc<WorkerContext>) {
     (rig, context)
 }
 
-fn done() -> serde_json::Value {
+pub(crate) fn done() -> serde_json::Value {
     json!({ "status": "completed", "result": { "content": [] } })
 }
 

@@ -14,8 +14,9 @@ impl Delivery {
         self.spec().claimless
     }
 
-    fn is_first_receive(&self) -> bool {
-        self.tries() <= 1
+    /// Whether this is the first receive of a message that its caller sent.
+    pub(crate) const fn is_first_receive(&self) -> bool {
+        self.message.body.first_message.is_none() && self.message.receives <= 1
     }
 
     /// Whether this delivery executes the call without a claim.
@@ -86,7 +87,7 @@ impl Delivery {
         let execution = self.execution(call, Some(task));
         let event = Event::ParkUnclaimed { execution, poll_at: now.plus_ms(after_ms) };
         let applied = self.persist(None, &event).await?;
-        self.after_write(applied, Disposition::Parked { after_ms, poll_failed: false }).await
+        self.after_write(applied, Disposition::Parked { after_ms, poll_failed: false, counted: true }).await
     }
 
     fn execution(&self, call: &ClaimedCall, task: Option<String>) -> Box<Unclaimed> {

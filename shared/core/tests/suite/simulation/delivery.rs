@@ -17,6 +17,8 @@ use toolfleet_core::time::Timestamp;
 
 use super::gate::refusal;
 use super::limits::OwnTurn;
+use super::passes::Passes;
+use super::permits::Written;
 use super::planted::Planted;
 use super::queue::{Asks, Received};
 use super::scenario::{CallSpec, LEASE_MS, SKEW_MS};
@@ -39,6 +41,8 @@ pub(crate) enum Disposition {
     Parked {
         after_ms: u64,
         poll_failed: bool,
+        /// Whether the task has its permit for sure, where it counts.
+        counted: bool,
     },
     TakenOver,
 }
@@ -66,6 +70,14 @@ pub(crate) struct Delivery {
     pub(crate) turns: RefCell<Vec<OwnTurn>>,
     /// Whether they are those that the message carries.
     pub(crate) carries: Cell<bool>,
+    /// What its next request holds besides.
+    pub(crate) passes: RefCell<Option<Passes>>,
+    /// Whether the message that replaces its own says that it polls.
+    pub(crate) polls: Cell<bool>,
+    /// Whether the task that it polls has its permit until the deadline, if it had not lost it before.
+    pub(crate) counted: Cell<bool>,
+    /// The write that passes the permit of a request to its task.
+    pub(crate) passing: RefCell<Option<Written>>,
 }
 
 /// A call that this worker may execute.
@@ -88,12 +100,13 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
         Ok(disposition) => Exit::Disposed(disposition),
         Err(exit) => exit,
     };
+    delivery.leave_passes();
     delivery.process.slots_used.set(delivery.process.slots_used.get() - 1);
     match exit {
         Exit::Disposed(Disposition::Completed) => delivery.complete(&delivery.world.queue).await,
         Exit::Disposed(Disposition::Requeued { after_ms, parks }) => delivery.requeue(after_ms, parks).await,
-        Exit::Disposed(Disposition::Parked { after_ms, poll_failed }) => {
-            delivery.until_poll(after_ms, poll_failed).await;
+        Exit::Disposed(Disposition::Parked { after_ms, poll_failed, counted }) => {
+            delivery.until_poll(after_ms, poll_failed, counted).await;
         }
         Exit::Disposed(Disposition::TakenOver) => {}
         Exit::Failed => delivery.requeue(after_tries(&delivery.world, delivery.tries()), false).await,
@@ -104,10 +117,11 @@ pub(crate) async fn run(world: Rc<World>, process: Rc<Process>, message: Receive
 
 impl Delivery {
     pub(crate) fn new(world: &Rc<World>, process: &Rc<Process>, message: Received, nonce: Nonce) -> Self {
-        let turns = RefCell::new(message.body.turns.clone());
+        let (turns, polls) = (RefCell::new(message.body.turns.clone()), Cell::new(message.body.polls));
         let (world, process) = (Rc::clone(world), Rc::clone(process));
-        let received_ms = world.now_ms();
-        Self { world, process, message, nonce, received_ms, turns, carries: Cell::new(true) }
+        let (received_ms, carries) = (world.now_ms(), Cell::new(true));
+        let (passes, passing, counted) = (RefCell::default(), RefCell::default(), polls.clone());
+        Self { world, process, message, nonce, received_ms, turns, carries, passes, polls, counted, passing }
     }
 
     async fn process(&self) -> Result<Disposition, Exit> {
@@ -145,7 +159,8 @@ impl Delivery {
         if self.process.draining.get() {
             return Ok(Disposition::Requeued { after_ms: 0, parks: false });
         }
-        if let Some(held) = self.take_turns().await? {
+        // turn
+        if let Some(held) = self.limits_before_claim().await? {
             let after_ms = held.next_try_at.ms_since(self.now());
             return self.store_wait(held, after_ms).await;
         }

@@ -4,17 +4,17 @@ use std::cell::Cell;
 use std::task::Poll;
 
 use toolfleet_core::answer::{Meaning, TaskStatus};
-use toolfleet_core::call::{Claim, Effect, Event, Held, HeldReason};
+use toolfleet_core::call::{Claim, Effect, Event, Held};
 use toolfleet_core::execution::{self, Stop};
 use toolfleet_core::failure::{Failure, RetryClass};
 use toolfleet_core::outcome::{MayHaveRun, Outcome};
 use toolfleet_core::retry::{AttemptState, Next, QUICK_TRIES, after};
 use toolfleet_core::time::Timestamp;
 
-use super::adaptive::Place;
 use super::control;
 use super::delivery::{ClaimedCall, Delivery, after_tries};
-use super::limits::{self, Permit};
+use super::limits;
+use super::passes::Passes;
 use super::planted::Planted;
 use super::scenario::LEASE_MS;
 use super::scheduler::{Either, join, race};
@@ -22,7 +22,6 @@ use super::server::{Ask, Said, request};
 use super::supersede;
 use super::table::Applied;
 use super::truth;
-use super::world::AwsFailed;
 
 /// A try to reach a server that takes longer is not repeated in the worker's slot.
 const SLOW_TRY_MS: u64 = 2_000;
@@ -167,6 +166,7 @@ impl Delivery {
         if state.attempts.get() >= self.spec().max_attempts {
             return Executed::Finished(execution::worn_out(self.spec().max_attempts, state.may_have_run()));
         }
+        self.polls.set(false);
         let mut tries = 0;
         loop {
             let begun_ms = self.world.now_ms();
@@ -190,8 +190,8 @@ impl Delivery {
         if let Err(executed) = self.within_retry_budget(retry) {
             return Ok(executed);
         }
-        let (limited, mut place) = match self.limits_of_attempt(state).await {
-            Ok(limits) => limits,
+        let Passes { permit: limited, mut place } = match self.limits_of_attempt(state).await {
+            Ok(passes) => passes,
             Err(executed) => return Ok(executed),
         };
         let stopped = if world.is_planted(Planted::PauseBeforeClaimOnly) { Ok(()) } else { self.stopped() };
@@ -255,58 +255,7 @@ impl Delivery {
         }
     }
 
-    /// Waits for the turns of an attempt and takes its permit. A call that would wait for long is requeued, and holds neither.
-    async fn limits_of_attempt(
-        &self,
-        state: &ExecutionState,
-    ) -> Result<(Option<Permit>, Option<Place>), Executed> {
-        let wait = |held| Err(Executed::Held(held));
-        let aws_fails = || {
-            Err(Executed::Held(self.limited(HeldReason::AwsError, after_tries(&self.world, self.tries()))))
-        };
-        loop {
-            match self.take_turns().await {
-                Ok(None) => {}
-                Ok(Some(held)) => return wait(held),
-                Err(AwsFailed) => return aws_fails(),
-            }
-            let away = |after_ms| wait(self.limited(HeldReason::ConcurrencyLimit, after_ms));
-            let place = match self.take_place() {
-                Ok(place) => place,
-                Err(after_ms) => {
-                    let turns = self.turns.take();
-                    self.give_back(turns).await;
-                    return away(after_ms);
-                }
-            };
-            let permit = match self.take_permit().await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(after_ms)) => {
-                    if self.world.is_planted(Planted::ForgetPlace) {
-                        std::mem::forget(place);
-                    }
-                    let turns = self.turns.take();
-                    self.give_back(turns).await;
-                    return away(after_ms);
-                }
-                Err(AwsFailed) => return aws_fails(),
-            };
-            let in_time = self.await_turns().await;
-            let any_age = self.world.is_planted(Planted::StalePermit);
-            let lasts =
-                |permit: &Permit| any_age || self.world.now_ms() + self.spec().attempt_ms <= permit.until_ms;
-            if in_time && permit.as_ref().is_none_or(lasts) {
-                return Ok((permit, place));
-            }
-            drop(place);
-            self.release_permit(permit).await;
-            if self.lease_is_over(state) {
-                return Err(Executed::Requeue { after_ms: 0 });
-            }
-        }
-    }
-
-    fn lease_is_over(&self, state: &ExecutionState) -> bool {
+    pub(crate) fn lease_is_over(&self, state: &ExecutionState) -> bool {
         let over = self.world.now_ms() >= state.sure_until_ms.get();
         state.lease_lost.get() || (over && !self.world.is_planted(Planted::ForgetLease))
     }
@@ -364,11 +313,12 @@ impl Delivery {
             Err(refusal) => return failed(refusal.retry_after_ms),
         };
         let until_ms = (world.now_ms() + spec.attempt_ms).min(state.deadline_ms);
+        self.polls_with_permit(&task);
         let polled = request(world, Ask::Poll { call, handle: task.clone() }, until_ms).await;
         let cut_short = polled.is_err() && world.now_ms() >= state.deadline_ms;
         let pause_ms = permit.record(polled.as_ref().err(), cut_short, self.now());
         if matches!(polled, Ok(Said::Status(TaskStatus::Ended(_) | TaskStatus::Unknown { .. }))) {
-            self.release_task(&task);
+            self.release_task(&task).await;
         }
         match polled {
             Ok(Said::Status(TaskStatus::Working { poll_after_ms, .. })) => {

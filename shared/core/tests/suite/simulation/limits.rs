@@ -1,9 +1,9 @@
 //! Rate and concurrency limits: the rows that workers share, the turn and the permit of each request, and the rules that limits keep.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use toolfleet_core::call::{Held, HeldReason};
+use toolfleet_core::call::{CallRow, Held, HeldReason};
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::limits::holders::HolderRow;
 use toolfleet_core::limits::turn_book::{
@@ -15,7 +15,6 @@ use toolfleet_core::state_table::{Decision, StateTable};
 
 use super::delivery::Delivery;
 use super::planted::Planted;
-use super::server::task_handle;
 use super::world::{AwsFailed, World};
 
 /// A turn that is nearer is waited for in the worker.
@@ -85,6 +84,9 @@ pub(crate) struct LimitTables {
     pub(super) holders: RefCell<BTreeMap<usize, HolderRow>>,
     used: RefCell<BTreeMap<usize, Vec<Used>>>,
     pub(super) open: RefCell<Vec<Open>>,
+    pub(super) tasks: RefCell<BTreeMap<u64, StoredTask>>,
+    /// Tasks that have ended.
+    pub(super) over: RefCell<BTreeSet<u64>>,
 }
 
 /// A request that was sent in a turn.
@@ -102,6 +104,15 @@ pub(super) struct Open {
     /// When it ends at the latest for this fleet.
     pub(super) until_ms: u64,
     pub(super) number: u64,
+}
+
+/// A task that is stored in its call's row, and whose permit is not kept for it yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredTask {
+    /// The process that is to keep it.
+    pub(super) process: usize,
+    /// Until when it counts if that process is lost: as any request whose worker was lost.
+    pub(super) lost_ms: u64,
 }
 
 /// The right to have a request open: its number, and until when it counts.
@@ -196,7 +207,7 @@ impl Delivery {
     }
 
     /// The rate limits of this call, from narrow to wide.
-    fn rate_limits(&self) -> Vec<usize> {
+    pub(super) fn rate_limits(&self) -> Vec<usize> {
         let (server, tenant) = (self.spec().server, self.spec().tenant);
         let of_tenant =
             (tenant == 0 && self.world.scenario.limits.tenant_rate.is_some()).then_some(OF_TENANT);
@@ -329,6 +340,13 @@ impl Delivery {
         Held::new(reason, None, self.now(), after_ms.max(1).min(left_ms.max(1)))
     }
 
+    /// Waits until the turns are that near.
+    pub(crate) async fn approach_turns(&self, ahead_ms: u64) {
+        let at_us = self.turns.borrow().iter().map(|(_, turn)| turn.at_us).max();
+        let left_ms = at_us.map_or(0, |at_us| self.until_ms(at_us));
+        self.world.sleep(left_ms.saturating_sub(ahead_ms)).await;
+    }
+
     /// Waits for the time of the turns; whether the request is still in time then.
     pub(crate) async fn await_turns(&self) -> bool {
         let at_us = self.turns.borrow().iter().map(|(_, turn)| turn.at_us).max();
@@ -339,9 +357,10 @@ impl Delivery {
     }
 }
 
-/// The number of the open request that stands for a task.
+/// The number of the open request that stands for a task: another one for each task (FNV-1a).
 pub(super) fn task_number(handle: &str) -> u64 {
-    handle.bytes().fold(0, |number, byte| number << 8 | u64::from(byte) ^ number.rotate_left(17))
+    let mix = |number: u64, byte| (number ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    handle.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 /// A request is sent: its turns are used up, and it is open until `until_ms` at the latest. Gives its number.
@@ -378,10 +397,10 @@ pub(crate) fn ended(world: &World, number: u64) {
     world.limits.open.borrow_mut().retain(|open| open.number != number);
 }
 
-/// A call ends. Where its task may go on, the permit of the task ends at the deadline of the call.
-pub(crate) fn call_ends(world: &World, call: usize) {
-    let of_call = |open: &Open| (1..100).any(|run| open.number == task_number(&task_handle(call, run)));
-    let goes_on = world.limits.open.borrow().iter().any(of_call);
+/// A call ends. Where a task that its row names may go on, the permit of the task ends at the deadline of the call.
+pub(crate) fn call_ends(world: &World, row: &CallRow) {
+    let Some(task) = &row.task else { return };
+    let goes_on = world.limits.open.borrow().iter().any(|open| open.number == task_number(task));
     world.task_permit_lost.set(world.task_permit_lost.get() || goes_on);
 }
 

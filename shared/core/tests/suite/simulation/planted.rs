@@ -77,6 +77,12 @@ pub(crate) enum Planted {
     ReleaseBeforeTask,
     /// The permit of a task is not released with the end of the task.
     KeepTaskPermit,
+    /// The permit of a task counts until the deadline before the task is stored.
+    TaskPermitBeforePark,
+    /// The permit of a task ends as that of a request, though the task is stored.
+    TaskPermitNotKept,
+    /// The next delivery of a message whose worker was lost leaves the permit of the task as it is.
+    TaskPermitForgotten,
     /// A limit's row is stored whatever is stored.
     UnconditionalLimit,
     /// A request is sent without a place within the worker's adaptive limit.
@@ -109,7 +115,7 @@ pub(crate) enum Planted {
 
 impl Planted {
     /// Every planted defect.
-    pub(crate) const ALL: [Self; 50] = [
+    pub(crate) const ALL: [Self; 53] = [
         Self::SkipClaim,
         Self::ForgetFence,
         Self::DeleteBeforeRecord,
@@ -146,6 +152,9 @@ impl Planted {
         Self::GiveBackCarried,
         Self::ReleaseBeforeTask,
         Self::KeepTaskPermit,
+        Self::TaskPermitBeforePark,
+        Self::TaskPermitNotKept,
+        Self::TaskPermitForgotten,
         Self::UnconditionalLimit,
         Self::NoPlace,
         Self::ForgetPlace,
@@ -201,6 +210,9 @@ impl Planted {
             | Self::GiveBackCarried
             | Self::ReleaseBeforeTask
             | Self::KeepTaskPermit
+            | Self::TaskPermitBeforePark
+            | Self::TaskPermitNotKept
+            | Self::TaskPermitForgotten
             | Self::UnconditionalLimit
             | Self::ForgetMark => Theme::Limits,
             Self::ClaimlessIfUnsafe | Self::ClaimAlways | Self::ForgetUnclaimed | Self::TrustFirstReceive => {

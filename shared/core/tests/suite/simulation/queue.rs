@@ -24,6 +24,8 @@ pub(crate) struct Body {
     pub(crate) parks: u32,
     /// The turns of its next request.
     pub(crate) turns: Vec<OwnTurn>,
+    /// Whether it says that it polls the task of its call, whose permit is kept.
+    pub(crate) polls: bool,
 }
 
 /// The kinds of messages that name a call.

@@ -128,11 +128,18 @@ impl Delivery {
             notes: None,
             now,
         };
-        Ok(match self.persist(Some(&call.row), &event).await? {
-            Applied::Stored { row, .. } if row.finished.is_some() => self.record_finished().await?,
-            Applied::Stored { .. } => Disposition::Parked { after_ms, poll_failed },
-            Applied::Rejected { .. } => Disposition::TakenOver,
-        })
+        let Applied::Stored { row, .. } = self.persist(Some(&call.row), &event).await? else {
+            return Ok(Disposition::TakenOver);
+        };
+        let new = row.task.as_ref().filter(|_| call.task.is_none());
+        let counted = match new {
+            Some(task) => self.keep_task_permit(task).await,
+            None => true,
+        };
+        if row.finished.is_some() {
+            return Ok(self.record_finished().await?);
+        }
+        Ok(Disposition::Parked { after_ms, poll_failed, counted })
     }
 
     /// Ends a call that was not executed.
@@ -208,7 +215,8 @@ impl Delivery {
     }
 
     /// Lets a new message poll the call's task.
-    pub(crate) async fn until_poll(&self, after_ms: u64, poll_failed: bool) {
+    pub(crate) async fn until_poll(&self, after_ms: u64, poll_failed: bool, counted: bool) {
+        self.polls.set(counted);
         let parks = if poll_failed { self.message.body.parks.saturating_add(1) } else { 0 };
         self.park(after_ms.div_ceil(1_000), parks).await;
     }
@@ -230,6 +238,7 @@ impl Delivery {
             first_message: Some(message.first_id()),
             parks,
             turns: self.turns.borrow().clone(),
+            polls: self.polls.get(),
             ..message.body.clone()
         };
         if world.is_planted(Planted::DeleteBeforeCopy) {

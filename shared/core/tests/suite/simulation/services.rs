@@ -7,12 +7,12 @@ use toolfleet_core::ids::Nonce;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::retention::RETENTION_MS;
 
-use super::control;
 use super::delivery::{Delivery, Disposition, run};
 use super::planted::Planted;
 use super::queue::{Body, MAX_RECEIVES, Queue};
 use super::scenario::{LEASE_MS, REAP_AFTER_MS};
 use super::world::{Process, UnderWay, World};
+use super::{control, permits};
 
 /// How long a receive waits for a message.
 const LONG_POLL_MS: u64 = 20_000;
@@ -138,8 +138,8 @@ pub(crate) fn call(world: &Rc<World>, call: usize) {
         let sender = Rc::clone(world);
         world.spawn(None, async move {
             sender.sleep_until(at_ms).await;
-            let body =
-                Body { call, asks, first_sent_ms: None, first_message: None, parks: 0, turns: Vec::new() };
+            let (first_sent_ms, first_message, turns) = (None, None, Vec::new());
+            let body = Body { call, asks, first_sent_ms, first_message, parks: 0, turns, polls: false };
             let id = sender.queue.send(body, sender.now_ms(), 0);
             sender.to_send.set(sender.to_send.get() - 1);
             sender.note(Some(call), || format!("the caller sends message {id}, {asks:?}"));
@@ -213,6 +213,7 @@ fn lose_claims(world: &World, process: &Process) {
     if process.unwritten.get() > 0 {
         world.task_permit_lost.set(true);
     }
+    permits::lose_tasks(world, process);
     for truth in &mut *world.truth.borrow_mut() {
         truth.cut |= truth.holder.as_ref().is_some_and(|holder| holder.process == process.index);
     }

@@ -7,7 +7,7 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 use super::scenario::Theme;
 use super::supersede;
 use super::world::{Process, Record, World};
-use super::{adaptive, control, limits};
+use super::{adaptive, control, limits, permits};
 
 /// A call under way ends within this time after its cancellation: a heartbeat, and four slow requests to AWS.
 const CANCEL_MS: u64 = 30_000;
@@ -35,6 +35,8 @@ pub(crate) struct Truth {
     /// Whether a notice could not be sent.
     pub(crate) notice_lost: bool,
     pub(crate) holder: Option<Holder>,
+    /// Whether it has been a task.
+    was_task: bool,
     /// Whether a message of it has ever reached the dead-letter queue.
     pub(crate) dead_lettered: bool,
 }
@@ -80,6 +82,7 @@ pub(crate) fn row_stored(
             format!("{holder:?}, now {}", describe(after))
         });
     }
+    truth.was_task |= after.task.is_some();
     if after.state == State::Claimed {
         claimed(world, call, before, after, truth);
     } else {
@@ -89,8 +92,12 @@ pub(crate) fn row_stored(
         truth.cancelled_ms = Some(world.now_ms());
         truth.cancelled_under_way = truth.holder.is_some();
     }
+    let known = before.and_then(|before| before.task.as_ref());
+    if let Some(task) = after.task.as_ref().filter(|task| known != Some(task)) {
+        permits::task_is_stored(world, task, process_of(world, after), after.deadline);
+    }
     if after.state == State::Done && truth.ended.is_none() {
-        limits::call_ends(world, call);
+        limits::call_ends(world, after);
         let answered = after.finished.as_ref().is_some_and(|finished| {
             matches!(finished.outcome.kind, OutcomeKind::Succeeded | OutcomeKind::ToolError)
         });
@@ -202,12 +209,12 @@ pub(crate) fn at_the_end(world: &World) {
     }
 }
 
-/// A call that needs no claim has no write but that of its end, unless it waits, is repeated, or takes longer than a heartbeat.
+/// A call that needs no claim has no write but that of its end, unless it waits, is repeated, becomes a task, or takes longer than a heartbeat.
 fn ended_without_claim(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let [(sent_ms, fence)] = truth.sent[..] else { return };
     let alone = world.scenario.calls[call].sends.len() == 1 && truth.cancelled_ms.is_none();
     let answered = row.finished.as_ref().is_some_and(|end| end.outcome.kind == OutcomeKind::Succeeded);
-    let quick = truth.ended_ms.saturating_sub(sent_ms) < BEFORE_HEARTBEAT_MS && row.task.is_none();
+    let quick = truth.ended_ms.saturating_sub(sent_ms) < BEFORE_HEARTBEAT_MS && !truth.was_task;
     world.check(
         !(alone && answered && quick && truth.waits == 0) || (row.rev == 1 && fence == 0),
         call,
@@ -245,10 +252,7 @@ fn ended_honestly(world: &World, call: usize, truth: &Truth, row: &CallRow) {
     let early = finished.at < deadline;
     let paused = early && outcome.error.as_ref().is_some_and(|why| why.code == Code::Paused);
     world.check(!paused, call, "a paused call is held until its deadline", detail);
-    // A tenant of less weight than another may get no turn before its deadline.
-    let same_weight = world.scenario.limits.weights.windows(2).all(|pair| pair[0] == pair[1]);
     let starved = world.scenario.theme.has_limits()
-        && same_weight
         && outcome.kind == OutcomeKind::Expired
         && truth.sent.is_empty()
         && !world.task_permit_lost.get();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::oneshot;
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::Nonce;
@@ -81,9 +82,14 @@ impl PermitBooks {
         self.book(key).keep(Take { name, until, replaces: None }, Some(limit)).await
     }
 
-    /// Releases the entry of that name.
-    pub(crate) fn release(&self, key: &LimitKey, name: String) {
-        self.book(key).release(name, None);
+    /// Lets the entry of that name count until then, if it is in the row. It does so from now on, whoever waits until it is stored.
+    pub(crate) fn prolong(&self, key: &LimitKey, name: String, until: Timestamp) -> oneshot::Receiver<()> {
+        self.book(key).prolong(name, until)
+    }
+
+    /// Releases the entry of that name from now on, whoever waits until that is stored.
+    pub(crate) fn release(&self, key: &LimitKey, name: String) -> oneshot::Receiver<()> {
+        self.book(key).release(name, None)
     }
 
     fn book(&self, key: &LimitKey) -> Arc<PermitBook> {

@@ -13,7 +13,9 @@ use crate::pipeline::apply::{Applied, apply};
 use crate::pipeline::claim::ClaimedCall;
 use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
+use crate::pipeline::steps::Step;
 use crate::pipeline::task::Task;
+use crate::pipeline::turn::Limits;
 use crate::pipeline::{audit, redaction};
 use toolfleet_core::retention::RETENTION_MS;
 
@@ -96,6 +98,7 @@ pub(in crate::pipeline) async fn park(
     let Some(claim) = call.claim.clone() else {
         return unclaimed::park(context, inbound, Box::new(call), task, after_ms).await;
     };
+    let is_new = call.task.is_none();
     let ClaimedCall { ready, row, attempts, may_have_executed, progress_buffer, .. } = call;
     let Task { handle: task, input_pending } = task;
     let now = context.now();
@@ -104,12 +107,21 @@ pub(in crate::pipeline) async fn park(
     let after_ms = inbound.away_ms(after_ms.min(ready.call.deadline.ms_since(now)));
     let poll_at = now.plus_ms(after_ms);
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
-    match persist(context, Some(&row), &event).await? {
-        Applied::Stored { row, .. } if row.finished.is_some() => {
-            stored(context, inbound, &ready.call.request, &row).await;
-            Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
-        }
-        Applied::Stored { .. } => Ok(Disposition::Parked { after_ms, poll_failed }),
-        Applied::Rejected { .. } => Ok(Disposition::TakenOver),
+    let Applied::Stored { row, .. } = persist(context, Some(&row), &event).await? else {
+        return Ok(Disposition::TakenOver);
+    };
+    context.steps.passed(Step::TaskStored).await;
+    let limits = Limits::of(context, inbound, &ready.call).filter(|_| is_new);
+    let kept = limits.zip(row.task.as_ref()).map(|(limits, handle)| limits.task_is_stored(handle));
+    if row.finished.is_some() {
+        stored(context, inbound, &ready.call.request, &row).await;
+        return Ok(Disposition::completed(
+            record_finished(context, inbound, *ready.call.request, *row).await?,
+        ));
     }
+    let counted = match kept {
+        Some(kept) => kept.await,
+        None => true,
+    };
+    Ok(Disposition::Parked { after_ms, poll_failed, counted })
 }

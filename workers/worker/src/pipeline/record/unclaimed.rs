@@ -58,7 +58,8 @@ pub(super) async fn park(
         };
         Box::pin(cancel_open_task(context, inbound, &open)).await;
     }
-    after_write(context, inbound, call, applied, Disposition::Parked { after_ms, poll_failed: false }).await
+    let waits = Disposition::Parked { after_ms, poll_failed: false, counted: true };
+    after_write(context, inbound, call, applied, waits).await
 }
 
 /// The claim of a call that goes back to the queue, with its row: one without a claim claims it now. `None` if another delivery has it.

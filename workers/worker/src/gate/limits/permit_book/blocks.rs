@@ -33,7 +33,7 @@ impl<S: PermitRows> PermitBook<S> {
             let left = if in_turn.is_some() { &self.block_left_in_turn } else { &self.block_left };
             let mut left = std::pin::pin!(left.notified());
             left.as_mut().enable();
-            let (since, until) = (Instant::now(), self.clock.now().plus_ms(wish.hold_ms));
+            let (since, until) = (Instant::now(), self.now().plus_ms(wish.hold_ms));
             let mut taken = self.state().take_of_block(wish.limit, until);
             if !taken {
                 self.lease(Some(wish.limit), workers, until).await;

@@ -67,6 +67,8 @@ struct BookState<S: PermitRows> {
     line_is_next: bool,
     parked: ParkedCalls,
     releases: Vec<String>,
+    /// Those who wait until these are written.
+    release_asks: Vec<oneshot::Sender<()>>,
     held_ms: Vec<u64>,
     limit: u32,
     block: LocalBlock,
@@ -145,7 +147,7 @@ impl<S: PermitRows> Permit<S> {
 
     /// Makes it count for its whole time from now on. The limit is that of later calls: it may have been lowered since this one was admitted.
     pub(crate) async fn renew(&self) {
-        let until = self.book.clock.now().plus_ms(self.wish.hold_ms);
+        let until = self.book.now().plus_ms(self.wish.hold_ms);
         if self.of_block {
             return self.book.lease(None, self.wish.workers.unwrap_or(1), until).await;
         }
@@ -153,10 +155,11 @@ impl<S: PermitRows> Permit<S> {
         let _kept = self.book.keep(take, None).await;
     }
 
-    /// The request has become a task of its server: an entry of that name takes the place of this permit. It does so from now on, whoever
-    /// waits until it is stored.
-    pub(crate) fn becomes(mut self, name: String, until: Timestamp) -> oneshot::Receiver<()> {
+    /// The request has become a task of its server: an entry of that name takes the place of this permit, and counts for so long at least, in
+    /// milliseconds. It does so from now on, whoever waits until it is stored.
+    pub(crate) fn becomes(mut self, name: String, hold_ms: u64) -> oneshot::Receiver<()> {
         let (book, entry) = (Arc::clone(&self.book), std::mem::take(&mut self.wish.name));
+        let until = book.now().plus_ms(hold_ms);
         let take = Take { name, until, replaces: Some(entry.clone()) };
         // What is left of this permit releases nothing.
         self.under_way = true;
@@ -173,7 +176,7 @@ impl<S: PermitRows> Drop for Permit<S> {
             return;
         }
         let held_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
+        let _nobody_waits = self.book.release(std::mem::take(&mut self.wish.name), Some(held_ms));
     }
 }
 
@@ -188,6 +191,11 @@ impl<S: PermitRows> PermitBook<S> {
         let (state, changed) = (Mutex::new(BookState::new()), Notify::new());
         let (block_left, block_left_in_turn) = (Notify::new(), Notify::new());
         Self { store, key, clock, worker, clock_check, state, changed, block_left, block_left_in_turn }
+    }
+
+    /// The time of entries: other workers compare it with their clocks.
+    fn now(&self) -> Timestamp {
+        self.clock_check.corrected(self.clock.now())
     }
 
     fn state(&self) -> MutexGuard<'_, BookState<S>> {
@@ -229,7 +237,7 @@ impl<S: PermitRows> PermitBook<S> {
     async fn ask(self: &Arc<Self>, wish: PermitWish, in_line: bool) -> Result<Option<Permit<S>>, NoPermit> {
         let (sender, receiver) = oneshot::channel();
         let limit = wish.limit;
-        let take = Take { name: wish.name.clone(), until: self.clock.now(), replaces: None };
+        let take = Take { name: wish.name.clone(), until: self.now(), replaces: None };
         let ask = Ask { take, reply: Reply::Permit(wish, sender), lost: 0, in_line };
         {
             let mut state = self.state();
@@ -263,6 +271,17 @@ impl<S: PermitRows> PermitBook<S> {
             state.release(entry);
             state.asks.push(Ask { take, reply: Reply::Replaces(sender), lost: 0, in_line: false });
         }
+        self.begin();
+        receiver
+    }
+
+    /// Lets the entry of that name count until then, if it is in the row or about to be. It does so from now on, whoever waits until it is
+    /// stored.
+    pub(super) fn prolong(self: &Arc<Self>, name: String, until: Timestamp) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let take = Take { replaces: Some(name.clone()), name, until };
+        let ask = Ask { take, reply: Reply::Replaces(sender), lost: 0, in_line: false };
+        self.state().again(ask);
         self.begin();
         receiver
     }
@@ -312,15 +331,18 @@ impl<S: PermitRows> PermitBook<S> {
         state.writing && !state.resting
     }
 
-    /// Releases the entry of that name.
-    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) {
+    /// Releases the entry of that name from now on, whoever waits until that is stored.
+    pub(super) fn release(self: &Arc<Self>, name: String, held_ms: Option<u64>) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.state();
             state.release(name);
+            state.release_asks.push(sender);
             state.refused_at = None;
             state.held_ms.extend(held_ms);
         }
         self.begin();
+        receiver
     }
 
     /// Starts the task that writes, or wakes it. Where the runtime has ended, entries end by their own time.
@@ -347,6 +369,7 @@ impl<S: PermitRows> BookState<S> {
             line_is_next: false,
             parked: ParkedCalls::default(),
             releases: Vec::new(),
+            release_asks: Vec::new(),
             held_ms: Vec::new(),
             limit: 0,
             block: LocalBlock::default(),
@@ -372,8 +395,12 @@ impl<S: PermitRows> BookState<S> {
 
     /// Asks again for an entry, unless it was released meanwhile.
     fn again(&mut self, ask: Ask<S>) {
-        if !self.releases.contains(&ask.take.name) {
-            self.asks.push(ask);
+        if self.releases.contains(&ask.take.name) {
+            return;
+        }
+        match self.asks.iter_mut().find(|other| other.continues(&ask)) {
+            Some(other) => other.unite(ask),
+            None => self.asks.push(ask),
         }
     }
 
@@ -395,6 +422,25 @@ impl<S: PermitRows> Ask<S> {
         match &self.reply {
             Reply::Permit(_, sender) => sender.is_closed(),
             Reply::Kept(_) | Reply::Replaces(_) => false,
+        }
+    }
+
+    /// Whether one of both is for an entry in the place of another, and the other one for the same to count for longer then.
+    fn continues(&self, other: &Self) -> bool {
+        let (first, second) = (&self.take, &other.take);
+        let both = first.replaces.is_some() && second.replaces.is_some();
+        first.name == second.name && both && first.replaces != second.replaces
+    }
+
+    /// One write does both.
+    fn unite(&mut self, with: Self) {
+        let Take { name, until, replaces } = with.take;
+        self.take.until = self.take.until.max(until);
+        if replaces.as_ref() != Some(&name) {
+            self.take.replaces = replaces;
+        } else {
+            // Whoever waited for the first of them waits no longer.
+            self.reply = with.reply;
         }
     }
 

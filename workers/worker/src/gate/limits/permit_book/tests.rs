@@ -15,8 +15,12 @@ type Model = row_model::Model<HolderTable>;
 type Table = row_model::Table<HolderRow>;
 
 fn book(table: &Arc<Table>, clock: &Clock, worker: usize) -> Arc<PermitBook<Model>> {
+    book_by(table, clock, worker, ServerTime::default())
+}
+
+fn book_by(table: &Arc<Table>, clock: &Clock, worker: usize, time: ServerTime) -> Arc<PermitBook<Model>> {
     let (key, name) = ("server:crm".parse().unwrap(), format!("w{worker}"));
-    let check = ClockCheck::new(ServerTime::default(), 2_000);
+    let check = ClockCheck::new(time, 2_000);
     Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, check))
 }
 
@@ -245,7 +249,7 @@ async fn a_permit_passes_to_its_task_whatever_others_write() {
     let book = book(&table, &clock, 0);
     let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
     let rivals = change_each_ms(&table, 100_000);
-    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    permit.becomes("task".into(), 600_000).await.unwrap();
     assert_eq!((names(&table), table.lost.load(Ordering::Relaxed)), (vec!["task".to_owned()], 0));
     rivals.abort();
 }
@@ -260,7 +264,7 @@ async fn a_permit_has_passed_to_its_task_when_its_call_goes_on() {
     table.row().as_mut().unwrap().blocks.insert("w9".to_owned(), block);
     book.state().seen = table.row().clone();
     let rivals = change_each_ms(&table, 200);
-    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    permit.becomes("task".into(), 600_000).await.unwrap();
     assert_eq!(names(&table), ["task"]);
     assert!(table.lost.load(Ordering::Relaxed) >= 4, "its first writes were lost");
     rivals.await.unwrap();
@@ -272,12 +276,44 @@ async fn a_task_that_another_worker_has_released_gets_no_second_permit() {
     let (book, other) = (book(&table, &clock, 0), book(&table, &clock, 1));
     let permit = book.take(wish("a".into(), 5), patience(Duration::ZERO, false, 1)).await.unwrap();
     table.unanswered.store(1, Ordering::Relaxed);
-    let passed = permit.becomes("task".into(), clock.now().plus_ms(600_000));
+    let passed = permit.becomes("task".into(), 600_000);
     tokio::time::sleep(100 * MS).await;
     assert_eq!(names(&table), ["task"], "it is stored, and its worker does not know it");
     other.release("task".into(), None);
     passed.await.unwrap();
     assert!(names(&table).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_permit_of_a_task_counts_until_it_is_asked_to_count_for_longer() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let until = table.row().as_ref().unwrap().entries["a"];
+    let later = clock.now().plus_ms(600_000);
+    permit.becomes("task".into(), 1_000).await.unwrap();
+    assert_eq!(table.row().as_ref().unwrap().entries["task"], until, "no shorter than that of its request");
+    book.prolong("task".into(), later).await.unwrap();
+    assert_eq!(table.row().as_ref().unwrap().entries["task"], later);
+    book.release("task".into(), None).await.unwrap();
+    assert!(names(&table).is_empty(), "who waits for a release finds it stored");
+    book.prolong("task".into(), later).await.unwrap();
+    assert!(names(&table).is_empty(), "what is over gets no permit again");
+}
+
+/// One write does both then.
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_permit_could_not_be_written_keeps_it_with_the_first_write_that_is_stored() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let permit = book.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let later = clock.now().plus_ms(600_000);
+    table.failing.store(1, Ordering::Relaxed);
+    let _passed = permit.becomes("task".into(), 70_000);
+    tokio::task::yield_now().await;
+    book.prolong("task".into(), later).await.unwrap();
+    let entries = table.row().as_ref().unwrap().entries.clone();
+    assert_eq!(entries, [("task".to_owned(), later)].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,6 +327,33 @@ async fn what_a_failed_write_was_to_release_is_released_by_a_later_one() {
     assert_eq!(names(&table), ["a"], "it is not stored");
     tokio::time::sleep(2_000 * MS).await;
     assert!(names(&table).is_empty());
+}
+
+/// Others would take its permit for lost at once.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_clock_is_behind_writes_times_that_count_for_others() {
+    let (table, right) = (Arc::new(Table::default()), clock());
+    let behind = {
+        let right = right.clone();
+        Clock::Of(Arc::new(move || Timestamp::from_ms(right.now().as_ms() - 3_600_000)))
+    };
+    let time = ServerTime::default();
+    for _ in 0..2 {
+        time.learn(behind.now(), "Wed, 18 Nov 2026 11:06:40 GMT");
+    }
+    let (late, other) = (book_by(&table, &behind, 0, time), book(&table, &right, 1));
+    let permit = late.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
+    let ask = async || other.take(wish("b".into(), 1), patience(Duration::ZERO, false, 1)).await;
+    assert_eq!(ask().await.unwrap_err(), NoPermit::Full);
+    tokio::time::sleep(50_000 * MS).await;
+    permit.renew().await;
+    tokio::time::sleep(50_000 * MS).await;
+    assert_eq!(ask().await.unwrap_err(), NoPermit::Full);
+    let _task = permit.becomes("task".into(), 60_000).await;
+    tokio::time::sleep(50_000 * MS).await;
+    assert_eq!(ask().await.unwrap_err(), NoPermit::Full);
+    tokio::time::sleep(15_000 * MS).await;
+    assert!(ask().await.is_ok(), "it ends by its own time");
 }
 
 /// A block makes each write replace the row, so that others win.
@@ -321,7 +384,7 @@ async fn a_permit_that_passes_to_its_task_is_not_renewed() {
         let mut renews = std::pin::pin!(permit.renew());
         assert!(futures::poll!(renews.as_mut()).is_pending());
     }
-    permit.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    permit.becomes("task".into(), 600_000).await.unwrap();
     tokio::time::sleep(1_000 * MS).await;
     assert_eq!(names(&table), ["task"]);
 }
@@ -350,7 +413,7 @@ async fn a_renewal_does_not_raise_a_lowered_limit_again() {
     tokio::time::sleep(300 * MS).await;
     assert_eq!(book.waiting(), 1);
     permit.renew().await;
-    older.becomes("task".into(), clock.now().plus_ms(600_000)).await.unwrap();
+    older.becomes("task".into(), 600_000).await.unwrap();
     assert_eq!(waits.await.unwrap().unwrap_err(), NoPermit::Full, "two are open, and one may be");
     assert_eq!(names(&table), ["a", "task"]);
 }

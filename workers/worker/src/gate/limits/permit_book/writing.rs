@@ -32,6 +32,7 @@ const MOST_OF_LINE: usize = 100;
 /// One write, and who waits for it.
 pub(super) struct Next<S: PermitRows> {
     asks: Vec<Ask<S>>,
+    release_asks: Vec<oneshot::Sender<()>>,
     block_asks: Vec<oneshot::Sender<()>>,
     block_wish: Option<BlockWish>,
     change: Change,
@@ -83,9 +84,12 @@ impl<S: PermitRows> PermitBook<S> {
 
     /// Those who asked learn what they have got; those in the line who got nothing wait on.
     fn answer(self: &Arc<Self>, next: Next<S>, granted: Granted) {
-        let Next { asks, block_asks, change, begun, .. } = next;
+        let Next { asks, release_asks, block_asks, change, begun, .. } = next;
         if let Some((_, block)) = &change.block {
             self.state().leased(&granted, change.limit, block.until);
+        }
+        for released in release_asks {
+            let _nobody_waits = released.send(());
         }
         drop(block_asks);
         let mut taken = asks.iter().zip(&granted.taken).filter(|(_, taken)| **taken).map(|(ask, _)| ask);
@@ -121,7 +125,7 @@ impl<S: PermitRows> PermitBook<S> {
 
     /// Other workers were faster: nothing has changed.
     fn write_lost(&self, next: Next<S>) {
-        let Next { asks, block_asks, block_wish, change, .. } = next;
+        let Next { asks, release_asks, block_asks, block_wish, change, .. } = next;
         let mut in_line = Vec::new();
         {
             let mut state = self.state();
@@ -135,6 +139,7 @@ impl<S: PermitRows> PermitBook<S> {
                 }
             }
             state.releases.extend(change.release);
+            state.release_asks.extend(release_asks);
             state.held_ms.extend(change.held_ms);
             if let Some(wish) = block_wish {
                 state.wish_block(wish);
@@ -147,7 +152,7 @@ impl<S: PermitRows> PermitBook<S> {
     /// The row may have changed, or not. What could not be released is released later, with what takes its place. The others learn that
     /// nothing is known, and a new entry, which may be stored, is released.
     fn write_failed(&self, next: Next<S>) {
-        let Next { asks, block_asks, change, .. } = next;
+        let Next { asks, release_asks, block_asks, change, .. } = next;
         let mut state = self.state();
         state.seen = None;
         for ask in asks {
@@ -158,6 +163,7 @@ impl<S: PermitRows> PermitBook<S> {
             }
         }
         state.releases.extend(change.release);
+        state.release_asks.extend(release_asks);
         drop(block_asks);
     }
 
@@ -225,7 +231,7 @@ impl<S: PermitRows> PermitBook<S> {
     fn next(&self) -> Step<S> {
         let mut state = self.state();
         state.line.retain(|ask| !ask.is_over());
-        let (begun, now) = (Instant::now(), self.clock.now());
+        let (begun, now) = (Instant::now(), self.now());
         let gives_back_at = state.gives_back_at(begun);
         if state.asks.is_empty() && state.releases.is_empty() && state.block_wish.is_none() {
             let look_at = (!state.line.is_empty()).then(|| state.look_at().unwrap_or(begun));
@@ -255,12 +261,14 @@ impl<S: PermitRows> PermitBook<S> {
         let held: Vec<u64> = std::mem::take(&mut state.held_ms);
         let held_ms = held.iter().sum::<u64>().checked_div(u64::try_from(held.len()).unwrap_or(u64::MAX));
         let release = std::mem::take(&mut state.releases);
+        let release_asks = std::mem::take(&mut state.release_asks);
         let change =
             Change { now, limit, skew_ms: self.clock_check.skew_ms(), release, held_ms, take, block };
         // A release needs no fresh row.
         let reads_first = state.pace.reads_first() && change.release.is_empty();
         let seen = state.seen.clone();
-        Step::Write(Box::new(Next { asks, block_asks, block_wish, change, seen, reads_first, begun }))
+        let next = Next { asks, release_asks, block_asks, block_wish, change, seen, reads_first, begun };
+        Step::Write(Box::new(next))
     }
 }
 
