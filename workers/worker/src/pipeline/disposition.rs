@@ -37,7 +37,7 @@ pub(crate) enum RequeueReason {
     HeldElsewhere,
     /// The row waits for an event that no delivery brings, such as an approval.
     WaitsForOther,
-    /// The claim was answered after its own lease had ended.
+    /// The claim was answered when half of its lease was over.
     ClaimTooSlow,
     /// The lease was lost between two attempts.
     LeaseLost,
@@ -115,7 +115,7 @@ impl RequeueReason {
             Self::ServerSilent => "its server or tool is silent",
             Self::HeldElsewhere => "another worker holds the call",
             Self::WaitsForOther => "the call waits for something else",
-            Self::ClaimTooSlow => "the claim took longer than its lease",
+            Self::ClaimTooSlow => "the claim took longer than half its lease",
             Self::LeaseLost => "the lease was lost between two attempts",
             Self::Draining => "the worker is stopping",
             Self::ResultNotStored => "the worker stops, and the bucket did not take the result",

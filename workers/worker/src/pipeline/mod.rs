@@ -84,6 +84,7 @@ mod task;
 mod time_left;
 mod time_limit;
 mod turn;
+mod visibility;
 mod wait;
 mod wait_for_turn;
 
