@@ -256,7 +256,13 @@ impl WorkerContext {
 
     /// Whether it receives calls. A worker that does not is no draining one: it is healthy, and receives again.
     pub fn is_receiving(&self) -> bool {
-        self.receiving.load(Ordering::Relaxed)
+        self.receiving.load(Ordering::Relaxed) && !self.clock_is_off()
+    }
+
+    /// Whether this machine's clock is known to be wrong: deadlines and leases cannot be told by it. DynamoDB's answers say when it is right
+    /// again, those to the reads of the control entries too.
+    pub fn clock_is_off(&self) -> bool {
+        self.limiter.clock_check.is_off()
     }
 
     pub(crate) fn set_receiving(&self, receiving: bool) {

@@ -130,14 +130,15 @@ impl History {
         Ok(newest(records, usize::MAX))
     }
 
-    /// The records of a session, newest first.
+    /// The records of a session between two instants, newest first, at most `limit`: no others are read.
     pub async fn by_session(
         &self,
         tenant: &Tenant,
         session: &SessionId,
+        (from, to): (Timestamp, Timestamp),
         limit: usize,
     ) -> Result<Vec<AuditRecord>, AwsError> {
-        let wanted = Partition::of_session(tenant, session);
+        let wanted = Partition::of_session(tenant, session).between(from, to);
         let keys = self.query(wanted, limit).await?;
         Ok(newest(self.fetch(keys).await?, limit))
     }

@@ -174,8 +174,11 @@ async fn records_are_found_by_hour_session_and_failure_in_all_shards() {
     let acme = Tenant::parse("acme").unwrap();
     assert_eq!(history.by_hours(&acme, now(), now(), 1_000).await.unwrap().len(), 40);
     assert_eq!(history.by_hours(&acme, now(), now(), 7).await.unwrap().len(), 7);
-    let of_session = history.by_session(&acme, &SessionId::parse("s1").unwrap(), 1_000).await.unwrap();
-    assert_eq!(of_session.len(), 20);
+    let session = SessionId::parse("s1").unwrap();
+    let of_session = async |limit| history.by_session(&acme, &session, (now(), now()), limit).await.unwrap();
+    assert_eq!((of_session(1_000).await.len(), of_session(3).await.len()), (20, 3));
+    let later = (now().plus_ms(1), now().plus_ms(2));
+    assert!(history.by_session(&acme, &session, later, 1_000).await.unwrap().is_empty());
     assert_eq!(history.failures(&acme, now(), now(), 1_000).await.unwrap().len(), 10);
     let other = Tenant::parse("globex").unwrap();
     assert!(history.by_hours(&other, now(), now(), 1_000).await.unwrap().is_empty());

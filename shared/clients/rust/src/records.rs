@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
-use toolfleet_aws::AwsError;
+use toolfleet_aws::{AwsError, Listing, PageOf, Reads, RecordCursor};
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
@@ -13,6 +13,8 @@ use toolfleet_core::time::Timestamp;
 use crate::client::Client;
 
 const HOUR_MS: u64 = 3_600_000;
+/// So many records of a session are read at once.
+const SESSION_PART: usize = 250;
 
 /// Which audit records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +50,6 @@ impl Span {
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         Self { from: Self::before(at, before).from, to: at.plus_ms(after_ms) }
     }
-
-    fn includes(self, at: Timestamp) -> bool {
-        (self.from..=self.to).contains(&at)
-    }
 }
 
 impl Client {
@@ -72,15 +70,17 @@ impl Client {
         let mut records = match which {
             RecordsOf::Everything => self.history.by_hours(tenant, from, to, limit).await?,
             RecordsOf::Failures => self.history.failures(tenant, from, to, limit).await?,
-            RecordsOf::Session(session) => self.history.by_session(tenant, session, limit).await?,
+            RecordsOf::Session(session) => {
+                return self.history.by_session(tenant, session, (from, to), limit).await;
+            }
             RecordsOf::Call(call_id) => return self.records_of_call(tenant, call_id, span, limit).await,
         };
         records.retain(|record| record.at >= from);
         Ok(records)
     }
 
-    /// All audit records of a tenant within a span, newest first, in parts: those of an hour, of a day of failures, or of a whole
-    /// session. The newest `max` of each part are read; a few parts are in memory at once.
+    /// All audit records of a tenant within a span, newest first, in parts: those of an hour, of a day of failures, or some hundred of a
+    /// session. The newest `max` of each part are read, and of a session in all; a few parts are in memory at once.
     pub fn record_parts<'a>(
         &'a self,
         tenant: &'a Tenant,
@@ -93,15 +93,36 @@ impl Client {
             RecordsOf::Everything => self.history.hours(tenant, from, to, max),
             RecordsOf::Failures => self.history.failed_days(tenant, from, to, max),
             RecordsOf::Call(call_id) => self.history.hours_of_call(tenant, call_id, from, to),
-            RecordsOf::Session(session) => {
-                let all = self.history.by_session(tenant, session, usize::MAX);
-                let within = move |mut records: Vec<AuditRecord>| {
-                    records.retain(|record| span.includes(record.at));
-                    records
-                };
-                stream::once(all).map_ok(within).boxed()
-            }
+            RecordsOf::Session(session) => self.session_parts(tenant, session, span, max),
         }
+    }
+
+    fn session_parts<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        session: &'a SessionId,
+        Span { from, to }: Span,
+        max: usize,
+    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
+        let first = Some((None::<RecordCursor>, max));
+        let next = move |place: Option<(Option<RecordCursor>, usize)>| async move {
+            let Some((after, left)) = place.filter(|(_, left)| *left > 0) else { return Ok(None) };
+            let page = self.history.page(PageOf {
+                tenant,
+                listing: Listing::Session(session),
+                tool: None,
+                failed: false,
+                from,
+                to,
+                after: after.as_ref(),
+                limit: left.min(SESSION_PART),
+                most: Reads { queries: usize::MAX, records: usize::MAX },
+            });
+            let page = page.await?;
+            let left = left.saturating_sub(page.records.len());
+            Ok::<_, AwsError>(Some((page.records, page.next.map(|next| (Some(next), left)))))
+        };
+        stream::try_unfold(first, next).boxed()
     }
 
     /// The record of one call, whenever it ended, and what else happened under its id within the span.

@@ -298,6 +298,49 @@ fn arguments_that_no_double_and_no_text_can_hold_are_a_request() {
     }
 }
 
+/// What no value of JSON in memory can hold, and a text can.
+fn unholdable() -> Vec<String> {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    vec![r#"{"x":"\ud800"}"#.to_owned(), r#"{"x":1e999}"#.to_owned(), deep]
+}
+
+#[test]
+fn a_bad_member_leaves_a_broken_request_addressed() {
+    let members = r#""reply":{"sqs_queue_url":"https://q"},"group":{"id":"g","index":0,"size":1}"#;
+    for bad in unholdable() {
+        for name in ["group", "reply", "user", "arguments", "colour", "idempotency_key"] {
+            let good = members.split_once(r#","group""#).unwrap().0;
+            let (reply, rest) = if name == "reply" { (false, "") } else { (true, good) };
+            let comma = if rest.is_empty() { "" } else { "," };
+            let body = format!(r#"{{"v":9,"call_id":"c1","tenant":"acme","{name}":{bad}{comma}{rest}}}"#);
+            let broken = refused(&body);
+            assert_eq!(
+                broken.addressed.map(|key| key.to_string()).as_deref(),
+                Some("acme#c1"),
+                "{name}: {bad}"
+            );
+            assert_eq!((broken.reply.is_some(), broken.group.is_some()), (reply, false), "{name}: {bad}");
+        }
+        let body = format!(r#"{{"v":9,"call_id":"c1","tenant":"acme","user":{bad},{members}}}"#);
+        assert!(refused(&body).group.is_some(), "{bad}");
+    }
+    let body = r#"{"v":9,"call_id":"c1","tenant":"acme","\ud800":1}"#;
+    assert!(refused(body).addressed.is_some(), "a name that is no text");
+}
+
+#[test]
+fn a_broken_request_is_addressed_by_the_number_that_its_sender_wrote() {
+    let id = |written: &str| {
+        let body = format!(r#"{{"v":1,"call_id":{written},"tenant":"acme"}}"#);
+        refused(&body).addressed.map(|key| key.call_id.as_str().to_owned())
+    };
+    for written in ["7", "12345678901234567890123", "12345678901234567890124", "1.0", "-3"] {
+        assert_eq!(id(written).as_deref(), Some(written));
+    }
+    assert_eq!(id(r#"7,"call_id":8"#), None, "nobody knows which");
+    assert_eq!(id(r#"7,"call_id":7"#).as_deref(), Some("7"));
+}
+
 #[test]
 fn one_question_has_one_digest_however_its_numbers_are_written() {
     let of = |arguments: &str| {

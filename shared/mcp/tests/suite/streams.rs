@@ -101,6 +101,28 @@ async fn a_resumption_that_fails_for_a_moment_is_tried_again_and_in_the_end_give
 }
 
 #[tokio::test]
+async fn a_resumption_is_tried_again_after_a_status_that_passes() {
+    for status in [408, 421, 425, 429, 500] {
+        let server = server(ProtocolRevision::Legacy).await;
+        server.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: true });
+        server.next_for("GET", MockFault::status_with(status, "Retry-After", "0.01"));
+        echo(&client(), &server).await.unwrap_or_else(|fault| panic!("HTTP {status}: {fault:?}"));
+        assert_eq!((server.executions("echo"), server.requests_of("GET").len()), (1, 2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_resumption_follows_one_redirect_within_its_origin() {
+    for (target, requests) in [("/mcp", 2), ("http://127.0.0.1:9/mcp", 1)] {
+        let server = server(ProtocolRevision::Legacy).await;
+        server.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: true });
+        server.next_for("GET", MockFault::Redirect(target.to_owned()));
+        assert_eq!(echo(&client(), &server).await.is_ok(), requests == 2, "{target}");
+        assert_eq!((server.executions("echo"), server.requests_of("GET").len()), (1, requests), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_taken_up_has_lost_the_answer() {
     let server = server(ProtocolRevision::Legacy).await;
     server.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: false });

@@ -193,7 +193,7 @@ const fn periods(which: &RecordsOf) -> &'static str {
     match which {
         RecordsOf::Everything | RecordsOf::Call(_) => "hours",
         RecordsOf::Failures => "days",
-        RecordsOf::Session(_) => "sessions",
+        RecordsOf::Session(_) => "parts",
     }
 }
 

@@ -27,6 +27,9 @@ impl Disposition {
     }
 }
 
+/// How long a message waits that came to a worker whose clock is off: another worker takes it.
+pub(super) const CLOCK_OFF_MS: u64 = 5_000;
+
 /// Why a message goes back to its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequeueReason {
@@ -38,12 +41,14 @@ pub(crate) enum RequeueReason {
     HeldElsewhere,
     /// The row waits for an event that no delivery brings, such as an approval.
     WaitsForOther,
-    /// The claim was answered after its own lease had ended.
+    /// The claim was answered when half of its lease was over.
     ClaimTooSlow,
     /// The lease was lost between two attempts.
     LeaseLost,
     /// The worker drains.
     Draining,
+    /// The worker's clock is off.
+    ClockOff,
     /// The worker drains, and the bucket has not taken the result of a call that is safe to repeat.
     ResultNotStored,
     /// The server works on the call as a task.
@@ -67,6 +72,7 @@ impl RequeueReason {
             Self::ClaimTooSlow => "claim_too_slow",
             Self::LeaseLost => "lease_lost",
             Self::Draining => "draining",
+            Self::ClockOff => "clock_off",
             Self::ResultNotStored => "result_not_stored",
             Self::TaskWorking => "task_working",
             Self::GroupTimer => "group_timer",
@@ -86,6 +92,7 @@ impl RequeueReason {
             | Self::ClaimTooSlow
             | Self::LeaseLost
             | Self::Draining
+            | Self::ClockOff
             | Self::ResultNotStored
             | Self::TaskWorking
             | Self::AwsFailed
@@ -98,6 +105,7 @@ impl RequeueReason {
         matches!(
             self,
             Self::GroupTimer
+                | Self::ClockOff
                 | Self::Held(
                     HeldReason::Paused
                         | HeldReason::RateLimit
@@ -116,9 +124,10 @@ impl RequeueReason {
             Self::ServerSilent => "its server or tool is silent",
             Self::HeldElsewhere => "another worker holds the call",
             Self::WaitsForOther => "the call waits for something else",
-            Self::ClaimTooSlow => "the claim took longer than its lease",
+            Self::ClaimTooSlow => "the claim took longer than half its lease",
             Self::LeaseLost => "the lease was lost between two attempts",
             Self::Draining => "the worker is stopping",
+            Self::ClockOff => "the worker's clock is off",
             Self::ResultNotStored => "the worker stops, and the bucket did not take the result",
             Self::TaskWorking => "the server works on it as a task",
             Self::GroupTimer => "it is the timer of a group, whose deadline has not come",
@@ -134,13 +143,14 @@ mod tests {
 
     use super::*;
 
-    const OWN: [RequeueReason; 11] = [
+    const OWN: [RequeueReason; 12] = [
         RequeueReason::ServerSilent,
         RequeueReason::HeldElsewhere,
         RequeueReason::WaitsForOther,
         RequeueReason::ClaimTooSlow,
         RequeueReason::LeaseLost,
         RequeueReason::Draining,
+        RequeueReason::ClockOff,
         RequeueReason::ResultNotStored,
         RequeueReason::TaskWorking,
         RequeueReason::GroupTimer,
@@ -156,7 +166,9 @@ mod tests {
             RequeueReason::HeldElsewhere => &[Place::Running],
             RequeueReason::WaitsForOther => &[Place::AwaitingApproval],
             RequeueReason::ClaimTooSlow | RequeueReason::LeaseLost => &[Place::WorkerLost, Place::InQueue],
-            RequeueReason::Draining | RequeueReason::ResultNotStored => &[Place::InQueue, Place::NotReceived],
+            RequeueReason::Draining | RequeueReason::ClockOff | RequeueReason::ResultNotStored => {
+                &[Place::InQueue, Place::NotReceived]
+            }
             RequeueReason::TaskWorking => &[Place::AtServer],
             RequeueReason::AwsFailed => &[Place::NotReceived, Place::WorkerLost],
             RequeueReason::Unreadable => &[Place::DeadLetterQueue],
@@ -194,7 +206,7 @@ mod tests {
     fn labels_are_stable_distinct_words_and_sentences_are_for_people() {
         let reasons = OWN.into_iter().chain(HeldReason::ALL.map(RequeueReason::Held));
         let labels: Vec<_> = reasons.clone().map(RequeueReason::label).collect();
-        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining result_not_stored task_working group_timer aws_failed \
+        let expected = "server_silent held_elsewhere waits_for_other claim_too_slow lease_lost draining clock_off result_not_stored task_working group_timer aws_failed \
                         unreadable server_unreachable server_failing server_pause credential aws_error share back_off paused rate_limit \
                         concurrency_limit retry_budget not_before no_time_left";
         assert_eq!(labels.join(" "), expected);

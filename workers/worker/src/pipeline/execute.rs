@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use tokio::time::Instant;
 use toolfleet_aws::calls::Calls;
 use toolfleet_core::execution::{repeats_lost_task, task_lost};
@@ -15,7 +16,7 @@ use toolfleet_core::outcome::{AnswerSource, MayHaveRun, Outcome, OutcomeKind};
 use toolfleet_executors::Executor as _;
 
 use super::attempts::Attempts;
-use super::claim::ClaimedCall;
+use super::claim::{ClaimedCall, is_late};
 use super::disposition::RequeueReason;
 use super::execution::{Executed, ExecutionState};
 use super::heartbeat::{self, Beating, Stopped};
@@ -28,6 +29,7 @@ use super::prepare::ReadyCall;
 use super::reuse;
 use super::task::{Task, poll_after_ms};
 use super::turn::Limits;
+use super::visibility::keep_hidden;
 use crate::context::WorkerContext;
 
 pub(super) async fn execute(
@@ -38,11 +40,10 @@ pub(super) async fn execute(
 ) -> Executed {
     let started_at = call.row.started_at.unwrap_or_else(|| context.now());
     let state = Arc::new(ExecutionState::new(call.attempts, call.may_have_executed, started_at));
-    if call.since.elapsed() >= context.limits.lease {
+    if is_late(context, call.since) {
         if let Some(task) = call.task.clone() {
             return Executed::Parked { task, after_ms: 0, poll_failed: true };
         }
-        // The claim's own answer took so long that another worker may hold the call by now.
         return Executed::Requeue { after_ms: 0, reason: RequeueReason::ClaimTooSlow };
     }
     let mut executed = race(context, inbound, call, &state, passes).await;
@@ -79,6 +80,7 @@ async fn race(
     let beating = Beating { inbound, ready, lease: &lease };
     let mut heartbeat = Box::pin(heartbeat::keep(context, beating, claim, row, progress_buffer));
     let mut beating = true;
+    let mut hidden = OptionFuture::from(None);
     loop {
         tokio::select! {
             biased;
@@ -97,12 +99,19 @@ async fn race(
                 Stopped::GroupDecided(group, result) => {
                     return Executed::Finished(state.ended_by_group(&group, result));
                 }
+                // A request under way may still be answered; the fence decides whether the answer counts.
                 Stopped::LeaseLost => {
-                    // A request under way may still be answered; the fence decides whether the answer counts.
                     state.lease_lost.store(true, Ordering::Release);
                     beating = false;
                 }
+                // Nobody is known to have taken the call over, and nobody should by this message.
+                Stopped::LeaseOver => {
+                    state.lease_lost.store(true, Ordering::Release);
+                    beating = false;
+                    hidden = Some(Box::pin(keep_hidden(context, inbound))).into();
+                }
             },
+            Some(never) = &mut hidden => match never {},
             () = tokio::time::sleep_until(deadline), if !state.has_answer() => {
                 if !state.has_answer() {
                     return Executed::Finished(state.out_of_time());

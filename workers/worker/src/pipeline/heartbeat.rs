@@ -3,8 +3,6 @@
 //!
 //! It ends only when the lease is no longer sure or the caller has cancelled the call.
 
-use std::convert::Infallible;
-
 use futures::future::OptionFuture;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use toolfleet_core::call::{CallRow, Claim, Effect, Event};
@@ -18,13 +16,17 @@ use super::inbound::InboundCall;
 use super::lease::Lease;
 use super::prepare::ReadyCall;
 use super::progress_buffer::ProgressBuffer;
+use super::visibility::extend_visibility;
+pub(super) use super::visibility::keep_invisible;
 use crate::context::WorkerContext;
 
 /// Why the heartbeat stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// Another worker may hold the call now: nothing more may be sent.
+    /// Another worker has the call, or it has ended: nothing more may be sent.
     LeaseLost,
+    /// The lease could not be extended in time, so another worker may hold the call: nothing more may be sent.
+    LeaseOver,
     /// The caller has cancelled the call.
     Cancelled,
     /// An operator's rule has cancelled it: which rule.
@@ -82,7 +84,7 @@ pub(super) async fn keep(
         let (beat, _) = tokio::join!(beat, stay);
         let Ok(beat) = beat else {
             tracing::warn!(call = %key, code = "lease_lost", "the lease ran out while it was being extended");
-            return Stopped::LeaseLost;
+            return Stopped::LeaseOver;
         };
         match beat {
             Ok(Applied::Stored { row: seen, then }) => {
@@ -103,7 +105,7 @@ pub(super) async fn keep(
             Ok(Applied::Rejected { .. }) => return Stopped::LeaseLost,
             Err(error) if lease.is_over() => {
                 tracing::warn!(%error, call = %key, code = "lease_lost", "the lease ran out before it could be extended");
-                return Stopped::LeaseLost;
+                return Stopped::LeaseOver;
             }
             Err(_) if in_time => next_beat = Instant::now() + context.limits.heartbeat() / 4,
             Err(_) => {}
@@ -120,16 +122,6 @@ async fn group_decision(context: &WorkerContext, ready: &ReadyCall) -> Option<(G
     row.decision.map(|decision| (key, decision.result))
 }
 
-/// Keeps the message of a call that is not claimed invisible while its worker waits with it.
-pub(super) async fn keep_invisible(context: &WorkerContext, inbound: &InboundCall) -> Infallible {
-    let mut next_beat = inbound.received() + context.limits.heartbeat();
-    loop {
-        sleep_until(next_beat).await;
-        extend_visibility(context, inbound).await;
-        next_beat = Instant::now() + context.limits.heartbeat();
-    }
-}
-
 /// What a heartbeat stores: a longer lease, or the claim of a call that is executed without one.
 fn event(
     context: &WorkerContext,
@@ -144,29 +136,5 @@ fn event(
             Event::Heartbeat { claim: claim.clone(), lease_until, notes }
         }
         None => claim::late(context, inbound, ready),
-    }
-}
-
-/// Extends the message's visibility time-out. Without it the claim protects the call all the same: another delivery finds it held.
-async fn extend_visibility(context: &WorkerContext, inbound: &InboundCall) {
-    // A call that runs for longer than SQS hides its message is protected by its claim alone.
-    let seconds = context.limits.visibility_s().min(inbound.hideable_s());
-    if seconds == 0 {
-        return;
-    }
-    inbound.origin().rehidden();
-    let change = inbound.queue().change_visibility(inbound.receipt(), seconds);
-    match tokio::time::timeout(context.limits.heartbeat() / 2, change).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(%error, message_id = inbound.message_id(), code = "heartbeat_failed", "cannot extend a message's visibility time-out");
-        }
-        Err(_) => {
-            tracing::warn!(
-                message_id = inbound.message_id(),
-                code = "heartbeat_failed",
-                "extending a message's visibility time-out takes too long"
-            );
-        }
     }
 }

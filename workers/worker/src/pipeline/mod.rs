@@ -84,6 +84,7 @@ mod task;
 mod time_left;
 mod time_limit;
 mod turn;
+mod visibility;
 mod wait;
 mod wait_for_turn;
 
@@ -107,7 +108,7 @@ use crate::telemetry::trace;
 use admit::{Admitted, AdmittedCall};
 use claim::{Claimed, ClaimedCall};
 use decode::Decoded;
-use disposition::{Disposition, RequeueReason};
+use disposition::{CLOCK_OFF_MS, Disposition, RequeueReason};
 use execution::Executed;
 use fetch::Fetched;
 pub(crate) use inbound::InboundCall;
@@ -255,6 +256,7 @@ async fn process(
             reason: RequeueReason::Held(HeldReason::Paused),
         });
     }
+    clock_is_right(context)?;
     if let Some(message) = group_message::of(inbound) {
         return Ok(Box::pin(group_message::handle(context, inbound, &message)).await?);
     }
@@ -289,6 +291,7 @@ async fn process(
     }
 
     let (mut ready, passes) = Box::pin(take_turn(context, inbound, ready, slot, &mut seat)).await?;
+    clock_is_right(context)?;
     // While it waited here, its group may have been decided, or a newer call of its key may have come and gone.
     if looked.elapsed() >= LOOKED_LATELY {
         let call = join_its_group(context, inbound, Box::new(ready.call)).await?;
@@ -301,6 +304,15 @@ async fn process(
 
     let executed = Box::pin(execute_and_record(context, inbound, claimed, passes));
     while_silent(executed, &mut place, slot, || drop(seat.take())).await
+}
+
+/// A worker whose clock is off ends no call by a deadline, and takes no claim of another for lost.
+fn clock_is_right(context: &WorkerContext) -> Result<(), Exit> {
+    if context.clock_is_off() {
+        let (after_ms, reason) = (CLOCK_OFF_MS, RequeueReason::ClockOff);
+        return Err(Disposition::Requeued { after_ms, reason }.into());
+    }
+    Ok(())
 }
 
 /// Decode and fetch: the request, with its arguments.

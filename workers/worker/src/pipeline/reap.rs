@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use super::checks;
 use super::complete::{complete, group_handled};
 use super::decode::{self, Decoded};
-use super::disposition::Disposition;
+use super::disposition::{CLOCK_OFF_MS, Disposition};
 use super::fetch::{self, Fetched};
 use super::group_message;
 use super::inbound::InboundCall;
@@ -49,6 +49,9 @@ pub enum Reaped {
 
 /// Ends one dead letter, unless it is not due.
 pub async fn reap(context: Arc<WorkerContext>, dead: Arc<DeadLetters>, delivery: Delivery) -> Reaped {
+    if context.clock_is_off() {
+        return Reaped::NotDue { after_ms: CLOCK_OFF_MS };
+    }
     let mut inbound = InboundCall::new(&context, delivery);
     if let Some(message) = group_message::of(&inbound) {
         return reap_group_message(&context, &mut inbound, &message).await;

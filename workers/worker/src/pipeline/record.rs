@@ -9,7 +9,7 @@ pub(super) mod claimed;
 pub(super) mod finished;
 mod message_alone;
 mod notices;
-mod persist;
+pub(super) mod persist;
 pub(super) mod recorded;
 mod unclaimed;
 pub(super) mod unexecuted;

@@ -119,6 +119,8 @@ impl Started {
             Some("the worker drains\n")
         } else if services.is_restarting(INTAKE) {
             Some("the intake is started again\n")
+        } else if context.clock_is_off() {
+            Some("this machine's clock is not that of DynamoDB\n")
         } else {
             (!context.intake_health.is_ready()).then_some("the queue has not answered lately\n")
         }

@@ -22,6 +22,8 @@ use crate::shutdown::Shutdown;
 
 /// The most messages SQS hands out at once.
 const BATCH: u32 = 10;
+/// How often a worker whose clock is off looks whether it is right again: it cannot tell what is due.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
 /// How long the first receive of a scan waits for a message, in seconds: the most SQS allows.
 const WAIT_S: u32 = 20;
 /// How long the others wait: long enough for SQS to ask all of its servers.
@@ -67,6 +69,12 @@ async fn reap_until_drained(context: &Arc<WorkerContext>, shutdown: &Shutdown) {
     };
     let (mut failures, mut in_vain) = (0, 0);
     while !shutdown.is_draining() {
+        if context.clock_is_off() {
+            tokio::select! {
+                () = shutdown.draining() => return,
+                () = tokio::time::sleep(CLOCK_CHECK) => continue,
+            }
+        }
         let scan = scan(context, &dead).await;
         let soonest_ms = scan.undue.iter().map(|(_, after_ms)| *after_ms).min();
         scan.end(&dead).await;

@@ -93,6 +93,34 @@ async fn each_bad_request_is_refused_and_its_neighbour_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_group_or_reply_is_refused_under_the_calls_id() {
+    let rig = Rig::new().await;
+    let replies = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
+    let reply = json!({"sqs_queue_url": replies.url()}).to_string();
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let bad = [r#"{"id":"\ud800"}"#, r#"{"id":1e999}"#, deep.as_str()];
+    for (n, bad) in bad.iter().enumerate() {
+        for (member, other) in [("group", format!(r#","reply":{reply}"#)), ("reply", String::new())] {
+            let added = format!(r#""{member}":{bad}{other},"v":"#);
+            rig.send(request(&format!("{member}{n}"), "safe").to_string().replace(r#""v":"#, &added)).await;
+        }
+    }
+    rig.work_off(bad.len() * 2).await;
+    for n in 0..bad.len() {
+        for member in ["group", "reply"] {
+            let seen = rig.outcome(&format!("{member}{n}")).await;
+            assert_eq!(
+                (seen.kind, seen.code),
+                (OutcomeKind::Refused, Some("undecodable")),
+                "{}",
+                seen.message
+            );
+        }
+    }
+    assert_eq!(replies.depth().await.unwrap().visible, 3, "a notice for each whose reply can be read");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_that_is_no_request_is_audited_under_its_message() {
     let rig = Rig::new().await;
     let bodies = ["not json", "{\"v\":1", "[]", "{\"v\":1,\"tenant\":\"acme\"}", "\u{1F980}"];

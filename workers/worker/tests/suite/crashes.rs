@@ -1,8 +1,13 @@
 //! A crash after every step, and a lost reply of every write: the same end each time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
-use toolfleet_testkit::{Cut, Rule};
+use toolfleet_testkit::{Cut, MockFault, Rule};
+use toolfleet_worker::Limits;
 use toolfleet_worker::pipeline::steps::Step;
 
 use crate::rig::{Rig, request};
@@ -80,16 +85,54 @@ async fn the_lost_answer_of_any_write_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_away_for_a_while_only_ever_means_later() {
-    for (name, text) in [("claim", "INSERT"), ("result", "UPDATE"), ("audit record", "toolfleet-history")] {
-        let context = format!("no answer to the {name} for five tries");
+    let writes = [
+        ("claim", Cut::BeforeRequest, "INSERT"),
+        // It is stored, and no answer of its round says so.
+        ("claim", Cut::AfterAnswer, "INSERT"),
+        ("result", Cut::BeforeRequest, "UPDATE"),
+        ("release", Cut::BeforeRequest, "UPDATE"),
+        ("release", Cut::AfterAnswer, "UPDATE"),
+        ("audit record", Cut::BeforeRequest, "toolfleet-history"),
+    ];
+    for (name, cut, text) in writes {
+        let context = format!("no answer to the {name} for five tries ({cut:?})");
         let rig = Rig::new().await;
+        if name == "release" {
+            // Proves that the call did not run.
+            rig.mcp.next_for("tools/call", MockFault::status_with(429, "Retry-After", "10"));
+        }
         rig.send(request("c1", "unsafe").to_string()).await;
-        rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "BatchExecuteStatement", 1).with_body(text).times(5));
+        rig.dynamodb.cut(Rule::new(cut, "BatchExecuteStatement", 1).with_body(text).times(5));
         rig.settle().await;
         assert_eq!(rig.dynamodb.cuts(), 5, "{context}");
         let kind = assert_settled(&rig, "c1", &context).await;
         assert_eq!((kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1), "{context}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_outlasts_an_outage_of_the_table_of_several_leases() {
+    let rig = Rig::new().await;
+    let short = Limits { lease: Duration::from_secs(1), skew: Duration::ZERO, ..crate::rig::limits() };
+    let context = rig.fleet_of(rig.catalog(), short, None).await;
+    let hold = rig.mcp.hold();
+    rig.send(request("c1", "unsafe").to_string()).await;
+    let delivery = rig.receive(&context).await.unwrap();
+    let running = tokio::spawn(toolfleet_worker::pipeline::run(Arc::clone(&context), delivery, ()));
+    rig.mcp.arrived("tools/call", 1).await;
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "", 1).times(usize::MAX));
+    let (began, hidden) = (Instant::now(), rig.sqs.count("ChangeMessageVisibility"));
+    drop(hold);
+    // The table answers nothing for three leases, however many requests that are.
+    while began.elapsed() < context.limits.lease * 3 {
+        rig.dynamodb.cut_made(rig.dynamodb.cuts() + 1).await;
+    }
+    assert!(rig.sqs.count("ChangeMessageVisibility") > hidden, "no other delivery comes meanwhile");
+    rig.dynamodb.behave();
+    running.await.unwrap();
+    rig.settle_with(&context).await;
+    let kind = assert_settled(&rig, "c1", "three leases without a table").await;
+    assert_eq!((kind, rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

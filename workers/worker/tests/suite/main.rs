@@ -20,6 +20,7 @@ mod cache;
 mod cancelling;
 mod catalog_forms;
 mod claimless;
+mod clock;
 mod complaints;
 mod control;
 mod control_reading;

@@ -129,11 +129,12 @@ const LABELS: [&str; 16] = [
 ];
 
 /// The values of the label `toolfleet.reason`.
-const REASONS: [&str; 24] = [
+const REASONS: [&str; 25] = [
     "aws_error",
     "aws_failed",
     "back_off",
     "claim_too_slow",
+    "clock_off",
     "concurrency_limit",
     "credential",
     "draining",

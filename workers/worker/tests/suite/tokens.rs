@@ -29,7 +29,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let rig = Rig::new().await;
+        Self::of(ProtocolRevision::Modern).await
+    }
+
+    async fn of(revision: ProtocolRevision) -> Self {
+        let rig = Rig::with(revision).await;
         store(&rig, "client", "client-secret-1").await;
         Self { rig, issuer: MockMcp::start(ProtocolRevision::Modern).await }
     }
@@ -202,6 +206,21 @@ async fn a_call_waits_for_an_unavailable_authorization_server() {
     let seen = world.rig.outcome("c1").await;
     assert_eq!((seen.kind, world.rig.mcp.executions_of("c1")), (OutcomeKind::Succeeded, 1));
     assert_eq!(world.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_taken_up_with_a_new_token() {
+    let world = World::of(ProtocolRevision::Legacy).await;
+    let context = world.context().await;
+    world.grants(1);
+    world.grants(2);
+    world.rig.mcp.next(MockFault::PrimedSseThenEnd { retry_ms: 1, resumable: true });
+    world.rig.mcp.next_for("GET", MockFault::status(401));
+    world.succeeds(&context, "c1").await;
+    let resumptions = world.rig.mcp.requests_of("GET");
+    let bearers: Vec<_> = resumptions.iter().filter_map(|request| request.header("authorization")).collect();
+    assert_eq!(bearers, ["Bearer access-token-1", "Bearer access-token-2"]);
+    assert_eq!(world.rig.mcp.executions_of("c1"), 1);
 }
 
 #[tokio::test]

@@ -251,7 +251,8 @@ async fn a_session_is_kept_its_end_and_its_grants_hold() {
     let met = sessions.read(&acme, &SessionId::parse("met-first").unwrap()).await.unwrap().unwrap();
     assert_eq!(met.grants, ["*"]);
     let of_session = rig.direct.history(&Tables::with_prefix("toolfleet"));
-    let records = of_session.by_session(&acme, &SessionId::parse("narrow").unwrap(), 10).await.unwrap();
+    let all = (Timestamp::from_ms(0), Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap()));
+    let records = of_session.by_session(&acme, &SessionId::parse("narrow").unwrap(), all, 10).await.unwrap();
     assert_eq!(records.len(), 2);
     let failures = of_session.failures(&acme, now, now.plus_ms(LEASE_MS * 100), 10).await.unwrap();
     assert_eq!(failures.len(), 2);

@@ -88,6 +88,25 @@ async fn records_are_those_of_the_span_newest_first() {
 }
 
 #[tokio::test]
+async fn a_long_session_is_read_in_parts_up_to_the_limit() {
+    let world = World::start().await;
+    let session = SessionId::parse("s").unwrap();
+    for n in 0..300 {
+        let record = AuditRecord { at: start().plus_ms(n), session: Some(session.clone()), ..record(n) };
+        world.client.history().insert(&record, start().plus_ms(86_400_000)).await.unwrap();
+    }
+    let (which, span) = (RecordsOf::Session(session), Span { from: start(), to: start().plus_ms(279) });
+    for (max, expected) in [(usize::MAX, vec![250, 30]), (260, vec![250, 10]), (3, vec![3]), (0, vec![])] {
+        let parts: Vec<_> =
+            world.client.record_parts(&acme(), &which, span, max).try_collect().await.unwrap();
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), expected, "{max}");
+        let instants: Vec<_> = parts.concat().iter().map(|record| record.at.ms_since(start())).collect();
+        let total = u64::try_from(instants.len()).unwrap();
+        assert_eq!(instants, (280 - total..280).rev().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn the_record_of_a_call_is_found_whenever_it_ended() {
     let world = World::start().await;
     // The row tells in which hour the call ended.

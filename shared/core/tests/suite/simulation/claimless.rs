@@ -58,7 +58,7 @@ impl Delivery {
             return Ok(Some((claim.clone(), call.row.clone())));
         }
         let event = self.late_claim();
-        Ok(match self.world.apply(self.by(), self.call(), None, &event).await? {
+        Ok(match self.persist(None, &event).await? {
             Applied::Stored { row, then: Effect::Execute(claim) } => Some((claim, *row)),
             Applied::Stored { .. } | Applied::Rejected { .. } => None,
         })

@@ -21,7 +21,7 @@ use super::passes::Passes;
 use super::permits::Written;
 use super::planted::Planted;
 use super::queue::{Asks, Received};
-use super::scenario::{CallSpec, LEASE_MS, SKEW_MS};
+use super::scenario::{CallSpec, LEASE_MS, PATIENCE_MS, SKEW_MS};
 use super::table::Applied;
 use super::world::{AwsFailed, Process, UnderWay, World};
 
@@ -195,7 +195,10 @@ impl Delivery {
         let since_ms = self.world.now_ms();
         let delivery = self.context(self.spec().repeatable);
         let event = Event::Claim { delivery, lease_ms: LEASE_MS, definition: None, answers: None };
-        let claimed = self.world.apply(self.by(), self.call(), None, &event).await;
+        // One that is not safe to repeat is asked for until it is known whose it is.
+        let patience_ms = if self.spec().repeatable { LEASE_MS / 2 } else { PATIENCE_MS };
+        let give_up_ms = since_ms + patience_ms;
+        let claimed = self.persist_until(give_up_ms, None, &event, Self::may_have_claimed).await;
         Ok(match claimed.inspect_err(|_| self.may_have_claimed())? {
             Applied::Stored { row, then: Effect::Execute(claim) } => Ok(ClaimedCall {
                 claim: Some(claim),

@@ -84,7 +84,7 @@ impl ExecutionState {
 impl Delivery {
     pub(crate) async fn execute(&self, call: &mut ClaimedCall) -> Executed {
         let world = &self.world;
-        if world.now_ms() - call.since_ms >= LEASE_MS {
+        if world.now_ms() - call.since_ms >= LEASE_MS / 2 {
             return match call.task.clone() {
                 Some(task) => Executed::Parked { task, after_ms: 0, poll_failed: true },
                 None => Executed::Requeue { after_ms: 0 },
@@ -398,7 +398,7 @@ impl Delivery {
         }
     }
 
-    async fn extend_visibility(&self) {
+    pub(crate) async fn extend_visibility(&self) {
         let (world, receipt) = (&self.world, self.message.receipt);
         let hidden = world.aws(|| world.queue.hide(receipt, world.now_ms(), LEASE_MS));
         let _ = race(hidden, world.sleep(HEARTBEAT_MS / 2)).await;

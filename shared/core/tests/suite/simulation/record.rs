@@ -8,7 +8,7 @@ use super::delivery::{ClaimedCall, Delivery, Disposition, Exit, after_tries};
 use super::execution::Executed;
 use super::planted::Planted;
 use super::queue::{Body, Queue};
-use super::scenario::LEASE_MS;
+use super::scenario::{LEASE_MS, PATIENCE_MS};
 use super::table::Applied;
 use super::truth;
 use super::world::{AwsFailed, Record};
@@ -62,15 +62,26 @@ impl Delivery {
         }
     }
 
-    /// Tries for as long as a lease to store what only this worker knows.
+    /// Tries for ten minutes to store what only this worker knows, and keeps the message hidden meanwhile.
     pub(crate) async fn persist(&self, row: Option<&CallRow>, event: &Event) -> Result<Applied, AwsFailed> {
-        let give_up_ms = self.world.now_ms() + LEASE_MS;
+        self.persist_until(self.world.now_ms() + PATIENCE_MS, row, event, Self::may_be_lost).await
+    }
+
+    /// The same until then. `failed` notes what a failed try means.
+    pub(crate) async fn persist_until(
+        &self,
+        give_up_ms: u64,
+        row: Option<&CallRow>,
+        event: &Event,
+        failed: fn(&Self),
+    ) -> Result<Applied, AwsFailed> {
         let mut tries = 0;
         loop {
             match self.world.apply(self.by(), self.call(), row, event).await {
                 Err(AwsFailed) if self.world.now_ms() < give_up_ms => {
                     tries += 1;
-                    self.may_be_lost();
+                    failed(self);
+                    self.extend_visibility().await;
                     self.world.sleep(after_tries(&self.world, tries).min(2_000)).await;
                 }
                 answer => return answer,
@@ -92,13 +103,12 @@ impl Delivery {
     ) -> Result<Disposition, Exit> {
         let parks = held.as_ref().is_some_and(|held| held.reason.parks_at_once());
         let may_have_executed = call.may_have_executed && !self.world.is_planted(Planted::ForgetMayHaveRun);
-        let Some((claim, row)) = self.claim_of(call).await.inspect_err(|_| self.may_be_lost())? else {
+        let Some((claim, row)) = self.claim_of(call).await? else {
             return Ok(Disposition::TakenOver);
         };
         let (attempts, now) = (call.attempts, self.now());
         let event = Event::Release { claim, attempts, may_have_executed, held, now };
-        let applied = self.world.apply(self.by(), self.call(), Some(&row), &event).await;
-        Ok(match applied.inspect_err(|_| self.may_be_lost())? {
+        Ok(match self.persist(Some(&row), &event).await? {
             Applied::Stored { row, .. } if row.finished.is_some() => self.record_finished().await?,
             Applied::Stored { .. } => Disposition::Requeued { after_ms, parks },
             Applied::Rejected { .. } => Disposition::TakenOver,

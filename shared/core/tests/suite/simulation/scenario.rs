@@ -9,6 +9,8 @@ use super::random::Random;
 
 /// How long a claim holds without a heartbeat, in milliseconds (the default of `TOOLFLEET_LEASE_MS`).
 pub(crate) const LEASE_MS: u64 = 30_000;
+/// How long a write waits for an unavailable table, in milliseconds (the worker's `persist`).
+pub(crate) const PATIENCE_MS: u64 = 600_000;
 /// The allowed difference between the clocks of two workers (the default of `TOOLFLEET_CLOCK_SKEW_MS`).
 pub(crate) const SKEW_MS: u64 = 2_000;
 /// How long a dead letter is left to operators (the default of `TOOLFLEET_REAP_AFTER_MS`).

@@ -231,13 +231,14 @@ impl Transport {
         Ok((request, identity, stamp))
     }
 
-    /// Asks for the rest of a legacy stream.
+    /// Asks for the rest of a legacy stream. A credential that is refused is renewed, and a redirect within the origin followed, as for the
+    /// request that the stream answers.
     pub(crate) async fn resume(
         &self,
         endpoint: &Endpoint,
         session: &Session,
         last_event_id: &str,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, RequestError> {
         let last = HeaderValue::from_str(last_event_id).map_err(|_| Fault::AnswerLost {
             detail: "the stream's last event id fits no header".to_owned(),
         })?;
@@ -246,14 +247,8 @@ impl Transport {
             headers.insert(LAST_EVENT_ID, last.clone());
             headers
         };
-        let launch = Launch {
-            method: Method::GET,
-            url: &endpoint.url,
-            headers: &headers,
-            body: None,
-            versions: HttpVersions::Any,
-        };
-        Box::pin(self.launch(endpoint, launch)).await.map(|(response, _)| response)
+        let asked = self.get(endpoint, &endpoint.url, &headers, HttpVersions::Any);
+        Box::pin(asked).await.map(|(response, _)| response)
     }
 
     /// Opens the event stream of a session, on which its server tells what belongs to no request.
@@ -262,14 +257,9 @@ impl Transport {
         endpoint: &Endpoint,
         session: &Session,
     ) -> Result<Response, RequestError> {
-        let launch = Launch {
-            method: Method::GET,
-            url: &endpoint.url,
-            headers: &|| event_stream_headers(endpoint, Connection::Legacy(session)),
-            body: None,
-            versions: HttpVersions::Any,
-        };
-        let (response, _) = Box::pin(self.launch(endpoint, launch)).await?;
+        let headers = || event_stream_headers(endpoint, Connection::Legacy(session));
+        let asked = self.get(endpoint, &endpoint.url, &headers, HttpVersions::Any);
+        let (response, _) = Box::pin(asked).await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -306,10 +296,21 @@ impl Transport {
             headers.extend(own.clone());
             headers
         };
+        self.get(endpoint, url, &headers, versions).await
+    }
+
+    /// Sends a GET and returns its response, as [`get_to_stay`](Self::get_to_stay) does.
+    async fn get(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        headers: &(dyn Fn() -> HeaderMap + Sync),
+        versions: HttpVersions,
+    ) -> Result<(Response, Url), RequestError> {
         let (mut url, mut redirected) = (url.clone(), false);
         let mut retries = AuthRetries::default();
         loop {
-            let launch = Launch { method: Method::GET, url: &url, headers: &headers, body: None, versions };
+            let launch = Launch { method: Method::GET, url: &url, headers, body: None, versions };
             let (response, stamp) = Box::pin(self.launch(endpoint, launch)).await?;
             if let Some(location) = redirect_of(&response) {
                 let target = location.and_then(|text| url.join(&text).ok()).unwrap_or_else(|| url.clone());

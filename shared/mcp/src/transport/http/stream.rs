@@ -27,7 +27,7 @@ use crate::transport::connection::Connection;
 use crate::transport::http::requests::{Post, Transport};
 use crate::transport::http::session::Session;
 use crate::transport::http::sse::{Event, Parser};
-use crate::transport::request_error::RequestError;
+use crate::transport::request_error::{RequestError, may_pass, retry_after_ms};
 use crate::transport::sent::Sent;
 use crate::transport::whole_message::{Large, answer_in, heard_beside};
 
@@ -343,6 +343,7 @@ impl Transport {
         place: &mut Place,
         mut broken: String,
     ) -> Result<Response, RequestError> {
+        let mut pause = Duration::ZERO;
         while let (Connection::Legacy(session), Some(last_id)) =
             (waiting.connection, place.last_id.as_deref())
         {
@@ -350,18 +351,24 @@ impl Transport {
                 break;
             }
             place.resumes = place.resumes.saturating_add(1);
-            sleep(place.retry).await;
+            sleep(place.retry.max(std::mem::take(&mut pause))).await;
             match self.resume(waiting.endpoint, session, last_id).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) if response.status().is_server_error() => {
+                Ok(response) if may_pass_later(response.status().as_u16()) => {
                     broken = format!("HTTP {} to the resumption of its stream", response.status().as_u16());
+                    let asked_ms = retry_after_ms(response.headers()).unwrap_or(0);
+                    pause = Duration::from_millis(asked_ms).min(MAX_RETRY);
                 }
                 Ok(response) => {
                     broken =
                         format!("{broken}, and cannot be taken up (HTTP {})", response.status().as_u16());
                     break;
                 }
-                Err(fault) => broken = fault.to_string(),
+                Err(RequestError { fault: fault @ Fault::Redirect { .. }, .. }) => {
+                    broken = format!("{broken}, and cannot be taken up ({fault})");
+                    break;
+                }
+                Err(error) => broken = error.fault.to_string(),
             }
         }
         Err(Fault::AnswerLost { detail: broken }.into())
@@ -378,6 +385,11 @@ impl Transport {
         let post = Post::plain(endpoint, connection, "", body);
         let _ = timeout(SIDE_REQUEST_TIMEOUT, self.post(&post, &Sent::default())).await;
     }
+}
+
+/// Whether a stream may be taken up later whose resumption had that status.
+const fn may_pass_later(status: u16) -> bool {
+    status == 429 || may_pass(status)
 }
 
 impl Place {

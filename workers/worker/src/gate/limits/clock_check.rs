@@ -1,4 +1,5 @@
-//! What a wrong clock may not do: take an entry of another worker for lost, or write one that others take for lost.
+//! Whether this machine's clock is known to be wrong. A worker with such a clock takes no calls, takes no entry of another for lost, and writes
+//! none that others take for lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use toolfleet_core::time::Timestamp;
 
 /// What is known of the worker's clock. Clones are one.
 #[derive(Debug, Clone)]
-pub(super) struct ClockCheck {
+pub(crate) struct ClockCheck {
     server_time: ServerTime,
     /// The allowed difference of two clocks, in milliseconds.
     skew_ms: u64,
@@ -30,17 +31,24 @@ impl ClockCheck {
 
     /// How long after its time an entry counts, in milliseconds: for ever, where the clock is off.
     pub(super) fn skew_ms(&self) -> u64 {
+        if self.is_off() { u64::MAX } else { self.skew_ms }
+    }
+
+    /// Whether the clock is off by more than leases allow for.
+    pub(crate) fn is_off(&self) -> bool {
         let Some(off_by_ms) = self.server_time.off_by_ms(self.skew_ms) else {
-            self.said.store(false, Ordering::Relaxed);
-            return self.skew_ms;
+            if self.said.swap(false, Ordering::Relaxed) {
+                tracing::info!("this machine's clock is that of DynamoDB again");
+            }
+            return false;
         };
         if !self.said.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 off_by_ms,
                 code = "clock_off",
-                "this machine's clock is not that of DynamoDB; its worker frees no permit of a lost worker until both agree"
+                "this machine's clock is not that of DynamoDB; its worker takes no calls until both agree"
             );
         }
-        u64::MAX
+        true
     }
 }

@@ -37,6 +37,8 @@ pub struct Limiter {
     pub(crate) turns: TurnBooks,
     pub(crate) permits: PermitBooks,
     pub(crate) local: Local,
+    /// What is known of this machine's clock.
+    pub(crate) clock_check: ClockCheck,
     workers: AtomicU32,
 }
 
@@ -49,15 +51,12 @@ impl Limiter {
     /// The limits of a worker's process with that many slots and that allowance for the difference of two clocks.
     pub fn new(fleet: &Fleet, clock: &Clock, process: &Nonce, slots: u32, skew: Duration) -> Self {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
+        let clock_check = ClockCheck::new(fleet.server_time(), skew_ms);
         Self {
             turns: TurnBooks::new(fleet.clone(), clock.clone()),
-            permits: PermitBooks::new(
-                fleet.clone(),
-                clock.clone(),
-                process,
-                ClockCheck::new(fleet.server_time(), skew_ms),
-            ),
+            permits: PermitBooks::new(fleet.clone(), clock.clone(), process, clock_check.clone()),
             local: Local::new(slots),
+            clock_check,
             workers: AtomicU32::new(0),
         }
     }

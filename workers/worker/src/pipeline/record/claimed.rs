@@ -9,7 +9,7 @@ use super::finished::{record_finished, stored};
 use super::persist::persist;
 use super::unclaimed;
 use crate::context::WorkerContext;
-use crate::pipeline::apply::{Applied, apply};
+use crate::pipeline::apply::Applied;
 use crate::pipeline::claim::ClaimedCall;
 use crate::pipeline::disposition::{Disposition, RequeueReason};
 use crate::pipeline::inbound::InboundCall;
@@ -38,7 +38,7 @@ pub(in crate::pipeline) async fn finish(
     let task = task.filter(|task| !task.input_pending || may_have_executed).map(|task| task.handle);
     let (late, outcome) = (outcome.kind, redaction::without_secrets(outcome, &request));
     let event = Event::Finish { claim: claim.clone(), outcome, attempts, task, now, notes };
-    match persist(context, Some(&row), &event).await? {
+    match persist(context, inbound, Some(&row), &event).await? {
         Applied::Stored { row, .. } => {
             reuse.settle((&context.answers, inbound.began()), rule.as_ref(), &row, context.now());
             stored(context, inbound, &request, &row).await;
@@ -62,7 +62,8 @@ pub(in crate::pipeline) async fn finish(
     }
 }
 
-/// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for.
+/// Gives a claim back, its attempts counted; the message follows it to the queue. `held` is what the call waits for. A claim that is not given
+/// back says after its lease that the call may have been sent.
 pub(in crate::pipeline) async fn release(
     context: &WorkerContext,
     inbound: &InboundCall,
@@ -76,7 +77,7 @@ pub(in crate::pipeline) async fn release(
     };
     let ClaimedCall { ready, attempts, may_have_executed, .. } = call;
     let event = Event::Release { claim, attempts, may_have_executed, held, now: context.now() };
-    match apply(&context.calls, Some(&row), &event).await? {
+    match persist(context, inbound, Some(&row), &event).await? {
         Applied::Stored { row, .. } if row.finished.is_some() => {
             stored(context, inbound, &ready.call.request, &row).await;
             Ok(Disposition::completed(record_finished(context, inbound, *ready.call.request, *row).await?))
@@ -107,7 +108,7 @@ pub(in crate::pipeline) async fn park(
     let after_ms = inbound.away_ms(after_ms.min(ready.call.deadline.ms_since(now)));
     let poll_at = now.plus_ms(after_ms);
     let event = Event::Park { claim, task, input_pending, may_have_executed, attempts, poll_at, notes, now };
-    let Applied::Stored { row, .. } = persist(context, Some(&row), &event).await? else {
+    let Applied::Stored { row, .. } = persist(context, inbound, Some(&row), &event).await? else {
         return Ok(Disposition::TakenOver);
     };
     context.steps.passed(Step::TaskStored).await;

@@ -11,7 +11,7 @@ use super::finished::{mismatch_after_execution, record_finished, stored};
 use super::persist::persist;
 use super::recorded::OpenTask;
 use crate::context::WorkerContext;
-use crate::pipeline::apply::{Applied, apply};
+use crate::pipeline::apply::Applied;
 use crate::pipeline::cancel_task::cancel_open_task;
 use crate::pipeline::claim::{self, ClaimedCall};
 use crate::pipeline::disposition::Disposition;
@@ -29,7 +29,7 @@ pub(super) async fn finish(
     let outcome = redaction::without_secrets(outcome, &call.ready.call.request);
     let execution = execution(context, inbound, &call, None);
     let event = Event::FinishUnclaimed { execution, outcome };
-    let applied = persist(context, None, &event).await?;
+    let applied = persist(context, inbound, None, &event).await?;
     after_write(context, inbound, call, applied, Disposition::TakenOver).await
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn park(
     let after_ms = inbound.away_ms(after_ms.min(call.ready.call.deadline.ms_since(now)));
     let execution = execution(context, inbound, &call, Some(task.handle.clone()));
     let event = Event::ParkUnclaimed { execution, poll_at: now.plus_ms(after_ms) };
-    let applied = persist(context, None, &event).await?;
+    let applied = persist(context, inbound, None, &event).await?;
     if matches!(applied, Applied::Rejected { .. }) {
         let request = &call.ready.call.request;
         let open = OpenTask {
@@ -72,7 +72,7 @@ pub(super) async fn claim_of(
         return Ok(Some((claim.clone(), call.row.clone())));
     }
     let event = claim::late(context, inbound, &call.ready);
-    Ok(match apply(&context.calls, None, &event).await? {
+    Ok(match persist(context, inbound, None, &event).await? {
         Applied::Stored { row, then: Effect::Execute(claim) } => Some((claim, *row)),
         // Its caller has cancelled it: the next delivery of its message completes its record.
         Applied::Stored { .. } | Applied::Rejected { .. } => None,

@@ -204,7 +204,7 @@ async fn pause(context: &WorkerContext, wait: Duration) -> bool {
 }
 
 impl Receivers {
-    /// Whether an operator has paused this queue, or the worker lets its long calls end first.
+    /// Whether an operator has paused this queue, the worker lets its long calls end first, or its clock is off.
     fn is_paused(&self) -> bool {
         let control = self.context.gate.control().current();
         let by_operator =
