@@ -289,6 +289,9 @@ MUTATIONS = [
     M("a busy fleet shrinks when the queue cannot be read", SCALER, "    behavior: currentReplicasIfHigher\n", ""),
     M("KEDA reads another queue", SCALER, "123456789012/toolfleet-calls\n", "123456789012/toolfleet-replies\n"),
     M("a job instead of workers", SCALER, "kind: ScaledObject", "kind: ScaledJob"),
+    M("KEDA is told nothing of a queue of calls", SCALER, "123456789012/toolfleet-calls-low\n", "123456789012/toolfleet-calls-lower\n"),
+    M("pods are told nothing of a queue of calls", WORKER_ENV, "#TOOLFLEET_QUEUE_URL_HIGH", "#TOOLFLEET_QUEUE_HIGH"),
+    M("pods have a queue that KEDA does not read", WORKER_ENV, "#TOOLFLEET_QUEUE_URL_HIGH", "TOOLFLEET_QUEUE_URL_HIGH"),
     # ---------------------------------------------------------------- gateways and consoles
     M("a gateway may not read many rows", DATA, "dynamodb:BatchGetItem, ", "", "\n  GatewayPolicy:\n"),
     M("a gateway may not cancel", DATA, ", dynamodb:PartiQLUpdate", "", "\n  GatewayPolicy:\n"),
