@@ -231,6 +231,7 @@ MUTATIONS = [
     M("a dashboard of a metric that does not exist", COMPUTE, '"ApproximateNumberOfMessagesDelayed"', '"ApproximateNumberOfMessagesParked"'),
     M("the least is more than the most", COMPUTE, "Default: 20\n", "Default: 1\n"),
     M("metrics of a minute for alarms of ten seconds", COMPUTE, "aws.emf.storage_resolution", "aws.emf.resolution"),
+    M("what happens once is not counted", COMPUTE, "retain_initial_value_of_delta_metric: true", "retain_initial_value_of_delta_metric: false"),
     # ---------------------------------------------------------------- EC2
     M("metadata without a token", EC2, "HttpTokens: required", "HttpTokens: optional"),
     M("a disk that is not encrypted", EC2, "Encrypted: true", "Encrypted: false"),
