@@ -93,7 +93,7 @@ pub struct TelemetryArgs {
         value_parser = log_format
     )]
     log_format: Option<LogFormat>,
-    /// The name of the fleet in CloudWatch. The worker that makes the fleet's summary writes metrics of the whole fleet to its log, in the embedded metric format. Unset, none.
+    /// The name of the fleet in CloudWatch. The worker that makes the fleet's summary writes metrics of the whole fleet to its log, in the embedded metric format; where that one has no such name, those that have one do. Unset, none.
     #[arg(
         long,
         env = "TOOLFLEET_METRIC_LINES",
