@@ -28,9 +28,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// So long a thread for blocking work waits for more. What it has freed, such as a catalog's text, returns to the system when it ends.
 const BLOCKING_THREAD: Duration = Duration::from_secs(1);
 
+/// How long the end waits for what the runtime still does, after all calls have ended and telemetry has been sent: a receiver or a name server
+/// that does not answer keeps a thread for longer, which nobody waits for.
+const LEFT_OVER: Duration = Duration::from_millis(100);
+
 fn main() -> ExitCode {
     toolfleet_mcp::launched().unwrap_or_else(|| match runtime() {
-        Ok(runtime) => runtime.block_on(invoked()),
+        Ok(runtime) => {
+            let code = runtime.block_on(invoked());
+            runtime.shutdown_timeout(LEFT_OVER);
+            code
+        }
         Err(error) => {
             eprintln!("toolfleet-worker cannot start its runtime: {error}");
             ExitCode::FAILURE

@@ -320,7 +320,7 @@ impl Telemetry {
         self.registry.clone()
     }
 
-    /// Sends what is left, for [`FLUSH`] at most.
+    /// Sends what is left, for [`FLUSH`] at most. The thread that waits for the receiver may go on for longer: the program ends without it.
     pub async fn end(self) {
         let flush = tokio::task::spawn_blocking(move || {
             // A receiver that fails has been logged before.
