@@ -2,6 +2,7 @@
 //!
 //! It links no local endpoint: it uses AWS, or what the SDK's endpoint variables name.
 
+use std::io::{ErrorKind, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,12 +59,21 @@ async fn invoked() -> ExitCode {
     match Invocation::read(&arguments, &variable) {
         Ok(Invocation::Work(matches)) => work(Ok(matches)).await,
         Ok(Invocation::Health) => health().await,
-        Ok(Invocation::Settings) => {
-            print!("{}", reference());
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Settings) => print(&reference()),
         Err(SettingsError::Value(error)) => work(Err(error)).await,
         Err(SettingsError::CommandLine(error)) => error.exit(),
+    }
+}
+
+/// Prints it. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("toolfleet-worker cannot write: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 

@@ -373,7 +373,10 @@ where
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(std::io::stderr).boxed()
         }
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => {
+            let is_terminal = std::io::stderr().is_terminal();
+            fmt::layer().with_ansi(settings::is_coloured(is_terminal)).with_writer(std::io::stderr).boxed()
+        }
     }
 }
 

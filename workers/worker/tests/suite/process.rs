@@ -1,6 +1,6 @@
-//! The worker's program as a process: how it ends.
+//! The worker's program as a process: what it prints, and how it ends.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -8,6 +8,23 @@ use tokio::net::TcpListener;
 use crate::rig::{Rig, SENDER, START_MS};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_toolfleet-worker");
+
+#[test]
+fn a_log_for_people_in_a_file_has_no_escapes() {
+    let ran = Command::new(PROGRAM).env_clear().env("TOOLFLEET_LOG_FORMAT", "text").output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    assert!(said.contains("start_failed") && !said.contains('\u{1b}'), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_the_settings_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut program = Command::new(PROGRAM);
+    let ran = program.arg("settings").env_clear().stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let ran = ran.wait_with_output().unwrap();
+    assert_eq!((ran.status.code(), String::from_utf8(ran.stderr).unwrap().as_str()), (Some(0), ""));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_does_not_answer_costs_three_seconds_at_the_end() {
