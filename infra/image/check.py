@@ -185,8 +185,12 @@ def check_function(program, folder):
     stripped = folder / "function"
     run("strip", "--strip-all", "-o", stripped, program)
     files = [folder / f"function{n}.zip" for n in range(2)]
+    here, other = ("x86_64", "arm64") if platform.machine() == "x86_64" else ("arm64", "x86_64")
+    refused = subprocess.run([sys.executable, HERE / "function.py", "--architecture", other, stripped, files[0]], capture_output=True, text=True)
+    if refused.returncode == 0 or f"is for {here}, not for {other}" not in refused.stderr or files[0].exists():
+        fail(f"a program for {here} is packed for {other}: {refused.stderr}")
     for file in files:
-        run(sys.executable, HERE / "function.py", stripped, file)
+        run(sys.executable, HERE / "function.py", "--architecture", here, stripped, file)
     if files[0].read_bytes() != files[1].read_bytes():
         fail("two zip files of one program differ")
     with zipfile.ZipFile(files[0]) as packed:

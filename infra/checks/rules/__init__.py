@@ -14,7 +14,7 @@ ALL = [
     instances.launch, instances.groups, instances.files,
     wiring.roles, wiring.encryption, wiring.resource_policies, wiring.service, wiring.alarm_parts, wiring.log_codes, wiring.pipe,
     wiring.resources, wiring.names, wiring.versions, wiring.values, wiring.unique,
-    kubernetes.deployment, kubernetes.drain, kubernetes.disruption, kubernetes.alarms, kubernetes.network, kubernetes.scaler, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
+    kubernetes.deployment, kubernetes.drain, kubernetes.disruption, kubernetes.alarms, kubernetes.network, kubernetes.scaler, kubernetes.priorities, kubernetes.asked, kubernetes.identity, kubernetes.front, kubernetes.front_reached,
 ]
 
 

@@ -128,24 +128,41 @@ def scaler(project):
         yield f"{at}: when the queue cannot be read, a busy fleet would shrink"
     if spec.get("cooldownPeriod", 0) < 180:
         yield f"{at}: cooldownPeriod is shorter than a drain and a minute"
-    triggers = {t["type"]: t for t in spec["triggers"]}
-    if set(triggers) != {"metrics-api", "aws-sqs-queue"} or len(spec["triggers"]) != 2:
-        yield f"{at}: its triggers are not metrics-api and aws-sqs-queue"
+    kinds = [trigger["type"] for trigger in spec["triggers"]]
+    if set(kinds) != {"metrics-api", "aws-sqs-queue"} or kinds.count("metrics-api") != 1:
+        yield f"{at}: its triggers are not one metrics-api, and aws-sqs-queue"
         return
-    queue = triggers["aws-sqs-queue"]
-    asked, authentication = queue["metadata"], queue.get("authenticationRef", {}).get("name")
-    if asked.get("scaleOnInFlight") != "true" or asked.get("scaleOnDelayed") != "false":
-        yield f"{at}: counts not what waits and what is in flight, or counts what is delayed"
-    if asked.get("queueURL") != project.env().get("TOOLFLEET_QUEUE_URL") or asked.get("awsRegion") != project.env().get("AWS_REGION"):
-        yield f"{at}: reads another queue, or in another region, than the workers"
-    if int(asked.get("queueLength", 0)) < 10_000:
-        yield f"{at}: scales by messages, which may be paused, or take milliseconds; queueLength only starts the first worker"
+    queues = [trigger for trigger in spec["triggers"] if trigger["type"] == "aws-sqs-queue"]
+    urls = [value for variable, value in project.env().items() if variable.startswith("TOOLFLEET_QUEUE_URL")]
+    if sorted(queue["metadata"].get("queueURL", "") for queue in queues) != sorted(urls):
+        yield f"{at}: reads other queues than the workers"
     known = [d["metadata"]["name"] for d in project.manifests[name] if d["kind"] == "TriggerAuthentication"]
-    if authentication not in known:
-        yield f"{at}: there is no TriggerAuthentication {authentication}"
+    for queue in queues:
+        asked, authentication = queue["metadata"], queue.get("authenticationRef", {}).get("name")
+        if asked.get("scaleOnInFlight") != "true" or asked.get("scaleOnDelayed") != "false":
+            yield f"{at}: counts not what waits and what is in flight, or counts what is delayed"
+        if asked.get("awsRegion") != project.env().get("AWS_REGION"):
+            yield f"{at}: reads a queue in another region than the workers"
+        if int(asked.get("queueLength", 0)) < 10_000:
+            yield f"{at}: scales by messages, which may be paused, or take milliseconds; queueLength only starts the first worker"
+        if authentication not in known:
+            yield f"{at}: there is no TriggerAuthentication {authentication}"
     overlay = project.texts["infra/kubernetes/keda/kustomization.yaml"]
     if "path: /spec/replicas" not in overlay:
         yield "infra/kubernetes/keda: an applied number of replicas would reset KEDA's"
+
+
+def priorities(project):
+    """Each queue of calls of data.yaml is named where pods and KEDA are told of theirs, in a comment at least."""
+    data = project.templates["data"]
+    ending = {"CallsQueue": "", "HighCallsQueue": "_HIGH", "LowCallsQueue": "_LOW"}
+    queues = {name: data.value(q["QueueName"]) for name, q in data.of_type("AWS::SQS::Queue").items() if name.endswith("CallsQueue")}
+    places = ["base/worker.env", "console/console.env", "keda/scaledobject.yaml"]
+    for name, queue in queues.items():
+        for place in places:
+            named = f"TOOLFLEET_QUEUE_URL{ending[name]}=" if place.endswith(".env") else "queueURL: "
+            if not re.search(rf"^[# ]*{named}https://sqs\.\S+/{queue}$", project.texts[f"infra/kubernetes/{place}"], re.M):
+                yield f"infra/kubernetes/{place}: does not name the queue {queue} of data.yaml, not even in a comment"
 
 
 def asked(project):

@@ -271,6 +271,8 @@ def collector(project):
         yield f"compute.yaml collector: forwards {twice}, which a worker writes to its log already"
     if "key: aws.emf.storage_resolution" not in text:
         yield "compute.yaml collector: without aws.emf.storage_resolution an alarm of ten seconds sees a value a minute"
+    if "retain_initial_value_of_delta_metric: true" not in text:
+        yield "compute.yaml collector: drops the first value of each counter: what happens once is never shown"
     if 'OTEL_METRIC_EXPORT_INTERVAL\n                  Value: "10000"' not in text:
         yield "compute.yaml worker: OTEL_METRIC_EXPORT_INTERVAL is not ten seconds"
 

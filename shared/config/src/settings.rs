@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -186,6 +186,15 @@ pub fn milliseconds(
     }
 }
 
+/// Whether what goes there has colours: to a terminal, unless NO_COLOR is set (no-color.org).
+pub fn is_coloured(is_terminal: bool) -> bool {
+    has_colours(is_terminal, std::env::var_os("NO_COLOR").as_deref())
+}
+
+fn has_colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
 /// Parses `true` or `false`.
 ///
 /// # Errors
@@ -248,6 +257,12 @@ mod tests {
 
     fn of<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
         |name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+    }
+
+    #[test]
+    fn a_terminal_has_colours_unless_no_color_is_set() {
+        assert!(has_colours(true, None) && has_colours(true, Some(OsStr::new(""))));
+        assert!(!has_colours(true, Some(OsStr::new("1"))) && !has_colours(false, None));
     }
 
     #[test]

@@ -300,6 +300,8 @@ fn with_text(command: Command, path: &[&str], text: String) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::CommandFactory as _;
     use clap::error::ErrorKind;
 
@@ -402,8 +404,8 @@ mod tests {
         ["...", "|", "$", "<", "VERB", "[", "*"].iter().any(|part| command.contains(part))
     }
 
-    #[test]
-    fn each_command_of_the_documents_is_accepted() {
+    /// The documents: the pages of docs and infra, README and CHANGELOG.
+    fn pages() -> Vec<std::path::PathBuf> {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut folders = vec![root.join("docs"), root.join("infra")];
         let mut pages = vec![root.join("README.md"), root.join("CHANGELOG.md")];
@@ -418,9 +420,46 @@ mod tests {
                 }
             }
         }
+        pages
+    }
+
+    /// The commands of a page that come after a context is set, and before any is chosen.
+    fn of_another_fleet(page: &str) -> Vec<String> {
+        let (mut used, mut is_unused, mut found) = (BTreeSet::new(), false, Vec::new());
+        for (_, command) in commands_of(page).into_iter().filter(|(complete, _)| *complete) {
+            match words(&command).iter().map(String::as_str).collect::<Vec<_>>()[..] {
+                ["toolfleet", "context", "set" | "save", name, ..] => is_unused |= !used.contains(name),
+                ["toolfleet", "context", "use", name, ..] => {
+                    used.insert(name.to_owned());
+                    is_unused = false;
+                }
+                ["toolfleet", "context" | "dev", ..] => {}
+                _ if is_unused && !command.contains(" --context ") => found.push(command),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_fleet_that_a_page_names_is_chosen_before_it_is_used() {
+        let set = "```sh\ntoolfleet context set prod TOOLFLEET_SCALE=ec2:workers\n";
+        assert_eq!(of_another_fleet(&format!("{set}toolfleet scale show\n```")), ["toolfleet scale show"]);
+        assert!(of_another_fleet(&format!("{set}toolfleet scale show --context prod\n```")).is_empty());
+        assert!(
+            of_another_fleet(&format!("{set}toolfleet context use prod\ntoolfleet status\n```")).is_empty()
+        );
+        for page in pages() {
+            let found = of_another_fleet(&std::fs::read_to_string(&page).unwrap());
+            assert!(found.is_empty(), "{}: {found:?} before `toolfleet context use`", page.display());
+        }
+    }
+
+    #[test]
+    fn each_command_of_the_documents_is_accepted() {
         let mut refused = Vec::new();
         let mut checked = 0;
-        for page in pages {
+        for page in pages() {
             for (complete, command) in commands_of(&std::fs::read_to_string(&page).unwrap()) {
                 if is_no_command(&command) {
                     continue;

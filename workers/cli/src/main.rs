@@ -24,6 +24,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
+use toolfleet_config::settings::is_coloured;
 
 use crate::cli::Cli;
 use crate::exit::CommandError;
@@ -98,7 +99,7 @@ fn log_to_stderr(cli: &Cli) -> Result<(), CommandError> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|e| CommandError::usage(format!("TOOLFLEET_LOG: `{filter}` is not a log filter: {e}")))?;
     tracing_subscriber::fmt()
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(is_coloured(std::io::stderr().is_terminal()))
         .event_format(log_lines::LogLines)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

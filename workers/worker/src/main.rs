@@ -2,6 +2,7 @@
 //!
 //! It links no local endpoint: it uses AWS, or what the SDK's endpoint variables name.
 
+use std::io::{ErrorKind, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,9 +29,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// So long a thread for blocking work waits for more. What it has freed, such as a catalog's text, returns to the system when it ends.
 const BLOCKING_THREAD: Duration = Duration::from_secs(1);
 
+/// How long the end waits for what the runtime still does, after all calls have ended and telemetry has been sent: a receiver or a name server
+/// that does not answer keeps a thread for longer, which nobody waits for.
+const LEFT_OVER: Duration = Duration::from_millis(100);
+
 fn main() -> ExitCode {
     toolfleet_mcp::launched().unwrap_or_else(|| match runtime() {
-        Ok(runtime) => runtime.block_on(invoked()),
+        Ok(runtime) => {
+            let code = runtime.block_on(invoked());
+            runtime.shutdown_timeout(LEFT_OVER);
+            code
+        }
         Err(error) => {
             eprintln!("toolfleet-worker cannot start its runtime: {error}");
             ExitCode::FAILURE
@@ -50,12 +59,21 @@ async fn invoked() -> ExitCode {
     match Invocation::read(&arguments, &variable) {
         Ok(Invocation::Work(matches)) => work(Ok(matches)).await,
         Ok(Invocation::Health) => health().await,
-        Ok(Invocation::Settings) => {
-            print!("{}", reference());
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::Settings) => print(&reference()),
         Err(SettingsError::Value(error)) => work(Err(error)).await,
         Err(SettingsError::CommandLine(error)) => error.exit(),
+    }
+}
+
+/// Prints it. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("toolfleet-worker cannot write: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 

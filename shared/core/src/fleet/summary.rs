@@ -64,6 +64,9 @@ pub struct FleetSummary {
     /// The work that runs or could run; none where the queues could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runnable: Option<Runnable>,
+    /// Whether the worker that made it wrote it as metrics of CloudWatch; where it did not, those that do so write it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub measured: bool,
 }
 
 /// How many workers there are, and what they have to give.
@@ -125,6 +128,7 @@ impl FleetSummary {
             limits: BTreeMap::new(),
             unlisted_limits: 0,
             runnable: None,
+            measured: false,
         };
         let dead = rows.iter().filter(|row| row.is_dead(now)).count();
         summary.workers.dead = u32::try_from(dead).unwrap_or(u32::MAX);

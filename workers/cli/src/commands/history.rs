@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::ProgressBar;
 use serde_json::json;
 use toolfleet_client::{
@@ -25,6 +25,9 @@ use crate::table::Shape;
 
 /// Records of a table that are shown at once: its columns fit them.
 const ROWS_AT_ONCE: usize = 1_000;
+
+/// How far back records are searched, unless told.
+const LATELY: Duration = Duration::from_hours(1);
 
 /// Which records.
 #[derive(Debug, Args)]
@@ -51,9 +54,10 @@ pub(crate) struct HistoryArgs {
     /// Only those of one call.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
-    /// The start: an instant, or a time before now as a number and ms, s, m, h or d; records are kept for 60d.
-    #[arg(long, value_name = "SPAN|INSTANT", default_value = "1h", value_parser = parse_when)]
-    since: When,
+    /// The start: an instant, or a time before now as a number and ms, s, m, h or d; records are kept for 60d. Unless given 1h, and of one
+    /// call the record of its end too, whenever that was.
+    #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
+    since: Option<When>,
     /// The end, included; now unless given.
     #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
     until: Option<When>,
@@ -83,7 +87,8 @@ impl HistoryArgs {
     }
 
     fn span(&self, now: Timestamp) -> Result<Span, CommandError> {
-        let (from, to) = (self.since.instant(now), self.until.map_or(now, |until| until.instant(now)));
+        let since = self.since.unwrap_or(When::Ago(LATELY));
+        let (from, to) = (since.instant(now), self.until.map_or(now, |until| until.instant(now)));
         if from > to {
             let text = format!("--until: {to} is before --since, {from}; give a later one");
             return Err(CommandError::usage(text));
@@ -142,7 +147,15 @@ pub(crate) async fn run(
     let progress = progress();
     // One more than the limit is read to know whether the list is cut; of one tool, nobody knows how many must be read.
     let most = if args.tool.is_some() { usize::MAX } else { limit.saturating_add(1) };
-    let mut parts = client.record_parts(&tenant, &which, span, most);
+    let mut parts = match &which {
+        // Its row says when it ended, which need not be lately.
+        RecordsOf::Call(_) if args.since.is_none() && args.until.is_none() => {
+            stream::once(client.library().records(&tenant, &which, span, most)).boxed()
+        }
+        RecordsOf::Call(_) | RecordsOf::Everything | RecordsOf::Failures | RecordsOf::Session(_) => {
+            client.record_parts(&tenant, &which, span, most)
+        }
+    };
     let (mut shown, mut read, mut cut, mut held) = (0_usize, 0_u64, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
         read += 1;

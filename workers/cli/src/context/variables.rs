@@ -58,7 +58,7 @@ pub(crate) fn replaced(set: &Variables) -> Vec<&'static str> {
 
 /// The variables of a context, with the region of its queue where it names none.
 pub(crate) fn with_region(mut variables: Variables) -> Variables {
-    if !variables.contains_key("AWS_REGION") && !variables.contains_key("AWS_PROFILE") {
+    if !variables.contains_key("AWS_REGION") {
         let region = variables.get("TOOLFLEET_QUEUE_URL").and_then(|url| region_of(url)).map(str::to_owned);
         variables.extend(region.map(|region| ("AWS_REGION".to_owned(), region)));
     }
@@ -103,6 +103,17 @@ mod tests {
         assert!(parse_setting("AWS_SECRET_ACCESS_KEY=x").unwrap_err().contains("AWS_PROFILE"));
         assert!(parse_setting("TOOLFLEET_QUEUE=x").unwrap_err().contains("TOOLFLEET_QUEUE_URL"));
         assert_eq!(parse_setting("AWS_REGION=eu-west-1"), Ok(("AWS_REGION".into(), "eu-west-1".into())));
+    }
+
+    #[test]
+    fn a_region_that_is_not_named_is_that_of_the_queue_and_not_of_the_profile() {
+        let url = "https://sqs.eu-west-1.amazonaws.com/1/q";
+        let set = |more: &[(&str, &str)]| {
+            let all = [&[("TOOLFLEET_QUEUE_URL", url), ("AWS_PROFILE", "prod")], more].concat();
+            with_region(all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        };
+        assert_eq!(set(&[]).get("AWS_REGION").map(String::as_str), Some("eu-west-1"));
+        assert_eq!(set(&[("AWS_REGION", "us-east-1")])["AWS_REGION"], "us-east-1");
     }
 
     #[test]

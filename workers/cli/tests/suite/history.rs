@@ -1,8 +1,72 @@
 //! Reading audit records.
 
 use serde_json::Value;
+use toolfleet_aws::{Applied, apply};
+use toolfleet_client::{Aws, AwsOptions, Tables, system_clock};
+use toolfleet_core::audit::AuditRecord;
+use toolfleet_core::call::{Caller, DeliveryContext, Event};
+use toolfleet_core::ids::{CallId, CallKey, Nonce, WorkerId};
+use toolfleet_core::outcome::{Code, Outcome};
+use toolfleet_core::time::Timestamp;
 
 use crate::run::Dev;
+
+/// Stores the row and the record of a call that ended at `at`, like the one that `record` tells of.
+fn end_at(dev: &Dev, record: &Value, call_id: &str, at: Timestamp) {
+    let env = |name: &str| dev.ready["env"][name].as_str().unwrap().to_owned();
+    let record: AuditRecord = serde_json::from_value(record.clone()).unwrap();
+    let key = CallKey { tenant: record.tenant.clone(), call_id: CallId::parse(call_id).unwrap() };
+    let expires_at = at.plus_ms(86_400_000).whole_s();
+    let delivery = DeliveryContext {
+        key: key.clone(),
+        digest: record.digest.clone(),
+        earlier_digest: None,
+        caller: Box::new(Caller::default()),
+        nonce: Nonce::from_random(7),
+        worker: WorkerId::parse("w").unwrap(),
+        enqueued_at: at,
+        deadline: None,
+        now: at,
+        skew_ms: 0,
+        may_be_claimless: false,
+        repeatable: false,
+        expires_at,
+    };
+    let outcome = Outcome::refused(Code::UnknownTool, "for the test");
+    let end = Event::Conclude { delivery, outcome, definition: None };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let aws = Aws::connect(AwsOptions {
+            region: Some(env("AWS_REGION")),
+            dynamodb_endpoint: Some(env("AWS_ENDPOINT_URL_DYNAMODB")),
+            static_credentials: Some(("toolfleet".into(), "toolfleet".into())),
+            ..AwsOptions::default()
+        })
+        .await;
+        let tables = Tables::with_prefix("toolfleet");
+        assert!(matches!(apply(&aws.calls(&tables), None, &end).await.unwrap(), Applied::Stored { .. }));
+        let record = AuditRecord { call_id: key.call_id, at, ..record };
+        assert!(aws.history(&tables).insert(&record, expires_at).await.unwrap());
+    });
+}
+
+#[test]
+fn the_record_of_a_call_is_found_whenever_it_ended() {
+    let dev = Dev::start(&[]);
+    let call = ["call", "--tenant", "acme", "--tool", "ecko", "--call-id", "c1"];
+    dev.toolfleet(&call).exits(1);
+    dev.wait_until_empty();
+    let recent = dev.toolfleet(&["history", "acme", "c1", "--json"]).exits(0).json();
+    let three_hours_ago = Timestamp::from_ms(system_clock()().as_ms() - 3 * 3_600_000);
+    end_at(&dev, &recent["records"][0], "old", three_hours_ago);
+    for which in [&["acme", "old"][..], &["acme", "--call-id", "old"]] {
+        let found = dev.toolfleet(&[&["history", "--json"], which].concat()).exits(0).json();
+        assert_eq!(found["records"][0]["at"], three_hours_ago.to_string(), "{found}");
+    }
+    let lately = ["history", "acme", "old", "--since", "1h"];
+    dev.toolfleet(&lately).exits(3).complains(&["no records of call old", "look further back with --since"]);
+    dev.toolfleet(&["history", "acme", "c9"]).exits(3).complains(&["no records of call c9", "between"]);
+}
 
 #[test]
 fn history_is_read_between_two_instants_and_as_json_lines() {

@@ -42,7 +42,7 @@ impl Programs {
     /// What the program was asked that changes something.
     fn changes(&self, program: &str) -> Vec<String> {
         let log = std::fs::read_to_string(self.folder.join(format!("{program}.log"))).unwrap_or_default();
-        let reads = [" describe-", " get "];
+        let reads = [" describe-", " get ", " current-context"];
         let lines = log.lines().map(str::trim).filter(|line| !reads.iter().any(|read| line.contains(read)));
         lines.map(str::to_owned).collect()
     }
@@ -167,6 +167,24 @@ fn a_deployment_without_keda_is_scaled_and_has_no_limits() {
         .run(&["scale", "limits", "--min", "2", "--at", PODS])
         .exits(2)
         .complains(&["no ScaledObject of KEDA scales worker"]);
+}
+
+#[test]
+fn pods_are_those_of_the_named_cluster_and_else_of_the_current_one() {
+    let kubectl = pods("scale-cluster", &json!([]));
+    let named = "kubernetes:tools/worker@arn:aws:eks:us-east-1:123456789012:cluster/prod";
+    kubectl.run(&["scale", "set", "5", "--at", named]).exits(0);
+    let change = "--context arn:aws:eks:us-east-1:123456789012:cluster/prod --namespace tools scale deployment/worker --replicas=5";
+    assert_eq!(kubectl.changes("kubectl"), [change]);
+
+    let current = "#!/bin/sh\ncase \"$*\" in\n*current-context*) echo staging ;;\n*'--context staging --namespace tools'*) echo '{\"spec\": {\"replicas\": 3}}' ;;\n*) exit 1 ;;\nesac\n";
+    std::fs::write(kubectl.folder.join("kubectl"), current).unwrap();
+    let shown = kubectl.run(&["scale", "show", "--at", PODS]).exits(0);
+    shown.prints(&["kubernetes:tools/worker@staging", "3 wanted"]);
+    kubectl
+        .run(&["scale", "set", "5", "--at", PODS, "--dry-run"])
+        .exits(0)
+        .prints(&["kubectl --context staging --namespace tools scale"]);
 }
 
 #[test]

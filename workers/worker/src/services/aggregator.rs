@@ -125,6 +125,7 @@ impl Aggregator {
         if !state.leads {
             let (summary, lease_until) = context.fleet.summary().await?;
             if let Some(summary) = summary {
+                self.measure(&summary, now);
                 self.take(summary);
             }
             abandoned = self.abandoned(state, lease_until, now);
@@ -149,6 +150,7 @@ impl Aggregator {
         summary.runnable = self.runnable(state, &summary, control.as_deref(), now).await;
         let live = Live::new(control.as_deref(), context.gate.control().version(), now);
         summary.configured(configured_limits(&context.catalog.current(), live));
+        summary.measured = context.meters.has_lines();
         state.leads = context.fleet.put_summary(&summary, boot, until).await?;
         if !state.leads {
             // Another worker has the lease, and does the rest.
@@ -159,6 +161,14 @@ impl Aggregator {
         self.bury(state, &rows, now).await?;
         self.record_ends(state, now).await?;
         self.compact(state, now).await
+    }
+
+    /// Writes the lines of a new summary whose maker has none. Several workers may do so: alarms look at averages and maxima.
+    fn measure(&self, summary: &FleetSummary, now: Timestamp) {
+        let is_new = self.context.fleet_view.last().is_none_or(|last| last.at != summary.at);
+        if is_new && !summary.measured && !summary.is_stale(now) {
+            self.context.meters.fleet(summary);
+        }
     }
 
     /// The lease of another worker, if it was not renewed for longer than a lease lasts.

@@ -156,7 +156,12 @@ impl Meters {
         Self { lines: Some(Arc::new(lines)), ..self }
     }
 
-    /// This worker has made the summary of the fleet.
+    /// Whether this worker writes summaries of the fleet as lines.
+    pub(crate) const fn has_lines(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Writes a summary of the fleet: of this worker, or of one that has no lines.
     pub(crate) fn fleet(&self, summary: &FleetSummary) {
         if let Some(lines) = &self.lines {
             lines.write(summary);

@@ -1,5 +1,6 @@
 //! Metrics of the whole fleet as lines of the log, in CloudWatch's embedded metric format: CloudWatch Logs makes metrics of them, at a
-//! resolution of one second. Only the worker that makes the summary writes them, so that they are there once and need no collector.
+//! resolution of one second. The worker that makes the summary writes them, so that they are there once and need no collector; where it has no
+//! lines, those that have write them.
 
 use std::fmt;
 use std::io::Write as _;

@@ -11,6 +11,7 @@ pub(crate) mod trace;
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, FromArgMatches as _};
@@ -22,6 +23,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::sync::Semaphore;
 use toolfleet_config::settings::{self, ConfigError, Variables};
 use toolfleet_executors::spans::TARGET;
 use tracing::Subscriber;
@@ -93,7 +95,7 @@ pub struct TelemetryArgs {
         value_parser = log_format
     )]
     log_format: Option<LogFormat>,
-    /// The name of the fleet in CloudWatch. The worker that makes the fleet's summary writes metrics of the whole fleet to its log, in the embedded metric format. Unset, none.
+    /// The name of the fleet in CloudWatch. The worker that makes the fleet's summary writes metrics of the whole fleet to its log, in the embedded metric format; where that one has no such name, those that have one do. Unset, none.
     #[arg(
         long,
         env = "TOOLFLEET_METRIC_LINES",
@@ -238,15 +240,24 @@ pub struct Telemetry {
 pub struct Flush {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
+    /// Held while something is sent: a receiver that does not answer keeps one thread, however often it is tried.
+    under_way: Arc<Semaphore>,
 }
 
 impl Flush {
-    /// Sends them. A receiver that fails is logged by the exporter.
+    fn new(traces: Option<SdkTracerProvider>, metrics: Option<SdkMeterProvider>) -> Self {
+        Self { traces, metrics, under_way: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Sends them, for [`FLUSH`] at most; nothing while an earlier sending is under way, the next one has it. A receiver that fails is logged
+    /// by the exporter.
     pub async fn send(&self) {
-        let Self { traces, metrics } = self.clone();
+        let Self { traces, metrics, under_way } = self.clone();
+        let Ok(alone) = under_way.try_acquire_owned() else { return };
         let flush = tokio::task::spawn_blocking(move || {
             let _traces = traces.map(|provider| provider.force_flush());
             let _metrics = metrics.map(|provider| provider.force_flush());
+            drop(alone);
         });
         let _late = tokio::time::timeout(FLUSH, flush).await;
     }
@@ -301,7 +312,7 @@ impl Telemetry {
     /// What sends what was gathered so far; nothing where nothing goes to a receiver.
     pub fn flush(&self) -> Option<Flush> {
         let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
-        (traces.is_some() || metrics.is_some()).then_some(Flush { traces, metrics })
+        (traces.is_some() || metrics.is_some()).then(|| Flush::new(traces, metrics))
     }
 
     /// The metrics as Prometheus reads them.
@@ -309,7 +320,7 @@ impl Telemetry {
         self.registry.clone()
     }
 
-    /// Sends what is left, for [`FLUSH`] at most.
+    /// Sends what is left, for [`FLUSH`] at most. The thread that waits for the receiver may go on for longer: the program ends without it.
     pub async fn end(self) {
         let flush = tokio::task::spawn_blocking(move || {
             // A receiver that fails has been logged before.
@@ -362,12 +373,23 @@ where
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(std::io::stderr).boxed()
         }
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => {
+            let is_terminal = std::io::stderr().is_terminal();
+            fmt::layer().with_ansi(settings::is_coloured(is_terminal)).with_writer(std::io::stderr).boxed()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, mpsc};
+
+    use futures::FutureExt as _;
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+    use tokio::sync::Notify;
+
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<TelemetryConfig, ConfigError> {
@@ -390,6 +412,64 @@ mod tests {
         assert!(config.traces && !config.metrics);
         let config = read(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).unwrap();
         assert!(!config.traces && !config.metrics);
+    }
+
+    /// A receiver that does not answer until it is told to.
+    #[derive(Debug)]
+    struct Stuck {
+        asked: AtomicUsize,
+        began: Notify,
+        answers: Mutex<mpsc::Receiver<()>>,
+    }
+
+    #[derive(Debug)]
+    struct Processor(Arc<Stuck>);
+
+    impl SpanProcessor for Processor {
+        fn on_start(&self, _: &mut Span, _: &opentelemetry::Context) {}
+
+        fn on_end(&self, _: SpanData) {}
+
+        fn force_flush(&self) -> OTelSdkResult {
+            self.0.asked.fetch_add(1, Ordering::SeqCst);
+            self.0.began.notify_one();
+            let _told = self.0.answers.lock().unwrap().recv();
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_does_not_answer_keeps_one_thread() {
+        let (answer, answers) = mpsc::channel();
+        let stuck = Stuck { asked: AtomicUsize::new(0), began: Notify::new(), answers: Mutex::new(answers) };
+        let stuck = Arc::new(stuck);
+        let provider =
+            SdkTracerProvider::builder().with_span_processor(Processor(Arc::clone(&stuck))).build();
+        let flush = Flush::new(Some(provider), None);
+        let first = tokio::spawn({
+            let flush = flush.clone();
+            async move { flush.send().await }
+        });
+        stuck.began.notified().await;
+        for _ in 0..20 {
+            assert!(flush.send().now_or_never().is_some(), "it waits for the first one");
+        }
+        tokio::time::pause();
+        tokio::time::advance(FLUSH * 2).await;
+        first.await.unwrap();
+        assert!(flush.send().now_or_never().is_some(), "the first one was given up, and still waits");
+        assert_eq!(stuck.asked.load(Ordering::SeqCst), 1);
+
+        answer.send(()).unwrap();
+        drop(answer);
+        tokio::time::resume();
+        drop(flush.under_way.acquire().await.unwrap());
+        flush.send().await;
+        assert_eq!(stuck.asked.load(Ordering::SeqCst), 2);
     }
 
     #[test]

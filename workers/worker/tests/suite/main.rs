@@ -57,6 +57,7 @@ mod pins;
 mod policy_rows;
 mod policy_table;
 mod priorities;
+mod process;
 mod programs;
 mod progress;
 mod query_key_leaks;

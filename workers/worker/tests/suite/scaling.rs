@@ -153,6 +153,35 @@ async fn one_worker_writes_the_lines_and_every_worker_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_with_lines_writes_what_a_leader_without_them_made() {
+    let written: Arc<Mutex<Vec<String>>> = Arc::default();
+    let mut rig = Rig::new().await;
+    let leader = rig.context(None).await;
+    rig.meters = Meters::none().with_lines(MetricLines::new("prod", {
+        let written = Arc::clone(&written);
+        move |line| written.lock().unwrap().push(line.to_owned())
+    }));
+    let second = rig.context(None).await;
+    let (leads, follows) = (Aggregator::new(leader.clone()), Aggregator::new(second));
+    Reporter::new(leader).beat().await;
+    assert!(leads.beat().await);
+    for _ in 0..2 {
+        assert!(!follows.beat().await);
+        assert_eq!(written.lock().unwrap().len(), 1, "once for each summary");
+    }
+    rig.clock.advance_ms(5_000);
+    assert!(leads.beat().await);
+    assert!(!follows.beat().await);
+    assert_eq!(written.lock().unwrap().len(), 2);
+
+    leads.resign().await;
+    rig.clock.advance_ms(5_000);
+    assert!(follows.beat().await, "and then it leads");
+    assert!(!leads.beat().await);
+    assert_eq!(written.lock().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_does_not_answer_costs_the_figure_and_not_the_summary() {
     let rig = Rig::new().await;
     let context = rig.context(None).await;

@@ -21,6 +21,7 @@ use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show::count;
 use figures::{Bounds, Figures};
+use kubernetes::Deployment;
 pub(crate) use place::Place;
 
 /// The verbs of `scale`.
@@ -37,7 +38,7 @@ pub(crate) enum ScaleCommand {
 /// Where the workers run.
 #[derive(Debug, Args)]
 pub(crate) struct At {
-    /// Where the workers run: ecs:CLUSTER/SERVICE, ec2:GROUP or kubernetes:NAMESPACE/DEPLOYMENT.
+    /// Where the workers run: ecs:CLUSTER/SERVICE, ec2:GROUP or kubernetes:NAMESPACE/DEPLOYMENT@CONTEXT (of kubectl; without it, the current one).
     #[arg(long, value_name = "PLACE", env = "TOOLFLEET_SCALE", hide_env_values = true)]
     at: Option<Place>,
 }
@@ -99,23 +100,39 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<Exit, CommandError> {
     match command {
-        ScaleCommand::Show(at) => show(&at.place()?, connect, output).await,
+        ScaleCommand::Show(at) => show(&at.place().await?, connect, output).await,
         ScaleCommand::Set(args) => set(args, output).await,
         ScaleCommand::Limits(args) => limits(args, output).await,
     }
 }
 
 impl At {
-    fn place(&self) -> Result<Place, CommandError> {
-        self.at.clone().ok_or_else(|| CommandError::usage(Place::missing()))
+    /// The place, with the cluster that kubectl is set to where it names none: what is printed names it, and all steps use the same one.
+    async fn place(&self) -> Result<Place, CommandError> {
+        let place = self.at.clone().ok_or_else(|| CommandError::usage(Place::missing()))?;
+        Ok(match place {
+            Place::Kubernetes { context: None, namespace, deployment } => {
+                Place::Kubernetes { context: kubernetes::current_context().await, namespace, deployment }
+            }
+            Place::Kubernetes { context: Some(_), .. }
+            | Place::Ecs { .. }
+            | Place::Ec2 { .. }
+            | Place::Dev { .. } => place,
+        })
     }
+}
+
+const fn pods<'a>(context: Option<&'a str>, namespace: &'a str, name: &'a str) -> Deployment<'a> {
+    Deployment { context, namespace, name }
 }
 
 async fn read(place: &Place) -> Result<Figures, CommandError> {
     match place {
         Place::Ecs { cluster, service } => aws::ecs(cluster, service).await,
         Place::Ec2 { group } => aws::ec2(group).await,
-        Place::Kubernetes { namespace, deployment } => kubernetes::read(namespace, deployment).await,
+        Place::Kubernetes { context, namespace, deployment } => {
+            kubernetes::read(pods(context.as_deref(), namespace, deployment)).await
+        }
         Place::Dev { socket } => dev::read(socket).await,
     }
 }
@@ -168,13 +185,13 @@ fn sentence(figures: &Figures) -> String {
 }
 
 async fn set(args: &SetArgs, output: &Output) -> Result<Exit, CommandError> {
-    let (place, count) = (args.how.at.place()?, args.count);
+    let (place, count) = (args.how.at.place().await?, args.count);
     let before = read(&place).await?;
     let change = match &place {
         Place::Ecs { cluster, service } => Change::Run(aws::set_ecs(cluster, service, count)),
         Place::Ec2 { group } => Change::Run(aws::set_ec2(group, count)),
-        Place::Kubernetes { namespace, deployment } => {
-            Change::Run(kubernetes::set(namespace, deployment, count, &before)?)
+        Place::Kubernetes { context, namespace, deployment } => {
+            Change::Run(kubernetes::set(pods(context.as_deref(), namespace, deployment), count, &before)?)
         }
         Place::Dev { .. } => Change::Dev(dev::check(count)?),
     };
@@ -188,10 +205,12 @@ async fn set(args: &SetArgs, output: &Output) -> Result<Exit, CommandError> {
 }
 
 async fn limits(args: &LimitsArgs, output: &Output) -> Result<Exit, CommandError> {
-    let place = args.how.at.place()?;
+    let place = args.how.at.place().await?;
     let before = read(&place).await?;
     let current = before.limits.ok_or_else(|| match &place {
-        Place::Kubernetes { namespace, deployment } => kubernetes::unscaled(namespace, deployment),
+        Place::Kubernetes { context, namespace, deployment } => {
+            kubernetes::unscaled(pods(context.as_deref(), namespace, deployment))
+        }
         Place::Dev { .. } => CommandError::usage(
             "`toolfleet dev` scales nothing by itself; set the number of workers: toolfleet scale set COUNT",
         ),
@@ -203,8 +222,8 @@ async fn limits(args: &LimitsArgs, output: &Output) -> Result<Exit, CommandError
     let change = match &place {
         Place::Ecs { cluster, service } => aws::limit_ecs(cluster, service, limits),
         Place::Ec2 { group } => aws::limit_ec2(group, limits),
-        Place::Kubernetes { namespace, deployment } => {
-            kubernetes::limit(namespace, deployment, limits, &before)?
+        Place::Kubernetes { context, namespace, deployment } => {
+            kubernetes::limit(pods(context.as_deref(), namespace, deployment), limits, &before)?
         }
         Place::Dev { .. } => return Err(CommandError::usage("`toolfleet dev` has no limits")),
     };

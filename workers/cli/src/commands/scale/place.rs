@@ -19,8 +19,10 @@ pub(crate) enum Place {
         /// Its name.
         group: String,
     },
-    /// A deployment in the cluster that kubectl is set to.
+    /// A deployment in a cluster of Kubernetes.
     Kubernetes {
+        /// The context of kubectl that names the cluster; none, and it is the current one.
+        context: Option<String>,
         /// Its namespace.
         namespace: String,
         /// Its name.
@@ -34,7 +36,7 @@ pub(crate) enum Place {
 }
 
 const ACCEPTED: &str = "accepted are ecs:CLUSTER/SERVICE (outputs ClusterName and ServiceName of compute.yaml), ec2:GROUP (output GroupName of \
-                        ec2.yaml) and kubernetes:NAMESPACE/DEPLOYMENT; a running `toolfleet dev` is found by itself";
+                        ec2.yaml) and kubernetes:NAMESPACE/DEPLOYMENT, with @CONTEXT of kubectl for a cluster that is not the current one; a running `toolfleet dev` is found by itself";
 
 impl Place {
     /// What is missing where no place is named.
@@ -48,6 +50,12 @@ impl Place {
 /// A name that goes to another program: no option, and nothing that a path or an ARN is made of.
 fn is_name(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 255 && text.chars().all(fits)
+}
+
+/// The name of a context of kubectl, which may be an ARN or `user@cluster`.
+fn is_context(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.len() <= 255 && text.chars().all(fits)
 }
 
@@ -67,8 +75,13 @@ impl FromStr for Place {
                 Ok(Self::Ecs { cluster, service })
             }
             "kubernetes" => {
+                let (rest, context) = match rest.split_once('@') {
+                    Some((rest, context)) if is_context(context) => (rest, Some(context.to_owned())),
+                    Some(_) => return Err(wrong()),
+                    None => (rest, None),
+                };
                 let (namespace, deployment) = pair(rest).ok_or_else(wrong)?;
-                Ok(Self::Kubernetes { namespace, deployment })
+                Ok(Self::Kubernetes { context, namespace, deployment })
             }
             "ec2" if is_name(rest) => Ok(Self::Ec2 { group: rest.to_owned() }),
             "dev" if rest.starts_with('/') => Ok(Self::Dev { socket: rest.into() }),
@@ -82,7 +95,10 @@ impl fmt::Display for Place {
         match self {
             Self::Ecs { cluster, service } => write!(f, "ecs:{cluster}/{service}"),
             Self::Ec2 { group } => write!(f, "ec2:{group}"),
-            Self::Kubernetes { namespace, deployment } => write!(f, "kubernetes:{namespace}/{deployment}"),
+            Self::Kubernetes { context, namespace, deployment } => {
+                write!(f, "kubernetes:{namespace}/{deployment}")?;
+                context.as_ref().map_or(Ok(()), |context| write!(f, "@{context}"))
+            }
             Self::Dev { socket } => write!(f, "dev:{}", socket.display()),
         }
     }
@@ -98,6 +114,8 @@ mod tests {
             "ecs:prod/worker",
             "ec2:toolfleet-worker",
             "kubernetes:toolfleet/toolfleet-worker",
+            "kubernetes:tools/worker@arn:aws:eks:us-east-1:123456789012:cluster/prod",
+            "kubernetes:tools/worker@admin@prod",
             "dev:/tmp/x.sock",
         ] {
             assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
@@ -111,6 +129,8 @@ mod tests {
             "ecs:--profile/x",
             "ec2:-g",
             "kubernetes:a/b c",
+            "kubernetes:a/b@",
+            "kubernetes:a/b@--kubeconfig",
             "k8s:a/b",
             "dev:x",
             "ecs:a/b/c",
