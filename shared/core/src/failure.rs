@@ -111,6 +111,11 @@ impl Failure {
         self
     }
 
+    /// Whether the request, or its answer, was larger than somebody takes: then a smaller one may succeed.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.code, Code::RequestTooLarge | Code::AnswerTooLarge)
+    }
+
     /// Whether another try will not help.
     pub fn is_permanent(&self) -> bool {
         self.class == RetryClass::Permanent

@@ -163,8 +163,10 @@ async fn give(
             vec![not_divided(calls, "the server answers with a task"); calls]
         }
         Err(failure) => {
+            // What is too large for all together may be small enough for each.
+            let give = if calls > 1 && failure.is_too_large() { Given::Alone } else { Given::Failed };
             for given in givens {
-                let _left = given.send(Given::Failed(failure.clone()));
+                let _left = given.send(give(failure.clone()));
             }
             return;
         }
