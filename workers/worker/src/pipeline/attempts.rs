@@ -68,6 +68,7 @@ impl Attempts<'_> {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
+            self.ready.attempt_failed();
             let slow = begun.elapsed() >= SLOW_TRY;
             tries = if slow { QUICK_TRIES + 1 } else { tries + 1 };
             match self.after_failure(&failure, tries, slow) {
