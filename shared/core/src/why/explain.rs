@@ -118,7 +118,7 @@ fn dead_letter(seen: &Evidence<'_>, letter: &DeadLetterFound) -> Explanation {
     if letter.reason.is_some() {
         explained.next = "a message that could not be read stays there until an operator acts".into();
     } else {
-        let by_age = letter.first_sent.plus_ms(REAP_AFTER_MS);
+        let by_age = letter.waited_until.plus_ms(REAP_AFTER_MS);
         explained.next_at = Some(letter.deadline.map_or(by_age, |deadline| deadline.min(by_age)));
         explained.next = "a worker ends it, unless TOOLFLEET_REAP_AFTER_MS says otherwise, from".into();
     }

@@ -350,6 +350,7 @@ fn a_dead_letter_says_why_it_is_there_and_who_ends_it() {
         DeadLetterSeen::Found(DeadLetterFound {
             reason: reason.map(str::to_owned),
             first_sent: at(0),
+            waited_until: at(0),
             deadline: Some(at(DEADLINE_MS)),
         })
     };
@@ -372,6 +373,17 @@ fn a_dead_letter_says_why_it_is_there_and_who_ends_it() {
         let evidence = Evidence { dead_letter: &often, ..Evidence::of_row(&key, Some(&row), at(10)) };
         assert_eq!(explain(&evidence).place, place, "{state:?}");
     }
+}
+
+/// Else a call that waited for long would be ended before anybody could see it fail.
+#[test]
+fn a_dead_letter_is_due_so_long_after_its_own_message_was_sent() {
+    let key = key();
+    let letter =
+        DeadLetterFound { reason: None, first_sent: at(0), waited_until: at(5_000_000), deadline: None };
+    let found = DeadLetterSeen::Found(letter);
+    let evidence = Evidence { dead_letter: &found, ..Evidence::of_row(&key, None, at(5_000_010)) };
+    assert_eq!(explain(&evidence).next_at, Some(at(5_900_000)));
 }
 
 #[test]
