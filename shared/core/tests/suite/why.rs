@@ -234,6 +234,20 @@ fn a_running_call_names_its_worker_its_attempt_and_its_lease() {
     assert!(lost.next.contains("outcome_unknown"), "{}", lost.next);
 }
 
+/// A follower of an equal call and a member of a forming batch are claimed, and nothing of them was sent.
+#[test]
+fn a_call_before_its_first_attempt_may_wait_in_its_workers_hands() {
+    let unknown = |row: &CallRow| {
+        let explained = by_row(Some(row), at(10));
+        let answer = explained.waits_for.first().unwrap().text.clone();
+        (answer, explained.not_known.iter().any(|text| text.contains("whether its request was sent")))
+    };
+    let mut row = row(State::Claimed, None);
+    assert_eq!(unknown(&row), ("the answer of its tool, or of an equal call".to_owned(), true));
+    row.attempts = 1;
+    assert_eq!(unknown(&row), ("the answer of its tool".to_owned(), false));
+}
+
 #[test]
 fn an_overdue_try_waits_for_a_worker() {
     for state in [State::Pending, State::WaitingTask] {
