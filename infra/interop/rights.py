@@ -153,6 +153,7 @@ def callers(fleet, sqs):
     fleet.sends("stopped", "wait", arguments='{"seconds": 3}')
     until("a call that runs", lambda: (fleet.does("poller", "result", "acme", "stopped") or {}).get("state") == "claimed")
     fleet.does("producer", "cancel", "acme", "stopped")
+    fleet.does("producer", "group", "cancel", "acme", "never-sent", "--apply")
     fleet.does("poller", "group", "show", "acme", "g1")
 
 
@@ -189,6 +190,11 @@ def operators(fleet, sqs):
     members.write_text("".join(json.dumps({"v": 1, "call_id": f"m{i}", "tenant": "acme", "server": "crm", "name": "fail" if i else "echo", "arguments": {}, "idempotent": True,
         "group": {"id": "g1", "index": i, "size": 3}}) + "\n" for i in range(3)))
     does("group", "redrive", "acme", "g1", "--requests", str(members), "--apply")
+    # One that is known, and one that is not.
+    fleet.sends("m9", "echo", "--group", "g2/0/2")
+    until("an open group", lambda: does("group", "show", "acme", "g2"))
+    does("group", "cancel", "acme", "g2", "--apply")
+    does("group", "cancel", "acme", "g3", "--apply")
     dead = fleet.exports["TOOLFLEET_DEAD_LETTER_QUEUE_URL"]
     body = {"v": 1, "call_id": "letter", "tenant": "acme", "server": "crm", "name": "echo", "arguments": {}, "timeout_ms": 900_000}
     sqs.send_message(QueueUrl=dead, MessageBody=json.dumps(body))

@@ -54,7 +54,7 @@ ROLE_ACTIONS = {
     },
     ("tenant", "ProducerRole"): {
         "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage", "s3:PutObject", "dynamodb:GetItem", "dynamodb:PartiQLInsert",
-        "dynamodb:PartiQLUpdate",
+        "dynamodb:PartiQLUpdate", "dynamodb:UpdateItem",
     },
     ("tenant", "AuditorRole"): {"dynamodb:BatchGetItem", "dynamodb:Query"},
 }

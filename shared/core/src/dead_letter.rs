@@ -7,6 +7,12 @@ use crate::request::CallRequest;
 use crate::retention::OLDEST_MESSAGE_MS;
 use crate::time::Timestamp;
 
+/// From when the time counts that a dead letter is left to operators: its call waited until then in the queue, and nobody could have seen it
+/// fail before. `sent_at` is when this message was sent, not the first one of its call.
+pub fn waited_until(sent_at: Timestamp, request: Option<&CallRequest>) -> Timestamp {
+    request.and_then(|request| request.not_before).map_or(sent_at, |at| at.max(sent_at))
+}
+
 /// What is known of a dead letter and its call.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLetterFacts<'a> {

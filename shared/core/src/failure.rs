@@ -43,6 +43,8 @@ pub enum Evidence {
     NotConnected,
     /// The server was reached, and its answer to this tenant was a failure of its own.
     AnswerFailed,
+    /// The same, and the answer says that the server has too much to do (HTTP 503, or 504 of a proxy that waited for it in vain).
+    Overloaded,
     /// The server was reached, and asks this tenant to slow down, for at least so many milliseconds where it says so.
     Paused(Option<u64>),
     /// The answer did not come within the attempt's time.
@@ -51,6 +53,16 @@ pub enum Evidence {
     Reached,
     /// Nothing.
     Nothing,
+}
+
+impl Evidence {
+    /// Whether it says that the server has more requests than it can answer. A failure of one request does not, nor does a refusal of it.
+    pub const fn is_overload(self) -> bool {
+        match self {
+            Self::Overloaded | Self::Paused(_) | Self::TimedOut => true,
+            Self::NotConnected | Self::AnswerFailed | Self::Reached | Self::Nothing => false,
+        }
+    }
 }
 
 /// What a failed attempt tells about the server's address.
@@ -97,6 +109,11 @@ impl Failure {
             *after_ms = pause_ms;
         }
         self
+    }
+
+    /// Whether the request, or its answer, was larger than somebody takes: then a smaller one may succeed.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.code, Code::RequestTooLarge | Code::AnswerTooLarge)
     }
 
     /// Whether another try will not help.

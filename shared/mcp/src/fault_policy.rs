@@ -181,6 +181,7 @@ impl Fault {
             Self::Unauthorized { .. } => Code::Unauthorized,
             Self::Forbidden { .. } => Code::Forbidden,
             Self::Credential { .. } | Self::CredentialPending { .. } => Code::CredentialUnavailable,
+            Self::ClientStatus { status: 413, .. } => Code::RequestTooLarge,
             Self::SessionLost | Self::ServerStatus { .. } | Self::ClientStatus { .. } => Code::ServerError,
             Self::VersionUnsupported { .. } => Code::VersionUnsupported,
             Self::WrongTransport { .. } => Code::TransportUnsupported,

@@ -1,8 +1,9 @@
 //! The stored answers of this worker, and which equal calls wait for one of them instead of asking the server too.
 //!
 //! One call of a key leads: it is sent. The others follow: each waits for the lead. If the leader's answer is stored, they are given it. If
-//! the leader fails, is cancelled, runs out of time or is dropped, the next follower leads. If the answer may not be stored, all of them
-//! are sent.
+//! its answer may not be stored, or the leader fails or runs out of time, all of them are sent: one after the other they would wait for the
+//! same failure again and again. If the tool reports an error, or the leader is cancelled or goes back to the queue without an attempt, the
+//! next follower leads.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +18,7 @@ use toolfleet_core::time::Timestamp;
 /// Above so many keys the dead ones are removed.
 const MOST_DEAD: usize = 1_024;
 
-/// The lead of a key. It holds whether the last leader's answer may not be stored.
+/// The lead of a key. It holds whether the last leader has no answer for the others: one that may not be stored, or a failure.
 type Flight = tokio::sync::Mutex<bool>;
 
 /// Under which catalog a call began, among those that the worker has had. An answer is stored only while that catalog is the current one:
@@ -44,6 +45,8 @@ struct Current {
 pub(crate) struct Lead {
     keys: Arc<CacheKeys>,
     flight: OwnedMutexGuard<bool>,
+    /// Whether an attempt has failed.
+    has_failed: bool,
 }
 
 /// A call that waits for the leader of its key.
@@ -72,7 +75,7 @@ pub(crate) enum Followed {
     Answered(StoredAnswer),
     /// This call leads now.
     Leads(Lead),
-    /// The answers of this key may not be stored: this call asks for itself.
+    /// The leader has no answer for it: this call asks for itself.
     Alone,
 }
 
@@ -109,7 +112,7 @@ impl Answers {
         });
         drop(flights);
         match Arc::clone(&flight).try_lock_owned() {
-            Ok(flight) => Ok(Lead { keys: Arc::clone(keys), flight }),
+            Ok(flight) => Ok(Lead::new(Arc::clone(keys), flight)),
             Err(_) => Err(Follow { keys: Arc::clone(keys), flight }),
         }
     }
@@ -150,6 +153,14 @@ impl Reuse {
         }
     }
 
+    /// An attempt of the call has failed.
+    pub(crate) const fn failed(&mut self) {
+        match self {
+            Self::Leads(lead) => lead.has_failed = true,
+            Self::None | Self::Follows(_) => {}
+        }
+    }
+
     /// The row of a call that began under that catalog is stored: its answer may serve its equals.
     pub(crate) fn settle(
         self,
@@ -165,6 +176,10 @@ impl Reuse {
 }
 
 impl Lead {
+    const fn new(keys: Arc<CacheKeys>, flight: OwnedMutexGuard<bool>) -> Self {
+        Self { keys, flight, has_failed: false }
+    }
+
     /// The leader's call has ended and its row is stored: a success is kept for the calls that follow.
     fn settle(
         mut self,
@@ -173,8 +188,21 @@ impl Lead {
         (call, outcome): (&CallKey, &Outcome),
         now: Timestamp,
     ) {
-        if outcome.kind != OutcomeKind::Succeeded || outcome.source.cached_from().is_some() {
+        if outcome.source.cached_from().is_some() {
             return;
+        }
+        match outcome.kind {
+            OutcomeKind::Succeeded => self.has_failed = false,
+            // The others would wait as long for the same.
+            OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::OutcomeUnknown => {
+                self.has_failed = true;
+                return;
+            }
+            OutcomeKind::ToolError
+            | OutcomeKind::InputRequired
+            | OutcomeKind::Refused
+            | OutcomeKind::Expired
+            | OutcomeKind::Cancelled => return,
         }
         let mut current = answers.store();
         if current.generation != began {
@@ -193,6 +221,14 @@ impl Lead {
     }
 }
 
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if self.has_failed {
+            *self.flight = true;
+        }
+    }
+}
+
 impl Follow {
     /// Waits until the leader's call has ended.
     pub(crate) async fn wait(self, answers: &Answers, now: impl Fn() -> Timestamp) -> Followed {
@@ -200,7 +236,7 @@ impl Follow {
         if let Some(answer) = answers.get(&self.keys, now()) {
             return Followed::Answered(answer);
         }
-        if *flight { Followed::Alone } else { Followed::Leads(Lead { keys: self.keys, flight }) }
+        if *flight { Followed::Alone } else { Followed::Leads(Lead::new(self.keys, flight)) }
     }
 }
 
@@ -264,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_leader_that_failed_or_is_gone_the_next_one_leads() {
+    async fn after_a_tools_error_or_a_leader_that_is_gone_the_next_one_leads() {
         let answers = answers();
         let first = answers.lead(&keys("a")).unwrap();
         let (second, third) = (answers.lead(&keys("a")).unwrap_err(), answers.follow(&keys("a")).unwrap());
@@ -275,6 +311,44 @@ mod tests {
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
         assert!(matches!(third.await, Followed::Leads(_)));
+    }
+
+    #[tokio::test]
+    async fn after_a_leader_that_failed_all_followers_go_at_once() {
+        let failed = || toolfleet_core::execution::worn_out(3, true);
+        let late = || toolfleet_core::execution::out_of_time(true);
+        for ended in [Some(failed()), Some(late()), None] {
+            let answers = answers();
+            let lead = answers.lead(&keys("a")).unwrap();
+            let followers = [0, 1].map(|_| answers.lead(&keys("a")).unwrap_err());
+            if let Some(outcome) = ended {
+                let began = (&answers, answers.generation());
+                lead.settle(began, Some(&CacheRule::default()), (&call(), &outcome), now());
+            } else {
+                // It goes back to its queue after an attempt.
+                let mut reuse = Reuse::Leads(lead);
+                reuse.failed();
+                drop(reuse);
+            }
+            for follower in followers {
+                assert!(matches!(follower.wait(&answers, now).await, Followed::Alone));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_succeeds_after_a_failed_attempt_serves_its_followers() {
+        let answers = answers();
+        let mut lead = answers.lead(&keys("a")).unwrap();
+        let follower = answers.lead(&keys("a")).unwrap_err();
+        lead.has_failed = true;
+        lead.settle(
+            (&answers, answers.generation()),
+            Some(&CacheRule::default()),
+            (&call(), &success("{}")),
+            now(),
+        );
+        assert!(matches!(follower.wait(&answers, now).await, Followed::Answered(_)));
     }
 
     #[tokio::test]

@@ -21,6 +21,8 @@ use toolfleet_core::outcome::Outcome;
 const MOST_DEAD: usize = 1_024;
 /// A call waits for others for at most this part of the time that it has left.
 const PART_OF_TIME_LEFT: u32 = 4;
+/// What the calls of a batch add to its list is no longer than this, in bytes, unless one call alone adds more.
+const MOST_BYTES: usize = 256 * 1024;
 
 /// What calls have in common that are sent together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,6 +40,8 @@ pub(crate) enum Given {
     Ended(Outcome),
     /// What the request met instead of an answer.
     Failed(Failure),
+    /// The request of all calls, or its answer, was too large. The call is to be sent alone.
+    Alone(Failure),
     /// What the batch waits for. It was not sent.
     Held { after_ms: u64, held: Box<Held> },
 }
@@ -121,6 +125,12 @@ impl Forming {
     fn has_turn(&self) -> bool {
         self.members.iter().any(|member| member.carries_turn && !member.given.is_closed())
     }
+
+    /// Whether it has room for what that member adds.
+    fn has_room_for(&self, member: &Member) -> bool {
+        let bytes = |member: &Member| member.element.get().len();
+        self.members.is_empty() || self.members.iter().map(bytes).sum::<usize>() + bytes(member) <= MOST_BYTES
+    }
 }
 
 impl Batch {
@@ -169,6 +179,13 @@ impl Batch {
         forming.members.retain(|member| !member.given.is_closed());
         let second_turn = member.carries_turn && forming.has_turn();
         if forming.closed || second_turn || forming.members.len() >= self.max {
+            return Err(member);
+        }
+        if !forming.has_room_for(&member) {
+            // The next batch takes its place: nobody else joins this one.
+            forming.until = Some(Instant::now());
+            drop(forming);
+            self.changed.notify_one();
             return Err(member);
         }
         let until = waits_until(&member, wait);
@@ -273,6 +290,26 @@ mod tests {
         let (third, _third) = member(60_000);
         assert!(Arc::ptr_eq(&batch, &batches.join(&key, third)), "the place is free again");
         assert_eq!(batches.close(&key, &batch).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_has_no_room_for_the_next_call_is_sent_at_once() {
+        let (batches, key) = (Batches::default(), key("acme", 10));
+        let large = |bytes: usize| {
+            let (member, receiver) = member(60_000);
+            let element = RawValue::from_string(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
+            (Member { element, ..member }, receiver)
+        };
+        let ((first, _first), (second, _second)) = (large(MOST_BYTES - 1), large(1_000));
+        let batch = batches.join(&key, first);
+        let begun = Instant::now();
+        let next = tokio::join!(batch.filled(), async { batches.join(&key, second) }).1;
+        assert_eq!((begun.elapsed(), Arc::ptr_eq(&batch, &next)), (Duration::ZERO, false));
+        let (small, _small) = large(MOST_BYTES - 1_000);
+        assert!(Arc::ptr_eq(&next, &batches.join(&key, small)), "just full");
+        let (huge, _huge) = large(2 * MOST_BYTES);
+        let alone = batches.join(&key, huge);
+        assert_eq!(batches.close(&key, &alone).len(), 1, "one call alone is as large as it is");
     }
 
     #[tokio::test(start_paused = true)]

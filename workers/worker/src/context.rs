@@ -128,7 +128,7 @@ pub struct WorkerContext {
 pub struct DeadLetters {
     /// The queue.
     pub queue: Queue,
-    /// How long after its first sending a message is left to operators, unless its call's deadline passes before.
+    /// How long a message is left to operators after it was sent, unless its call's deadline passes before.
     pub reap_after: Duration,
 }
 

@@ -43,6 +43,11 @@ impl Queues {
         &self.normal
     }
 
+    /// The queue for what is to wait behind no calls: the one of high priority, else the default one.
+    pub fn urgent(&self) -> &Queue {
+        self.high.as_ref().unwrap_or(&self.normal)
+    }
+
     /// The queue of that priority, if the worker reads one.
     pub const fn of(&self, priority: Priority) -> Option<&Queue> {
         match priority {

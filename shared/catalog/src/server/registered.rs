@@ -101,6 +101,15 @@ impl Server {
         }
     }
 
+    /// Whether a call tells it whose call it is: then its answers are a user's own.
+    pub const fn learns_user(&self) -> bool {
+        match self.lambda() {
+            Some(lambda) => lambda.tell_user,
+            // Credentials, headers and MCP sessions are a tenant's.
+            None => false,
+        }
+    }
+
     /// Its HTTP interface, if an OpenAPI document describes it.
     pub fn openapi(&self) -> Option<&OpenApiTransport> {
         match &self.transport {

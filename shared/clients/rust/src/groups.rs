@@ -8,10 +8,11 @@ use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::digest::Digest;
-use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Round, Skipped};
+use toolfleet_core::group::{self, Fate, GroupMessage, GroupRow, Occasion, Round, Skipped, decide};
 use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::message_attributes::GROUP;
 use toolfleet_core::request::{CallRequest, GroupKey};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
 use crate::cancel::Cancelled;
@@ -51,6 +52,15 @@ pub struct GroupRedrive {
     pub requests: Vec<CallRequest>,
     /// The members that are not sent again, and why.
     pub skipped: Vec<Skipped>,
+}
+
+/// A group whose cancellation was sent.
+#[derive(Debug)]
+pub struct GroupCancelled {
+    /// The id of its message.
+    pub message_id: String,
+    /// Why it could not be stored before its message is received: until then, members that are received may start.
+    pub not_stored: Option<AwsError>,
 }
 
 /// Why a group could not be read, waited for or sent again.
@@ -126,15 +136,19 @@ impl Client {
         self.group(key).await?.ok_or_else(|| GroupError::Unknown(key.clone()))
     }
 
-    /// Cancels a group: a message of its own, so that a worker decides and sends the notice. Members that have not started end as cancelled,
-    /// those that run at their next heartbeat. Before a member is received the fleet keeps the cancellation, and decides when the first
-    /// one comes. Returns the message's id.
-    pub async fn cancel_group(&self, key: &GroupKey) -> Result<String, AwsError> {
+    /// Cancels a group: by a message, so that a worker sends the notice, and in the group's row, so that it holds before that message is
+    /// received. Members that have not started end as cancelled, those that run at their next heartbeat. Before a member is received the
+    /// cancellation is kept, and decides when the first one comes.
+    ///
+    /// # Errors
+    /// The message could not be sent; nothing is cancelled.
+    pub async fn cancel_group(&self, key: &GroupKey) -> Result<GroupCancelled, AwsError> {
         let body = GroupMessage::cancel(key.clone()).encode();
         // In a FIFO queue it must not wait behind the tenant's calls, and a second one is no copy of one that came too early.
         let of_its_own = format!("cancel-{}", Digest::of_text(&key.to_string()).short(32));
         let deduplication = format!("{of_its_own}-{}", (self.now)().as_ms());
-        let group = if self.queue.is_fifo() { of_its_own } else { key.tenant.to_string() };
+        let queue = self.high.as_ref().unwrap_or(&self.queue);
+        let group = if queue.is_fifo() { of_its_own } else { key.tenant.to_string() };
         let message = Outgoing {
             body,
             group: Some(group),
@@ -142,7 +156,25 @@ impl Client {
             deduplication: Some(deduplication),
             ..Outgoing::default()
         };
-        self.queue.send(message).await
+        // The message goes first: after a crash in between, it still decides and sends the notice.
+        let message_id = queue.send(message).await?;
+        Ok(GroupCancelled { message_id, not_stored: self.store_cancellation(key).await.err() })
+    }
+
+    /// Decides the group as cancelled, or keeps that for its first member.
+    async fn store_cancellation(&self, key: &GroupKey) -> Result<(), AwsError> {
+        let mut row = self.fleet.group(key).await?;
+        if row.is_none() {
+            // Whoever makes the row at this moment may have looked too early, so the row is read again.
+            self.fleet.cancel_ahead(key, (self.now)().plus_ms(RETENTION_MS)).await?;
+            row = self.fleet.group(key).await?;
+        }
+        if let Some(row) = row
+            && let Some(due) = decide(&row, Occasion::Cancel, (self.now)())
+        {
+            self.fleet.decide_group(key, &due).await?;
+        }
+        Ok(())
     }
 
     /// What a redrive of a decided group would send: its requests are those that its members were sent with, because the fleet stores no

@@ -45,7 +45,7 @@ pub use dead_letters::{
 };
 pub use fleet::{Stats, StatsOf, ToolStats};
 pub use fleet_view::{FleetView, LimitShown, limits};
-pub use groups::{GroupError, GroupMember, GroupRedrive, GroupStatus};
+pub use groups::{GroupCancelled, GroupError, GroupMember, GroupRedrive, GroupStatus};
 pub use queue_depths::QueueDepth;
 pub use readable::readable;
 pub use record_search::{PAGE_READS, RecordSearch, RecordsOfCall};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use toolfleet_aws::AwsError;
 use toolfleet_core::call::{CallRow, State};
+use toolfleet_core::dead_letter::waited_until;
 use toolfleet_core::fleet::FleetSummary;
 use toolfleet_core::ids::CallKey;
 use toolfleet_core::request::Priority;
@@ -156,6 +157,7 @@ fn found(letter: &DeadLetter) -> DeadLetterFound {
     DeadLetterFound {
         reason: Some(letter.reason()).filter(|reason| *reason != RECEIVED_TOO_OFTEN).map(str::to_owned),
         first_sent: letter.first_sent(),
+        waited_until: waited_until(letter.sent_at(), letter.request()),
         deadline: letter.named_deadline(),
     }
 }

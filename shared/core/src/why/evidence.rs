@@ -111,6 +111,8 @@ pub struct DeadLetterFound {
     pub reason: Option<String>,
     /// When the call's first message was sent.
     pub first_sent: Timestamp,
+    /// When its own message was sent, or its call's `not_before` where that is later.
+    pub waited_until: Timestamp,
     /// The deadline that its request names.
     pub deadline: Option<Timestamp>,
 }

@@ -118,7 +118,7 @@ fn dead_letter(seen: &Evidence<'_>, letter: &DeadLetterFound) -> Explanation {
     if letter.reason.is_some() {
         explained.next = "a message that could not be read stays there until an operator acts".into();
     } else {
-        let by_age = letter.first_sent.plus_ms(REAP_AFTER_MS);
+        let by_age = letter.waited_until.plus_ms(REAP_AFTER_MS);
         explained.next_at = Some(letter.deadline.map_or(by_age, |deadline| deadline.min(by_age)));
         explained.next = "a worker ends it, unless TOOLFLEET_REAP_AFTER_MS says otherwise, from".into();
     }
@@ -210,9 +210,16 @@ fn running(seen: &Evidence<'_>, row: &CallRow) -> Explanation {
     };
     let mut explained = blank(seen, Place::Running, format!("worker {worker} {what}{reports}"));
     let since = row.started_at;
-    explained
-        .waits_for
-        .push(WaitsFor { since, ..WaitsFor::new(WaitsForKind::Answer, "the answer of its tool") });
+    // An earlier attempt was sent. Before the first one, nobody writes whether the call waits in its worker's hands.
+    let may_be_unsent = row.attempts == 0 && row.task.is_none();
+    let answer =
+        if may_be_unsent { "the answer of its tool, or of an equal call" } else { "the answer of its tool" };
+    explained.waits_for.push(WaitsFor { since, ..WaitsFor::new(WaitsForKind::Answer, answer) });
+    if may_be_unsent {
+        explained.not_known.push(
+            "whether its request was sent: with `cache` it may wait for an equal call's answer, with `batch` for others to be sent with".into(),
+        );
+    }
     explained.next =
         "another worker takes it over if this one stops renewing its claim, which holds until".into();
     explained.next_at = row.lease_until;

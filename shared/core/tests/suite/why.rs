@@ -234,6 +234,20 @@ fn a_running_call_names_its_worker_its_attempt_and_its_lease() {
     assert!(lost.next.contains("outcome_unknown"), "{}", lost.next);
 }
 
+/// A follower of an equal call and a member of a forming batch are claimed, and nothing of them was sent.
+#[test]
+fn a_call_before_its_first_attempt_may_wait_in_its_workers_hands() {
+    let unknown = |row: &CallRow| {
+        let explained = by_row(Some(row), at(10));
+        let answer = explained.waits_for.first().unwrap().text.clone();
+        (answer, explained.not_known.iter().any(|text| text.contains("whether its request was sent")))
+    };
+    let mut row = row(State::Claimed, None);
+    assert_eq!(unknown(&row), ("the answer of its tool, or of an equal call".to_owned(), true));
+    row.attempts = 1;
+    assert_eq!(unknown(&row), ("the answer of its tool".to_owned(), false));
+}
+
 #[test]
 fn an_overdue_try_waits_for_a_worker() {
     for state in [State::Pending, State::WaitingTask] {
@@ -350,6 +364,7 @@ fn a_dead_letter_says_why_it_is_there_and_who_ends_it() {
         DeadLetterSeen::Found(DeadLetterFound {
             reason: reason.map(str::to_owned),
             first_sent: at(0),
+            waited_until: at(0),
             deadline: Some(at(DEADLINE_MS)),
         })
     };
@@ -372,6 +387,17 @@ fn a_dead_letter_says_why_it_is_there_and_who_ends_it() {
         let evidence = Evidence { dead_letter: &often, ..Evidence::of_row(&key, Some(&row), at(10)) };
         assert_eq!(explain(&evidence).place, place, "{state:?}");
     }
+}
+
+/// Else a call that waited for long would be ended before anybody could see it fail.
+#[test]
+fn a_dead_letter_is_due_so_long_after_its_own_message_was_sent() {
+    let key = key();
+    let letter =
+        DeadLetterFound { reason: None, first_sent: at(0), waited_until: at(5_000_000), deadline: None };
+    let found = DeadLetterSeen::Found(letter);
+    let evidence = Evidence { dead_letter: &found, ..Evidence::of_row(&key, None, at(5_000_010)) };
+    assert_eq!(explain(&evidence).next_at, Some(at(5_900_000)));
 }
 
 #[test]

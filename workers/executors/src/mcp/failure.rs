@@ -58,6 +58,7 @@ const fn evidence(fault: &Fault) -> Evidence {
             Evidence::Paused(Some(*ms))
         }
         Fault::ServerStatus { status: 429, .. } => Evidence::Paused(None),
+        Fault::ServerStatus { status: 503 | 504, .. } => Evidence::Overloaded,
         Fault::ServerStatus { status: 500.., .. }
         | Fault::SessionLost
         | Fault::AnswerLost { .. }
@@ -182,6 +183,52 @@ mod tests {
         }
         let failed = Fault::ServerStatus { status: 500, detail: String::new(), retry_after_ms: None };
         assert_eq!((failure_of(&failed).evidence, failed.blame()), (Evidence::AnswerFailed, Blame::Server));
+    }
+
+    /// A tool whose callers send wrong arguments would lose its limit to them.
+    #[test]
+    fn only_refusals_for_load_and_time_outs_speak_of_load() {
+        let text = String::new;
+        let not_sent = |cause| Fault::NotSent { detail: text(), cause };
+        let status = |status, retry_after_ms| Fault::ServerStatus { status, detail: text(), retry_after_ms };
+        let load = [
+            Fault::RateLimited { retry_after_ms: None },
+            Fault::AttemptTimeout { after_ms: 1, detail: text() },
+            status(429, None),
+            status(503, None),
+            status(503, Some(1_000)),
+            status(504, None),
+        ];
+        let none = [
+            Fault::Connect { detail: text() },
+            not_sent(NotSentCause::Answer),
+            not_sent(NotSentCause::Time),
+            not_sent(NotSentCause::Place),
+            not_sent(NotSentCause::Command),
+            Fault::SessionStoreUnavailable { detail: text() },
+            Fault::Unauthorized { detail: text() },
+            Fault::Forbidden { scope: None, detail: text() },
+            Fault::Credential { detail: text() },
+            Fault::CredentialPending { detail: text() },
+            Fault::SessionLost,
+            Fault::VersionUnsupported { supported: Vec::new() },
+            Fault::WrongTransport { detail: text() },
+            Fault::NotResumable { version: text() },
+            Fault::Rpc { code: -32_602, message: text() },
+            Fault::RpcAmbiguous { code: -32_603, message: text() },
+            status(409, None),
+            status(500, None),
+            Fault::ClientStatus { status: 400, detail: text() },
+            Fault::AnswerLost { detail: text() },
+            Fault::InvalidAnswer { detail: text() },
+            Fault::AnswerTooLarge { limit_bytes: 1 },
+            Fault::AddressRefused { detail: text() },
+            Fault::Redirect { location: text(), may_have_run: MayHaveRun::Unknown },
+        ];
+        let marked = load.map(|fault| (fault, true)).into_iter().chain(none.map(|fault| (fault, false)));
+        for (fault, is_load) in marked {
+            assert_eq!(failure_of(&fault).evidence.is_overload(), is_load, "{fault:?}");
+        }
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Tools {
                 due.add_minute(places.of(minute, &tools), minute, tools);
             }
         }
-        places.forget(until.plus(-KEPT_MINUTES - 1));
+        let oldest = until.plus(-KEPT_MINUTES - 1);
+        // As long as any minute that may be written again, which is kept whole.
+        places.forget(self.pending().map_or(oldest, |(first, _)| oldest.min(first)));
         due
     }
 
@@ -253,6 +255,11 @@ mod tests {
             .map(|one| one.rollup.calls.total())
             .sum();
         assert_eq!(total + 14, 201 + 3 + 1 + 9 + 1);
+        // The table cannot be written for a while: whoever has a place has it when the minute is written in the end.
+        tools.forget(at(30));
+        assert!(!tools.due(&mut places, Minute::of(at(30))).rollups.is_empty());
+        let late = tools.due(&mut places, Minute::of(at(31)));
+        assert_eq!(shown(&late), [format!("{OTHER_TOOLS} 14")]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub struct WorkerArgs {
         help_heading = "Queue and tables"
     )]
     dead_letter_queue_url: Option<String>,
-    /// How long a dead letter is left to operators after its call was sent, in milliseconds, unless its deadline passes before.
+    /// How long a dead letter is left to operators after its call's latest message was sent, in milliseconds, unless its deadline passes before.
     #[arg(
         long = "reap-after-ms",
         env = "TOOLFLEET_REAP_AFTER_MS",

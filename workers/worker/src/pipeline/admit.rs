@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toolfleet_aws::AwsError;
 use toolfleet_catalog::{DEFAULT_ATTEMPT_MS, DEFAULT_MAX_ATTEMPTS, InputSchema, Pin, Server, Tool};
 use toolfleet_core::batch::BatchRule;
-use toolfleet_core::cache::CacheRule;
+use toolfleet_core::cache::{CacheRule, CacheScope};
 use toolfleet_core::control::{CallFacts, CancelRule, Subject, ToolNames};
 use toolfleet_core::execution::cancelled_by_operator;
 use toolfleet_core::outcome::Outcome;
@@ -55,9 +55,11 @@ pub(super) struct AdmittedCall {
 }
 
 impl AdmittedCall {
-    /// What the catalog says about storing its answer.
+    /// What the catalog says about storing its answer. The answer of a server that is told who calls is for that user alone, whatever scope is
+    /// registered.
     pub(super) fn cache_rule(&self) -> Option<CacheRule> {
-        self.tool.as_ref().and_then(|tool| tool.cache).or(self.server.cache)
+        let rule = self.tool.as_ref().and_then(|tool| tool.cache).or(self.server.cache)?;
+        Some(if self.server.learns_user() { CacheRule { scope: CacheScope::User, ..rule } } else { rule })
     }
 
     /// How it is sent with others, where its tool is registered so. A call that resumes another is sent by itself.

@@ -68,6 +68,7 @@ impl Attempts<'_> {
                 Ok(executed) => return executed,
                 Err(failure) => failure,
             };
+            self.ready.attempt_failed();
             let slow = begun.elapsed() >= SLOW_TRY;
             tries = if slow { QUICK_TRIES + 1 } else { tries + 1 };
             match self.after_failure(&failure, tries, slow) {
@@ -114,11 +115,11 @@ impl Attempts<'_> {
             let sending = pin!(self.send(number, pace.as_ref()));
             passes.until_answered(sending, call.outlasts_attempt(), &context.meters).await
         };
-        passes.record(&answer, context.now());
         state.end_request();
         let lacking = pace.and_then(Pace::lacking);
         // An attempt that the caller's own deadline cut short, or that had no turn, says nothing of the server.
         let cut_short = answer.is_err() && (lacking.is_some() || Instant::now() >= self.deadline);
+        passes.record(&answer, cut_short, context.now());
         let pause_ms = permit.record(&answer, cut_short, context.now());
         if let (Some(wait), Err(Failure { may_have_run: MayHaveRun::No, .. })) = (lacking, &answer) {
             state.uncount_attempt();

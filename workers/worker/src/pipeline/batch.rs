@@ -27,28 +27,51 @@ use super::time_left::lacks_time;
 use super::wait::Wait;
 use crate::batches::{Batch, BatchKey, Given, Member};
 
+/// How a call is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// With others, if it is safe to repeat: what is not is not sent again because of others.
+    Any,
+    /// Alone.
+    None,
+}
+
 impl Attempts<'_> {
-    /// One attempt in a batch.
+    /// One attempt in a batch. It does not count where the batch was too large: then the call is sent alone.
     pub(super) async fn attempt_in_batch(&self, rule: &BatchRule, again: bool) -> Result<Executed, Failure> {
+        match self.attempt_with(rule, again, Company::Any).await? {
+            Some(executed) => Ok(executed),
+            None => {
+                Ok(self.attempt_with(rule, true, Company::None).await?.unwrap_or_else(|| self.not_sent()))
+            }
+        }
+    }
+
+    /// The same in a batch of others or alone; nothing if the call is to be sent alone.
+    async fn attempt_with(
+        &self,
+        rule: &BatchRule,
+        again: bool,
+        company: Company,
+    ) -> Result<Option<Executed>, Failure> {
         let (context, call) = (self.context, &self.ready.call);
         // The batch enters the gate once; switches and rules may be about one call of it.
         if let Some(stopped) = self.stopped() {
-            return Ok(stopped);
+            return Ok(Some(stopped));
         }
         if let Some(wait) = lacks_time(context, self.inbound, call) {
-            return Ok(self.wait(wait));
+            return Ok(Some(self.wait(wait)));
         }
         let Some(Parted { element, others }) = Parted::of(&call.request.arguments, &rule.argument) else {
             // Checked at admission already.
-            return Ok(Executed::Finished(lacks_argument(&rule.argument)));
+            return Ok(Some(Executed::Finished(lacks_argument(&rule.argument))));
         };
         let key = self.batch_key(rule, &others);
         let (member, mut given) = self.member(element);
         let carries_turn = member.carries_turn;
-        // What is not safe to repeat is not sent again because of others.
-        let batch = match call.repeatable {
-            true => context.batches.join(&key, member),
-            false => Batch::alone(member),
+        let batch = match company {
+            Company::Any if call.repeatable => context.batches.join(&key, member),
+            Company::Any | Company::None => Batch::alone(member),
         };
         let lead = loop {
             let lead = tokio::select! {
@@ -116,18 +139,27 @@ impl Attempts<'_> {
         (Member { element, deadline: self.deadline, carries_turn, begin, given: sender }, given)
     }
 
-    /// What follows from what the batch gives.
-    fn given(&self, given: Result<Given, RecvError>) -> Result<Executed, Failure> {
+    /// What follows from what the batch gives; nothing if the call is to be sent alone.
+    fn given(&self, given: Result<Given, RecvError>) -> Result<Option<Executed>, Failure> {
         let (call, state) = (&self.ready.call, self.state);
         let was_sent = state.end_request();
         match given {
-            Ok(Given::Ended(outcome)) => Ok(Executed::Finished(outcome)),
+            Ok(Given::Ended(outcome)) => Ok(Some(Executed::Finished(outcome))),
             Ok(Given::Held { after_ms, held }) => {
                 // Its request was not written for want of a turn.
                 if was_sent {
                     state.uncount_attempt();
                 }
-                Ok(self.wait(Wait { after_ms, held, silent: false }))
+                Ok(Some(self.wait(Wait { after_ms, held, silent: false })))
+            }
+            Ok(Given::Alone(failure)) => {
+                if was_sent {
+                    state.uncount_attempt();
+                }
+                if failure.may_have_run == MayHaveRun::Unknown {
+                    state.mark_executed();
+                }
+                Ok(None)
             }
             Ok(Given::Failed(failure)) => {
                 let (attempt, fault) = (state.attempts(), redaction::for_the_log(&failure, &call.request));
@@ -140,9 +172,9 @@ impl Attempts<'_> {
             Err(_) => {
                 if was_sent {
                     state.mark_executed();
-                    return Ok(self.not_sent());
+                    return Ok(Some(self.not_sent()));
                 }
-                Ok(self.stopped().unwrap_or_else(|| self.not_sent()))
+                Ok(Some(self.stopped().unwrap_or_else(|| self.not_sent())))
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) async fn count_member(
     let EndedMember { key, group, reply, deadline, succeeded } = member;
     if !inbound.has_joined() {
         // It ended before it could join: a refusal, a dead letter, or after the decision.
-        let entrant = Entrant { key, group, reply: reply.as_ref(), deadline: *deadline };
+        let entrant = Entrant { key, group, reply: reply.as_ref(), deadline: *deadline, has_ended: true };
         match enter(context, inbound, entrant).await? {
             Entered::Member => {}
             Entered::Decided(row, _) => return notify_decided(context, &row, own(group)).await,
@@ -43,7 +43,10 @@ pub(super) async fn count_member(
     if counted.row.decision.is_some() {
         return notify_decided(context, &counted.row, own(group)).await;
     }
-    let Some(due) = decide(&counted.row, Occasion::Counted(group.index), context.now()) else {
+    let now = context.now();
+    // The timer may come long after the deadline.
+    let due = [Occasion::Counted(group.index), Occasion::Timer];
+    let Some(due) = due.into_iter().find_map(|occasion| decide(&counted.row, occasion, now)) else {
         return Ok(());
     };
     // Members that shared the count have one decision to write. The others wait until it is: the message of the one that writes it may be

@@ -1,21 +1,37 @@
 //! Writes the decision of a group, and sends its notice.
+//!
+//! The timer of a group may wait in its queue for longer than until the deadline, so whoever reads the row of an open group after its deadline decides
+//! it as the timer would.
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Outgoing;
-use toolfleet_core::group::{Decider, Decision, GroupRow};
+use toolfleet_core::group::{Decider, Decision, GroupRow, Occasion, decide};
 
 use super::steps::Step;
 use crate::context::WorkerContext;
 use crate::telemetry::trace;
 
-/// Decides, and sends the notice where this message is the one that decided.
+/// Decides the group in the timer's place if its deadline has passed, and sends the notice. The decision that holds then; none if it is not due.
+///
+/// After a crash before the notice is sent, the timer's message sends it.
+pub(super) async fn decide_at_deadline(
+    context: &WorkerContext,
+    row: &GroupRow,
+) -> Result<Option<Decision>, AwsError> {
+    match decide(row, Occasion::Timer, context.now()) {
+        Some(due) => write_decision(context, row, due).await,
+        None => Ok(None),
+    }
+}
+
+/// Decides, and sends the notice where this message is the one that decided. The decision that holds; none if the group's row has expired.
 pub(super) async fn write_decision(
     context: &WorkerContext,
     row: &GroupRow,
     due: Decision,
-) -> Result<(), AwsError> {
+) -> Result<Option<Decision>, AwsError> {
     let Some(row) = context.fleet.decide_group(&row.key, &due).await? else {
-        return Ok(());
+        return Ok(None);
     };
     context.steps.passed(Step::GroupDecided).await;
     let Some(decision) = row.decision else {
@@ -24,7 +40,8 @@ pub(super) async fn write_decision(
     if decision == due {
         context.meters.group_decided(decision.result);
     }
-    notify_decided(context, &row, due.by).await
+    notify_decided(context, &row, due.by).await?;
+    Ok(Some(decision))
 }
 
 /// Sends the notice of a decision, if that is for `own` to do. One that cannot be sent for now keeps its message in the queue.

@@ -17,7 +17,7 @@ use toolfleet_core::request::{Group, Reply};
 use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::Timestamp;
 
-use super::decide_group::{notify_decided, write_decision};
+use super::decide_group::{decide_at_deadline, notify_decided, write_decision};
 use super::inbound::InboundCall;
 use super::steps::Step;
 use crate::context::WorkerContext;
@@ -41,6 +41,8 @@ pub(super) struct Entrant<'a> {
     pub(super) group: &'a Group,
     pub(super) reply: Option<&'a Reply>,
     pub(super) deadline: Timestamp,
+    /// Whether it has ended, and enters to be counted.
+    pub(super) has_ended: bool,
 }
 
 /// Lets the call take its index. A delivery that has joined is not asked again.
@@ -61,6 +63,12 @@ pub(super) async fn enter(
                 continue;
             }
         }
+        // One that has ended is counted first: it may be the last that its group waits for.
+        if let Some(row) = row.as_ref().filter(|_| !entrant.has_ended)
+            && decide_at_deadline(context, row).await?.is_some()
+        {
+            continue;
+        }
         match (join(row.as_ref(), &binding, place), row) {
             (Join::Mismatch(text), _) => return Ok(Entered::Mismatch(text)),
             (Join::Create, _) | (_, None) => {
@@ -70,7 +78,7 @@ pub(super) async fn enter(
                 }
             }
             (Join::Decided(decision), Some(row)) => return Ok(Entered::Decided(Box::new(row), decision)),
-            (Join::SendTimer, Some(row)) => send_timer(context, inbound, &row).await?,
+            (Join::SendTimer, Some(row)) => send_timer(context, &row).await?,
             (Join::Bind, Some(_)) => {
                 if context.fleet.bind_member(&key, group.index, call_id, expires_at).await? {
                     context.steps.passed(Step::MemberBound).await;
@@ -87,7 +95,7 @@ pub(super) async fn enter(
 
 /// The row that the first member makes.
 fn first_row(entrant: Entrant<'_>, expires_at: Timestamp) -> GroupRow {
-    let Entrant { key: CallKey { tenant, call_id }, group, reply, deadline } = entrant;
+    let Entrant { key: CallKey { tenant, call_id }, group, reply, deadline, .. } = entrant;
     // As it is said, allowed or not: members that say the same fit, and the list is looked at when the notice is sent.
     let reply = group.reply.as_ref().or(reply).and_then(Reply::sqs_queue_url);
     let terms = Terms {
@@ -115,18 +123,23 @@ async fn cancel_as_asked(context: &WorkerContext, row: &GroupRow) -> Result<bool
         return Ok(false);
     }
     match decide(row, Occasion::Cancel, context.now()) {
-        Some(due) => write_decision(context, row, due).await?,
+        Some(due) => {
+            write_decision(context, row, due).await?;
+        }
         None => notify_decided(context, row, Decider::Cancel).await?,
     }
     Ok(true)
 }
 
 /// Sends the timer, then notes it. After a crash in between, a second timer is sent: the decision is written once all the same.
-async fn send_timer(context: &WorkerContext, inbound: &InboundCall, row: &GroupRow) -> Result<(), AwsError> {
+///
+/// It goes to the queue of urgent messages, so that it waits behind no backlog.
+async fn send_timer(context: &WorkerContext, row: &GroupRow) -> Result<(), AwsError> {
     let deadline = row.terms.deadline;
     let timer = GroupMessage::timer(row.key.clone(), deadline);
     let left_ms = deadline.ms_since(context.now()).min(LONGEST_HOP_MS);
-    let fifo = inbound.queue().is_fifo();
+    let queue = context.queues.urgent();
+    let fifo = queue.is_fifo();
     // In a FIFO queue the timer is hidden until it is due, and must not hide the tenant's calls.
     let of_its_own = || format!("timer-{}", Digest::of_text(&row.key.to_string()).short(32));
     let message = Outgoing {
@@ -136,7 +149,7 @@ async fn send_timer(context: &WorkerContext, inbound: &InboundCall, row: &GroupR
         attributes: BTreeMap::from([(GROUP.to_owned(), "timer".to_owned())]),
         deduplication: None,
     };
-    inbound.queue().send(message).await?;
+    queue.send(message).await?;
     context.steps.passed(Step::TimerSent).await;
     context.fleet.note_timer(&row.key).await
 }

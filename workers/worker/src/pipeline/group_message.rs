@@ -48,7 +48,9 @@ pub(super) async fn handle(
     };
     match (row.decision, decide(&row, message.occasion(), now)) {
         (Some(_), _) => notify_decided(context, &row, message.decider()).await?,
-        (None, Some(due)) => write_decision(context, &row, due).await?,
+        (None, Some(due)) => {
+            write_decision(context, &row, due).await?;
+        }
         // The row's deadline counts, not the message's.
         (None, None) => {
             let left_ms = left_ms.max(row.terms.deadline.ms_since(now));

@@ -12,6 +12,7 @@ use toolfleet_core::request::GroupKey;
 
 use super::apply::{Applied, apply};
 use super::claim;
+use super::decide_group::decide_at_deadline;
 use super::inbound::InboundCall;
 use super::lease::Lease;
 use super::prepare::ReadyCall;
@@ -113,13 +114,22 @@ pub(super) async fn keep(
     }
 }
 
-/// The decision of the call's group. One that cannot be read now is read at the next heartbeat.
+/// The decision of the call's group, which is made here once its deadline has passed. One that cannot be read now is read at the next
+/// heartbeat.
 async fn group_decision(context: &WorkerContext, ready: &ReadyCall) -> Option<(GroupKey, GroupResult)> {
     let request = &ready.call.request;
     let key = request.group.as_deref()?.key(&request.key.tenant);
+    let patience = context.limits.heartbeat() / 4;
     let read = Box::pin(context.fleet.group(&key));
-    let row = tokio::time::timeout(context.limits.heartbeat() / 4, read).await.ok()?.ok()??;
-    row.decision.map(|decision| (key, decision.result))
+    let row = tokio::time::timeout(patience, read).await.ok()?.ok()??;
+    let decision = match row.decision {
+        Some(decision) => decision,
+        None => {
+            let decided = Box::pin(decide_at_deadline(context, &row));
+            tokio::time::timeout(patience, decided).await.ok()?.ok()??
+        }
+    };
+    Some((key, decision.result))
 }
 
 /// What a heartbeat stores: a longer lease, or the claim of a call that is executed without one.

@@ -28,8 +28,13 @@ pub(super) async fn join_group(
     let Some(group) = request.group.as_deref() else {
         return Ok(Joined::GoesOn(call));
     };
-    let entrant =
-        Entrant { key: &request.key, group, reply: request.reply.as_ref(), deadline: call.deadline };
+    let entrant = Entrant {
+        key: &request.key,
+        group,
+        reply: request.reply.as_ref(),
+        deadline: call.deadline,
+        has_ended: false,
+    };
     let outcome = match Box::pin(enter(context, inbound, entrant)).await? {
         Entered::Member => return Ok(Joined::GoesOn(call)),
         Entered::Decided(row, decision) => ended_by_decision(&row.key, decision.result, false),

@@ -162,10 +162,11 @@ impl Passes {
         }
     }
 
-    /// Learns how the request ended. Permits are released if the server is done with it.
-    pub(super) fn record<T>(&mut self, ended: &Result<T, Failure>, now: Timestamp) {
+    /// Learns how the request ended, and whether it was cut short: by its caller's deadline, or for want of a turn. Permits are released if the
+    /// server is done with it.
+    pub(super) fn record<T>(&mut self, ended: &Result<T, Failure>, cut_short: bool, now: Timestamp) {
         if let Some(adaptive) = &mut self.adaptive {
-            adaptive.record(ended, now);
+            adaptive.record(ended, cut_short, now);
         }
         let done = ended.as_ref().err().is_none_or(is_done);
         if done {

@@ -43,6 +43,11 @@ impl ReadyCall {
         self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner).follows()
     }
 
+    /// An attempt has failed: calls that wait for its answer do not wait for another failure.
+    pub(super) fn attempt_failed(&self) {
+        self.reuse.lock().unwrap_or_else(PoisonError::into_inner).failed();
+    }
+
     /// What it has to do with the answers of equal calls, and what the catalog says about storing its answer.
     pub(super) fn take_reuse(&mut self) -> (Reuse, Option<CacheRule>) {
         let reuse = std::mem::take(self.reuse.get_mut().unwrap_or_else(PoisonError::into_inner));

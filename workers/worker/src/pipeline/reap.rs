@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use toolfleet_aws::AwsError;
 use toolfleet_aws::queue::Delivery;
+use toolfleet_core::dead_letter::waited_until;
 use toolfleet_core::group::GroupMessage;
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome};
 use toolfleet_core::request::CallRequest;
@@ -137,14 +138,13 @@ async fn reap_group_message(
 }
 
 /// A dead letter is due when its call's deadline has passed: its caller waits no longer than that. Before it, operators have
-/// `reap_after` from the first sending to move it back.
+/// `reap_after` to move it back. That counts from the latest message of the call, because a call can wait for long before it is tried.
 fn due_in(context: &WorkerContext, dead: &DeadLetters, inbound: &InboundCall, decoded: &Decoded) -> u64 {
-    let by_age = inbound.enqueued_at.plus_ms(dead.reap_after_ms());
+    let by_age = |request| waited_until(inbound.sent_at(), request).plus_ms(dead.reap_after_ms());
     let due = match decoded {
-        Decoded::Request(request) => {
-            by_age.min(request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms()))
-        }
-        Decoded::Refused { .. } | Decoded::Unreadable(_) => by_age,
+        Decoded::Request(request) => by_age(Some(request))
+            .min(request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms())),
+        Decoded::Refused { .. } | Decoded::Unreadable(_) => by_age(None),
     };
     due.ms_since(context.now())
 }

@@ -124,9 +124,9 @@ async fn ask(
         passes.until_answered(sending, false, &context.meters).await
     };
     let now = context.now();
-    passes.record(&answer, now);
     let lacking = pace.and_then(Pace::lacking);
     let cut_short = answer.is_err() && (lacking.is_some() || Instant::now() >= deadline);
+    passes.record(&answer, cut_short, now);
     let pause_ms = permit.record(&answer, cut_short, now);
     if let (Some(wait), Err(Failure { may_have_run: MayHaveRun::No, .. })) = (lacking, &answer) {
         return Err(wait);
@@ -163,8 +163,10 @@ async fn give(
             vec![not_divided(calls, "the server answers with a task"); calls]
         }
         Err(failure) => {
+            // What is too large for all together may be small enough for each.
+            let give = if calls > 1 && failure.is_too_large() { Given::Alone } else { Given::Failed };
             for given in givens {
-                let _left = given.send(Given::Failed(failure.clone()));
+                let _left = given.send(give(failure.clone()));
             }
             return;
         }

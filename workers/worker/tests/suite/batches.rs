@@ -126,6 +126,41 @@ async fn calls_are_sent_as_one_and_answered_one_by_one() {
     }
 }
 
+/// Each answer alone is small enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_batch_whose_answer_is_too_large_are_sent_alone() {
+    let rig = rig().await;
+    rig.mcp.tool("weather", |arguments| {
+        let cities = arguments["city"].as_array().cloned().unwrap_or_default();
+        let skies = cities.iter().map(|city| json!({"city": city, "sky": "blue".repeat(10_000)}));
+        json!({"content": [], "structuredContent": {"result": skies.collect::<Vec<_>>()}})
+    });
+    let mut catalog = catalog(&rig, 3, 5_000);
+    let tools = catalog["tools"].as_array_mut().unwrap();
+    tools.last_mut().unwrap()["max_attempts"] = json!(1);
+    let context = rig.fleet_of(catalog, limits(), None).await;
+    run(&rig, &context, &[weather("c1", "Paris"), weather("c2", "Rome"), weather("c3", "Oslo")]).await;
+    let mut sent = requests(&rig);
+    sent.sort();
+    assert_eq!(sent, [vec!["Oslo"], vec!["Oslo", "Paris", "Rome"], vec!["Paris"], vec!["Rome"]]);
+    for id in ["c1", "c2", "c3"] {
+        let seen = rig.outcome(id).await;
+        assert_eq!((seen.kind, seen.row.attempts), (OutcomeKind::Succeeded, 1), "{id}: {}", seen.message);
+        assert_eq!(batch_of(&rig, id).await, Some(format!("{id}#1")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_its_server_refuses_for_its_size_is_sent_call_by_call() {
+    let rig = rig().await;
+    let context = worker(&rig, 2, None).await;
+    rig.mcp.next(MockFault::status(413));
+    run(&rig, &context, &[weather("c1", "Paris"), weather("c2", "Rome")]).await;
+    assert_answered(&rig, "c1", "Paris").await;
+    assert_answered(&rig, "c2", "Rome").await;
+    assert_eq!(requests(&rig).len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_without_company_is_sent_after_its_wait_as_a_list_of_one() {
     let rig = rig().await;

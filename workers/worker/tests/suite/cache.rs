@@ -67,6 +67,38 @@ async fn an_equal_call_is_given_the_stored_answer() {
     }
 }
 
+/// One after the other they would time out too, each at the end of its own time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_leader_that_timed_out_its_followers_are_sent_at_once() {
+    let rig = Rig::new().await;
+    let claimed = At::new(Step::Claimed);
+    let context = context(&rig, json!(true), Some(claimed.clone())).await;
+    let hold = rig.mcp.hold();
+    let mut calls = Vec::new();
+    for id in ["c1", "c2", "c3", "c4"] {
+        let mut body = asks(id);
+        if id == "c1" {
+            body["timeout_ms"] = json!(3_000);
+        }
+        rig.send(body.to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        calls.push(tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ())));
+        rig.mcp.arrived("tools/call", 1).await;
+    }
+    claimed.reached(4).await;
+    // All three are open at once: none of them is answered.
+    let sent = tokio::time::timeout(Duration::from_secs(30), rig.mcp.arrived("tools/call", 4)).await;
+    assert!(sent.is_ok(), "{} were sent", rig.mcp.requests_of("tools/call").len());
+    drop(hold);
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::TimedOut);
+    for id in ["c2", "c3", "c4"] {
+        assert_eq!(rig.outcome(id).await.kind, OutcomeKind::Succeeded, "{id}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_wish_a_rule_or_safety_every_call_is_sent() {
     let rig = Rig::new().await;

@@ -19,32 +19,32 @@ use toolfleet_worker::pipeline::steps::Step;
 use crate::limits::{limited, server, worker};
 use crate::rig::{LEASE_MS, Rig, SKEW_MS, request};
 
-fn fleet(rig: &Rig) -> Fleet {
+pub(crate) fn fleet(rig: &Rig) -> Fleet {
     rig.direct.fleet(&Tables::with_prefix("toolfleet"))
 }
 
-fn key(tenant: &str) -> GroupKey {
+pub(crate) fn key(tenant: &str) -> GroupKey {
     GroupKey { tenant: Tenant::parse(tenant).unwrap(), id: GroupId::parse("turn").unwrap(), round: 1 }
 }
 
-async fn row(rig: &Rig) -> GroupRow {
+pub(crate) async fn row(rig: &Rig) -> GroupRow {
     fleet(rig).group(&key("acme")).await.unwrap().expect("the group has a row")
 }
 
 /// A member of the group `turn`, which asks for the group's notice and none of its own.
-fn member(rig: &Rig, id: &str, tool: &str, (index, size): (u32, u32), policy: Value) -> Value {
+pub(crate) fn member(rig: &Rig, id: &str, tool: &str, (index, size): (u32, u32), policy: Value) -> Value {
     let mut body = request(id, tool);
     let reply = json!({"sqs_queue_url": rig.local.queue_url("toolfleet-replies")});
     body["group"] = json!({"id": "turn", "index": index, "size": size, "policy": policy, "reply": reply});
     body
 }
 
-async fn send(rig: &Rig, body: &Value) {
+pub(crate) async fn send(rig: &Rig, body: &Value) {
     rig.send(body.to_string()).await;
 }
 
 /// The notices of groups that were sent.
-async fn notices(rig: &Rig) -> Vec<GroupNotice> {
+pub(crate) async fn notices(rig: &Rig) -> Vec<GroupNotice> {
     let queue = rig.direct.queue(rig.local.queue_url("toolfleet-replies"));
     let mut notices = Vec::new();
     loop {
@@ -60,7 +60,12 @@ async fn notices(rig: &Rig) -> Vec<GroupNotice> {
 }
 
 /// One decision; one notice, perhaps more than once, that says the same.
-async fn assert_decided(rig: &Rig, result: GroupResult, (succeeded, failed): (u32, u32), context: &str) {
+pub(crate) async fn assert_decided(
+    rig: &Rig,
+    result: GroupResult,
+    (succeeded, failed): (u32, u32),
+    context: &str,
+) {
     let row = row(rig).await;
     let decision = row.decision.unwrap_or_else(|| panic!("{context}: not decided: {row:?}"));
     assert_eq!(
@@ -76,7 +81,7 @@ async fn assert_decided(rig: &Rig, result: GroupResult, (succeeded, failed): (u3
     }
 }
 
-fn after(rig: &Rig, ms: u64) -> Timestamp {
+pub(crate) fn after(rig: &Rig, ms: u64) -> Timestamp {
     Timestamp::from_ms(i64::try_from(rig.clock.now_ms() + ms).unwrap())
 }
 

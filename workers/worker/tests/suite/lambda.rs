@@ -198,6 +198,31 @@ async fn a_function_is_told_who_calls_and_the_next_caller_is_another() {
     assert_eq!(told, [ann, json!({"userId": "bob", "tone": "calm"}), json!({"tone": "calm"})]);
 }
 
+/// The answer that a user gets may be for that user's eyes alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_is_told_the_user_shares_no_answer_between_users() {
+    for scope in ["tenant", "public"] {
+        let (rig, lambda) = rig().await;
+        lambda.function("orders", |invocation| {
+            bedrock_answer(invocation.event["promptSessionAttributes"]["userId"].as_str().unwrap())
+        });
+        let mut server = orders("bedrock");
+        (server["tell_user"], server["cache"]) = (json!(true), json!({ "scope": scope }));
+        let mut catalog = catalog_of(server);
+        catalog["tools"][0]["idempotent"] = json!(true);
+        let context = rig.fleet_of(catalog, limits(), None).await;
+        for (id, user) in [("c1", "ann"), ("c2", "bob"), ("c3", "ann")] {
+            let mut body = request(id, "quote");
+            (body["user"], body["cache"]) = (json!({ "id": user }), json!(true));
+            body["arguments"] = json!({"sku": "A-1"});
+            rig.send(body.to_string()).await;
+            rig.settle_with(&context).await;
+            assert_eq!(content(&rig.outcome(id).await)["content"][0]["text"], user, "{scope} {id}");
+        }
+        assert_eq!(lambda.invocations().len(), 2, "ann is given her own answer again");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arguments_are_the_event_and_the_client_context_names_the_tool() {
     let (rig, lambda) = rig().await;

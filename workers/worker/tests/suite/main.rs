@@ -32,6 +32,7 @@ mod fifo;
 mod fleet_rows;
 mod foreign_input;
 mod function_process;
+mod group_deadlines;
 mod groups;
 mod identities;
 mod import_circles;

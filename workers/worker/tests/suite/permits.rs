@@ -252,6 +252,37 @@ async fn an_adaptive_limit_lets_a_healthy_tool_run() {
     }
 }
 
+/// Else a tenant that gives its calls little time would take the others' places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_short_deadline_lowers_no_adaptive_limit() {
+    let rig = Rig::new().await;
+    let mut catalog = limited(&rig, json!({"adaptive": true}));
+    catalog["tenants"]["senders"] = json!({SENDER: ["acme", "globex"]});
+    let context = rig.fleet_of(catalog, Limits { slots: 2, ..limits() }, None).await;
+    let _hold = rig.mcp.hold();
+    let mut short = request("c0", "unsafe");
+    short["timeout_ms"] = json!(300);
+    rig.send(short.to_string()).await;
+    rig.deliver(&context).await;
+    assert_eq!(rig.outcome("c0").await.kind, OutcomeKind::TimedOut);
+    let mut runs = Vec::new();
+    for (sent, id, tenant) in [(2, "c1", "acme"), (3, "c2", "globex")] {
+        let mut request = request(id, "unsafe");
+        request["tenant"] = json!(tenant);
+        rig.send(request.to_string()).await;
+        let delivery = rig.receive(&context).await.unwrap();
+        let mut run = tokio::spawn(pipeline::run(Arc::clone(&context), delivery, ()));
+        tokio::select! {
+            () = rig.mcp.arrived("tools/call", sent) => {}
+            _ = &mut run => panic!("{id} found no place at the tool"),
+        }
+        runs.push(run);
+    }
+    for run in runs {
+        run.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_limit_is_leased_in_blocks() {
     let rig = Rig::new().await;

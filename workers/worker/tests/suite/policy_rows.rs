@@ -397,6 +397,7 @@ fn permanent() -> Vec<Case> {
 
 fn refused_by_status() -> Vec<Case> {
     let ends = failed("server_error", MayHaveRun::No);
+    let too_large = failed("request_too_large", MayHaveRun::No);
     let status =
         |name, status| case(name, MODERN, "safe", always(MockFault::status(status)), ends, (1, 0, 1));
     let in_session = |name, status| {
@@ -415,10 +416,11 @@ fn refused_by_status() -> Vec<Case> {
         status("404", 404),
         status("405", 405),
         status("406", 406),
-        status("413", 413),
+        case("413", MODERN, "safe", always(MockFault::status(413)), too_large, (1, 0, 1)),
         status("415", 415),
         in_session("405 in a session", 405),
-        in_session("413 in a session", 413),
+        case("413 in a session", LEGACY, "unsafe", always(MockFault::status(413)), too_large, (1, 0, 1))
+            .by(POSTS),
         case(
             "an answer to another request",
             MODERN,

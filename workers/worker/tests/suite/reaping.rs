@@ -8,6 +8,7 @@ use toolfleet_aws::queue::{Delivery, Outgoing, Queue};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::ids::Tenant;
 use toolfleet_core::outcome::{MayHaveRun, OutcomeKind};
+use toolfleet_core::time::Timestamp;
 use toolfleet_worker::context::WorkerContext;
 use toolfleet_worker::pipeline::steps::Step;
 use toolfleet_worker::pipeline::{self, Reaped};
@@ -210,6 +211,29 @@ async fn a_dead_letter_that_is_not_due_can_be_redriven_and_run() {
     dead(&rig).delete(&moved.receipt).await.unwrap();
     rig.settle().await;
     assert_eq!(rig.outcome("c1").await.kind, OutcomeKind::Succeeded);
+}
+
+/// Operators could not have redriven it before: it was not tried yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_of_a_call_that_waited_is_left_to_operators_too() {
+    let rig = Rig { reap_after: Duration::from_secs(1800), ..Rig::new().await };
+    let begins = Timestamp::from_ms(i64::try_from(rig.clock.now_ms()).unwrap()).plus_ms(2 * 3_600_000);
+    let mut later = request("c1", "safe");
+    later["not_before"] = json!(begins);
+    rig.send(later.to_string()).await;
+    let context = rig.context(None).await;
+    while context.now() < begins {
+        if let Some(delivery) = rig.receive(&context).await {
+            pipeline::run(context.clone(), delivery, ()).await;
+        }
+        rig.clock.advance_ms(60_000);
+    }
+    give_up(&rig).await;
+    let Reaped::NotDue { after_ms } = reap(&context).await else { panic!("it is ended at once") };
+    assert!((1_000_000..1_800_000).contains(&after_ms), "{after_ms}");
+    rig.clock.advance_ms(after_ms);
+    settle(&rig).await;
+    assert_eq!(rig.outcome("c1").await.code, Some("dead_lettered"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,20 +75,30 @@ fn calls(random: &mut Random) -> Vec<Call> {
     calls
 }
 
+fn delivery(message: Message, worker: usize) -> Delivery {
+    Delivery { message, step: Step::Enter, worker, shared: None, decides: false, looked: false }
+}
+
 /// Runs a schedule to its end and says what is wrong with it.
 fn run(seed: u64, planted: Planted) -> Result<(), String> {
     let mut random = Random(seed);
     let calls = calls(&mut random);
     let mut simulation = Simulation { world: World::default(), calls, planted };
+    let mut late = Vec::new();
     for n in 0..simulation.calls.len() {
-        // Some members are never sent, some twice.
+        // Some members are never sent or at the deadline, some twice.
         let times = if n == 0 || random.chance(85) { 1 + usize::from(random.chance(15)) } else { 0 };
+        if times == 0 && random.chance(50) {
+            late.push(Message::Call(n));
+        }
         simulation.world.queue.extend(std::iter::repeat_n(Message::Call(n), times));
     }
+    let all_in_time = late.is_empty();
+    let mut running: Vec<Delivery> = Vec::new();
     if random.chance(15) {
         simulation.world.queue.push(Message::Cancel);
+        running.push(delivery(Message::StoreCancel, usize::MAX));
     }
-    let mut running: Vec<Delivery> = Vec::new();
     for turn in 0..4_000 {
         let world = &simulation.world;
         if world.queue.is_empty() && running.is_empty() {
@@ -97,6 +107,9 @@ fn run(seed: u64, planted: Planted) -> Result<(), String> {
         // In the end nobody dies, and the deadline comes.
         let calm = turn > 600;
         simulation.world.now_ms += if calm { 10 } else { i64::from(random.chance(20)) };
+        if simulation.world.now_ms >= DEADLINE_MS {
+            simulation.world.queue.append(&mut late);
+        }
         let queue = &simulation.world.queue;
         if running.is_empty() || (running.len() < 4 && random.chance(40)) {
             if queue.is_empty() {
@@ -104,14 +117,7 @@ fn run(seed: u64, planted: Planted) -> Result<(), String> {
             }
             let message = queue[random.below(queue.len())].clone();
             let worker = random.below(2);
-            running.push(Delivery {
-                message,
-                step: Step::Enter,
-                worker,
-                shared: None,
-                decides: false,
-                looked: false,
-            });
+            running.push(delivery(message, worker));
         }
         let at = random.below(running.len());
         if !calm && random.chance(12) {
@@ -132,10 +138,10 @@ fn run(seed: u64, planted: Planted) -> Result<(), String> {
         }
         running.retain(|delivery| delivery.step != Step::Gone);
     }
-    verdict(&simulation)
+    verdict(&simulation, all_in_time)
 }
 
-fn verdict(simulation: &Simulation) -> Result<(), String> {
+fn verdict(simulation: &Simulation, all_in_time: bool) -> Result<(), String> {
     let World { row, queue, notices, decisions, bindings, .. } = &simulation.world;
     if !queue.is_empty() {
         return Err(format!("messages are left: {queue:?}"));
@@ -158,7 +164,7 @@ fn verdict(simulation: &Simulation) -> Result<(), String> {
         return Err("a stranger counts".into());
     }
     let all_came = (0..row.terms.size).all(|index| bindings.contains_key(&index));
-    if decision.result == GroupResult::Incomplete && all_came {
+    if decision.result == GroupResult::Incomplete && all_came && all_in_time {
         return Err("incomplete although every member came long before the deadline".into());
     }
     // All that a policy needs was counted, so whoever counted the last of it decides, not the timer.
@@ -166,7 +172,10 @@ fn verdict(simulation: &Simulation) -> Result<(), String> {
         return Err("decided by the timer although its members had ended long before".into());
     }
     if !simulation.world.started_after_cancel.is_empty() {
-        return Err("a member was started after the cancellation was handled".into());
+        return Err("a member was started after the cancellation was stored".into());
+    }
+    if !simulation.world.started_after_deadline.is_empty() {
+        return Err("a member was started after the deadline".into());
     }
     if decision.result == GroupResult::Incomplete && simulation.world.cancel_is_over {
         return Err("incomplete although it was cancelled long before its deadline".into());
@@ -205,6 +214,8 @@ fn each_planted_defect_of_a_group_is_found() {
         Planted::SharedCountTrustsOne,
         Planted::CancelledAheadDropped,
         Planted::CancelledAheadKeptBlindly,
+        Planted::CancelledByMessageOnly,
+        Planted::DeadlineByTimerOnly,
     ] {
         let found = (0..2_000).any(|seed| run(seed, planted).is_err());
         assert!(found, "{planted:?} is not found");

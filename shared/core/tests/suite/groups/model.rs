@@ -29,6 +29,10 @@ pub(super) enum Planted {
     CancelledAheadDropped,
     /// A cancellation is kept without a second look for the row.
     CancelledAheadKeptBlindly,
+    /// A cancellation is only sent, and stored by its message alone.
+    CancelledByMessageOnly,
+    /// Only the timer decides at the deadline.
+    DeadlineByTimerOnly,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +41,8 @@ pub(super) enum Message {
     Call(usize),
     Timer,
     Cancel,
+    /// What the client does after it has sent the cancellation. It is no message: a client that dies does not come again.
+    StoreCancel,
 }
 
 /// A call: what its message says, and whether its tool succeeds.
@@ -55,8 +61,10 @@ pub(super) struct World {
     pub(super) bindings: BTreeMap<u32, CallId>,
     /// Whether a cancellation was kept that came before the row.
     pub(super) cancelled_ahead: bool,
-    /// Whether the message of a cancellation is gone.
+    /// Whether a cancellation is stored: its message is gone, or its client has done so.
     pub(super) cancel_is_over: bool,
+    /// The calls that were started after the deadline.
+    pub(super) started_after_deadline: BTreeSet<usize>,
     /// The calls that were started after that.
     pub(super) started_after_cancel: BTreeSet<usize>,
     /// The shared counts whose decision was written, and how many were shared.
@@ -93,6 +101,7 @@ pub(super) enum Step {
     KeepCancellation,
     LookAgain,
     CancelAsAsked,
+    DecideAtDeadline,
     CancelNotify,
     CancelNote,
     SendTimer,
@@ -170,8 +179,13 @@ impl Simulation {
                 self.world.row.as_mut().unwrap().notified = true;
                 Self::again(self.world.ended.contains_key(&n))
             }
+            (Message::Call(n), Step::DecideAtDeadline) => self.decide_at_deadline(n),
+            (Message::StoreCancel, Step::Decide(due)) => {
+                self.write_decision(due);
+                Step::Delete
+            }
             (_, Step::Decide(due)) => self.write_decision(due),
-            (Message::Cancel, Step::KeepCancellation) => {
+            (Message::Cancel | Message::StoreCancel, Step::KeepCancellation) => {
                 self.world.cancelled_ahead = true;
                 if self.planted == Planted::CancelledAheadKeptBlindly {
                     Step::Delete
@@ -179,8 +193,14 @@ impl Simulation {
                     Step::LookAgain
                 }
             }
-            (Message::Cancel, Step::LookAgain) if self.world.row.is_none() => Step::Delete,
+            (_, Step::LookAgain) if self.world.row.is_none() => Step::Delete,
             (Message::Cancel, Step::LookAgain) => self.look(Occasion::Cancel, Decider::Cancel),
+            (Message::StoreCancel, Step::LookAgain) => self.store_cancel(),
+            (Message::StoreCancel, Step::Enter) if self.planted == Planted::CancelledByMessageOnly => {
+                Step::Delete
+            }
+            (Message::StoreCancel, Step::Enter) if self.world.row.is_some() => self.store_cancel(),
+            (Message::StoreCancel, Step::Enter) => Step::KeepCancellation,
             (Message::Cancel, Step::Enter)
                 if self.world.row.is_none() && self.planted != Planted::CancelledAheadDropped =>
             {
@@ -217,6 +237,24 @@ impl Simulation {
         true
     }
 
+    /// Decides the group whose row a client has just read, unless it is decided. Its notice is sent by the message.
+    fn store_cancel(&self) -> Step {
+        let row = self.world.row.as_ref().unwrap();
+        decide(row, Occasion::Cancel, Timestamp::from_ms(self.world.now_ms))
+            .map_or(Step::Delete, Step::Decide)
+    }
+
+    /// A call that enters an open group after its deadline decides it in the timer's place.
+    fn decide_at_deadline(&mut self, n: usize) -> Step {
+        let row = self.world.row.as_mut().unwrap();
+        if let Some(due) = decide(row, Occasion::Timer, Timestamp::from_ms(self.world.now_ms)) {
+            row.decision = Some(due);
+            self.world.decisions.push(due);
+        }
+        let owes = self.world.row.as_ref().unwrap().owes_notice(Decider::Timer);
+        if owes { Step::CancelNotify } else { Self::again(self.world.ended.contains_key(&n)) }
+    }
+
     fn cancel_as_asked(&mut self, n: usize) -> Step {
         let row = self.world.row.as_mut().unwrap();
         if let Some(due) = decide(row, Occasion::Cancel, Timestamp::from_ms(self.world.now_ms)) {
@@ -228,7 +266,7 @@ impl Simulation {
     }
 
     fn delete(&mut self, message: &Message) -> Step {
-        self.world.cancel_is_over |= *message == Message::Cancel;
+        self.world.cancel_is_over |= matches!(message, Message::Cancel | Message::StoreCancel);
         let at = self.world.queue.iter().position(|other| other == message);
         if let Some(at) = at {
             self.world.queue.remove(at);
@@ -240,6 +278,10 @@ impl Simulation {
         let starts = !self.world.ended.contains_key(&n) && !self.calls[n].refused;
         if starts && self.world.cancel_is_over {
             self.world.started_after_cancel.insert(n);
+        }
+        let deadline = self.world.row.as_ref().unwrap().terms.deadline;
+        if starts && deadline <= Timestamp::from_ms(self.world.now_ms) {
+            self.world.started_after_deadline.insert(n);
         }
         if self.world.ended.contains_key(&n) || self.calls[n].refused { Step::Count } else { Step::Execute }
     }
@@ -255,6 +297,14 @@ impl Simulation {
             return Step::EnterEnded;
         }
         let again = Self::again(ended);
+        let now = Timestamp::from_ms(self.world.now_ms);
+        let is_due = |row: &GroupRow| decide(row, Occasion::Timer, now).is_some();
+        if !ended
+            && self.planted != Planted::DeadlineByTimerOnly
+            && self.world.row.as_ref().is_some_and(is_due)
+        {
+            return Step::DecideAtDeadline;
+        }
         let index = self.calls[n].group.index;
         let binding = self.world.bindings.get(&index).map_or(Binding::Free, |call| Binding::Of(call.clone()));
         match join(self.world.row.as_ref(), &binding, self.place(n)) {
@@ -310,7 +360,7 @@ impl Simulation {
         let worker = running[leader].worker;
         let counted = |(at, delivery): (usize, &Delivery)| match delivery.message {
             Message::Call(n) if delivery.step == Step::Count && delivery.worker == worker => Some((at, n)),
-            Message::Call(_) | Message::Timer | Message::Cancel => None,
+            Message::Call(_) | Message::Timer | Message::Cancel | Message::StoreCancel => None,
         };
         let together: Vec<_> = running.iter().enumerate().filter_map(counted).collect();
         for (at, n) in &together {
@@ -363,7 +413,8 @@ impl Simulation {
         if row.decision.is_some() {
             return self.after_decision(Decider::Member(index));
         }
-        let due = decide(row, Occasion::Counted(index), Timestamp::from_ms(self.world.now_ms));
+        let now = Timestamp::from_ms(self.world.now_ms);
+        let due = decide(row, Occasion::Counted(index), now).or_else(|| decide(row, Occasion::Timer, now));
         due.filter(|_| decides).map_or(Step::Delete, Step::Decide)
     }
 

@@ -117,7 +117,7 @@ impl Permit {
                 of_server.connections.report(false, self.probes_connection, now);
                 self.probes_connection = false;
             }
-            Some(Evidence::AnswerFailed) => {
+            Some(Evidence::AnswerFailed | Evidence::Overloaded) => {
                 pair.answers.report(false, self.probes_answer, now);
                 self.probes_answer = false;
             }

@@ -260,7 +260,7 @@ fn failure(class: RetryClass, may_have_run: MayHaveRun, code: Code, evidence: Ev
     };
     let reachability = match evidence {
         Evidence::NotConnected => Reachability::NotReached,
-        Evidence::Paused(_) | Evidence::Reached => Reachability::Answered,
+        Evidence::Paused(_) | Evidence::Overloaded | Evidence::Reached => Reachability::Answered,
         Evidence::AnswerFailed | Evidence::Nothing | Evidence::TimedOut => Reachability::Unknown,
     };
     Failure {

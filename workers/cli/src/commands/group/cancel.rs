@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &CancelArgs, connect: &Connect, output: &Output) -
     }
     let open = status.row.open();
     if args.apply {
-        client.library().cancel_group(&key).await?;
+        cancel(&client, &key, output).await?;
     }
     if output.is_json() {
         output.document(&document(&key, json!({"open": open, "applied": args.apply})))?;
@@ -56,7 +56,7 @@ async fn cancel_ahead(
     output: &Output,
 ) -> Result<Exit, CommandError> {
     if args.apply {
-        client.library().cancel_group(key).await?;
+        cancel(client, key, output).await?;
     }
     if output.is_json() {
         let told = json!({"state": "unknown", "open": null, "applied": args.apply});
@@ -73,6 +73,16 @@ async fn cancel_ahead(
         .note("the first member that comes within 60 days ends the group as cancelled, and none is started");
     output.note("this group id is not to be used again");
     Ok(Exit::Done)
+}
+
+/// Cancels it, and says where that holds only from when its message is received.
+async fn cancel(client: &ClientHandle, key: &GroupKey, output: &Output) -> Result<(), CommandError> {
+    if let Some(error) = client.library().cancel_group(key).await?.not_stored {
+        output.note(&format!(
+            "the cancellation is sent, but could not be stored ({error}): members that a worker receives before it still start"
+        ));
+    }
+    Ok(())
 }
 
 /// Which group, and what was done.

@@ -138,7 +138,7 @@ impl Permit<'_> {
                 }
                 self.probes_connection = false;
             }
-            Some(Evidence::AnswerFailed) => {
+            Some(Evidence::AnswerFailed | Evidence::Overloaded) => {
                 let of_tenant = known.pair(self.server, self.tenant, self.breakers.policy, now);
                 of_tenant.last_failure = summary();
                 if of_tenant.answers.report(false, self.probes_answer, now) {

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use toolfleet_aws::Clock;
-use toolfleet_core::failure::{Evidence, Failure};
+use toolfleet_core::failure::Failure;
 use toolfleet_core::ids::ServerId;
 use toolfleet_core::limits::adaptive::{AdaptiveLimit, Answered};
 use toolfleet_core::limits::retry_budget::RetryBudget;
-use toolfleet_core::outcome::Code;
 use toolfleet_core::time::Timestamp;
 
 /// The most servers and tools with a state.
@@ -144,11 +143,12 @@ impl AdaptivePermit {
         self.sent = now;
     }
 
-    /// Learns how the attempt ended.
-    pub(crate) fn record<T>(&mut self, ended: &Result<T, Failure>, now: Timestamp) {
+    /// Learns how the attempt ended. One that was cut short by something else than its own time says nothing of the tool.
+    pub(crate) fn record<T>(&mut self, ended: &Result<T, Failure>, cut_short: bool, now: Timestamp) {
         let answered = match ended {
             Ok(_) => Answered::In(now.ms_since(self.sent)),
-            Err(failure) => of_failure(failure),
+            Err(failure) if failure.evidence.is_overload() && !cut_short => Answered::Overloaded,
+            Err(_) => Answered::Other,
         };
         self.answered = Some((answered, now));
     }
@@ -161,11 +161,4 @@ impl Drop for AdaptivePermit {
         // The limit may have grown by more than one place.
         self.adaptive.left.notify_waiters();
     }
-}
-
-/// A server that asks to slow down, answers with a 5xx status, or does not answer in time, has too many requests.
-fn of_failure(failure: &Failure) -> Answered {
-    let refused = matches!(failure.code, Code::AttemptTimedOut | Code::RateLimited | Code::ServerError);
-    let paused = matches!(failure.evidence, Evidence::Paused(_));
-    if paused || refused { Answered::Overloaded } else { Answered::Other }
 }
