@@ -5,6 +5,7 @@ use toolfleet_aws::{Applied, apply};
 use toolfleet_client::{Aws, AwsOptions, Tables, system_clock};
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::{Caller, DeliveryContext, Event};
+use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallId, CallKey, Nonce, WorkerId};
 use toolfleet_core::outcome::{Code, Outcome};
 use toolfleet_core::time::Timestamp;
@@ -19,7 +20,7 @@ fn end_at(dev: &Dev, record: &Value, call_id: &str, at: Timestamp) {
     let expires_at = at.plus_ms(86_400_000).whole_s();
     let delivery = DeliveryContext {
         key: key.clone(),
-        digest: record.digest.clone(),
+        digest: Digest::from_stored(record.digest.clone()),
         earlier_digest: None,
         caller: Box::new(Caller::default()),
         nonce: Nonce::from_random(7),
