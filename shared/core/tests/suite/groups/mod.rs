@@ -167,8 +167,9 @@ fn verdict(simulation: &Simulation, all_in_time: bool) -> Result<(), String> {
     if decision.result == GroupResult::Incomplete && all_came && all_in_time {
         return Err("incomplete although every member came long before the deadline".into());
     }
-    // All that a policy needs was counted, so whoever counted the last of it decides, not the timer.
-    if decision.by == Decider::Timer && decision.result != GroupResult::Incomplete {
+    // All that a policy needs was counted, so whoever counted the last of it decides, not the timer. A member that comes after the deadline may
+    // look between both.
+    if all_in_time && decision.by == Decider::Timer && decision.result != GroupResult::Incomplete {
         return Err("decided by the timer although its members had ended long before".into());
     }
     if !simulation.world.started_after_cancel.is_empty() {
