@@ -37,6 +37,10 @@ PAGES = [
 ]
 
 
+# A call that is waited for long is looked for by its message, too.
+SOMETIMES = {("operator", "dynamodb:toolfleet-calls", "dynamodb:BatchGetItem", "_message#x")}
+
+
 class Fleet:
     def __init__(self, processes, folder):
         self.processes, self.folder, self.recorder = processes, folder, Recorder()
@@ -268,7 +272,7 @@ def differences(seen, known):
     seen, known = flat(seen), flat(known)
     shown = lambda one: " ".join(filter(None, one))
     yield from (f"{shown(one)}: was seen, and is not in {RECORDED.name}" for one in sorted(seen - known, key=shown))
-    yield from (f"{shown(one)}: is in {RECORDED.name}, and was not seen" for one in sorted(known - seen, key=shown))
+    yield from (f"{shown(one)}: is in {RECORDED.name}, and was not seen" for one in sorted(known - seen - SOMETIMES, key=shown))
 
 
 def main():
