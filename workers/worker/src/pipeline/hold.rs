@@ -18,7 +18,8 @@ pub(super) async fn hold(
     request: CallRequest,
     wait: Wait,
 ) -> Result<Disposition, AwsError> {
-    let wait = wait.until_visible(inbound, context.now());
+    let deadline = request.deadline(inbound.enqueued_at, context.limits.default_deadline_ms());
+    let wait = wait.until_visible(inbound, deadline, context.now());
     let (after_ms, reason) = (wait.after_ms, wait.requeue_reason());
     if !wait.is_stored(inbound.enqueued_at, context.now()) {
         return Ok(Disposition::Requeued { after_ms, reason });

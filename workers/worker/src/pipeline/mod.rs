@@ -496,7 +496,7 @@ async fn execute_and_record(
             Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, None)).await?
         }
         Executed::Held(wait) => {
-            let wait = wait.until_visible(inbound, context.now());
+            let wait = wait.until_visible(inbound, claimed.ready.call.deadline, context.now());
             wait.log(&claimed.ready.call.request);
             let (after_ms, reason, held) = (wait.after_ms, wait.requeue_reason(), Some(wait.held));
             Box::pin(claimed::release(context, inbound, *claimed, after_ms, reason, held)).await?

@@ -145,7 +145,8 @@ impl Limits<'_> {
             Lack::Permit(limit, most) => {
                 let most = most.limit.get();
                 let permits = &self.context.limiter.permits;
-                let away_ms = permits.park(&limit.key, most, self.patience(Duration::ZERO));
+                let patience = self.patience(Duration::ZERO);
+                let away_ms = permits.park(&limit.key, most, patience, self.call.deadline);
                 let detail = format!("{} ({most} at once)", limit.key.name());
                 self.met(&limit.key, LimitPart::Concurrency, true);
                 self.wait(HeldReason::ConcurrencyLimit, away_ms, detail)

@@ -131,9 +131,10 @@ impl Wait {
         Self { held: Box::new(wait.held.with_detail("the worker was too slow for its turns")), ..wait }
     }
 
-    /// The same until its message can be received again: in a queue that keeps its order, that may be later than the call wishes.
-    pub(super) fn until_visible(self, inbound: &InboundCall, now: Timestamp) -> Self {
-        let after_ms = inbound.away_ms(self.after_ms);
+    /// The same until its message can be received again, at the call's deadline at the latest: then its end is due. In a queue that keeps its
+    /// order, that may be later than the call wishes.
+    pub(super) fn until_visible(self, inbound: &InboundCall, deadline: Timestamp, now: Timestamp) -> Self {
+        let after_ms = inbound.away_ms(self.after_ms.min(deadline.ms_since(now)));
         if after_ms == self.after_ms {
             return self;
         }

@@ -52,9 +52,9 @@ impl PermitBooks {
         self.book(key).is_full_lately()
     }
 
-    /// How long a call that goes to the queue now stays there, in milliseconds.
-    pub(crate) fn park(&self, key: &LimitKey, limit: u32, patience: Patience) -> u64 {
-        self.book(key).park(limit, patience)
+    /// How long a call with that deadline that goes to the queue now stays there, in milliseconds.
+    pub(crate) fn park(&self, key: &LimitKey, limit: u32, patience: Patience, deadline: Timestamp) -> u64 {
+        self.book(key).park(limit, patience, deadline)
     }
 
     /// How many calls wait in the worker's hands.

@@ -312,11 +312,12 @@ impl<S: PermitRows> PermitBook<S> {
         Ahead { in_hand, parked, hold_ms: state.hold_ms(), workers: patience.workers, limit }
     }
 
-    /// How long a call that goes to the queue now stays there, in milliseconds.
-    pub(super) fn park(&self, limit: u32, patience: Patience) -> u64 {
-        let away_ms = self.ahead(limit, patience).away_ms();
-        let back_at = self.clock.now().plus_ms(away_ms);
-        self.state().parked.add(back_at);
+    /// How long a call with that deadline that goes to the queue now stays there, in milliseconds. At its deadline it ends, and is before no other
+    /// call any more.
+    pub(super) fn park(&self, limit: u32, patience: Patience, deadline: Timestamp) -> u64 {
+        let now = self.clock.now();
+        let away_ms = self.ahead(limit, patience).away_ms().min(deadline.ms_since(now));
+        self.state().parked.add(now.plus_ms(away_ms));
         away_ms
     }
 

@@ -10,6 +10,8 @@ use super::super::row_model::{self, change_each_ms, clock};
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
+/// A deadline that no test reaches.
+const FAR: Timestamp = Timestamp::from_ms(i64::MAX / 2);
 
 type Model = row_model::Model<HolderTable>;
 type Table = row_model::Table<HolderRow>;
@@ -93,8 +95,8 @@ async fn run(load: Load) -> Came {
                                 counts.unknown.fetch_add(1, Ordering::Relaxed);
                             }
                             counts.parked.fetch_add(1, Ordering::Relaxed);
-                            let away_ms =
-                                book.park(load.limit, patience(Duration::ZERO, is_back, load.workers));
+                            let patience = patience(Duration::ZERO, is_back, load.workers);
+                            let away_ms = book.park(load.limit, patience, FAR);
                             is_back = true;
                             tokio::time::sleep(Duration::from_millis(away_ms)).await;
                             continue;
@@ -339,7 +341,7 @@ async fn a_worker_whose_clock_is_behind_writes_times_that_count_for_others() {
     };
     let time = ServerTime::default();
     for _ in 0..2 {
-        time.learn(behind.now(), "Wed, 18 Nov 2026 11:06:40 GMT");
+        time.learn(behind.now(), behind.now(), "Wed, 18 Nov 2026 11:06:40 GMT");
     }
     let (late, other) = (book_by(&table, &behind, 0, time), book(&table, &right, 1));
     let permit = late.take(wish("a".into(), 1), patience(Duration::ZERO, false, 1)).await.unwrap();
@@ -477,10 +479,22 @@ async fn a_worker_whose_clock_is_ahead_frees_nobodys_permit() {
     let server_time = ServerTime::default();
     for _ in 0..2 {
         // An hour after the date that an answer of the table has.
-        server_time.learn(Timestamp::from_ms(1_795_176_000_000 + 3_600_000), "Fri, 20 Nov 2026 12:00:00 GMT");
+        let now = Timestamp::from_ms(1_795_176_000_000 + 3_600_000);
+        server_time.learn(now, now, "Fri, 20 Nov 2026 12:00:00 GMT");
     }
     let check = ClockCheck::new(server_time, 2_000);
     let wrong = PermitBook::new(Model::of(&table), "server:crm".parse().unwrap(), ahead, "w1".into(), check);
     let none = Arc::new(wrong).take(wish("next".into(), 1), patience(Duration::ZERO, false, 1)).await;
     assert_eq!((none.unwrap_err(), names(&table)), (NoPermit::Full, vec!["open".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_stays_in_the_queue_until_its_deadline_at_most() {
+    let (table, clock) = (Arc::new(Table::default()), clock());
+    let book = book(&table, &clock, 0);
+    let go = |_| book.park(1, patience(Duration::ZERO, false, 10), clock.now().plus_ms(20_000));
+    let away: Vec<_> = (0..1_000).map(go).collect();
+    assert_eq!(away.iter().max(), Some(&20_000), "however many are before it");
+    tokio::time::sleep(20_000 * MS).await;
+    assert!(go(0) < 20_000, "and those that have ended are before no other");
 }
