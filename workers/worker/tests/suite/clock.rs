@@ -26,7 +26,7 @@ const LONG_AGO: &str = "Fri, 20 Nov 2015 12:00:00 GMT";
 /// DynamoDB's last two answers say that the worker's clock is far ahead.
 fn clock_is_off(context: &WorkerContext) {
     for _ in 0..2 {
-        context.fleet.server_time().learn(Clock::System.now(), LONG_AGO);
+        context.fleet.server_time().learn(Clock::System.now(), Clock::System.now(), LONG_AGO);
     }
     assert!(context.clock_is_off());
 }
