@@ -73,19 +73,28 @@ struct State {
 }
 
 impl State {
-    /// Notes since when each row was not renewed. One that is met first counts from now on, unless it is so old that no clock is so wrong.
+    /// Notes since when each row was not renewed. One that is met first counts from now on, unless it is so old that no clock is so wrong, or was not
+    /// renewed since an earlier holder of the lease has seen its worker die.
     fn see(&mut self, rows: &mut [WorkerRow], now: Timestamp) {
         let before = std::mem::take(&mut self.seen);
         for row in rows {
             let since = match before.get(&row.boot) {
                 Some((reported_at, since)) if *reported_at == row.reported_at => *since,
                 Some(_) => now,
-                None if now.ms_since(row.reported_at) > GONE_KEPT_MS => row.reported_at,
+                None if now.ms_since(row.reported_at) > GONE_KEPT_MS || self.has_died(row) => row.reported_at,
                 None => now,
             };
             row.seen_at = Some(since);
             self.seen.insert(row.boot.clone(), (row.reported_at, since));
         }
+    }
+
+    /// Whether the death of the row's worker is written, with this row as its last.
+    fn has_died(&self, row: &WorkerRow) -> bool {
+        self.flagged
+            .as_ref()
+            .and_then(|flagged| flagged.get(&row.boot))
+            .is_some_and(|written| *written == lost(row))
     }
 }
 
@@ -144,6 +153,7 @@ impl Aggregator {
             return Ok(());
         }
         let mut rows = context.fleet.worker_rows().await?;
+        self.read_flagged(state, now).await?;
         state.see(&mut rows, now);
         let mut summary = FleetSummary::of(&rows, now, context.worker.clone());
         let control = context.gate.control().current();
@@ -235,18 +245,21 @@ impl Aggregator {
         self.context.fleet_view.take(summary);
     }
 
+    /// Reads what earlier holders of the lease have written of dead processes, once.
+    async fn read_flagged(&self, state: &mut State, now: Timestamp) -> Result<(), AwsError> {
+        if state.flagged.is_none() {
+            let last = Minute::of(now);
+            let lost = self.context.fleet.minutes_lost_by_death(last.plus(-FLAGGED_MINUTES), last).await?;
+            state.flagged = Some(lost.into_iter().map(|lost| (lost.boot.clone(), lost)).collect());
+        }
+        Ok(())
+    }
+
     /// Writes which minutes dead workers lost, and removes rows of workers that are long gone.
     async fn bury(&self, state: &mut State, rows: &[WorkerRow], now: Timestamp) -> Result<(), AwsError> {
         let fleet = &self.context.fleet;
-        let (first, last) = (Minute::of(now).plus(-FLAGGED_MINUTES), Minute::of(now));
-        let flagged = match &mut state.flagged {
-            Some(flagged) => flagged,
-            // An earlier holder of the lease may have written it.
-            None => {
-                let lost = fleet.minutes_lost_by_death(first, last).await?;
-                state.flagged.insert(lost.into_iter().map(|lost| (lost.boot.clone(), lost)).collect())
-            }
-        };
+        let first = Minute::of(now).plus(-FLAGGED_MINUTES);
+        let flagged = state.flagged.get_or_insert_default();
         // One that was frozen, or that could not reach the table, writes its rollups after all. It may still die later.
         for row in rows.iter().filter(|row| row.is_alive(now)) {
             if let Some(lost) = flagged.get(&row.boot) {

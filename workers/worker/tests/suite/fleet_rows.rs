@@ -237,6 +237,36 @@ async fn the_lost_minutes_of_a_worker_that_goes_on_are_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_does_not_take_the_dead_for_alive() {
+    let rig = Rig::new().await;
+    let (dead, leader) = (rig.context(None).await, rig.context(None).await);
+    Reporter::new(dead.clone()).beat().await;
+    let first = Aggregator::new(leader.clone());
+    first.beat().await;
+    rig.clock.advance_ms(16_000);
+    first.beat().await;
+    let dead_and_lost = async || {
+        let (summary, _) = fleet(&rig).summary().await.unwrap();
+        let minute = Minute::of(now(&rig));
+        let lost = fleet(&rig).lost_minutes(minute.plus(-5), minute).await.unwrap().len();
+        (summary.unwrap().workers.dead, lost)
+    };
+    assert_eq!(dead_and_lost().await, (1, 1));
+    for _ in 0..3 {
+        // Leaders die too: their lease ends by itself.
+        rig.clock.advance_ms(60_000);
+        let next = Aggregator::new(rig.context(None).await);
+        assert!(next.beat().await);
+        assert_eq!(dead_and_lost().await, (1, 1));
+    }
+    Reporter::new(dead).beat().await;
+    let next = Aggregator::new(rig.context(None).await);
+    rig.clock.advance_ms(60_000);
+    assert!(next.beat().await);
+    assert_eq!(dead_and_lost().await, (0, 0), "it was frozen and goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_worker_is_dead_for_its_own_or_the_leaders_clock() {
     let rig = Rig::new().await;
     let (worker, leader) = (rig.context(None).await, rig.context(None).await);
