@@ -177,8 +177,8 @@ async fn records(aws: &Aws, hours: u32) -> anyhow::Result<u64> {
                 history.insert(&record?, now.plus_ms(86_400_000)).await.context("a record is not written")
             }
         });
+    // A write whose first try was stored and not answered finds its record there.
     let written: Vec<bool> = stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await?;
-    anyhow::ensure!(written.iter().all(|new| *new), "a record was there before");
     Ok(u64::try_from(written.len())?)
 }
 

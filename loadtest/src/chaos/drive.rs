@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change, Switch, SwitchTarget};
 use toolfleet_core::ids::{ServerId, Tenant};
 use toolfleet_core::limits::{LimitKey, Positive, RateLimit};
+use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
 use super::changes::{LimitChange, Unread};
@@ -296,8 +297,8 @@ impl Faults {
         self.unread.push((now_us, now_us + micros(length)));
     }
 
-    /// Waits until the queues are empty for a while; false if they are not within that time.
-    pub(crate) async fn settle(&mut self, rig: &mut Rig, most: Duration) -> anyhow::Result<bool> {
+    /// Waits until the queues are empty for a while. What they hold, queue by queue, if they are not within that time.
+    pub(crate) async fn settle(&mut self, rig: &mut Rig, most: Duration) -> anyhow::Result<Option<String>> {
         let until = Instant::now() + most;
         let mut empty_since = None;
         loop {
@@ -307,13 +308,13 @@ impl Faults {
             match all_messages(rig).await {
                 Ok((0, 0)) => {
                     if now - *empty_since.get_or_insert(now) >= EMPTY_FOR {
-                        return Ok(true);
+                        return Ok(None);
                     }
                 }
                 Ok(_) | Err(_) => empty_since = None,
             }
             if now >= until {
-                return Ok(false);
+                return Ok(Some(rest(rig).await?));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -357,6 +358,24 @@ pub(crate) async fn all_messages(rig: &Rig) -> anyhow::Result<(u64, u64)> {
     let dead = rig.client.queue().dead_letter_queue().await?.context("the queue has no dead-letter queue")?;
     let depth = dead.depth().await?;
     Ok((left, depth.visible + depth.in_flight + depth.delayed))
+}
+
+/// What each queue holds.
+async fn rest(rig: &Rig) -> anyhow::Result<String> {
+    let dead = rig.client.queue().dead_letter_queue().await?.context("the queue has no dead-letter queue")?;
+    let calls = Priority::ALL.into_iter().filter_map(|priority| rig.client.queue_of(priority));
+    let mut parts = Vec::new();
+    for queue in calls.chain([&dead]) {
+        let depth = queue.depth().await?;
+        parts.push(format!(
+            "{}: {} visible, {} in flight, {} delayed",
+            queue.name(),
+            depth.visible,
+            depth.in_flight,
+            depth.delayed
+        ));
+    }
+    Ok(parts.join("; "))
 }
 
 /// Sets a pause and returns its key; none if the tables cannot be reached.

@@ -89,7 +89,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let mut faults = Faults::new(&plan.events, limits, args.lease_ms, start);
     faults.inject(&mut rig).await?;
     let sent = sending.await.context("the sender failed")??;
-    let settled = faults.settle(&mut rig, Duration::from_secs(args.settle)).await?;
+    let left_over = faults.settle(&mut rig, Duration::from_secs(args.settle)).await?;
     let (lasted, drained) = (faults.elapsed(), faults.left);
     faults.end_workers(&mut rig).await?;
     reading.abort();
@@ -112,7 +112,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     if let Some(kind) = args.plant {
         anyhow::ensure!(plant(kind, &mut evidence), "no call of this run can break the rule {}", kind.name());
     }
-    let report = ChaosReport::new(args, &evidence, account(&evidence), &faults.own_ends, settled, lasted);
+    let report = ChaosReport::new(args, &evidence, account(&evidence), &faults.own_ends, left_over, lasted);
     if !report.is_clean() {
         eprintln!("{}", rig.bed.folder.keep());
     }

@@ -23,8 +23,8 @@ pub(crate) struct ChaosReport {
     seed: u64,
     load: String,
     debug_build: bool,
-    /// Whether all queues were empty in time.
-    settled: bool,
+    /// What the queues held when the run was given up; none if they were empty in time.
+    left: Option<String>,
     lasted_s: f64,
     calls: usize,
     requests: u64,
@@ -61,7 +61,7 @@ impl ChaosReport {
         evidence: &Evidence,
         account: Account,
         own_ends: &[String],
-        settled: bool,
+        left: Option<String>,
         lasted: Duration,
     ) -> Self {
         let load = format!(
@@ -75,7 +75,7 @@ impl ChaosReport {
             seed: args.seed,
             load,
             debug_build: cfg!(debug_assertions),
-            settled,
+            left,
             lasted_s: lasted.as_secs_f64(),
             calls: evidence.calls.len(),
             requests: sum(|call| call.requests),
@@ -106,7 +106,7 @@ impl ChaosReport {
 
     /// Whether no rule was broken and all calls ended in time.
     pub(crate) const fn is_clean(&self) -> bool {
-        self.violations.is_empty() && self.settled
+        self.violations.is_empty() && self.left.is_none()
     }
 
     /// Prints it, writes the JSON; true if it is clean.
@@ -185,14 +185,14 @@ impl ChaosReport {
         for what in &self.unproved {
             writeln!(f, "  not proved: {what}: none, since too few requests reached the servers")?;
         }
-        if !self.settled {
-            writeln!(f, "  VIOLATION [not-in-time] messages were left when the run was given up")?;
+        if let Some(left) = &self.left {
+            writeln!(f, "  VIOLATION [not-in-time] messages were left when the run was given up: {left}")?;
         }
         for violation in self.violations.iter().take(PRINTED) {
             writeln!(f, "  VIOLATION {violation}")?;
         }
         match self.violations.len() {
-            0 if self.settled => writeln!(f, "  every call is accounted for"),
+            0 if self.left.is_none() => writeln!(f, "  every call is accounted for"),
             n if n > PRINTED => writeln!(f, "  and {} violations more; seed {}", n - PRINTED, self.seed),
             _ => writeln!(f, "  seed {}", self.seed),
         }

@@ -40,7 +40,10 @@ pub(super) fn account_call(call: &CallSeen, account: &mut Account) {
     }
     match call.ended {
         Some(ended) => account_end(call, ended, account),
-        None if call.sent => account.violation(Kind::Lost, format!("`{id}` has no outcome")),
+        None if call.sent => {
+            let (server, requests) = (call.server, call.requests);
+            account.violation(Kind::Lost, format!("`{id}` has no outcome: {server}, {requests} requests"));
+        }
         None => {}
     }
 }
