@@ -1,7 +1,8 @@
 //! Starts a worker: builds its context, checks queue and tables, and starts its services.
 //!
 //! While AWS does not answer (throttles, errors of its own, no connection), the start waits: the worker's endpoint says that it is alive and
-//! not ready. What only a person can change (no such table, no permission, a setting) ends it at once.
+//! not ready. Credentials that are missing or refused are waited for too, for two minutes: they expire, come late where a machine has just started, and are
+//! wrong while a clock is. What only a person can change (no such table, no permission, a setting) ends it at once.
 //!
 //! **Invariant:** a worker takes no call before its queue and tables have answered and its catalog is valid.
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use toolfleet_aws::queue::{MAX_BODY_BYTES, Queue};
 use toolfleet_aws::{Aws, AwsError, AwsErrorKind, Clock, Tables};
 use toolfleet_catalog::Catalog;
@@ -48,6 +50,9 @@ const BUCKET_CHECK: Duration = Duration::from_secs(5);
 /// The longest pause before a start asks AWS again: a worker starts soon after AWS answers.
 const LONGEST_START_PAUSE: Duration = Duration::from_secs(15);
 
+/// For so long a start waits for credentials. Keys of the environment stay as they are, so that another process must read others.
+const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -77,10 +82,17 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the same start may succeed later, without a change by a person.
-    const fn is_passing(&self) -> bool {
+    /// For how long the same start may succeed without a change by a person.
+    const fn patience(&self) -> Duration {
         match self {
-            Self::Aws(error) | Self::Catalog { why: LoadError::Stored(error), .. } => !error.is_permanent(),
+            Self::Aws(error) | Self::Catalog { why: LoadError::Stored(error), .. } => match error.kind() {
+                AwsErrorKind::Passing | AwsErrorKind::Unreachable => Duration::MAX,
+                AwsErrorKind::Credentials => CREDENTIALS_PATIENCE,
+                AwsErrorKind::Region
+                | AwsErrorKind::Permission
+                | AwsErrorKind::Configuration
+                | AwsErrorKind::Rejection => Duration::ZERO,
+            },
             Self::Catalog {
                 why:
                     LoadError::File { .. }
@@ -94,7 +106,7 @@ impl StartError {
             | Self::Config(_)
             | Self::Endpoint(_)
             | Self::Http(_)
-            | Self::RuntimeApi(_) => false,
+            | Self::RuntimeApi(_) => Duration::ZERO,
         }
     }
 }
@@ -108,15 +120,17 @@ impl From<EgressError> for StartError {
     }
 }
 
-/// Repeats a step of the start until it succeeds, or another try will not help.
-async fn wait_out<T, Step>(step: impl Fn() -> Step) -> Result<T, StartError>
+/// Repeats a step of the start until it succeeds, or the `patience` with its error is over.
+async fn wait_out<T, E, Step>(patience: impl Fn(&E) -> Duration, step: impl Fn() -> Step) -> Result<T, E>
 where
-    Step: Future<Output = Result<T, StartError>>,
+    E: std::fmt::Display,
+    Step: Future<Output = Result<T, E>>,
 {
+    let begun = Instant::now();
     let mut tries = 0;
     loop {
         let error = match step().await {
-            Err(error) if error.is_passing() => error,
+            Err(error) if begun.elapsed() < patience(&error) => error,
             done => return done,
         };
         tries += 1;
@@ -133,7 +147,7 @@ pub async fn read_catalog(config: &WorkerConfig, aws: &Aws) -> Result<Catalog, S
         let loaded = catalog::load(&config.catalog, &stores).await;
         loaded.map_err(|why| StartError::Catalog { place: config.catalog.place.to_string(), why })
     };
-    wait_out(load).await
+    wait_out(StartError::patience, load).await
 }
 
 /// What reads the catalog and what it names.
@@ -174,7 +188,7 @@ pub async fn context(
         meters,
         watch: None,
     });
-    context.max_body_bytes = wait_out(|| check(&context)).await?;
+    context.max_body_bytes = wait_out(StartError::patience, || check(&context)).await?;
     Ok(context)
 }
 
@@ -410,4 +424,30 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
         Ok(()) => {}
     }
     Ok(max_body_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_repeated_for_as_long_as_its_error_is_waited_for() {
+        let begun = Instant::now();
+        let tries = Cell::new(0);
+        let step = || async {
+            tries.set(tries.get() + 1);
+            if tries.get() < 4 { Err("refused") } else { Ok(()) }
+        };
+        assert_eq!(wait_out(|_| CREDENTIALS_PATIENCE, step).await, Ok(()));
+        assert_eq!(
+            wait_out(|_| Duration::ZERO, || async { Err::<(), _>("no such table") }).await,
+            Err("no such table")
+        );
+        assert!(begun.elapsed() < CREDENTIALS_PATIENCE);
+        let refused = wait_out(|_| CREDENTIALS_PATIENCE, || async { Err::<(), _>("refused") });
+        assert_eq!(refused.await, Err("refused"));
+        assert!(begun.elapsed() >= CREDENTIALS_PATIENCE);
+    }
 }

@@ -55,6 +55,20 @@ async fn a_start_waits_alive_and_not_ready_while_the_tables_do_not_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_while_its_credentials_are_refused() {
+    let rig = Rig::new().await;
+    let expired = Rule::new(Cut::Refused("ExpiredToken"), "GetQueueAttributes", 1).times(2);
+    rig.sqs.cut(expired);
+    let aws = connect(&rig.sqs.url(), &rig.dynamodb.url(), rig.local.secretsmanager_url(), SENDER).await;
+    let starting = Starting::new(DRAIN, None).unwrap();
+    let started = starting.start(&config(&rig, "toolfleet"), aws, catalog(), Meters::none(), None).await;
+    let mut worker = started.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(rig.sqs.cuts(), 2);
+    worker.drain();
+    worker.ended().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_without_its_tables_ends_at_once_with_the_remedy() {
     let rig = Rig::new().await;
     let aws = connect(&rig.sqs.url(), &rig.dynamodb.url(), rig.local.secretsmanager_url(), SENDER).await;
