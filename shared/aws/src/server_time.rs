@@ -1,6 +1,7 @@
 //! How far this machine's clock is from that of DynamoDB, each of whose answers says when it was made.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -17,13 +18,21 @@ const ROUGH_MS: u64 = 2_000;
 
 /// The difference of this machine's clock to that of DynamoDB, as its last two answers say. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct ServerTime(Arc<Mutex<[i64; 2]>>);
+pub struct ServerTime(Arc<LastTwo>);
+
+/// By how much the clock was ahead at the last answer, and at the one before, in milliseconds. Not behind a lock: a worker reads it whenever it
+/// looks at its clock.
+#[derive(Debug, Default)]
+struct LastTwo {
+    last_ms: AtomicI64,
+    before_ms: AtomicI64,
+}
 
 impl ServerTime {
     /// By how many milliseconds the clock is ahead, or behind if that is negative, if by more than is allowed between two workers. Both of the last
     /// two answers must say so: the process may have stood still after one of them.
     pub fn off_by_ms(&self, allowed_ms: u64) -> Option<i64> {
-        let last_two = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_two = [&self.0.last_ms, &self.0.before_ms].map(|off_ms| off_ms.load(Ordering::Relaxed));
         let off_ms = last_two.into_iter().min_by_key(|off_ms| off_ms.unsigned_abs());
         off_ms.filter(|off_ms| off_ms.unsigned_abs() > allowed_ms.saturating_add(ROUGH_MS))
     }
@@ -35,9 +44,8 @@ impl ServerTime {
         else {
             return;
         };
-        let mut last_two = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [last, _] = *last_two;
-        *last_two = [now.as_ms().saturating_sub(date_ms), last];
+        let before_ms = self.0.last_ms.swap(now.as_ms().saturating_sub(date_ms), Ordering::Relaxed);
+        self.0.before_ms.store(before_ms, Ordering::Relaxed);
     }
 }
 

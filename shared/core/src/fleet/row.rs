@@ -63,6 +63,10 @@ pub struct WorkerRow {
     /// Whether it receives nothing until its long calls have ended, so that its platform may stop it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub not_receiving: bool,
+    /// By how many milliseconds its machine's clock is ahead of DynamoDB's, or behind if that is negative, where it is known to be wrong. It goes by
+    /// DynamoDB's meanwhile, and receives nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_off_ms: Option<i64>,
     /// Whether this is its last row: it has exited, and all its rollups are written.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ended: bool,

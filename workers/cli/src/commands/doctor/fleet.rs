@@ -83,16 +83,28 @@ fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
         let text = format!("{} run at once", versions.into_iter().collect::<Vec<_>>().join(" and "));
         findings.push(Finding::warning(Check::WorkersOneVersion, "versions", text, "toolfleet workers"));
     }
-    for ahead in alive.iter().filter(|row| row.reported_at > now.plus_ms(CLOCKS_WITHIN_MS)) {
-        let text = format!("its clock is {} ahead of this machine's", span(ahead.reported_at.ms_since(now)));
-        findings.push(Finding::failed(
-            Check::ClocksAgree,
-            ahead.id.to_string(),
-            text,
-            "chronyc tracking   # on both machines",
-        ));
-    }
+    findings.extend(alive.iter().filter_map(|row| of_clock(row, now)));
     findings
+}
+
+/// A worker whose clock is wrong. One that knows it goes by DynamoDB's, so that only its row tells.
+fn of_clock(row: &WorkerRow, now: Timestamp) -> Option<Finding> {
+    let (text, remedy) = match row.clock_off_ms {
+        Some(off_ms) => {
+            let way = if off_ms > 0 { "ahead of" } else { "behind" };
+            let off = span(off_ms.unsigned_abs());
+            (
+                format!("its clock is {off} {way} that of DynamoDB: it receives nothing"),
+                "chronyc tracking   # on its machine",
+            )
+        }
+        None if row.reported_at > now.plus_ms(CLOCKS_WITHIN_MS) => (
+            format!("its clock is {} ahead of this machine's", span(row.reported_at.ms_since(now))),
+            "chronyc tracking   # on both machines",
+        ),
+        None => return None,
+    };
+    Some(Finding::failed(Check::ClocksAgree, row.id.to_string(), text, remedy))
 }
 
 /// What the workers see of the servers.
@@ -260,10 +272,14 @@ mod tests {
         let found = texts(&[
             row("w-1", 0, json!({"busy": 4})),
             row("w-2", 60_000, json!({"busy": 4, "version": "0.2.0"})),
+            row("w-3", 0, json!({"slots": 0, "clock_off_ms": -60_000, "not_receiving": true})),
         ]);
-        for part in
-            ["all 8 slots are taken", "0.1.0 and 0.2.0 run at once", "w-2: its clock is 1 min 0 s ahead"]
-        {
+        for part in [
+            "all 8 slots are taken",
+            "0.1.0 and 0.2.0 run at once",
+            "w-2: its clock is 1 min 0 s ahead",
+            "FAILED  w-3: its clock is 1 min 0 s behind that of DynamoDB: it receives nothing",
+        ] {
             assert!(found.contains(part), "{part} is not in\n{found}");
         }
     }
