@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toolfleet_client::shell_command::quoted;
 use toolfleet_client::{AwsError, Client, system_clock};
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, FleetSummary, LimitPart, LimitSeen, WorkerRow};
+use toolfleet_core::fleet::{
+    BreakerState, FleetSummary, LimitPart, LimitSeen, SWITCHES_WITHIN_MS, WorkerRow,
+};
 use toolfleet_core::time::{Timestamp, span};
 
 use super::clock;
@@ -84,7 +86,27 @@ fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
         findings.push(Finding::warning(Check::WorkersOneVersion, "versions", text, "toolfleet workers"));
     }
     findings.extend(alive.iter().filter_map(|row| of_clock(row, now)));
+    findings.extend(alive.iter().filter_map(|row| of_switches(row)));
     findings
+}
+
+/// A worker that goes on with old switches: what operators set has no effect in it.
+fn of_switches(row: &WorkerRow) -> Option<Finding> {
+    let (age_ms, unreadable) = (row.switches_age_ms()?, row.control?.unreadable);
+    if age_ms > SWITCHES_WITHIN_MS {
+        let text = format!(
+            "has not read for {} what operators set: later pauses and limits have no effect in it",
+            span(age_ms)
+        );
+        let remedy =
+            "toolfleet doctor --worker-role ARN   # may it read the fleet table? if so, restart the worker";
+        return Some(Finding::failed(Check::SwitchesRead, row.id.to_string(), text, remedy));
+    }
+    let settings = count(usize::try_from(unreadable).unwrap_or(usize::MAX), "setting");
+    let text = format!("cannot read {settings} of operators, of a later version: no effect in it");
+    (unreadable > 0).then(|| {
+        Finding::failed(Check::SwitchesRead, row.id.to_string(), text, "toolfleet workers   # update it")
+    })
 }
 
 /// A worker whose clock is wrong. One that knows it goes by DynamoDB's, so that only its row tells.
@@ -248,6 +270,19 @@ mod tests {
         assert!(
             texts(&[row("w-1", 0, json!({}))]).contains("ok      workers: 1 of 1 take calls; 0 of 4 slots")
         );
+    }
+
+    #[test]
+    fn a_worker_that_goes_on_with_old_switches_fails() {
+        let with = |age_ms: i64, unreadable: u64| {
+            let read_at = Timestamp::from_ms(now().as_ms() - age_ms);
+            row("w-1", 0, json!({"control": {"version": 3, "read_at": read_at, "unreadable": unreadable}}))
+        };
+        let old = texts(&[with(60_000, 0)]);
+        assert!(old.contains("FAILED  w-1: has not read for 1 min 0 s what operators set"), "{old}");
+        let partial = texts(&[with(0, 2)]);
+        assert!(partial.contains("FAILED  w-1: cannot read 2 settings of operators"), "{partial}");
+        assert!(!texts(&[with(5_000, 0)]).contains("operators"));
     }
 
     #[test]
