@@ -407,6 +407,7 @@ MUTATIONS = [
     M("vCPUs without a bound", LAMBDA, "        MaxVCpuCount:\n          Ref: MaxVCpus\n", ""),
     M("instances outside of the workers' group", LAMBDA, "          - Fn::GetAtt: [WorkerSecurityGroup, GroupId]\n", "          - sg-0123456789abcdef0\n", "\n  Capacity:\n"),
     M("an update without effect on managed instances", LAMBDA, "      PublishToLatestPublished:\n        Fn::If:\n          - IsManaged\n          - true\n          - Ref: AWS::NoValue\n", ""),
+    M("a collector by its tag", COMPUTE, "@sha256:8aa9ea5f67b8d318f7d6af24677e3c70f7098bc0631147cb5fa91addbe980b06", ":v0.43.3"),
     M("a function that may change networks", LAMBDA, '                    Condition:\n                      "Null":\n                        "lambda:SourceFunctionArn": "true"\n', ""),
     M("a function that may start instances", LAMBDA, "                      - ec2:AssignPrivateIpAddresses\n", "                      - ec2:AssignPrivateIpAddresses\n                      - ec2:RunInstances\n"),
     M("a function that is created before its right to a network", LAMBDA, NETWORK, OF_ITS_OWN),

@@ -45,6 +45,7 @@ PANELS = [
     ("Lag of the run queue", "µs", [("max(toolfleet_run_queue_lag_us)", "worst worker")]),
     ("Memory of caches", "bytes", [("sum(toolfleet_cache_bytes)", "answers"), ("sum(toolfleet_schemas_bytes)", "schemas")]),
     ("Programs of stdio servers", "short", [("sum(toolfleet_stdio_programs)", "programs")]),
+    ("Age of what operators have set", "ms", [("max(toolfleet_control_age_ms)", "worst worker")]),
     ("Catalogs", "short", [("max(toolfleet_catalog_taken_total)", "taken"), ("max(toolfleet_catalog_refused_total)", "refused")]),
 ]
 

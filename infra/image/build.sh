@@ -62,9 +62,9 @@ chmod 0555 "$root/rootfs/$package"
 
 venv=$HERE/.image/venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-if ! cmp --silent "$HERE/requirements.txt" "$venv/installed.txt"; then
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$HERE/requirements.txt"
-    cp "$HERE/requirements.txt" "$venv/installed.txt"
+if ! cmp --silent "$HERE/requirements.lock" "$venv/installed.txt"; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$HERE/requirements.lock"
+    cp "$HERE/requirements.lock" "$venv/installed.txt"
 fi
 "$venv/bin/python" "$HERE/sbom.py" "$package" "$out/$name.cdx.json" "$root/rootfs/NOTICE"
 chmod 0444 "$root/rootfs/NOTICE"

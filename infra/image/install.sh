@@ -8,7 +8,7 @@ if ! command -v buildah >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends buildah >/dev/null
 fi
 [ -x .image/venv/bin/python ] || python3 -m venv .image/venv
-if ! cmp --silent requirements.txt .image/venv/installed.txt; then
-    .image/venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
-    cp requirements.txt .image/venv/installed.txt
+if ! cmp --silent requirements.lock .image/venv/installed.txt; then
+    .image/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+    cp requirements.lock .image/venv/installed.txt
 fi

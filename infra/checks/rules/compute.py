@@ -56,6 +56,8 @@ def containers(project):
             yield f"{at}: RuntimePlatform does not take CpuArchitecture"
         for container in compute.each(task["ContainerDefinitions"]):
             yield from _container(f"{at} {container['Name']}", container, most, compute.default("DrainMs"), compute.default("ProtectAfterMs"))
+        if "@sha256:" not in compute.default("CollectorImage"):
+            yield "compute.yaml CollectorImage: a tag may name another image tomorrow; name its digest"
         waits = [w for c in compute.each(task["ContainerDefinitions"]) if c["Name"] == "worker" for w in compute.each(c.get("DependsOn"))]
         if waits != [{"ContainerName": "collector", "Condition": "START"}]:
             yield f"{at}: the collector stops with the worker instead of after it"

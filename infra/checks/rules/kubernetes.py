@@ -201,7 +201,7 @@ KUBERNETES_METRICS = {
     "kube_deployment_status_replicas_ready", "kube_horizontalpodautoscaler_status_desired_replicas", "kube_horizontalpodautoscaler_spec_max_replicas",
     "kube_pod_container_status_restarts_total", "kube_pod_container_resource_limits", "container_memory_working_set_bytes",
 }
-ALARMS = {"FewWorkers", "AtMaximum", "Behind", "Unmeasured", "LostWorkers", "Memory"}
+ALARMS = {"FewWorkers", "AtMaximum", "Behind", "Unmeasured", "LostWorkers", "OldSwitches", "Memory"}
 
 
 def alarms(project):

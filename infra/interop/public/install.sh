@@ -10,6 +10,6 @@ as_of=2026-11-28T00:00:00Z
 PUPPETEER_SKIP_DOWNLOAD=1 npm install --silent --no-audit --no-fund --no-package-lock --before "$as_of" &
 npm=$!
 [ -x "$tools/bin/python" ] || python3 -m venv "$tools"
-"$tools/bin/pip" install --quiet --disable-pip-version-check --requirement requirements.txt
+"$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 "$tools/bin/python" ../public.py install "$as_of" "$@"
 wait "$npm"

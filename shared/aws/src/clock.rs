@@ -7,12 +7,12 @@ use std::time::SystemTime;
 
 use toolfleet_core::time::Timestamp;
 
-/// The machine's clock, or one that tests set.
+/// The machine's clock, or another one.
 #[derive(Clone)]
 pub enum Clock {
     /// The machine's.
     System,
-    /// Another one, for tests.
+    /// Another one: the machine's as a worker corrects it, or that of tests.
     Of(Arc<dyn Fn() -> Timestamp + Send + Sync>),
 }
 

@@ -214,6 +214,13 @@ pub(crate) fn record_sorts_of_call(at: Timestamp, call_id: &CallId) -> (String, 
     (format!("{at}#{call_id}#"), format!("{at}#{call_id}$"))
 }
 
+/// Whether a record's sort key is of one of that call.
+pub(crate) fn is_of_call(sort: &str, call_id: &CallId) -> bool {
+    // An instant has no `#`, and neither has an id.
+    let rest = sort.split_once('#').and_then(|(_, rest)| rest.strip_prefix(call_id.as_str()));
+    rest.is_some_and(|rest| rest.starts_with('#'))
+}
+
 /// A record's key in the index by session.
 pub(crate) fn record_session(record: &AuditRecord) -> Option<String> {
     record.session.as_ref().map(|id| session(&record.tenant, id))

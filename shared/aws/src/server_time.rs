@@ -1,6 +1,7 @@
 //! How far this machine's clock is from that of DynamoDB, each of whose answers says when it was made.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
@@ -20,13 +21,21 @@ const ROUGH_MS: u64 = 2_000;
 
 /// The difference of this machine's clock to that of DynamoDB, as its last two answers say. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct ServerTime(Arc<Mutex<[i64; 2]>>);
+pub struct ServerTime(Arc<LastTwo>);
+
+/// By how much the clock was ahead at the last answer, and at the one before, in milliseconds. Not behind a lock: a worker reads it whenever it
+/// looks at its clock.
+#[derive(Debug, Default)]
+struct LastTwo {
+    last_ms: AtomicI64,
+    before_ms: AtomicI64,
+}
 
 impl ServerTime {
     /// By how many milliseconds the clock is ahead, or behind if that is negative, if by more than is allowed between two workers. Both of the last
     /// two answers must say so.
     pub fn off_by_ms(&self, allowed_ms: u64) -> Option<i64> {
-        let last_two = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last_two = [&self.0.last_ms, &self.0.before_ms].map(|off_ms| off_ms.load(Ordering::Relaxed));
         let off_ms = last_two.into_iter().min_by_key(|off_ms| off_ms.unsigned_abs());
         off_ms.filter(|off_ms| off_ms.unsigned_abs() > allowed_ms.saturating_add(ROUGH_MS))
     }
@@ -39,11 +48,10 @@ impl ServerTime {
         else {
             return;
         };
-        let mut last_two = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [last, _] = *last_two;
         let ahead_ms = sent.as_ms().saturating_sub(date_ms).max(0);
         let behind_ms = came.as_ms().saturating_sub(date_ms).min(0);
-        *last_two = [ahead_ms.saturating_add(behind_ms), last];
+        let before_ms = self.0.last_ms.swap(ahead_ms.saturating_add(behind_ms), Ordering::Relaxed);
+        self.0.before_ms.store(before_ms, Ordering::Relaxed);
     }
 }
 

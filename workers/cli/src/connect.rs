@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use futures::stream::BoxStream;
 use toolfleet_client::{
-    Aws, AwsError, AwsOptions, Cancelled, Client, Controls, DeadLetters, QueueDepth, RecordsOf, Sessions,
-    Span, Stats, StatsOf, Tables, WaitError, Why, system_clock,
+    Aws, AwsError, AwsOptions, Cancelled, Client, Controls, DeadLetters, QueueDepth, Reads, RecordSearch,
+    RecordsOf, Sessions, Span, Stats, StatsOf, Tables, WaitError, Why, system_clock,
 };
 use toolfleet_config::settings::{ConfigError, true_or_false};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
@@ -19,6 +19,9 @@ use toolfleet_core::time::Timestamp;
 use crate::commands::request::Ready;
 use crate::exit::CommandError;
 use crate::network::variable;
+
+/// What is read at most, each time, to find the record of a message.
+const READS_OF_REUSED_ID: Reads = Reads { queries: 10, records: 10_000 };
 
 /// Queue and tables of the fleet. Region, credentials and endpoints are read by the AWS SDK.
 #[derive(Debug, Args)]
@@ -212,32 +215,33 @@ impl ClientHandle {
         Ok(self.client.records(tenant, which, self.client.last(last), limit).await?)
     }
 
-    /// The record of a message whose id another caller had used before, once it is stored; it is searched from `sent` on.
+    /// The record of a message whose id another caller had used before, once it is stored; it is searched from `since` on, among the newest
+    /// records.
     pub(crate) async fn record_of_reused_id(
         &self,
         request: &CallRequest,
-        sent: Timestamp,
+        since: Timestamp,
     ) -> Result<Option<AuditRecord>, CommandError> {
         let CallKey { tenant, call_id } = &request.key;
-        let now = system_clock()();
-        let mut hours = vec![sent];
-        if now.hour() != sent.hour() {
-            hours.push(now);
-        }
-        let mut newest = None;
-        for hour in hours {
-            let records = self.client.history().of_call(tenant, call_id, hour).await?;
-            // A record has the queue's time, which may be a little behind.
-            let since = Timestamp::from_ms(sent.as_ms().saturating_sub(2_000));
-            let own = |record: &AuditRecord| {
-                matches!(record.kind, AuditKind::Duplicate | AuditKind::IdempotencyMismatch)
-                    && record.at >= since
-                    && (&record.session, &record.user, &record.agent)
-                        == (&request.session, &request.user, &request.agent)
-            };
-            newest = records.into_iter().find(own).or(newest);
-        }
-        Ok(newest)
+        let search = RecordSearch {
+            tenant: tenant.clone(),
+            session: None,
+            call: Some(call_id.clone()),
+            failed: false,
+            tool: None,
+            // A record has the queue's time, which may be a little behind, or its worker's, which may be ahead.
+            span: Span {
+                from: Timestamp::from_ms(since.as_ms().saturating_sub(2_000)),
+                to: system_clock()().plus_ms(2_000),
+            },
+        };
+        let page = self.client.search_records(&search, None, 100, READS_OF_REUSED_ID).await?;
+        let own = |record: &AuditRecord| {
+            matches!(record.kind, AuditKind::Duplicate | AuditKind::IdempotencyMismatch)
+                && (&record.session, &record.user, &record.agent)
+                    == (&request.session, &request.user, &request.agent)
+        };
+        Ok(page.records.into_iter().find(own))
     }
 
     /// The depths of the queues of calls and their dead-letter queues.

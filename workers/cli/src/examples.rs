@@ -23,7 +23,7 @@ const EXIT_CODES: &[(&str, &str)] = &[
     ("call", "0 the call succeeded; 1 it ended otherwise; 3 no result yet"),
     ("result", "0 the call succeeded; 1 it ended otherwise; 3 no such call, or no result yet"),
     ("why", "0 the call is known; 3 no worker has received it"),
-    ("history", "3 nothing is known of the CALL_ID that is given"),
+    ("history", "3 nothing was found of the CALL_ID that is given"),
     ("group show", "0 the group succeeded; 1 it was decided otherwise; 3 it is open, or not known"),
     ("group wait", "0 the group succeeded; 1 it was decided otherwise; 3 it is open, or not known"),
     ("doctor", "0 nothing failed; 1 something failed"),

@@ -32,6 +32,7 @@ use crate::answers::Answers;
 use crate::batches::Batches;
 use crate::cache::Cache;
 use crate::catalog_handle::CatalogHandle;
+use crate::clock_check::ClockCheck;
 use crate::config::limits::Limits;
 use crate::ended_sessions::EndedSessions;
 use crate::fleet_view::FleetView;
@@ -93,7 +94,7 @@ pub struct WorkerContext {
     pub executors: Executors<Gate>,
     /// The compiled schemas of the catalog and of servers' lists.
     pub schemas: CompiledSchemas,
-    /// The wall clock.
+    /// The wall clock: the machine's, and while that is known to be wrong, DynamoDB's.
     pub clock: Clock,
     /// The end.
     pub shutdown: Shutdown,
@@ -121,6 +122,8 @@ pub struct WorkerContext {
     pub(crate) run_queue: RunQueue,
     aws: Aws,
     reply_queues: Mutex<HashMap<String, Queue>>,
+    /// What is known of the machine's clock.
+    clock_check: ClockCheck,
 }
 
 /// The dead-letter queue, and when what lies there is ended.
@@ -160,7 +163,7 @@ pub struct Parts {
     pub stores: Stores,
     /// The MCP client.
     pub mcp: McpClient,
-    /// The wall clock.
+    /// The machine's clock.
     pub clock: Clock,
     /// What it counts with.
     pub meters: Meters,
@@ -186,6 +189,8 @@ impl WorkerContext {
             meters,
             watch,
         } = parts;
+        let clock_check = ClockCheck::new(aws.fleet(&tables).server_time(), limits.skew_ms());
+        let clock = clock_check.clock(clock);
         let queues = Queues::new(&aws, queue_urls);
         let credentials = Credentials::new(mcp.clone(), Arc::new(AwsKeyring::new(&aws, clock.clone())));
         let gate = Arc::new(Gate::new(Shares::new(limits.slots, limits.reserve()), clock.clone()));
@@ -206,7 +211,7 @@ impl WorkerContext {
             limits.max_answer_bytes,
         );
         let activity = Activity::new(Nonce::from_random(uuid::Uuid::new_v4().as_u128()), clock.now());
-        let limiter = Limiter::new(&aws.fleet(&tables), &clock, &activity.boot, limits.slots, limits.skew);
+        let limiter = Limiter::new(&aws.fleet(&tables), (&clock, &clock_check), &activity.boot, limits.slots);
         let bounds = Bounds { entries: limits.cache_entries, bytes: limits.cache_bytes };
         Self {
             answers: Answers::new(bounds),
@@ -238,6 +243,7 @@ impl WorkerContext {
             fleet_view: FleetView::default(),
             receiving: AtomicBool::new(true),
             clock,
+            clock_check,
             ended_sessions: EndedSessions::default(),
             session_cache: Cache::new(SESSION_CACHE_TTL, 10_000),
             recorded_messages: RecordedMessages::default(),
@@ -259,10 +265,15 @@ impl WorkerContext {
         self.receiving.load(Ordering::Relaxed) && !self.clock_is_off()
     }
 
-    /// Whether this machine's clock is known to be wrong: deadlines and leases cannot be told by it. DynamoDB's answers say when it is right
-    /// again, those to the reads of the control entries too.
+    /// Whether this machine's clock is known to be wrong: then this worker's time is DynamoDB's, by the dates of its answers, and rough.
+    /// DynamoDB's answers say when the machine's is right again, those to the reads of the control entries too.
     pub fn clock_is_off(&self) -> bool {
-        self.limiter.clock_check.is_off()
+        self.clock_check.is_off()
+    }
+
+    /// By how many milliseconds this machine's clock is ahead, or behind if that is negative, where it is known to be wrong.
+    pub(crate) fn clock_off_by_ms(&self) -> Option<i64> {
+        self.clock_check.off_by_ms()
     }
 
     pub(crate) fn set_receiving(&self, receiving: bool) {

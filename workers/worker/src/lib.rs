@@ -10,6 +10,7 @@ pub mod backoff;
 mod batches;
 mod cache;
 pub mod catalog_handle;
+mod clock_check;
 pub mod config;
 pub mod context;
 mod ended_sessions;

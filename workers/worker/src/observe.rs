@@ -36,6 +36,7 @@ pub(crate) fn observe(context: &Arc<WorkerContext>) {
     let of = Arc::downgrade(context);
     let programs = move || of.upgrade().map_or(0, |context| context.mcp.programs() as u64);
     context.meters.watch("toolfleet.stdio.programs", "Servers that are programs and run now.", programs);
+    observe_control(context);
     observe_answers(context);
     observe_schemas(context);
     observe_fleet(context);
@@ -53,6 +54,16 @@ pub(crate) fn observe(context: &Arc<WorkerContext>) {
         "toolfleet.run_queue.lag_us",
         "How long a task waited for a thread lately, in microseconds; above 1,000 requests wait for company.",
         move || run_queue.lag_us(),
+    );
+}
+
+/// How old what the worker knows of what operators set is; nothing before it has read it.
+fn observe_control(context: &Arc<WorkerContext>) {
+    let of = Arc::downgrade(context);
+    context.meters.watch_known(
+        "toolfleet.control.age_ms",
+        "How long ago the worker last knew what operators have set.",
+        move || of.upgrade()?.gate.control().age_ms(),
     );
 }
 

@@ -412,7 +412,9 @@ async fn check(context: &WorkerContext) -> Result<usize, StartError> {
         context.sessions.read(&tenant, &session).await?;
     }
     // A pause that was set before the start holds from its first call on.
+    let begun = tokio::time::Instant::now();
     context.gate.control().take(context.fleet.control(context.now()).await?);
+    context.gate.control().note_read(begun);
     let check = tokio::time::timeout(BUCKET_CHECK, context.payloads.check());
     let timed_out = |_| Err(AwsError::passing("S3 did not answer in time"));
     match check.await.unwrap_or_else(timed_out) {

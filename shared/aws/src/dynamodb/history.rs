@@ -108,23 +108,6 @@ impl History {
             .boxed()
     }
 
-    /// All records of one call between two instants, newest first, an hour at a time.
-    pub fn hours_of_call<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        call_id: &'a CallId,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> BoxStream<'a, Result<Vec<AuditRecord>, AwsError>> {
-        let shard = keys::shard(call_id, self.shards);
-        let wanted = move |at, shard| {
-            let hour = Partition::of_hour(tenant, at, shard).between(from, to);
-            hour.of_call(call_id)
-        };
-        let hours = self.periods(HOUR_MS, from, to, usize::MAX, vec![shard], wanted);
-        hours.map(|items| self.read_all(&items?)).boxed()
-    }
-
     pub(super) fn read_all(&self, items: &[Item]) -> Result<Vec<AuditRecord>, AwsError> {
         let records = items.iter().map(|item| self.read(item)).collect::<Result<Vec<_>, _>>()?;
         Ok(newest(records, usize::MAX))
@@ -155,19 +138,6 @@ impl History {
         let keys = self.newest_periods(DAY_MS, from, to, limit, key).await?;
         // Keys carry the time, so only the newest of all shards are fetched.
         Ok(newest(self.fetch(newest_keys(keys, limit)).await?, limit))
-    }
-
-    /// Every record of one call within the hour of `at`.
-    pub async fn of_call(
-        &self,
-        tenant: &Tenant,
-        call_id: &CallId,
-        at: Timestamp,
-    ) -> Result<Vec<AuditRecord>, AwsError> {
-        let shard = keys::shard(call_id, self.shards);
-        let wanted = Partition::of_hour(tenant, at, shard).of_call(call_id);
-        let items = self.query(wanted, usize::MAX).await?;
-        self.read_all(&items)
     }
 
     /// The records of one call at that instant, which is the one of its end: two sort keys are exact, and nothing else is read.

@@ -3,9 +3,11 @@
 //! A cursor is a sort key. The next page has what sorts before it, so a record that is inserted meanwhile moves no other one to another page.
 //! A page on which few records fit ends where its bound is reached, and its cursor goes on from there.
 
+use std::ops::Range;
+
 use futures::future::try_join_all;
 use toolfleet_core::audit::AuditRecord;
-use toolfleet_core::ids::{SessionId, Tenant};
+use toolfleet_core::ids::{CallId, SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use super::attributes::Item;
@@ -103,6 +105,8 @@ pub struct PageOf<'a> {
     pub tenant: &'a Tenant,
     /// Which of them.
     pub listing: Listing<'a>,
+    /// Of these, only those of this call. No key begins with a call: its id says in which shard its records are, and nothing else.
+    pub call: Option<&'a CallId>,
     /// Of these, only those of this tool, as records name it.
     pub tool: Option<&'a str>,
     /// Of these, only those of calls that did not succeed.
@@ -129,15 +133,20 @@ impl PageOf<'_> {
         }
     }
 
-    /// The shards of a period.
-    const fn shards(&self, shards: u32) -> u32 {
-        match self.listing {
-            Listing::Everything | Listing::Failures => shards,
-            Listing::Session(_) => 1,
+    /// The shards of a period that may have such records.
+    fn shards(&self, shards: u32) -> Range<u32> {
+        match (self.listing, self.call) {
+            (Listing::Session(_), _) => 0..1,
+            (Listing::Everything | Listing::Failures, Some(call)) => {
+                let shard = keys::shard(call, shards);
+                shard..shard.saturating_add(1)
+            }
+            (Listing::Everything | Listing::Failures, None) => 0..shards,
         }
     }
 
-    /// The items of a period that sort between two keys. Where they are whole records, the table itself leaves out those of other tools.
+    /// The items of a period that sort between two keys. Where they are whole records, the table itself leaves out those of other calls or
+    /// tools.
     fn partition(&self, at: Timestamp, shard: u32, (first, last): (&str, &str)) -> Partition {
         let whole = match self.listing {
             Listing::Everything => Partition::of_hour(self.tenant, at, shard),
@@ -145,9 +154,10 @@ impl PageOf<'_> {
             Listing::Session(session) => Partition::of_session(self.tenant, session),
         };
         let between = whole.between_sorts(first.to_owned(), last.to_owned());
-        match self.tool.filter(|_| self.reads_whole()) {
-            Some(tool) => between.of_tool(tool),
-            None => between,
+        match (self.call, self.tool) {
+            (Some(call), _) if self.reads_whole() => between.of_call(call),
+            (None, Some(tool)) if self.reads_whole() => between.of_tool(tool),
+            (Some(_) | None, _) => between,
         }
     }
 
@@ -158,12 +168,20 @@ impl PageOf<'_> {
 
     /// Whether records may be read that do not fit.
     const fn is_filtered(&self) -> bool {
-        self.tool.is_some() || (self.failed && !matches!(self.listing, Listing::Failures))
+        self.call.is_some()
+            || self.tool.is_some()
+            || (self.failed && !matches!(self.listing, Listing::Failures))
+    }
+
+    /// Whether an entry of an index may be of a record that fits: it holds keys alone.
+    fn may_fit(&self, entry: &Item) -> bool {
+        self.call.is_none_or(|call| sort_of(entry).is_some_and(|sort| keys::is_of_call(sort, call)))
     }
 
     fn fits(&self, record: &AuditRecord) -> bool {
+        let of_call = self.call.is_none_or(|call| record.call_id == *call);
         let of_tool = self.tool.is_none_or(|tool| record.tool.as_deref() == Some(tool));
-        of_tool && (!self.failed || record.outcome.is_failure())
+        of_call && of_tool && (!self.failed || record.outcome.is_failure())
     }
 }
 
@@ -237,7 +255,7 @@ impl History {
 
     /// Whether another period would go beyond the bound.
     fn is_spent(&self, of: &PageOf<'_>, reads: Reads) -> bool {
-        let shards = usize::try_from(of.shards(self.shards)).unwrap_or(usize::MAX);
+        let shards = of.shards(self.shards).len();
         let queries = reads.queries.saturating_add(shards);
         reads.queries > 0 && (queries > of.most.queries || reads.records >= of.most.records)
     }
@@ -252,8 +270,9 @@ impl History {
         reads: &mut Reads,
         found: usize,
     ) -> Result<Vec<AuditRecord>, AwsError> {
-        let shards = i64::from(of.shards(self.shards));
-        let at_most = |queries: usize| (i64::try_from(queries).unwrap_or(i64::MAX) / shards).max(1);
+        let shards = of.shards(self.shards);
+        let in_period = i64::try_from(shards.len()).unwrap_or(i64::MAX).max(1);
+        let at_most = |queries: usize| (i64::try_from(queries).unwrap_or(i64::MAX) / in_period).max(1);
         let periods = place
             .at_once
             .min(at_most(QUERIES_AT_ONCE))
@@ -262,7 +281,7 @@ impl History {
         let starts =
             (0..periods).map(|back| Timestamp::from_ms((place.period - back).saturating_mul(of.period_ms())));
         let partitions: Vec<_> = starts
-            .flat_map(|at| (0..of.shards(self.shards)).map(move |shard| (at, shard)))
+            .flat_map(|at| shards.clone().map(move |shard| (at, shard)))
             .map(|(at, shard)| of.partition(at, shard, (first, &place.last)))
             .collect();
         let queries = partitions.len();
@@ -281,7 +300,7 @@ impl History {
         let mut items: Vec<Item> = queried.into_iter().flat_map(|read| read.items).collect();
         items.retain(|item| {
             let sort = sort_of(item);
-            sort != place.read.as_ref() && sort >= end.as_ref()
+            sort != place.read.as_ref() && sort >= end.as_ref() && (of.reads_whole() || of.may_fit(item))
         });
         let mut items = newest_keys(items, usize::MAX);
         let most = match (of.is_filtered(), of.reads_whole()) {
@@ -296,7 +315,9 @@ impl History {
         let (read, records) = if of.reads_whole() {
             (read, self.read_all(&items)?)
         } else {
-            (items.len(), newest(self.fetch(items).await?, usize::MAX))
+            // Of a call, most entries are of others: they are read, and their records are not.
+            let read = if of.call.is_some() { read } else { items.len() };
+            (read, newest(self.fetch(items).await?, usize::MAX))
         };
         reads.records = reads.records.saturating_add(read);
         match end {

@@ -58,6 +58,7 @@ async fn stored(world: &World, shards: u32) -> (History, Vec<AuditRecord>) {
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     listing: Listing<'a>,
+    call: Option<&'a CallId>,
     tool: Option<&'a str>,
     failed: bool,
     limit: usize,
@@ -72,7 +73,8 @@ impl Asked<'_> {
             Listing::Session(session) => record.session.as_ref() == Some(session),
         };
         let of_tool = self.tool.is_none_or(|tool| record.tool.as_deref() == Some(tool));
-        listed && of_tool && (!self.failed || record.outcome.is_failure())
+        let of_call = self.call.is_none_or(|call| record.call_id == *call);
+        listed && of_call && of_tool && (!self.failed || record.outcome.is_failure())
     }
 
     async fn page(&self, history: &History, after: Option<&RecordCursor>) -> RecordPage {
@@ -80,6 +82,7 @@ impl Asked<'_> {
         let page = history.page(PageOf {
             tenant: &tenant,
             listing: self.listing,
+            call: self.call,
             tool: self.tool,
             failed: self.failed,
             from: now(),
@@ -124,7 +127,7 @@ async fn going_on_finds_each_record_once_within_the_bound() {
             for (tool, failed) in [(None, false), (Some("rare"), false), (None, true), (Some("rare"), true)] {
                 for (limit, queries, records) in [(7, 4, 20), (1, 1, 1), (50, 96, 1_000)] {
                     let most = Reads { queries, records };
-                    let asked = Asked { listing, tool, failed, limit, most };
+                    let asked = Asked { listing, call: None, tool, failed, limit, most };
                     let found = pages(&history, asked, usize::try_from(shards).unwrap()).await;
                     let found: Vec<_> = found.into_iter().flat_map(|page| page.records).collect();
                     let expected: Vec<_> = all.iter().filter(|record| asked.fits(record)).cloned().collect();
@@ -143,7 +146,8 @@ async fn a_page_on_which_nothing_fits_says_how_far_it_looked() {
     let world = world().await;
     let (history, all) = stored(&world, 1).await;
     let most = Reads { queries: 96, records: 50 };
-    let asked = Asked { listing: Listing::Everything, tool: Some("none"), failed: false, limit: 10, most };
+    let listing = Listing::Everything;
+    let asked = Asked { listing, call: None, tool: Some("none"), failed: false, limit: 10, most };
     let found = pages(&history, asked, 1).await;
     // 378 records, at least 50 a page.
     assert!(found.len() > 1 && found.len() <= all.len().div_ceil(50), "{} pages", found.len());
@@ -154,6 +158,51 @@ async fn a_page_on_which_nothing_fits_says_how_far_it_looked() {
         from = page.searched_to;
     }
     assert_eq!(from, now());
+}
+
+/// An hour of a tenant may hold 1.8 million records in a shard, and no key begins with a call.
+#[tokio::test]
+async fn a_call_is_searched_in_its_shard_alone_within_the_bound() {
+    let session = SessionId::parse("s-1").unwrap();
+    for shards in [1, 3] {
+        let world = world().await;
+        let (history, all) = stored(&world, shards).await;
+        for id in ["h1-20", "h5-119", "h1-2", "none"] {
+            let call = CallId::parse(id).unwrap();
+            for listing in [Listing::Everything, Listing::Failures, Listing::Session(&session)] {
+                for (limit, queries, records) in [(10, 4, 20), (1, 1, 1), (usize::MAX, usize::MAX, 100_000)] {
+                    if records == 1 && id != "h1-2" {
+                        continue;
+                    }
+                    let most = Reads { queries, records };
+                    let asked = Asked { listing, call: Some(&call), tool: None, failed: false, limit, most };
+                    let found = pages(&history, asked, 1).await;
+                    let found: Vec<_> = found.into_iter().flat_map(|page| page.records).collect();
+                    let fitting: Vec<_> = all.iter().filter(|record| asked.fits(record)).cloned().collect();
+                    assert!(fitting.len() <= usize::from(id != "none"));
+                    assert_eq!(found, fitting, "{asked:?} in {shards} shards");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_for_a_call_that_stops_says_how_far_it_came() {
+    let world = world().await;
+    let (history, _) = stored(&world, 1).await;
+    let oldest = CallId::parse("h0-0").unwrap();
+    let most = Reads { queries: usize::MAX, records: 100 };
+    let listing = Listing::Everything;
+    let asked = Asked { listing, call: Some(&oldest), tool: None, failed: false, limit: 10, most };
+    let first = asked.page(&history, None).await;
+    assert!(first.records.is_empty() && first.next.is_some(), "{first:?}");
+    assert!(first.searched_to > now() && first.reads.records >= 100, "{first:?}");
+    // The entries of the failures' index are of this tenant's failures alone.
+    let asked = Asked { listing: Listing::Failures, ..asked };
+    let found = asked.page(&history, None).await;
+    assert_eq!((found.records.len(), found.next), (1, None));
+    assert!(found.reads.records < 100, "{:?}", found.reads);
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn a_record_inserted_twice_keeps_its_first_form() {
     history.insert(&first, now().plus_ms(1_000)).await.unwrap();
     let forged = AuditRecord { attempts: 99, ..first.clone() };
     history.insert(&forged, now().plus_ms(1_000)).await.unwrap();
-    let found = history.of_call(&first.tenant, &first.call_id, now()).await.unwrap();
+    let found = history.of_call_at(&first.tenant, &first.call_id, now()).await.unwrap();
     assert_eq!(found, [first]);
 }
 
@@ -213,7 +213,7 @@ async fn a_limit_counts_only_records_within_the_span() {
 }
 
 #[tokio::test]
-async fn the_records_of_one_call_are_found_within_its_hour() {
+async fn the_records_of_one_call_are_found_at_its_end() {
     let world = world().await;
     let history = world.aws.history(&Tables::with_prefix("toolfleet"));
     for n in 0..30 {
@@ -224,7 +224,8 @@ async fn the_records_of_one_call_are_found_within_its_hour() {
         history.insert(&record(&format!("c{n}"), OutcomeKind::Succeeded, None), now()).await.unwrap();
         history.insert(&late, now()).await.unwrap();
     }
-    let found = history.of_call(&Tenant::parse("acme").unwrap(), &CallId::parse("c7").unwrap(), now()).await;
+    let (acme, call) = (Tenant::parse("acme").unwrap(), CallId::parse("c7").unwrap());
+    let found = history.of_call_at(&acme, &call, now()).await;
     let found = found.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found.iter().all(|r| r.call_id.as_str() == "c7"));

@@ -1,8 +1,10 @@
 //! What is seen of a fleet, in words for people: ages, quantiles, parts of a whole, breakers, and what operators have stopped.
 
 use toolfleet_core::control::{Control, ControlEntry, Subject, Switch};
-use toolfleet_core::fleet::{BreakerState, Histogram};
-use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::fleet::{
+    BreakerState, FleetSummary, Histogram, OldSwitches, SWITCHES_WITHIN_MS, WorkerRow,
+};
+use toolfleet_core::ids::{ServerId, Tenant, WorkerId};
 use toolfleet_core::time::{Timestamp, span};
 
 /// The time from `earlier` to `now`.
@@ -39,6 +41,34 @@ pub const fn word(state: BreakerState) -> &'static str {
 /// The state of a breaker and how many workers see it so.
 pub fn seen_by(state: BreakerState, workers: u64) -> String {
     format!("{} in {workers} worker{}", word(state), if workers == 1 { "" } else { "s" })
+}
+
+/// How old what a worker knows of the switches is, and how many of them it cannot read; a dash where it does not say.
+pub fn switches_of(row: &WorkerRow) -> String {
+    let (Some(age_ms), Some(control)) = (row.switches_age_ms(), row.control) else { return "-".to_owned() };
+    match (age_ms > SWITCHES_WITHIN_MS, control.unreadable) {
+        (false, 0) => "read".to_owned(),
+        (true, 0) => format!("{} old", span(age_ms)),
+        (false, unreadable) => format!("{unreadable} unreadable"),
+        (true, unreadable) => format!("{} old, {unreadable} unreadable", span(age_ms)),
+    }
+}
+
+/// Which workers go on with old switches, in a sentence; none where all know what is set.
+pub fn old_switches(summary: &FleetSummary) -> Option<String> {
+    let count = summary.workers.old_switches;
+    if count == 0 {
+        return None;
+    }
+    let of = |(id, old): (&WorkerId, &OldSwitches)| match (old.age_ms > SWITCHES_WITHIN_MS, old.unreadable) {
+        (false, unreadable) => format!("{id} cannot read {unreadable}"),
+        (true, _) => format!("{id} {}", span(old.age_ms)),
+    };
+    let mut oldest: Vec<_> = summary.old_switches.iter().collect();
+    oldest.sort_by_key(|(id, old)| (std::cmp::Reverse((old.age_ms, old.unreadable)), *id));
+    let named: Vec<_> = oldest.into_iter().map(of).collect();
+    let workers = if count == 1 { "worker" } else { "workers" };
+    Some(format!("old in {count} {workers}, where later ones have no effect: {}", named.join(", ")))
 }
 
 /// A pause or a strike, with how long it lasts; none of what stops no calls.

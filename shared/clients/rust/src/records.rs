@@ -1,18 +1,16 @@
-//! Reads audit records, newest first: of a tenant, a session, a call, or the failures.
+//! Reads audit records, newest first: of a tenant, a session, or the failures. Those of one call are searched a page at a time (`record_search`).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use toolfleet_aws::{AwsError, Listing, PageOf, Reads, RecordCursor};
 use toolfleet_core::audit::AuditRecord;
-use toolfleet_core::ids::{CallId, CallKey, SessionId, Tenant};
+use toolfleet_core::ids::{SessionId, Tenant};
 use toolfleet_core::time::Timestamp;
 
 use crate::client::Client;
 
-const HOUR_MS: u64 = 3_600_000;
 /// So many records of a session are read at once.
 const SESSION_PART: usize = 250;
 
@@ -25,8 +23,6 @@ pub enum RecordsOf {
     Session(SessionId),
     /// Those of calls that did not succeed.
     Failures,
-    /// Those of one call, whenever it ended.
-    Call(CallId),
 }
 
 /// The time between two instants, both included.
@@ -73,7 +69,6 @@ impl Client {
             RecordsOf::Session(session) => {
                 return self.history.by_session(tenant, session, (from, to), limit).await;
             }
-            RecordsOf::Call(call_id) => return self.records_of_call(tenant, call_id, span, limit).await,
         };
         records.retain(|record| record.at >= from);
         Ok(records)
@@ -92,7 +87,6 @@ impl Client {
         match which {
             RecordsOf::Everything => self.history.hours(tenant, from, to, max),
             RecordsOf::Failures => self.history.failed_days(tenant, from, to, max),
-            RecordsOf::Call(call_id) => self.history.hours_of_call(tenant, call_id, from, to),
             RecordsOf::Session(session) => self.session_parts(tenant, session, span, max),
         }
     }
@@ -110,6 +104,7 @@ impl Client {
             let page = self.history.page(PageOf {
                 tenant,
                 listing: Listing::Session(session),
+                call: None,
                 tool: None,
                 failed: false,
                 from,
@@ -123,33 +118,5 @@ impl Client {
             Ok::<_, AwsError>(Some((page.records, page.next.map(|next| (Some(next), left)))))
         };
         stream::try_unfold(first, next).boxed()
-    }
-
-    /// The record of one call, whenever it ended, and what else happened under its id within the span.
-    async fn records_of_call(
-        &self,
-        tenant: &Tenant,
-        call_id: &CallId,
-        Span { from, to }: Span,
-        limit: usize,
-    ) -> Result<Vec<AuditRecord>, AwsError> {
-        let key = CallKey { tenant: tenant.clone(), call_id: call_id.clone() };
-        let ended = self.calls.read(&key).await?.and_then(|row| row.finished).map(|finished| finished.at);
-        let mut hours: BTreeMap<String, Timestamp> = ended.into_iter().map(|at| (at.hour(), at)).collect();
-        let mut at = from;
-        while at < to {
-            hours.insert(at.hour(), at);
-            at = at.plus_ms(HOUR_MS);
-        }
-        hours.insert(to.hour(), to);
-        let mut records = Vec::new();
-        for at in hours.into_values().rev() {
-            records.extend(self.history.of_call(tenant, call_id, at).await?);
-            if records.len() >= limit {
-                break;
-            }
-        }
-        records.truncate(limit);
-        Ok(records)
     }
 }

@@ -20,10 +20,10 @@ pub use limits::{LimitPart, LimitSeen, MOST_TENANTS_AT_LIMIT, OTHER_LIMITS, keep
 pub use outcomes::OutcomeCounts;
 pub use rollup::{LostMinutes, Minute, OTHER_TOOLS, Rollup};
 pub use row::{
-    BEAT_MS, BreakerState, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen, ServerSeen,
-    TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
+    BEAT_MS, BreakerState, ControlSeen, LARGE_FLEET, LARGE_FLEET_BEAT_MS, MISSED_BEATS, QueueSeen,
+    SWITCHES_WITHIN_MS, ServerSeen, TenantAtServer, ToolSeen, WINDOW_MS, WorkerRow, beat_ms,
 };
 pub use runnable::{LastMinute, Runnable};
 pub use server_summary::ServerSummary;
-pub use summary::{FleetSummary, WorkerCounts};
+pub use summary::{FleetSummary, OldSwitches, WorkerCounts};
 pub use top::busiest;

@@ -23,6 +23,9 @@ pub const LARGE_FLEET_BEAT_MS: u64 = 10_000;
 pub const LARGE_FLEET: u32 = 100;
 /// A row that was not renewed for so many beats is that of a dead worker.
 pub const MISSED_BEATS: u64 = 3;
+/// What a worker knows of what operators set is never older than this, in milliseconds, while it can read it: so no call starts later than that
+/// after a pause.
+pub const SWITCHES_WITHIN_MS: u64 = 5_000;
 /// The span of the counts of tools and servers, in milliseconds: this minute and the four before.
 pub const WINDOW_MS: u64 = 300_000;
 
@@ -63,6 +66,13 @@ pub struct WorkerRow {
     /// Whether it receives nothing until its long calls have ended, so that its platform may stop it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub not_receiving: bool,
+    /// By how many milliseconds its machine's clock is ahead of DynamoDB's, or behind if that is negative, where it is known to be wrong. It goes by
+    /// DynamoDB's meanwhile, and receives nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_off_ms: Option<i64>,
+    /// What it knows of what operators set. Workers of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlSeen>,
     /// Whether this is its last row: it has exited, and all its rollups are written.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ended: bool,
@@ -120,9 +130,32 @@ impl WorkerRow {
         now.ms_since(self.seen_at.unwrap_or(self.reported_at))
     }
 
+    /// How old what it knew of what operators set was when it wrote this, in milliseconds: by its own clock.
+    pub fn switches_age_ms(&self) -> Option<u64> {
+        Some(self.reported_at.ms_since(self.control?.read_at))
+    }
+
+    /// Whether what operators set may have no effect in it: it has not read that for longer than a pause may take, or cannot read some of it.
+    pub fn has_old_switches(&self) -> bool {
+        let is_old = self.switches_age_ms().is_some_and(|age_ms| age_ms > SWITCHES_WITHIN_MS);
+        is_old || self.control.is_some_and(|control| control.unreadable > 0)
+    }
+
     fn is_overdue(&self, now: Timestamp) -> bool {
         self.age_ms(now) > self.beat_ms.saturating_mul(MISSED_BEATS)
     }
+}
+
+/// What a worker knows of what operators set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlSeen {
+    /// The version of the control entries that it uses.
+    pub version: u64,
+    /// When it last read them, or that they have not changed.
+    pub read_at: Timestamp,
+    /// The entries that it cannot read, which have no effect in it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
 }
 
 /// What a worker saw of one queue.
@@ -244,6 +277,22 @@ mod tests {
         assert!(!row.is_alive(at(15_001)) && row.is_dead(at(15_001)));
         let ended = WorkerRow { ended: true, ..row.clone() };
         assert!(!ended.is_alive(at(0)) && !ended.is_dead(at(60_000)));
+    }
+
+    #[test]
+    fn switches_are_old_after_five_seconds_or_where_some_cannot_be_read() {
+        let row = row();
+        assert!(row.switches_age_ms().is_none() && !row.has_old_switches(), "of an earlier version");
+        for (age_ms, unreadable, is_old) in [(0, 0, false), (5_000, 0, false), (5_001, 0, true), (0, 1, true)]
+        {
+            let read_at = Timestamp::from_ms(row.reported_at.as_ms() - age_ms);
+            let control = Some(ControlSeen { version: 7, read_at, unreadable });
+            let row = WorkerRow { control, ..row.clone() };
+            assert_eq!(
+                (row.switches_age_ms(), row.has_old_switches()),
+                (Some(age_ms.unsigned_abs()), is_old)
+            );
+        }
     }
 
     #[test]

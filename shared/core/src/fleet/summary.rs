@@ -19,6 +19,8 @@ const MOST_TENANTS: usize = 300;
 const MOST_TENANTS_AT_SERVER: usize = 20;
 const MOST_TOOLS: usize = 100;
 const MOST_LIMITS: usize = 200;
+/// The most workers with old switches that are named.
+const MOST_OLD_SWITCHES: usize = 20;
 
 /// The fleet as its rows show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct FleetSummary {
     pub beat_ms: u64,
     /// The workers.
     pub workers: WorkerCounts,
+    /// The workers whose switches are old ([`WorkerRow::has_old_switches`]), those with the oldest first to be kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub old_switches: BTreeMap<WorkerId, OldSwitches>,
     /// Messages that all workers received within a minute.
     #[serde(default)]
     pub received_a_minute: u64,
@@ -69,6 +74,18 @@ pub struct FleetSummary {
     pub measured: bool,
 }
 
+/// What a worker knows of what operators set, where that is old or not all of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldSwitches {
+    /// The version of the control entries that it uses.
+    pub version: u64,
+    /// How long before its row it had last read them, in milliseconds.
+    pub age_ms: u64,
+    /// The entries that it cannot read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
+}
+
 /// How many workers there are, and what they have to give.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerCounts {
@@ -80,6 +97,9 @@ pub struct WorkerCounts {
     /// Those that do not drain, and receive nothing until their long calls have ended.
     #[serde(default, skip_serializing_if = "is_nobody")]
     pub not_receiving: u32,
+    /// Those whose switches are old, or that cannot read some of them.
+    #[serde(default, skip_serializing_if = "is_nobody")]
+    pub old_switches: u32,
     /// Those that died and whose rows are still there.
     #[serde(default)]
     pub dead: u32,
@@ -117,6 +137,7 @@ impl FleetSummary {
             by,
             beat_ms: beat_ms(count),
             workers: WorkerCounts::default(),
+            old_switches: BTreeMap::new(),
             received_a_minute: 0,
             ended_a_minute: 0,
             held_a_minute: BTreeMap::new(),
@@ -212,6 +233,15 @@ impl FleetSummary {
         }
         workers.in_hand = workers.in_hand.saturating_add(u64::from(row.in_hand));
         add(&mut workers.lacking_slot, row.lacking_slot);
+        if let Some(control) = row.control.filter(|_| row.has_old_switches()) {
+            workers.old_switches = workers.old_switches.saturating_add(1);
+            let age_ms = row.switches_age_ms().unwrap_or(0);
+            let old = OldSwitches { version: control.version, age_ms, unreadable: control.unreadable };
+            // Of two processes under one id the older switches.
+            let rank = |one: &OldSwitches| (one.age_ms, one.unreadable, one.version);
+            let seen = self.old_switches.entry(row.id.clone()).or_default();
+            *seen = std::cmp::max_by_key(*seen, old, rank);
+        }
         let of_version = workers.versions.entry(row.version.clone()).or_default();
         *of_version = of_version.saturating_add(1);
     }
@@ -259,6 +289,7 @@ impl FleetSummary {
             (server.seen.breaker, server.seen.failures, server.seen.in_flight, server.seen.attempts)
         };
         busiest(&mut self.servers, MOST_SERVERS, weight);
+        busiest(&mut self.old_switches, MOST_OLD_SWITCHES, |old| (old.age_ms, old.unreadable));
         self.unlisted_limits = keep_busiest_limits(&mut self.limits, MOST_LIMITS);
         busiest(&mut self.tools, MOST_TOOLS, |tool| (tool.failures, tool.calls));
         let rest = busiest(&mut self.slot_ms_a_minute, MOST_TENANTS, |ms| *ms);
@@ -285,7 +316,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::fleet::{BreakerState, ServerSeen};
+    use crate::fleet::{BreakerState, ControlSeen, ServerSeen};
 
     const NOW_MS: i64 = 1_795_000_000_000;
 
@@ -377,6 +408,30 @@ mod tests {
         let workers = FleetSummary::of(&[stopped, leaving, row(3, 0)], now(), by()).workers;
         assert_eq!((workers.slots, workers.busy), (2 + 8, 2 + 2));
         assert_eq!((workers.not_receiving, workers.draining, workers.receiving()), (1, 1, 1));
+    }
+
+    #[test]
+    fn living_workers_whose_switches_are_old_are_named() {
+        let with = |id, control_age_ms: i64, unreadable, ended| {
+            let mut row = row(id, 0);
+            let read_at = Timestamp::from_ms(NOW_MS - control_age_ms);
+            row.control = Some(ControlSeen { version: 9, read_at, unreadable });
+            row.ended = ended;
+            row
+        };
+        let rows = [with(1, 2_000, 0, false), with(2, 34_000, 0, false), with(3, 0, 2, false)];
+        let gone = [with(4, 90_000, 0, true), row(5, 0)];
+        let summary = FleetSummary::of(&[&rows[..], &gone].concat(), now(), by());
+        let old = |age_ms, unreadable| OldSwitches { version: 9, age_ms, unreadable };
+        let expected = [("w-2", old(34_000, 0)), ("w-3", old(0, 2))];
+        let expected = expected.map(|(id, old)| (WorkerId::parse(id).unwrap(), old));
+        assert_eq!((summary.workers.old_switches, summary.old_switches), (2, BTreeMap::from(expected)));
+
+        let many: Vec<_> =
+            (0..100).map(|id| with(id, 6_000 + i64::try_from(id).unwrap(), 0, false)).collect();
+        let summary = FleetSummary::of(&many, now(), by());
+        assert_eq!((summary.workers.old_switches, summary.old_switches.len()), (100, MOST_OLD_SWITCHES));
+        assert!(summary.old_switches.values().all(|old| old.age_ms >= 6_080), "the oldest are kept");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! `toolfleet cancel`: cancels a call by its id, or stores a rule that cancels the calls that fit a filter.
 //!
 //! Calls that are still in the queue have no rows that could be listed. So a rule meets each call when a worker receives it, and calls under
-//! way at their next heartbeat, until the rule expires.
+//! way at their next heartbeat, until the rule expires. How many calls fit is not known before: the command says what it counted instead.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
-use toolfleet_client::Cancelled;
-use toolfleet_client::shell_command;
+use toolfleet_client::{Cancelled, Client, PAGE_READS, RecordSearch, Span, shell_command};
+use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::control::{CallFilter, CancelRule, ControlEntry, is_tool};
 use toolfleet_core::digest::Digest;
 use toolfleet_core::ids::{CallKey, SessionId, Tenant};
@@ -21,6 +21,9 @@ use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 use crate::show;
 use crate::span_of_time::parse_span;
+
+/// Calls that ended within that time are counted, for comparison.
+const LATELY: Duration = Duration::from_hours(1);
 
 /// Which call, or which calls.
 #[derive(Debug, Args)]
@@ -109,20 +112,65 @@ async fn by_filter(
     if matching.apply {
         client.controls().set(&ControlEntry::Cancel(rule.clone())).await?;
     }
+    let lately = ended_lately(client.library(), &rule.filter, since).await;
     if output.is_json() {
-        let shown = json!({"rule": rule, "applied": matching.apply, "messages_in_queues": waiting});
+        let ended = lately.as_ref().map(|ended| {
+            json!({"fit": ended.fit, "is_least": ended.is_least, "records_read": ended.read, "within_s": LATELY.as_secs()})
+        });
+        let shown = json!({"rule": rule, "applied": matching.apply, "messages_in_queues": waiting, "ended_lately": ended});
         output.document(&shown)?;
     }
     let verb = if matching.apply { "cancels" } else { "would cancel" };
     output.line(&format!("rule {} {verb} calls of {} until {until}", rule.id, rule.filter))?;
     output.note(&format!(
-        "about {waiting} messages of all calls are in the queues; each is compared when a worker receives it, calls under way at \
-         their next heartbeat"
+        "how many calls fit is not known: nothing lists calls that wait by tenant, tool or session. About {waiting} messages are in the queues, of all calls \
+         and not only of those that fit; each is compared when a worker receives it, calls under way at their next heartbeat"
     ));
+    if let Some(Ended { fit, is_least, read }) = lately {
+        let least = if is_least { "at least " } else { "" };
+        output.note(&format!(
+            "for comparison: of that tenant, tool and session {least}{} ended within the last hour (records read: {read})",
+            show::count(fit, "call")
+        ));
+    }
     if !matching.apply {
         output.note("nothing is changed; add --apply to store the rule");
     }
     Ok(Exit::Done)
+}
+
+/// Calls that fit and ended lately, whenever they were sent.
+struct Ended {
+    fit: usize,
+    /// Whether more records would have had to be read.
+    is_least: bool,
+    read: usize,
+}
+
+/// What the history tells of a filter with a tenant, whose records alone it can list: whether it names what exists, and how many such calls there
+/// are. None where it names no tenant, or the history cannot be read: the rule does not need it.
+async fn ended_lately(client: &Client, filter: &CallFilter, now: Timestamp) -> Option<Ended> {
+    let search = RecordSearch {
+        tenant: filter.tenant.clone()?,
+        session: filter.session.clone(),
+        call: None,
+        failed: false,
+        // A filter of a tool also means its functions, which records name.
+        tool: None,
+        span: Span::before(now, LATELY),
+    };
+    let page = client.search_records(&search, None, usize::MAX, PAGE_READS).await.ok()?;
+    let fits = |record: &&AuditRecord| {
+        let of_tool = |tool: &String| record.tool.as_ref().is_some_and(|named| is_of(named, tool));
+        record.kind == AuditKind::Call && filter.tool.as_ref().is_none_or(of_tool)
+    };
+    let fit = page.records.iter().filter(fits).count();
+    Some(Ended { fit, is_least: page.next.is_some(), read: page.reads.records })
+}
+
+/// Whether a record's tool is that one, or a function of it.
+fn is_of(named: &str, tool: &str) -> bool {
+    named.strip_prefix(tool).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Ends a rule. Calls that it has cancelled stay cancelled.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use toolfleet_client::shell_command;
+use toolfleet_client::{shell_command, system_clock};
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::{CallRow, Finished};
 use toolfleet_core::outcome::{CallError, Code, MayHaveRun, Outcome, OutcomeKind};
@@ -19,6 +19,8 @@ use crate::show;
 
 /// How often the records are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
+/// So much of what was read before is read again: a record may be stored, and readable, later than its instant says.
+const OVERLAP_MS: i64 = 5_000;
 
 /// Waits for the message's own result and shows it.
 pub(crate) async fn show(
@@ -31,8 +33,12 @@ pub(crate) async fn show(
 ) -> Result<Exit, CommandError> {
     let key = &request.key;
     let until = Instant::now() + within;
+    let mut since = sent;
     let record = loop {
-        match client.record_of_reused_id(request, sent).await? {
+        let begun = system_clock()();
+        let found = client.record_of_reused_id(request, since).await?;
+        since = sent.max(Timestamp::from_ms(begun.as_ms().saturating_sub(OVERLAP_MS)));
+        match found {
             Some(record) => break record,
             None if Instant::now() >= until => {
                 output.note(&format!(

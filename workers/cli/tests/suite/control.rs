@@ -130,7 +130,9 @@ fn a_limit_is_set_shown_and_ended_by_the_tenants_own_name() {
 fn a_cancel_rule_is_shown_first_and_stored_with_apply() {
     let dev = Dev::start(&["--no-worker"]);
     let rule = ["cancel", "--tenant", "acme", "--tool", "echo", "--older-than", "10m"];
-    run(&dev, &rule).exits(0).complains(&["nothing is changed; add --apply"]);
+    let shown = run(&dev, &rule).exits(0);
+    shown.complains(&["nothing is changed; add --apply", "how many calls fit is not known", "0 calls ended"]);
+    shown.complains(&["messages are in the queues, of all calls and not only of those that fit"]);
     assert_eq!(dev.toolfleet(&["switches", "--json"]).exits(0).json(), Value::Array(Vec::new()));
     let apply: Vec<_> = rule.into_iter().chain(["--apply"]).collect();
     run(&dev, &apply).exits(0);
@@ -142,6 +144,32 @@ fn a_cancel_rule_is_shown_first_and_stored_with_apply() {
     let remedy = ["--tenant", "--tool", "--session", "CALL_ID", "--lift"];
     run(&dev, &["cancel", "--older-than", "10m"]).exits(2).complains(&remedy);
     assert_eq!(dev.toolfleet(&["switches", "--json"]).exits(0).json(), Value::Array(Vec::new()));
+}
+
+/// The history alone tells whether a filter names what exists.
+#[test]
+fn a_cancel_rule_that_is_only_shown_says_how_many_such_calls_ended_lately() {
+    let dev = Dev::start(&[]);
+    for (id, tool) in [("c1", "echo"), ("c2", "echo"), ("c3", "ecko")] {
+        let call =
+            ["call", "--tenant", "acme", "--tool", tool, "--call-id", id, "--arguments", r#"{"text":"x"}"#];
+        dev.toolfleet(&call).exits(i32::from(tool == "ecko"));
+    }
+    dev.wait_until_empty();
+    for (filter, fit) in [
+        (&["--tenant", "acme", "--tool", "echo"][..], Value::from(2)),
+        (&["--tenant", "acme"], 3.into()),
+        (&["--tenant", "acme", "--tool", "ech"], 0.into()),
+        // Records are listed by tenant.
+        (&["--tool", "echo"], Value::Null),
+    ] {
+        let rule = [&["cancel", "--json"], filter].concat();
+        let shown = run(&dev, &rule).exits(0).json();
+        assert_eq!((&shown["ended_lately"]["fit"], &shown["applied"]), (&fit, &false.into()), "{shown}");
+    }
+    run(&dev, &["cancel", "--tenant", "acme", "--tool", "echo"])
+        .exits(0)
+        .complains(&["2 calls ended within"]);
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn the_record_of_a_call_is_found_whenever_it_ended() {
     }
     let lately = ["history", "acme", "old", "--since", "1h"];
     dev.toolfleet(&lately).exits(3).complains(&["no records of call old", "look further back with --since"]);
-    dev.toolfleet(&["history", "acme", "c9"]).exits(3).complains(&["no records of call c9", "between"]);
+    let unknown = dev.toolfleet(&["history", "acme", "c9"]).exits(3);
+    unknown.complains(&["call c9 has no row", "no records of call c9", "between"]);
 }
 
 #[test]
@@ -110,7 +111,11 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
         page = part(&["--after", &next]);
     }
     assert_eq!((found, &page["more"]), (vec![Value::from("c1")], &false.into()), "{page}");
-    history(&["--tool", "ecko", "--read-at-most", "1"]).complains(&["found among", "go on with --after"]);
+    history(&["--tool", "ecko", "--read-at-most", "1"]).complains(&[
+        "found among",
+        "go on with --since",
+        "--after",
+    ]);
     history(&["--until", "1h"]).complains(&["no records of tenant acme between"]);
     for which in [vec!["--call-id", "c1"], vec!["--failed"]] {
         let found = history(&[&["--json"], &which[..]].concat()).json();
@@ -120,4 +125,43 @@ fn history_is_read_between_two_instants_and_as_json_lines() {
     dev.toolfleet(&unknown).exits(3).complains(&["no records of call c9 of tenant acme between"]);
     let wrong = ["history", "--tenant", "acme", "--since", "1h", "--until", "2h"];
     dev.toolfleet(&wrong).exits(2).complains(&["--until", "is before --since"]);
+}
+
+/// An hour of a busy tenant is more than a command may read: an answer that is not whole says so, and how to go on.
+#[test]
+fn a_search_for_a_call_that_stops_says_so_and_goes_on() {
+    let dev = Dev::start(&[]);
+    for n in 0..12 {
+        let id = format!("c{n:02}");
+        let call =
+            ["call", "--tenant", "acme", "--tool", "ecko", "--call-id", &id, "--session", "s1", "--json"];
+        dev.toolfleet(&call).exits(1);
+    }
+    dev.wait_until_empty();
+    let ask = |more: &[&str]| {
+        dev.toolfleet(&[&["history", "acme", "c00", "--since", "2h", "--json"], more].concat())
+    };
+    let stopped = ask(&["--read-at-most", "4"]).exits(3);
+    stopped.complains(&[
+        "no records of call c00 of tenant acme were found yet among",
+        "what is older was not looked at; go on with --since 2",
+        "--after",
+        "--session reads the records of that session alone",
+    ]);
+    let (mut page, mut found) = (stopped.json(), Vec::new());
+    assert_eq!(page["more"], true, "{page}");
+    assert!(page["read"].as_u64().unwrap() < 12, "{page}");
+    for _ in 0..10 {
+        let Some(next) = page["next"].as_str().map(str::to_owned) else { break };
+        let part = ask(&["--read-at-most", "4", "--after", &next]);
+        page = part.json();
+        found.extend(page["records"].as_array().unwrap().iter().map(|record| record["call_id"].clone()));
+    }
+    assert_eq!((found, &page["more"]), (vec![Value::from("c00")], &false.into()), "{page}");
+    for index in [&["--session", "s1"][..], &["--failed"]] {
+        let whole = ask(index).exits(0).json();
+        let records = whole["records"].as_array().unwrap();
+        assert_eq!((records.len(), &whole["more"]), (1, &false.into()), "{whole}");
+    }
+    assert_eq!(ask(&["--session", "s2"]).exits(3).json()["records"], serde_json::json!([]));
 }

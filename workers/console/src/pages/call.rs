@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use askama::Template;
-use toolfleet_client::{Span, Why, readable};
+use toolfleet_client::{PAGE_READS, RecordCursor, RecordPage, RecordSearch, Span, Why, readable};
+use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::call::CallRow;
 use toolfleet_core::ids::{CallId, CallKey};
 use toolfleet_core::outcome::{CallError, MayHaveRun};
+use toolfleet_core::retention::RETENTION_MS;
 use toolfleet_core::time::{Timestamp, span};
 use toolfleet_core::why::Place;
 
@@ -25,8 +27,8 @@ use crate::visitor::Scope;
 const SHOWN_CHARS: usize = 20_000;
 /// A larger result is not read from the bucket for a page.
 const LARGEST_RESULT: u64 = 2_000_000;
-/// Records are looked for within so much time around the start and the end of a call. Elsewhere whole hours would have to be read.
-const NEAR: Duration = Duration::from_secs(30);
+/// Records of a call without a row on one page.
+const MOST_RECORDS: usize = 50;
 
 #[derive(Template)]
 #[template(path = "call.html")]
@@ -50,6 +52,27 @@ struct CallPage {
     has_records: bool,
     /// That there are more records near its start and its end than are read for a page.
     has_more: bool,
+    /// How far its records were searched, where no row says when it was.
+    searched: Option<Searched>,
+}
+
+/// How many records were read to find those of a call without a row, and of which time.
+struct Searched {
+    read: String,
+    from: When,
+    to: When,
+    /// Whether this is no first page.
+    goes_on: bool,
+    older: Option<String>,
+}
+
+/// The records of a call.
+#[derive(Default)]
+struct Records {
+    records: Vec<AuditRecord>,
+    were_read: bool,
+    has_more: bool,
+    searched: Option<RecordPage>,
 }
 
 struct Fact {
@@ -113,13 +136,8 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         None => None,
     };
     let row = why.row.as_ref();
-    let read = match row {
-        Some(row) => problems.take("The records of the call", client.records_near(row, &spans(row)).await),
-        None => None,
-    };
-    let has_records = read.is_some();
-    let has_more = read.as_ref().is_some_and(|read| !read.is_complete);
-    let records = read.map(|read| read.records).unwrap_or_default();
+    let Records { records, were_read, has_more, searched } =
+        records_of(visit, &key, row, now, &mut problems).await?;
     let tool = records.iter().find_map(|record| record.tool.clone());
     let error =
         row.and_then(|row| row.finished.as_ref()).and_then(|finished| finished.outcome.error.as_ref());
@@ -143,18 +161,82 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         events: row.map_or_else(Vec::new, |row| events(row, now)),
         error: error.map(shown),
         result,
-        has_records,
+        has_records: were_read,
         has_more,
+        searched: searched.map(|page| shown_search(&page, &key, visit)),
         records: records.iter().map(|record| line(record, now)).collect(),
-        frame: Frame::of(visit, &format!("Call {}", key.call_id), problems, commands(&key, has_ended)),
+        frame: Frame::of(
+            visit,
+            &format!("Call {}", key.call_id),
+            problems,
+            commands(&key, has_ended, row.is_some()),
+        ),
     };
     page.render().map_err(Failure::defect)
 }
 
-fn commands(key: &CallKey, has_ended: bool) -> Vec<Command> {
+/// The records near the start and the end of a call that has a row. Those of another one are searched, as many as a page reads.
+async fn records_of(
+    visit: &Visit<'_>,
+    key: &CallKey,
+    row: Option<&CallRow>,
+    now: Timestamp,
+    problems: &mut Problems<'_>,
+) -> Result<Records, Failure> {
+    let client = &visit.console.client;
+    if let Some(row) = row {
+        let Some(near) = problems.take("The records of the call", client.records_near(row).await) else {
+            return Ok(Records::default());
+        };
+        let has_more = !near.is_complete;
+        return Ok(Records { records: near.records, were_read: true, has_more, searched: None });
+    }
+    let after = match visit.query.get("after") {
+        Some(text) => {
+            let none = || Failure::wrong("after", "is no place in a history; begin at the newest record");
+            Some(RecordCursor::parse(text).ok_or_else(none)?)
+        }
+        None => None,
+    };
+    let search = RecordSearch {
+        tenant: key.tenant.clone(),
+        session: None,
+        call: Some(key.call_id.clone()),
+        failed: false,
+        tool: None,
+        span: Span::before(now, Duration::from_millis(RETENTION_MS)),
+    };
+    let read = client.search_records(&search, after.as_ref(), MOST_RECORDS, PAGE_READS).await;
+    let Some(mut page) = problems.take("The records of the call", read) else {
+        return Ok(Records::default());
+    };
+    let records = std::mem::take(&mut page.records);
+    Ok(Records { records, were_read: true, has_more: false, searched: Some(page) })
+}
+
+fn shown_search(page: &RecordPage, key: &CallKey, visit: &Visit<'_>) -> Searched {
+    let go_on = |next: &RecordCursor| {
+        Link::to("/call")
+            .with("tenant", key.tenant.as_str())
+            .with("call", key.call_id.as_str())
+            .with("after", next.as_str())
+            .text()
+    };
+    Searched {
+        read: count(u64::try_from(page.reads.records).unwrap_or(u64::MAX)),
+        from: When::clock(page.searched_from, visit.now),
+        to: When::clock(page.searched_to, visit.now),
+        goes_on: visit.query.get("after").is_some(),
+        older: page.next.as_ref().map(go_on),
+    }
+}
+
+fn commands(key: &CallKey, has_ended: bool, has_row: bool) -> Vec<Command> {
     let about = |verb: &str| Command::new(verb).word(key.tenant.as_str()).word(key.call_id.as_str());
     let first = if has_ended { "result" } else { "why" };
-    vec![about(first), about("history")]
+    // Nothing says when a call without a row was: its records are kept for so long.
+    let history = if has_row { about("history") } else { about("history").option("since", "60d") };
+    vec![about(first), history]
 }
 
 /// The state of a call, or how it ended.
@@ -197,16 +279,6 @@ async fn result(visit: &Visit<'_>, row: &mut CallRow, problems: &mut Problems<'_
         None => String::new(),
     };
     Some(ResultShown { text: text.chars().take(SHOWN_CHARS).collect(), cut })
-}
-
-/// Where records of the call are looked for.
-fn spans(row: &CallRow) -> Vec<Span> {
-    let start = Span::around(row.enqueued_at, Duration::from_secs(1), NEAR);
-    match row.finished.as_ref().map(|finished| finished.at) {
-        Some(end) if end <= start.to => vec![Span { to: end.plus_ms(30_000), ..start }],
-        Some(end) => vec![start, Span::around(end, Duration::from_secs(1), NEAR)],
-        None => vec![start],
-    }
 }
 
 fn facts(row: &CallRow, tool: Option<&str>, visit: &Visit<'_>, now: Timestamp) -> Vec<Fact> {

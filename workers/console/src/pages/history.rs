@@ -168,6 +168,7 @@ fn asked(visit: &Visit<'_>) -> Result<Option<Asked>, Failure> {
     let search = RecordSearch {
         tenant,
         session: query.read::<SessionId>("session")?,
+        call: None,
         failed: query.is_set("failed"),
         tool: query.get("tool").map(str::to_owned),
         // Older records have expired.

@@ -1,7 +1,7 @@
 //! The fleet now, for those who see all of it: what waits and why, how fast it goes, who works, what is broken, who makes the noise.
 
 use askama::Template;
-use toolfleet_client::fleet_words::{age, percent, seen_by, stop, word};
+use toolfleet_client::fleet_words::{age, old_switches, percent, seen_by, stop, switches_of, word};
 use toolfleet_client::{FleetView, LimitShown, QueueDepth};
 use toolfleet_core::fleet::{BreakerState, FleetSummary, ToolSeen, WorkerRow};
 use toolfleet_core::time::{Timestamp, span};
@@ -23,6 +23,8 @@ struct NowPage {
     frame: Frame,
     /// Why the numbers are old, or that there are none.
     stale: Option<String>,
+    /// Which workers go on with old switches.
+    old_switches: Option<String>,
     has_summary: bool,
     has_limits: bool,
     has_entries: bool,
@@ -103,6 +105,8 @@ struct WorkerLine {
     calls: String,
     since: When,
     reported: When,
+    switches: String,
+    has_old_switches: bool,
 }
 
 /// The first lines of a list, and how many more there are.
@@ -128,6 +132,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
     let page = NowPage {
         frame: Frame::of(visit, "Now", problems, commands),
         stale: stale(&fleet, now),
+        old_switches: view.summary.as_ref().filter(|summary| !summary.is_stale(now)).and_then(old_switches),
         has_summary: fleet.has_summary,
         has_limits: fleet.has_limits(),
         has_entries: fleet.has_entries,
@@ -302,9 +307,12 @@ fn failures(summary: Option<&FleetSummary>) -> List<FailureLine> {
     List::of(failing.into_iter().map(line).collect(), MOST)
 }
 
-/// The workers, the dead first.
+/// The workers: the dead first, then those with old switches.
 fn workers_of(mut rows: Vec<WorkerRow>, now: Timestamp) -> List<WorkerLine> {
-    let rank = |row: &WorkerRow| (!row.is_dead(now), row.ended, !row.draining, !row.not_receiving);
+    let rank = |row: &WorkerRow| {
+        let has_new = !row.has_old_switches();
+        (!row.is_dead(now), row.ended, has_new, !row.draining, !row.not_receiving)
+    };
     rows.sort_by_key(|row| (rank(row), row.id.clone()));
     let line = |row: WorkerRow| WorkerLine {
         id: row.id.to_string(),
@@ -323,6 +331,8 @@ fn workers_of(mut rows: Vec<WorkerRow>, now: Timestamp) -> List<WorkerLine> {
         calls: count(row.calls.total()),
         since: When::clock(row.started_at, now),
         reported: When::ago(row.reported_at, now),
+        switches: switches_of(&row),
+        has_old_switches: row.is_alive(now) && row.has_old_switches(),
     };
     List::of(rows.into_iter().map(line).collect(), 3 * MOST)
 }

@@ -59,6 +59,7 @@ pub(super) async fn page(visit: &Visit<'_>) -> Result<String, Failure> {
         let search = RecordSearch {
             tenant: tenant.clone(),
             session: None,
+            call: None,
             failed: true,
             tool: None,
             span: Span::before(now, LATELY),

@@ -1,12 +1,14 @@
 //! What operators have set, as this worker last read it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 use toolfleet_core::call::HeldReason;
 use toolfleet_core::control::{Control, ControlEntry, Subject};
 use toolfleet_core::failure::Refusal;
+use toolfleet_core::fleet::ControlSeen;
 use toolfleet_core::time::Timestamp;
 
 /// The shortest and the longest time for which a paused call waits before it looks again, in milliseconds. They differ from call to call, so
@@ -22,6 +24,8 @@ pub struct ControlHandle {
     /// Whether anything is set: without it, a check is one load.
     any: AtomicBool,
     current: ArcSwap<Control>,
+    /// When the reading began that gave them, or that found them unchanged.
+    read: Mutex<Option<Instant>>,
 }
 
 impl ControlHandle {
@@ -30,6 +34,27 @@ impl ControlHandle {
         let any = !control.is_empty();
         self.current.store(Arc::new(control));
         self.any.store(any, Ordering::Release);
+    }
+
+    /// Notes a reading that began then: what is in use is what was set at that time.
+    pub fn note_read(&self, begun: Instant) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
+
+    /// How long ago what is in use was what was set, in milliseconds; none before it was read for the first time.
+    pub fn age_ms(&self) -> Option<u64> {
+        let read = *self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(u64::try_from(read?.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What the worker says of it in its row.
+    pub fn seen(&self, now: Timestamp) -> Option<ControlSeen> {
+        let current = self.current.load();
+        Some(ControlSeen {
+            version: current.version,
+            read_at: Timestamp::from_ms(now.as_ms().saturating_sub_unsigned(self.age_ms()?)),
+            unreadable: u64::try_from(current.unreadable).unwrap_or(u64::MAX),
+        })
     }
 
     /// What is set; nothing where nothing is.

@@ -9,6 +9,7 @@ use toolfleet_core::call::{CallRow, Claim, Effect, Event};
 use toolfleet_core::group::GroupResult;
 use toolfleet_core::progress::CallProgress;
 use toolfleet_core::request::GroupKey;
+use toolfleet_core::time::Timestamp;
 
 use super::apply::{Applied, apply};
 use super::claim;
@@ -56,6 +57,7 @@ pub(super) async fn keep(
     let key = &ready.call.request.key;
     let mut next_beat = Instant::now() + context.limits.heartbeat();
     let (mut next_news, mut written) = (Instant::now() + context.limits.notes_pace(), 0);
+    let mut claimed = row.lease_until.map(|until| Claimed { at: lease.asked(), until });
     loop {
         let in_time = tokio::select! {
             biased;
@@ -76,7 +78,7 @@ pub(super) async fn keep(
         let asked = Instant::now();
         next_news = asked + context.limits.notes_pace();
         let (notes, version) = progress_buffer.since(written).unzip();
-        let event = event(context, inbound, ready, claim.as_ref(), notes);
+        let event = event(context, inbound, ready, (claim.as_ref(), claimed, asked), notes);
         let seen = claim.is_some().then_some(&*row);
         // Boxed: most calls end before their first heartbeat.
         let beat = timeout_at(lease.sure_until(), Box::pin(apply(&context.calls, seen, &event)));
@@ -98,6 +100,7 @@ pub(super) async fn keep(
                         written = version.unwrap_or(written);
                     }
                 }
+                claimed = claimed.or_else(|| row.lease_until.map(|until| Claimed { at: asked, until }));
                 lease.renew(asked);
                 if in_time {
                     next_beat = asked + context.limits.heartbeat();
@@ -132,17 +135,39 @@ async fn group_decision(context: &WorkerContext, ready: &ReadyCall) -> Option<(G
     Some((key, decision.result))
 }
 
+/// When the call was claimed by the clock that never jumps, and until when that claim held.
+#[derive(Clone, Copy)]
+struct Claimed {
+    at: Instant,
+    until: Timestamp,
+}
+
+/// Until when the claim holds from now on. Other workers compare it with their own clocks. The worker's is DynamoDB's where the machine's is known to
+/// be wrong; one that was set back since the last answers of DynamoDB is not known to be, so the lease is never shorter than the time since the
+/// claim says. One that was set ahead meanwhile makes it longer until the next heartbeat.
+fn lease_until(context: &WorkerContext, claimed: Option<Claimed>, asked: Instant) -> Timestamp {
+    let until = context.now().plus_ms(context.limits.lease_ms());
+    let passed = |claimed: Claimed| {
+        let passed = asked.saturating_duration_since(claimed.at).as_millis();
+        claimed.until.plus_ms(u64::try_from(passed).unwrap_or(u64::MAX))
+    };
+    match claimed {
+        Some(claimed) if !context.clock_is_off() => until.max(passed(claimed)),
+        Some(_) | None => until,
+    }
+}
+
 /// What a heartbeat stores: a longer lease, or the claim of a call that is executed without one.
 fn event(
     context: &WorkerContext,
     inbound: &InboundCall,
     ready: &ReadyCall,
-    claim: Option<&Claim>,
+    (claim, claimed, asked): (Option<&Claim>, Option<Claimed>, Instant),
     notes: Option<Box<CallProgress>>,
 ) -> Event {
     match claim {
         Some(claim) => {
-            let lease_until = context.now().plus_ms(context.limits.lease_ms());
+            let lease_until = lease_until(context, claimed, asked);
             Event::Heartbeat { claim: claim.clone(), lease_until, notes }
         }
         None => claim::late(context, inbound, ready),

@@ -17,6 +17,11 @@ impl Lease {
         Self { lasts, sure_until: Mutex::new(claimed_at + lasts) }
     }
 
+    /// When it was last asked for.
+    pub(super) fn asked(&self) -> Instant {
+        self.sure_until().checked_sub(self.lasts).unwrap_or_else(Instant::now)
+    }
+
     /// A renewal that was asked for at `asked` is stored.
     pub(super) fn renew(&self, asked: Instant) {
         *self.sure_until.lock().unwrap_or_else(PoisonError::into_inner) = asked + self.lasts;

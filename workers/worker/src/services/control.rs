@@ -83,12 +83,14 @@ impl ControlReader {
         let due = ended || readings.whole.is_none_or(|at| now >= at);
         if !due {
             if context.fleet.control_version().await? == context.gate.control().version() {
+                context.gate.control().note_read(now);
                 return Ok(());
             }
             if context.fleet_view.workers(context.now()) > LARGE_FLEET {
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(..SPREAD_MS))).await;
             }
         }
+        let begun = Instant::now();
         let control = context.fleet.control(context.now()).await?;
         readings.whole = Some(now + WHOLE.mul_f64(0.75 + fastrand::f64() / 4.0));
         readings.next_end = control.next_end(context.now());
@@ -110,6 +112,7 @@ impl ControlReader {
         }
         let drains = control.drains(&context.worker, *started_at);
         context.gate.control().take(control);
+        context.gate.control().note_read(begun);
         if drains && !context.shutdown.is_draining() {
             tracing::info!(worker = %context.worker, "an operator asked this worker to drain");
             context.shutdown.begin(context.limits.drain);

@@ -218,6 +218,8 @@ impl Reporter {
             lacking_slot: activity.lacking_slot(),
             draining: context.shutdown.is_draining(),
             not_receiving: !context.is_receiving(),
+            control: context.gate.control().seen(now),
+            clock_off_ms: context.clock_off_by_ms(),
             ended,
             calls: activity.calls(),
             pending: state.pending(activity.tools.pending()),

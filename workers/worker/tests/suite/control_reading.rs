@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use toolfleet_aws::Tables;
 use toolfleet_core::control::{ControlEntry, Switch, SwitchTarget};
+use toolfleet_core::fleet::WorkerRow;
 use toolfleet_core::time::Timestamp;
 use toolfleet_testkit::{Cut, Rule};
 use toolfleet_worker::pipeline::steps::Step;
+use toolfleet_worker::services::aggregator::Aggregator;
 use toolfleet_worker::services::control::ControlReader;
+use toolfleet_worker::services::reporter::Reporter;
 use toolfleet_worker::start::{self, ServiceOptions};
 
 use crate::rig::{CrashAfter, Rig, SENDER, connect, request, run_service};
@@ -70,5 +74,51 @@ async fn a_worker_that_drains_still_reads_pauses() {
     };
     tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the calls under way meet the pause");
     assert!(!reading.is_finished());
+    reading.abort();
+}
+
+/// The row that the worker writes now.
+async fn row(rig: &Rig, reporter: &Reporter) -> WorkerRow {
+    reporter.beat().await;
+    let fleet = rig.direct.fleet(&Tables::with_prefix("toolfleet"));
+    fleet.worker_rows().await.unwrap().remove(0)
+}
+
+/// Else an operator who has paused something would believe that it stopped everywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_says_how_old_its_switches_are() {
+    let rig = Rig::new().await;
+    let context = rig.context(None).await;
+    let (reporter, reader) = (Reporter::new(context.clone()), ControlReader::new(context.clone()));
+    assert_eq!(row(&rig, &reporter).await.control, None, "it has not read them");
+    reader.read_first(&context.shutdown).await;
+    let fresh = row(&rig, &reporter).await;
+    assert!(fresh.control.is_some() && !fresh.has_old_switches(), "{fresh:?}");
+
+    // As after a minute in which no reading was answered.
+    let control = context.gate.control();
+    control.note_read(Instant::now().checked_sub(Duration::from_secs(60)).unwrap());
+    rig.direct.fleet(&Tables::with_prefix("toolfleet")).set_control(&pause()).await.unwrap();
+    rig.dynamodb.cut(Rule::new(Cut::BeforeRequest, "GetItem", 1).with_body("control#version").times(1_000));
+    let reading = tokio::spawn(run_service(reader, context.shutdown.clone()));
+    rig.dynamodb.cut_made(4).await;
+    let old = row(&rig, &reporter).await;
+    assert!(old.has_old_switches() && old.switches_age_ms() >= Some(60_000), "{old:?}");
+    assert_eq!(old.control.unwrap().version, 0);
+    assert!(control.age_ms() >= Some(60_000));
+    Aggregator::new(context.clone()).beat().await;
+    let summary = context.fleet_view.last().unwrap();
+    assert_eq!((summary.workers.old_switches, summary.old_switches.len()), (1, 1));
+    assert!(summary.old_switches[&context.worker].age_ms >= 60_000);
+
+    rig.dynamodb.behave();
+    let taken = async {
+        while control.version() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.expect("it reads again");
+    let fresh = row(&rig, &reporter).await;
+    assert!(!fresh.has_old_switches() && fresh.control.unwrap().version > 0, "{fresh:?}");
     reading.abort();
 }

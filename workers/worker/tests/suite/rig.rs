@@ -1,7 +1,7 @@
 //! The test rig: embedded endpoints behind cutting proxies, a scripted MCP server, a manual clock, one worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -48,6 +48,8 @@ pub(crate) async fn run_service(service: impl Service, shutdown: Shutdown) {
 pub(crate) struct Rig {
     pub(crate) local: LocalEndpoints,
     pub(crate) clock: Clock,
+    /// By how much the clock of the next worker's machine is ahead of that.
+    pub(crate) ahead_ms: Arc<AtomicI64>,
     pub(crate) sqs: CuttingProxy,
     pub(crate) dynamodb: CuttingProxy,
     pub(crate) s3: CuttingProxy,
@@ -99,6 +101,7 @@ impl Rig {
         Self {
             local,
             clock,
+            ahead_ms: Arc::default(),
             sqs,
             dynamodb,
             s3,
@@ -171,8 +174,11 @@ impl Rig {
             ..options(sqs, &self.dynamodb.url(), secrets, &self.s3.url(), SENDER)
         })
         .await;
-        let clock = self.clock.clone();
-        let now = move || Timestamp::from_ms(i64::try_from(clock.now_ms()).unwrap());
+        let (clock, ahead_ms) = (self.clock.clone(), Arc::clone(&self.ahead_ms));
+        let now = move || {
+            let now_ms = i64::try_from(clock.now_ms()).unwrap();
+            Timestamp::from_ms(now_ms + ahead_ms.load(Ordering::Relaxed))
+        };
         let clock = WorkerClock::Of(Arc::new(now));
         let register = McpSessionStore::new(aws.sessions(&Tables::with_prefix("toolfleet")), clock.clone());
         Arc::new(WorkerContext::new(Parts {

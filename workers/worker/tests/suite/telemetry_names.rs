@@ -69,7 +69,7 @@ const LOG_CODES: [&str; 61] = [
 ];
 
 /// The metrics; docs/reference/metrics.md explains them.
-const METRICS: [&str; 36] = [
+const METRICS: [&str; 37] = [
     "mcp.client.operation.duration",
     "messaging.client.consumed.messages",
     "messaging.process.duration",
@@ -85,6 +85,7 @@ const METRICS: [&str; 36] = [
     "toolfleet.calls.requeued",
     "toolfleet.catalog.refused",
     "toolfleet.catalog.taken",
+    "toolfleet.control.age_ms",
     "toolfleet.fleet.runnable_seconds",
     "toolfleet.fleet.slots",
     "toolfleet.fleet.waiting_seconds",

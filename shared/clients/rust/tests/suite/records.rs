@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use toolfleet_client::{RecordsOf, Span};
+use toolfleet_client::{Reads, RecordSearch, RecordsOf, Span};
 use toolfleet_core::audit::{AuditKind, AuditRecord};
-use toolfleet_core::ids::{CallId, SessionId};
+use toolfleet_core::ids::{CallId, CallKey, SessionId};
 use toolfleet_core::outcome::OutcomeKind;
 use toolfleet_core::time::Timestamp;
 
@@ -109,16 +109,36 @@ async fn a_long_session_is_read_in_parts_up_to_the_limit() {
 #[tokio::test]
 async fn the_record_of_a_call_is_found_whenever_it_ended() {
     let world = World::start().await;
-    // The row tells in which hour the call ended.
+    // The row tells when the call ended.
     world.end(&call("c7", "x"), "m", answer("x")).await;
     let world = three_hours(world).await;
-    let late = AuditRecord { kind: AuditKind::LateAnswer, at: world.now(), ..record(7) };
-    world.client.history().insert(&late, world.now().plus_ms(86_400_000)).await.unwrap();
-    let which = RecordsOf::Call(CallId::parse("c7").unwrap());
-    let last_minute = world.client.last(Duration::from_secs(60));
-    let records = world.client.records(&acme(), &which, last_minute, 10).await.unwrap();
-    assert_eq!(records, [late.clone(), record(7)], "its own record, and what is within the span");
-    let all = world.client.last(Duration::from_secs(4 * 3_600));
-    assert_eq!(world.client.records(&acme(), &which, all, 10).await.unwrap(), [late.clone(), record(7)]);
-    assert_eq!(world.client.records(&acme(), &which, all, 1).await.unwrap(), [late]);
+    let ended = start();
+    let end = AuditRecord { at: ended, ..record(7) };
+    let late = AuditRecord { kind: AuditKind::LateAnswer, at: ended.plus_ms(20_000), ..record(7) };
+    let much_later = AuditRecord { kind: AuditKind::LateAnswer, at: world.now(), ..record(7) };
+    for record in [&end, &late, &much_later] {
+        world.client.history().insert(record, world.now().plus_ms(86_400_000)).await.unwrap();
+    }
+    let key = CallKey { tenant: acme(), call_id: CallId::parse("c7").unwrap() };
+    let near = world.client.records_by_row(&key).await.unwrap().unwrap();
+    assert_eq!((near.records, near.is_complete), (vec![late.clone(), end.clone()], true));
+    let none = CallKey { call_id: CallId::parse("none").unwrap(), ..key.clone() };
+    assert_eq!(world.client.records_by_row(&none).await.unwrap(), None);
+
+    let search = RecordSearch {
+        tenant: acme(),
+        session: None,
+        call: Some(key.call_id.clone()),
+        failed: false,
+        tool: None,
+        span: world.client.last(Duration::from_secs(4 * 3_600)),
+    };
+    let most = Reads { queries: usize::MAX, records: 1_000 };
+    let all = world.client.search_records(&search, None, usize::MAX, most).await.unwrap();
+    // The record of minute 7 is there twice: at that minute too.
+    assert_eq!((all.records, all.next), (vec![much_later.clone(), record(7), late, end], None));
+    let few = Reads { queries: usize::MAX, records: 30 };
+    let part = world.client.search_records(&search, None, usize::MAX, few).await.unwrap();
+    assert_eq!(part.records, [much_later]);
+    assert!(part.next.is_some() && part.searched_to > start(), "{part:?}");
 }

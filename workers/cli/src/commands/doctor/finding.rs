@@ -41,6 +41,8 @@ pub(super) enum Check {
     WorkersOneVersion,
     /// The clocks of workers and this machine agree.
     ClocksAgree,
+    /// Each worker knows what operators have set.
+    SwitchesRead,
     /// The role of workers allows what they do.
     WorkersAllowed,
     /// No breaker is open.
@@ -68,7 +70,7 @@ pub(super) enum Check {
 impl Check {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::FleetChosen,
         Self::QueueAnswers,
         Self::QueueRedrives,
@@ -84,6 +86,7 @@ impl Check {
         Self::WorkersAlive,
         Self::WorkersOneVersion,
         Self::ClocksAgree,
+        Self::SwitchesRead,
         Self::WorkersAllowed,
         Self::ServersAnswer,
         Self::LimitsKeepUp,
@@ -112,6 +115,7 @@ impl Check {
             | Self::WorkersAlive
             | Self::WorkersOneVersion
             | Self::ClocksAgree
+            | Self::SwitchesRead
             | Self::WorkersAllowed => "workers",
             Self::ServersAnswer | Self::LimitsKeepUp => "servers",
             Self::NothingPaused => "switches",
@@ -143,6 +147,7 @@ impl Check {
             Self::WorkersAlive => "workers-alive",
             Self::WorkersOneVersion => "workers-one-version",
             Self::ClocksAgree => "clocks-agree",
+            Self::SwitchesRead => "switches-read",
             Self::WorkersAllowed => "workers-allowed",
             Self::ServersAnswer => "servers-answer",
             Self::LimitsKeepUp => "limits-keep-up",

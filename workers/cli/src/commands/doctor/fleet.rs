@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use toolfleet_client::shell_command::quoted;
 use toolfleet_client::{AwsError, Client, system_clock};
 use toolfleet_core::control::ControlEntry;
-use toolfleet_core::fleet::{BreakerState, FleetSummary, LimitPart, LimitSeen, WorkerRow};
+use toolfleet_core::fleet::{
+    BreakerState, FleetSummary, LimitPart, LimitSeen, SWITCHES_WITHIN_MS, WorkerRow,
+};
 use toolfleet_core::time::{Timestamp, span};
 
 use super::clock;
@@ -83,16 +85,48 @@ fn of_rows(rows: &[WorkerRow], now: Timestamp) -> Vec<Finding> {
         let text = format!("{} run at once", versions.into_iter().collect::<Vec<_>>().join(" and "));
         findings.push(Finding::warning(Check::WorkersOneVersion, "versions", text, "toolfleet workers"));
     }
-    for ahead in alive.iter().filter(|row| row.reported_at > now.plus_ms(CLOCKS_WITHIN_MS)) {
-        let text = format!("its clock is {} ahead of this machine's", span(ahead.reported_at.ms_since(now)));
-        findings.push(Finding::failed(
-            Check::ClocksAgree,
-            ahead.id.to_string(),
-            text,
-            "chronyc tracking   # on both machines",
-        ));
-    }
+    findings.extend(alive.iter().filter_map(|row| of_clock(row, now)));
+    findings.extend(alive.iter().filter_map(|row| of_switches(row)));
     findings
+}
+
+/// A worker that goes on with old switches: what operators set has no effect in it.
+fn of_switches(row: &WorkerRow) -> Option<Finding> {
+    let (age_ms, unreadable) = (row.switches_age_ms()?, row.control?.unreadable);
+    if age_ms > SWITCHES_WITHIN_MS {
+        let text = format!(
+            "has not read for {} what operators set: later pauses and limits have no effect in it",
+            span(age_ms)
+        );
+        let remedy =
+            "toolfleet doctor --worker-role ARN   # may it read the fleet table? if so, restart the worker";
+        return Some(Finding::failed(Check::SwitchesRead, row.id.to_string(), text, remedy));
+    }
+    let settings = count(usize::try_from(unreadable).unwrap_or(usize::MAX), "setting");
+    let text = format!("cannot read {settings} of operators, of a later version: no effect in it");
+    (unreadable > 0).then(|| {
+        Finding::failed(Check::SwitchesRead, row.id.to_string(), text, "toolfleet workers   # update it")
+    })
+}
+
+/// A worker whose clock is wrong. One that knows it goes by DynamoDB's, so that only its row tells.
+fn of_clock(row: &WorkerRow, now: Timestamp) -> Option<Finding> {
+    let (text, remedy) = match row.clock_off_ms {
+        Some(off_ms) => {
+            let way = if off_ms > 0 { "ahead of" } else { "behind" };
+            let off = span(off_ms.unsigned_abs());
+            (
+                format!("its clock is {off} {way} that of DynamoDB: it receives nothing"),
+                "chronyc tracking   # on its machine",
+            )
+        }
+        None if row.reported_at > now.plus_ms(CLOCKS_WITHIN_MS) => (
+            format!("its clock is {} ahead of this machine's", span(row.reported_at.ms_since(now))),
+            "chronyc tracking   # on both machines",
+        ),
+        None => return None,
+    };
+    Some(Finding::failed(Check::ClocksAgree, row.id.to_string(), text, remedy))
 }
 
 /// What the workers see of the servers.
@@ -239,6 +273,19 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_goes_on_with_old_switches_fails() {
+        let with = |age_ms: i64, unreadable: u64| {
+            let read_at = Timestamp::from_ms(now().as_ms() - age_ms);
+            row("w-1", 0, json!({"control": {"version": 3, "read_at": read_at, "unreadable": unreadable}}))
+        };
+        let old = texts(&[with(60_000, 0)]);
+        assert!(old.contains("FAILED  w-1: has not read for 1 min 0 s what operators set"), "{old}");
+        let partial = texts(&[with(0, 2)]);
+        assert!(partial.contains("FAILED  w-1: cannot read 2 settings of operators"), "{partial}");
+        assert!(!texts(&[with(5_000, 0)]).contains("operators"));
+    }
+
+    #[test]
     fn a_limit_that_sends_more_calls_back_than_it_makes_wait_does_not_keep_up() {
         let seen =
             |waited, requeued| LimitSeen { waited, requeued, ..LimitSeen::idle(Some("20/s".to_owned())) };
@@ -260,10 +307,14 @@ mod tests {
         let found = texts(&[
             row("w-1", 0, json!({"busy": 4})),
             row("w-2", 60_000, json!({"busy": 4, "version": "0.2.0"})),
+            row("w-3", 0, json!({"slots": 0, "clock_off_ms": -60_000, "not_receiving": true})),
         ]);
-        for part in
-            ["all 8 slots are taken", "0.1.0 and 0.2.0 run at once", "w-2: its clock is 1 min 0 s ahead"]
-        {
+        for part in [
+            "all 8 slots are taken",
+            "0.1.0 and 0.2.0 run at once",
+            "w-2: its clock is 1 min 0 s ahead",
+            "FAILED  w-3: its clock is 1 min 0 s behind that of DynamoDB: it receives nothing",
+        ] {
             assert!(found.contains(part), "{part} is not in\n{found}");
         }
     }

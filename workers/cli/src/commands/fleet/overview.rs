@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use toolfleet_client::FleetView;
-use toolfleet_client::fleet_words::{age, percent, seen_by, stop, word};
+use toolfleet_client::fleet_words::{age, old_switches, percent, seen_by, stop, word};
 use toolfleet_core::control::ControlEntry;
 use toolfleet_core::fleet::{BreakerState, FleetSummary, OTHER_TOOLS, Runnable, ToolSeen};
 use toolfleet_core::printable::one_line;
@@ -33,6 +33,7 @@ pub(super) fn head(view: &FleetView, now: Timestamp, width: usize) -> Vec<Line> 
         }
         Some(summary) => {
             lines.push(labelled(tone_of_workers(summary), "workers", &workers(summary)));
+            lines.extend(old_switches(summary).map(|text| labelled(Tone::Alarm, "switches", &text)));
             lines.extend(rates(summary));
         }
     }

@@ -1,7 +1,7 @@
 //! `toolfleet workers`: each worker with its version, its slots and since when it runs.
 
 use serde_json::json;
-use toolfleet_client::fleet_words::age;
+use toolfleet_client::fleet_words::{age, switches_of};
 use toolfleet_core::fleet::{MISSED_BEATS, WorkerRow};
 use toolfleet_core::time::Timestamp;
 
@@ -25,9 +25,17 @@ pub(crate) async fn run(connect: &Connect, output: &Output) -> Result<Exit, Comm
         );
         return Ok(Exit::NoResult);
     }
-    let header = ["worker", "state", "version", "busy", "slots", "in hand", "calls", "since", "reported"];
+    let header =
+        ["worker", "state", "version", "busy", "slots", "in hand", "calls", "since", "reported", "switches"];
     let shape = Shape::of(&header).times(&["since"]).left_out(&["since", "version", "in hand", "calls"]);
     output.shaped(&shape, &rows.iter().map(|row| shown(row, now)).collect::<Vec<_>>())?;
+    let old = rows.iter().filter(|row| row.is_alive(now) && row.has_old_switches()).count();
+    if old > 0 {
+        output.note(&format!(
+            "{} on with old switches: what operators have set since has no effect there (log code control_unread; toolfleet doctor)",
+            if old == 1 { "1 worker goes".to_owned() } else { format!("{old} workers go") }
+        ));
+    }
     Ok(Exit::Done)
 }
 
@@ -42,6 +50,7 @@ fn shown(row: &WorkerRow, now: Timestamp) -> Vec<String> {
         row.calls.total().to_string(),
         row.started_at.to_string(),
         format!("{} ago", age(row.reported_at, now)),
+        switches_of(row),
     ]
 }
 

@@ -4,7 +4,6 @@
 //! Turns and permits are shared by all workers through rows of the fleet table; the decisions are in `toolfleet_core::limits`. Calls of
 //! one worker that wait together are served by one write.
 
-mod clock_check;
 mod local;
 mod permit_book;
 mod permit_wish;
@@ -16,14 +15,13 @@ mod turns;
 mod write_pace;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use toolfleet_aws::Clock;
 use toolfleet_aws::fleet::Fleet;
 use toolfleet_core::ids::Nonce;
 use toolfleet_core::limits::LimitKey;
 
-use clock_check::ClockCheck;
+use crate::clock_check::ClockCheck;
 pub(crate) use local::{AdaptivePermit, Local, Start};
 pub(crate) use permit_book::Permit;
 pub(crate) use permit_wish::{NoPermit, Patience, PermitWish};
@@ -37,8 +35,6 @@ pub struct Limiter {
     pub(crate) turns: TurnBooks,
     pub(crate) permits: PermitBooks,
     pub(crate) local: Local,
-    /// What is known of this machine's clock.
-    pub(crate) clock_check: ClockCheck,
     workers: AtomicU32,
 }
 
@@ -48,15 +44,17 @@ impl Limiter {
         self.permits.waiting(limit)
     }
 
-    /// The limits of a worker's process with that many slots and that allowance for the difference of two clocks.
-    pub fn new(fleet: &Fleet, clock: &Clock, process: &Nonce, slots: u32, skew: Duration) -> Self {
-        let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
-        let clock_check = ClockCheck::new(fleet.server_time(), skew_ms);
+    /// The limits of a worker's process with that many slots. The clock is the worker's ([`ClockCheck::clock`]).
+    pub(crate) fn new(
+        fleet: &Fleet,
+        (clock, clock_check): (&Clock, &ClockCheck),
+        process: &Nonce,
+        slots: u32,
+    ) -> Self {
         Self {
             turns: TurnBooks::new(fleet.clone(), clock.clone()),
             permits: PermitBooks::new(fleet.clone(), clock.clone(), process, clock_check.clone()),
             local: Local::new(slots),
-            clock_check,
             workers: AtomicU32::new(0),
         }
     }

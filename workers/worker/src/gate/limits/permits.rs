@@ -11,9 +11,9 @@ use toolfleet_core::limits::LimitKey;
 use toolfleet_core::limits::holders::Take;
 use toolfleet_core::time::Timestamp;
 
-use super::clock_check::ClockCheck;
 use super::permit_book::{Permit, PermitBook};
 use super::permit_wish::{NoPermit, Patience, PermitWish};
+use crate::clock_check::ClockCheck;
 
 /// The most limits with a state; beyond it those that are not in use are forgotten.
 const MANY: usize = 10_000;

@@ -26,9 +26,9 @@ use toolfleet_core::limits::holders::{HolderRow, Take, by_blocks};
 use toolfleet_core::limits::waits::{Ahead, ParkedCalls};
 use toolfleet_core::time::Timestamp;
 
-use super::clock_check::ClockCheck;
 use super::permit_wish::{NoPermit, Patience, PermitWish};
 use super::write_pace::WritePace;
+use crate::clock_check::ClockCheck;
 pub(super) use rows::PermitRows;
 
 /// How long a permit is taken to be held before any was released, in milliseconds.
@@ -195,7 +195,7 @@ impl<S: PermitRows> PermitBook<S> {
 
     /// The time of entries: other workers compare it with their clocks.
     fn now(&self) -> Timestamp {
-        self.clock_check.corrected(self.clock.now())
+        self.clock.now()
     }
 
     fn state(&self) -> MutexGuard<'_, BookState<S>> {

@@ -23,7 +23,9 @@ fn book(table: &Arc<Table>, clock: &Clock, worker: usize) -> Arc<PermitBook<Mode
 fn book_by(table: &Arc<Table>, clock: &Clock, worker: usize, time: ServerTime) -> Arc<PermitBook<Model>> {
     let (key, name) = ("server:crm".parse().unwrap(), format!("w{worker}"));
     let check = ClockCheck::new(time, 2_000);
-    Arc::new(PermitBook::new(Model::of(table), key, clock.clone(), name, check))
+    // As the worker makes it: its clock is that of the table where its machine's is known to be wrong.
+    let clock = check.clock(clock.clone());
+    Arc::new(PermitBook::new(Model::of(table), key, clock, name, check))
 }
 
 fn wish(name: String, limit: u32) -> PermitWish {
@@ -482,9 +484,8 @@ async fn a_worker_whose_clock_is_ahead_frees_nobodys_permit() {
         let now = Timestamp::from_ms(1_795_176_000_000 + 3_600_000);
         server_time.learn(now, now, "Fri, 20 Nov 2026 12:00:00 GMT");
     }
-    let check = ClockCheck::new(server_time, 2_000);
-    let wrong = PermitBook::new(Model::of(&table), "server:crm".parse().unwrap(), ahead, "w1".into(), check);
-    let none = Arc::new(wrong).take(wish("next".into(), 1), patience(Duration::ZERO, false, 1)).await;
+    let wrong = book_by(&table, &ahead, 1, server_time);
+    let none = wrong.take(wish("next".into(), 1), patience(Duration::ZERO, false, 1)).await;
     assert_eq!((none.unwrap_err(), names(&table)), (NoPermit::Full, vec!["open".to_owned()]));
 }
 

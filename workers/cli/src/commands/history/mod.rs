@@ -1,15 +1,15 @@
 //! `toolfleet history`: lists the audit records of a tenant, newest first.
 
+mod search;
+
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::TryStreamExt as _;
 use indicatif::ProgressBar;
 use serde_json::json;
-use toolfleet_client::{
-    Client, Reads, RecordCursor, RecordPage, RecordSearch, RecordsOf, Span, system_clock,
-};
+use toolfleet_client::{RecordCursor, RecordSearch, RecordsOf, Span, system_clock};
 use toolfleet_config::settings::number;
 use toolfleet_core::audit::{AuditKind, AuditRecord};
 use toolfleet_core::ids::{CallId, SessionId, Tenant};
@@ -29,6 +29,9 @@ const ROWS_AT_ONCE: usize = 1_000;
 /// How far back records are searched, unless told.
 const LATELY: Duration = Duration::from_hours(1);
 
+/// Records that are read for one call at most, unless told: about a hundred requests, and a hundredth of a dollar for nine such searches.
+const READ_AT_MOST: u64 = 100_000;
+
 /// Which records.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
@@ -37,25 +40,26 @@ pub(crate) struct HistoryArgs {
     #[arg(value_name = "TENANT")]
     first: Option<String>,
     /// Only the records of this call.
-    #[arg(value_name = "CALL_ID", conflicts_with_all = ["session", "failed", "call_id"])]
+    #[arg(value_name = "CALL_ID", conflicts_with = "call_id")]
     second: Option<CallId>,
     /// The tenant.
     #[arg(long, value_name = "TENANT", value_parser = parse_tenant, conflicts_with = "first")]
     tenant: Option<Tenant>,
     /// Only those of one session.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["failed", "call_id"])]
+    #[arg(long, value_name = "ID", conflicts_with = "failed")]
     session: Option<SessionId>,
     /// Only those of calls that did not succeed.
-    #[arg(long, conflicts_with = "call_id")]
+    #[arg(long)]
     failed: bool,
     /// Only those of this tool: its registered id, else SERVER/NAME.
     #[arg(long, value_name = "TOOL")]
     tool: Option<String>,
-    /// Only those of one call.
+    /// Only those of one call. No index has the ids of calls, so all records of its shard are read; with --session or --failed the entries of
+    /// that index.
     #[arg(long, value_name = "ID")]
     call_id: Option<CallId>,
     /// The start: an instant, or a time before now as a number and ms, s, m, h or d; records are kept for 60d. Unless given 1h, and of one
-    /// call the record of its end too, whenever that was.
+    /// call that has a row also what lies near its start and its end, whenever that was.
     #[arg(long, value_name = "SPAN|INSTANT", value_parser = parse_when)]
     since: Option<When>,
     /// The end, included; now unless given.
@@ -65,11 +69,11 @@ pub(crate) struct HistoryArgs {
     #[arg(long, value_name = "N", value_parser = number(1_u64, 1_000_000_000))]
     limit: Option<u64>,
     /// Look at this many records at most, those included that do not fit, and say how far back that was: of a rare tool, nobody knows how many
-    /// must be read.
-    #[arg(long, value_name = "N", conflicts_with_all = ["second", "call_id"], value_parser = number(1_u64, 1_000_000_000))]
+    /// must be read. Of one call 100000 unless given.
+    #[arg(long, value_name = "N", value_parser = number(1_u64, 1_000_000_000))]
     read_at_most: Option<u64>,
-    /// Go on from where a list with --read-at-most ended.
-    #[arg(long, value_name = "CURSOR", requires = "read_at_most", value_parser = parse_cursor)]
+    /// Go on from where a list that says so has stopped.
+    #[arg(long, value_name = "CURSOR", value_parser = parse_cursor)]
     after: Option<RecordCursor>,
     /// Print each record as a JSON document on a line of its own, as it is read.
     #[arg(long, visible_alias = "jsonl", conflicts_with = "json")]
@@ -78,12 +82,24 @@ pub(crate) struct HistoryArgs {
 
 impl HistoryArgs {
     fn which(&self) -> RecordsOf {
-        match (&self.session, self.second.as_ref().or(self.call_id.as_ref())) {
-            (Some(session), _) => RecordsOf::Session(session.clone()),
-            (None, Some(call)) => RecordsOf::Call(call.clone()),
-            (None, None) if self.failed => RecordsOf::Failures,
-            (None, None) => RecordsOf::Everything,
+        match &self.session {
+            Some(session) => RecordsOf::Session(session.clone()),
+            None if self.failed => RecordsOf::Failures,
+            None => RecordsOf::Everything,
         }
+    }
+
+    const fn call(&self) -> Option<&CallId> {
+        match &self.second {
+            Some(call) => Some(call),
+            None => self.call_id.as_ref(),
+        }
+    }
+
+    /// How many records are read at most; none where a list is read to its end, which has as many as it shows.
+    fn read_at_most(&self) -> Option<u64> {
+        let is_searched = self.call().is_some() || self.after.is_some();
+        self.read_at_most.or_else(|| is_searched.then_some(READ_AT_MOST))
     }
 
     fn span(&self, now: Timestamp) -> Result<Span, CommandError> {
@@ -134,28 +150,21 @@ pub(crate) async fn run(
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let tenant = tenant_of(args.first.as_ref(), args.tenant.as_ref())?;
     let client = connect.client().await?;
-    if let Some(most) = args.read_at_most {
+    if let Some(most) = args.read_at_most() {
         let search = RecordSearch {
             tenant,
             session: args.session.clone(),
+            call: args.call().cloned(),
             failed: args.failed,
             tool: args.tool.clone(),
             span,
         };
-        return part(args, client.library(), &search, (limit, most), output).await;
+        return search::run(args, client.library(), &search, (limit, most), output).await;
     }
     let progress = progress();
     // One more than the limit is read to know whether the list is cut; of one tool, nobody knows how many must be read.
     let most = if args.tool.is_some() { usize::MAX } else { limit.saturating_add(1) };
-    let mut parts = match &which {
-        // Its row says when it ended, which need not be lately.
-        RecordsOf::Call(_) if args.since.is_none() && args.until.is_none() => {
-            stream::once(client.library().records(&tenant, &which, span, most)).boxed()
-        }
-        RecordsOf::Call(_) | RecordsOf::Everything | RecordsOf::Failures | RecordsOf::Session(_) => {
-            client.record_parts(&tenant, &which, span, most)
-        }
-    };
+    let mut parts = client.record_parts(&tenant, &which, span, most);
     let (mut shown, mut read, mut cut, mut held) = (0_usize, 0_u64, false, Vec::new());
     while let Some(mut records) = parts.try_next().await? {
         read += 1;
@@ -185,7 +194,6 @@ pub(crate) async fn run(
     }
     if shown == 0 {
         let whose = match &which {
-            RecordsOf::Call(call) => format!("call {call} of tenant {tenant}"),
             RecordsOf::Session(session) => format!("session {session} of tenant {tenant}"),
             RecordsOf::Everything | RecordsOf::Failures => format!("tenant {tenant}"),
         };
@@ -197,52 +205,16 @@ pub(crate) async fn run(
     if cut {
         output.note(&format!("there are more than {limit}; leave --limit out to see all"));
     }
-    // A tenant without records is an answer; a call without any is not known.
-    Ok(if shown == 0 && matches!(which, RecordsOf::Call(_)) { Exit::NoResult } else { Exit::Done })
+    Ok(Exit::Done)
 }
 
 /// What the parts are that are read one after the other.
 const fn periods(which: &RecordsOf) -> &'static str {
     match which {
-        RecordsOf::Everything | RecordsOf::Call(_) => "hours",
+        RecordsOf::Everything => "hours",
         RecordsOf::Failures => "days",
         RecordsOf::Session(_) => "parts",
     }
-}
-
-/// Shows the records that fit among the newest `most`, at most `limit`, and how far that was.
-async fn part(
-    args: &HistoryArgs,
-    client: &Client,
-    search: &RecordSearch,
-    (limit, most): (usize, u64),
-    output: &Output,
-) -> Result<Exit, CommandError> {
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    // Hours without a record cost a query each, but nobody waits for a page: the period bounds them.
-    let most = Reads { queries: usize::MAX, records: most };
-    let page = client.search_records(search, args.after.as_ref(), limit, most).await?;
-    let next = page.next.as_ref().map(RecordCursor::as_str);
-    if args.json_lines {
-        page.records.iter().try_for_each(|record| output.document(record))?;
-    } else if output.is_json() {
-        output.document(&json!({
-            "records": page.records, "more": next.is_some(), "next": next, "read": page.reads.records,
-            "searched_from": page.searched_from, "searched_to": page.searched_to,
-        }))?;
-    } else if !page.records.is_empty() {
-        output.shaped(&SHAPE, &page.records.iter().map(row).collect::<Vec<_>>())?;
-    }
-    let RecordPage { records, searched_from, searched_to, reads, .. } = &page;
-    let found = records.len();
-    output.note(&format!(
-        "{found} found among {} records, from {searched_from} back to {searched_to}",
-        reads.records
-    ));
-    if let Some(next) = next {
-        output.note(&format!("what is older was not looked at; go on with --after '{next}'"));
-    }
-    Ok(Exit::Done)
 }
 
 /// The spinner of a terminal.
