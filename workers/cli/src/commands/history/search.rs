@@ -7,7 +7,8 @@ use toolfleet_client::{
 use toolfleet_core::audit::AuditRecord;
 use toolfleet_core::ids::{CallId, CallKey};
 
-use super::{HistoryArgs, SHAPE, row};
+use super::args::HistoryArgs;
+use super::rows::{SHAPE, row};
 use crate::exit::{CommandError, Exit};
 use crate::output::Output;
 
