@@ -286,6 +286,10 @@ impl Rig {
         calls.read(&key(tenant, id)).await.unwrap()
     }
 
+    pub(crate) async fn has_ended(&self, id: &str) -> bool {
+        self.row(id).await.is_some_and(|row| row.finished.is_some())
+    }
+
     pub(crate) async fn outcome(&self, id: &str) -> Seen {
         let row = self.row(id).await.unwrap_or_else(|| panic!("`{id}` has no row"));
         let outcome = row.finished.clone().unwrap_or_else(|| panic!("`{id}` has not ended: {row:?}")).outcome;
