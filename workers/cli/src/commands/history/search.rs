@@ -120,7 +120,12 @@ fn remarks(search: &RecordSearch, found: &Found) -> Vec<String> {
         ),
         (Some(_), ByRow::Near(_)) => {}
     }
+    let is_to_come = matches!(by_row, ByRow::Near(near) if near.records.is_empty());
     remarks.push(match (&search.call, number, next) {
+        (Some(call), 0, None) if is_to_come => format!(
+            "no record of call {call} of tenant {} yet: it is written when the call has ended, a moment after its result",
+            search.tenant
+        ),
         (Some(call), 0, None) => format!(
             "no records of call {call} of tenant {} between {to} and {from}; look further back with --since",
             search.tenant
@@ -151,4 +156,39 @@ fn remarks(search: &RecordSearch, found: &Found) -> Vec<String> {
         }
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_client::Span;
+    use toolfleet_core::ids::Tenant;
+    use toolfleet_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_call_with_a_row_and_no_record_yet_is_not_looked_for_further_back() {
+        let (from, to) = (Timestamp::from_ms(0), Timestamp::from_ms(1));
+        let search = RecordSearch {
+            tenant: Tenant::parse("acme").unwrap(),
+            session: None,
+            call: Some(CallId::parse("c1").unwrap()),
+            failed: false,
+            tool: None,
+            span: Span { from, to },
+        };
+        let said = |by_row| {
+            let page = RecordPage {
+                records: Vec::new(),
+                next: None,
+                reads: Reads::default(),
+                searched_from: to,
+                searched_to: from,
+            };
+            remarks(&search, &Found { records: Vec::new(), page, by_row, is_cut: false }).join("; ")
+        };
+        let ended_now = said(ByRow::Near(RecordsOfCall { records: Vec::new(), is_complete: true }));
+        assert!(ended_now.starts_with("no record of call c1 of tenant acme yet"), "{ended_now}");
+        assert!(said(ByRow::NoRow).ends_with("look further back with --since"));
+    }
 }
