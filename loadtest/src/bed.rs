@@ -110,7 +110,7 @@ impl Bed {
         Ok(WorkerCommand {
             binary,
             environment: variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            log: self.folder.log(),
+            logs: self.folder.logs(),
         })
     }
 
@@ -177,9 +177,10 @@ impl Folder {
         let name =
             format!("toolfleet-loadtest-{}-{}", std::process::id(), FOLDERS.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot create the folder {}", path.display()))?;
-        Ok(Self { path, kept: false })
+        let folder = Self { path, kept: false };
+        std::fs::create_dir_all(folder.logs())
+            .with_context(|| format!("cannot create the folder {}", folder.path.display()))?;
+        Ok(folder)
     }
 
     pub(crate) fn catalog(&self) -> PathBuf {
@@ -196,22 +197,43 @@ impl Folder {
         self.path.join("data")
     }
 
-    /// The file of the workers' stderr.
-    pub(crate) fn log(&self) -> PathBuf {
-        self.path.join("workers.log")
+    /// The folder of what workers write to stderr: a file of each.
+    fn logs(&self) -> PathBuf {
+        self.path.join("logs")
     }
 
-    /// Keeps the folder, and returns the path of the workers' log and its last lines.
+    /// All lines that workers have logged, by time: each line begins with it.
+    pub(crate) fn log(&self) -> anyhow::Result<String> {
+        let mut lines = Vec::new();
+        for file in std::fs::read_dir(self.logs()).context("cannot read the workers' logs")? {
+            let text = std::fs::read_to_string(file?.path()).context("cannot read a worker's log")?;
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        lines.sort();
+        Ok(lines.join("\n"))
+    }
+
+    /// The last lines that a worker has logged.
+    pub(crate) fn last_lines(&self, worker: &str, count: usize) -> String {
+        let log = std::fs::read_to_string(self.logs().join(format!("{worker}.log"))).unwrap_or_default();
+        last_lines(&log, count)
+    }
+
+    /// Keeps the folder, and returns the path of the workers' logs and their last lines.
     pub(crate) fn keep(&mut self) -> String {
         self.kept = true;
-        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let (log, path) = (self.log().unwrap_or_default(), self.logs());
         if log.is_empty() {
-            return format!("the workers logged nothing ({})", self.log().display());
+            return format!("the workers logged nothing ({})", path.display());
         }
-        let lines: Vec<_> = log.lines().collect();
-        let end = lines.get(lines.len().saturating_sub(10)..).unwrap_or_default().join("\n  ");
-        format!("the workers logged {} lines ({}), the last:\n  {end}", lines.len(), self.log().display())
+        let (count, end) = (log.lines().count(), last_lines(&log, 10));
+        format!("the workers logged {count} lines ({}), the last:\n  {end}", path.display())
     }
+}
+
+fn last_lines(log: &str, count: usize) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n  ")
 }
 
 impl Drop for Folder {

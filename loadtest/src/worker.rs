@@ -16,7 +16,8 @@ pub(crate) const NAME: &str = "{worker}";
 pub(crate) struct WorkerCommand {
     pub(crate) binary: PathBuf,
     pub(crate) environment: Vec<(String, String)>,
-    pub(crate) log: PathBuf,
+    /// The folder of the files that workers log into, one of each.
+    pub(crate) logs: PathBuf,
 }
 
 /// The workers, and the usage of those that have ended.
@@ -73,8 +74,9 @@ impl Workers {
     }
 
     pub(crate) fn start_one(&mut self) -> anyhow::Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.command.log)?;
         let name = self.next_name();
+        let log = self.command.logs.join(format!("{name}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(log)?;
         self.started += 1;
         let environment = self.command.environment.iter();
         let child = Command::new(&self.command.binary)
@@ -101,6 +103,14 @@ impl Workers {
         self.running.len()
     }
 
+    /// Kills that worker with SIGKILL, if it is running; false if not.
+    pub(crate) fn kill_named(&mut self, name: &str) -> anyhow::Result<bool> {
+        match self.running.iter().position(|worker| worker.name == name) {
+            Some(position) => self.kill_at(position).map(|_name| true),
+            None => Ok(false),
+        }
+    }
+
     /// Kills the oldest worker with SIGKILL and returns its name.
     pub(crate) fn kill_one(&mut self) -> anyhow::Result<String> {
         self.kill_at(0)
@@ -120,6 +130,14 @@ impl Workers {
     pub(crate) fn drain_one(&mut self) -> anyhow::Result<String> {
         let worker = self.take(0)?;
         worker.signal("-TERM")?;
+        let name = worker.name.clone();
+        self.draining.push(worker);
+        Ok(name)
+    }
+
+    /// Counts the oldest worker as draining, and returns its name: it is told to in another way than by a signal.
+    pub(crate) fn let_go_one(&mut self) -> anyhow::Result<String> {
+        let worker = self.take(0)?;
         let name = worker.name.clone();
         self.draining.push(worker);
         Ok(name)
@@ -249,14 +267,15 @@ mod tests {
         let command = WorkerCommand {
             binary: "/bin/false".into(),
             environment: Vec::new(),
-            log: std::env::temp_dir().join(format!("toolfleet-loadtest-{}.log", std::process::id())),
+            logs: std::env::temp_dir().join(format!("toolfleet-loadtest-{}-test", std::process::id())),
         };
-        let log = command.log.clone();
+        let logs = command.logs.clone();
+        std::fs::create_dir_all(&logs).unwrap();
         let mut workers = Workers::new(command);
         workers.start_one().unwrap();
         workers.running[0].child.wait().unwrap();
         let error = workers.check().unwrap_err().to_string();
-        std::fs::remove_file(log).unwrap();
+        std::fs::remove_dir_all(logs).unwrap();
         assert!(error.contains("worker load-1 ended by itself with exit status: 1"), "{error}");
     }
 }

@@ -34,8 +34,8 @@ pub(crate) fn in_effect(catalog: u32, changes: &[LimitChange], unread: &[Unread]
     all.iter().enumerate().map(value).collect()
 }
 
-/// When every worker knows of what was stored then.
-fn known(stored_us: u64, unread: &[Unread]) -> u64 {
+/// When every worker knows of what was stored then, or what a worker that was frozen until then has read.
+pub(super) fn known(stored_us: u64, unread: &[Unread]) -> u64 {
     let mut unread: Vec<_> = unread.to_vec();
     unread.sort_unstable();
     let (mut known_us, mut counted_us) = (stored_us + TAKEN_US, stored_us);

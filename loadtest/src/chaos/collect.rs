@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use toolfleet_client::{CallResult, CallStatus};
 use toolfleet_core::audit::AuditKind;
 use toolfleet_core::group::GroupNotice;
@@ -16,17 +15,20 @@ use toolfleet_core::time::Timestamp;
 
 use super::behaviour::TaskEnd;
 use super::callers::{Callers, Notices, Sent, until_accepted};
-use super::changes::in_effect;
+use super::changes::{Unread, in_effect, known};
 use super::decisions::Decisions;
 use super::drive::Faults;
 use super::evidence::{
-    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Narrow, Open, Rated, SharedRequest, Start,
+    Attempt, CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Narrow, Open, Rated, SharedRequest,
+    Start,
 };
 use super::ledger::{Brings, Fate, Request};
+use super::operators::asked;
 use super::plan::{ChaosCall, ChaosGroup, Limits, Plan, Repeats, Server, TENANTS, tool};
 use super::rig::Rig;
+use super::served::Served;
 use super::servers::{answer_text, run_in};
-use super::writes::{Loss, RowWrites, SentBy};
+use super::writes::{Loss, RowWrites, SentBy, Thaw};
 use crate::flow::server::{Execution, micros};
 use crate::flow::turns;
 
@@ -54,13 +56,14 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     let mut seen = Seen::new(plan, rig, left);
     seen.rows(left.callers, rig).await?;
     seen.audits(plan.calls.len(), rig, left.callers.started_at).await?;
-    seen.executions(&requests);
+    seen.executions(&requests, &rig.thaws, &left.faults.unread);
     seen.tasks(rig);
     seen.writes(rig, &requests);
-    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
+    let log = rig.bed.folder.log()?;
     let lost_leases = seen.lost_leases(&log);
     let answers_after_loss = seen.answers_after_loss(&rig.losses);
-    let groups = groups(rig, left, &starts(plan, &seen.calls)).await?;
+    let served = seen.dues(plan, clock_start_us(rig));
+    let groups = groups(rig, left, &starts(plan, &seen.calls), &served).await?;
     let calls: Vec<_> = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let backlog_us = backlog_us(&calls, clock_start_us(rig));
     let mut strangers: Vec<_> = seen.strangers.into_iter().collect();
@@ -82,8 +85,11 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         messages_left,
         dead_letters,
         bad_exits: Vec::new(),
+        own_ends: Vec::new(),
+        stops: faults.operators.stops(&faults.unread),
         injected: BTreeMap::new(),
         used: BTreeMap::new(),
+        redelivered_within_us: micros(faults.redelivered_within()),
         done_within_us: micros(faults.redelivered_within()) + backlog_us,
         lost_leases,
         answers_after_loss,
@@ -106,7 +112,7 @@ impl Seen {
             question: call
                 .question
                 .as_ref()
-                .map(|question| format!("{question} to {}", tool(call.server, call.repeats))),
+                .map(|question| asked(question, &tool(call.server, call.repeats))),
             supersede: call.supersede.clone(),
             not_before_us: call.not_before.map(|_later| start_us + micros(call.due())),
             safe: call.is_safe(),
@@ -177,10 +183,18 @@ impl Seen {
         Ok(())
     }
 
-    fn executions(&mut self, requests: &[Request]) {
+    fn executions(&mut self, requests: &[Request], thaws: &[Thaw], unread: &[Unread]) {
+        let after_freeze = |request: &Request| {
+            let knows_nothing = |thaw: &Thaw| {
+                let until_us = known(thaw.at_us, unread) + AFTER_FREEZE_US;
+                thaw.worker == request.worker && (thaw.at_us..until_us).contains(&request.at_us)
+            };
+            thaws.iter().any(knows_nothing)
+        };
         for request in requests {
             let Some(call) = self.call(&request.call) else { continue };
             call.requests += 1;
+            call.attempts.push(Attempt { at_us: request.at_us, after_freeze: after_freeze(request) });
             call.first_request_us.get_or_insert(request.at_us);
             call.worker.get_or_insert_with(|| request.worker.clone());
             call.executions += u32::from(request.ran);
@@ -190,6 +204,27 @@ impl Seen {
             let took_us = request.end_us.map_or(0, |end| end - request.at_us);
             call.cut_at_server |= request.fate.is_cut() || took_us > MAY_BE_TOO_LATE_US;
         }
+    }
+
+    /// Notes by when each call was to end. Returns by when workers had come to what was sent.
+    fn dues(&mut self, plan: &Plan, start_us: u64) -> Served {
+        let sent_us = |seen: &CallSeen| {
+            let sent_us = u64::try_from(seen.enqueued_ms?).ok()?.saturating_mul(1_000);
+            Some(sent_us.saturating_sub(start_us))
+        };
+        let start = |call: &ChaosCall| {
+            let waits = call.not_before.is_some() || call.deadly.is_some();
+            let seen = self.calls.get(&call.id).filter(|_| !waits)?;
+            Some((call.priority, sent_us(seen)?, seen.first_request_us?))
+        };
+        let served = Served::new(plan.calls.iter().filter_map(start));
+        for call in &plan.calls {
+            let Some(seen) = self.calls.get_mut(&call.id) else { continue };
+            let begins_us = seen.not_before_us.or_else(|| sent_us(seen));
+            let due = |us| served.by(call.priority, us + call.timeout_ms.saturating_mul(1_000));
+            seen.due_us = begins_us.map(due);
+        }
+        served
     }
 
     fn tasks(&mut self, rig: &Rig) {
@@ -316,7 +351,12 @@ fn starts(plan: &Plan, seen: &HashMap<String, CallSeen>) -> Vec<(Duration, u64)>
 }
 
 /// What was seen of the groups of which a member was sent.
-async fn groups(rig: &Rig, left: &Left<'_>, starts: &[(Duration, u64)]) -> anyhow::Result<Vec<GroupSeen>> {
+async fn groups(
+    rig: &Rig,
+    left: &Left<'_>,
+    starts: &[(Duration, u64)],
+    served: &Served,
+) -> anyhow::Result<Vec<GroupSeen>> {
     let notices = left.notices.all().groups;
     let mut seen = Vec::new();
     let start_us = micros(left.callers.start - rig.servers.ledger().start_of_clock());
@@ -345,6 +385,8 @@ async fn groups(rig: &Rig, left: &Left<'_>, starts: &[(Duration, u64)]) -> anyho
                 .as_ref()
                 .and_then(|row| row.decision)
                 .map(|decision| us_of(decision.at).saturating_sub(clock_start_us(rig))),
+            // A group of which no member was received is unknown.
+            due_us: Some(served.by_all(start_us + micros(group.deadline.max(group.first_at)))),
             read_us: left
                 .decisions
                 .first_at(&key)

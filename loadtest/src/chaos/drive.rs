@@ -7,37 +7,34 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::time::Instant;
-use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change, Switch, SwitchTarget};
-use toolfleet_core::ids::{ServerId, Tenant};
+use toolfleet_core::control::{Control, ControlEntry, LimitChange as Change};
 use toolfleet_core::limits::{LimitKey, Positive, RateLimit};
 use toolfleet_core::request::Priority;
 use toolfleet_core::time::Timestamp;
 
 use super::changes::{LimitChange, Unread};
 use super::fault_proxy::{REFUSED, Rates};
-use super::plan::{Event, Fault, Limits, MOST_LONGER, Server, TENANTS};
+use super::operators::{self, AGAIN, BY, Operators, SetEntry, WHY};
+use super::plan::{Event, Fault, Limits, MOST_LONGER, Server};
 use super::rig::Rig;
 use super::writes::Thaw;
 use crate::evidence::messages_left;
 use crate::flow::server::micros;
 use crate::run_args::CLOCK_SKEW_MS;
+use crate::worker::Exited;
 
 /// The interval of looks at workers and queues.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long the queues must stay empty: a message may be on its way between two of them.
 const EMPTY_FOR: Duration = Duration::from_millis(1_500);
+/// How many of the last lines of a worker's log are shown.
+const LAST_LINES: usize = 5;
 /// How long workers may take to exit at the end.
 const EXIT: Duration = Duration::from_secs(30);
-/// Servers that are paused, by turns.
-const PAUSED: [Server; 5] =
-    [Server::Steady, Server::Narrow, Server::Tasking, Server::Lying, Server::Batching];
 /// How much longer than a restart of the endpoints it takes until workers read again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How much longer than two leases the faults of a run can hold up a message.
 const REDELIVERY: Duration = Duration::from_secs(12);
-/// Who set pauses and limits, and why.
-const BY: &str = "chaos";
-const WHY: &str = "as the plan says";
 
 /// What is to be done at a time.
 #[derive(Debug, Clone)]
@@ -48,8 +45,10 @@ enum Action {
     Continue(String),
     StartEndpoints,
     EndOf(Fault),
-    /// Clears the pause of that key.
-    Resume(String),
+    /// Ends what an operator has set under that key.
+    EndEntry(String),
+    /// Tells that worker to leave.
+    Drain(String),
     /// Sets a limit, or ends its change.
     Limit(LimitStep),
 }
@@ -79,13 +78,20 @@ pub(crate) struct Faults {
     pub(crate) rate: Vec<LimitChange>,
     pub(crate) concurrency: Vec<LimitChange>,
     pub(crate) unread: Vec<Unread>,
-    /// Drained workers that exited with 0.
+    pub(crate) operators: Operators,
+    /// Workers that the fleet table told to leave.
+    let_go: HashSet<String>,
+    /// Workers that exited with 0 after SIGTERM, and as the fleet table said.
     pub(crate) left: u64,
+    /// See `left`.
+    pub(crate) left_by_table: u64,
+    /// Workers that a message has killed.
+    pub(crate) killed_by_message: u64,
     /// How often each kind was injected.
     pub(crate) injected: BTreeMap<Fault, u64>,
-    /// Drained workers that exited with another code than 0.
+    /// Workers that were told to leave and exited with another code than 0.
     pub(crate) bad_exits: Vec<String>,
-    /// Workers that ended without a signal, with their status.
+    /// Workers that ended without a cause, with their status and what they had logged last.
     pub(crate) own_ends: Vec<String>,
 }
 
@@ -102,7 +108,11 @@ impl Faults {
             rate: Vec::new(),
             concurrency: Vec::new(),
             unread: Vec::new(),
+            operators: Operators::default(),
+            let_go: HashSet::new(),
             left: 0,
+            left_by_table: 0,
+            killed_by_message: 0,
             injected: events.iter().map(|event| (event.fault, 0)).collect(),
             bad_exits: Vec::new(),
             own_ends: Vec::new(),
@@ -137,19 +147,29 @@ impl Faults {
         Ok(())
     }
 
-    /// Notes drained workers that have exited, and replaces workers that ended by themselves.
+    /// Notes drained workers that have exited, kills those that have received a message which kills them, and replaces them and those that ended by
+    /// themselves.
     pub(crate) fn look_after_workers(&mut self, rig: &mut Rig) -> anyhow::Result<()> {
         for exited in rig.workers.exited()? {
-            if exited.status.success() {
-                self.left += 1;
+            let is_let_go = self.let_go.contains(&exited.name);
+            if !exited.status.success() {
+                self.bad_exits.push(end_of(&exited, "was told to leave and exited", rig));
+            } else if is_let_go {
+                self.left_by_table += 1;
             } else {
-                self.bad_exits
-                    .push(format!("worker {} got SIGTERM and exited with {}", exited.name, exited.status));
+                self.left += 1;
+            }
+        }
+        for worker in rig.proxies.sqs.deadly().take_struck() {
+            if rig.workers.kill_named(&worker)? {
+                rig.lost(worker);
+                rig.start_worker()?;
+                self.killed_by_message += 1;
             }
         }
         for ended in rig.workers.ended_by_themselves()? {
-            rig.lost(ended.name.clone());
-            self.own_ends.push(format!("worker {} ended by itself with {}", ended.name, ended.status));
+            self.own_ends.push(end_of(&ended, "ended by itself", rig));
+            rig.lost(ended.name);
             rig.start_worker()?;
         }
         Ok(())
@@ -171,7 +191,16 @@ impl Faults {
                 self.active.remove(&fault);
                 self.apply(rig);
             }
-            Action::Resume(key) => self.resume(key, rig).await,
+            Action::EndEntry(key) => {
+                if !self.operators.end(&key, rig).await {
+                    self.plan(Instant::now() + AGAIN, Action::EndEntry(key));
+                }
+            }
+            Action::Drain(worker) => {
+                if !operators::drain(&worker, rig).await? {
+                    self.plan(Instant::now() + AGAIN, Action::Drain(worker));
+                }
+            }
             Action::Limit(step) => self.set_limit(step, rig).await?,
         }
         Ok(())
@@ -191,6 +220,13 @@ impl Faults {
                 self.keep_another(rig)?;
                 rig.workers.drain_one()?;
                 rig.start_worker()?;
+            }
+            Fault::Drain => {
+                self.keep_another(rig)?;
+                let name = rig.workers.let_go_one()?;
+                self.let_go.insert(name.clone());
+                rig.start_worker()?;
+                self.plan(now, Action::Drain(name));
             }
             Fault::Freeze => {
                 self.keep_another(rig)?;
@@ -212,7 +248,7 @@ impl Faults {
                 if fault == Fault::BucketAway {
                     self.bucket = (refused(rig), now + length + MOST_LONGER);
                 }
-                if fault == Fault::Failing {
+                if matches!(fault, Fault::Failing | Fault::Throttled | Fault::AnswersLost) {
                     self.cannot_read(length, rig);
                 }
                 self.active.insert(fault);
@@ -230,14 +266,19 @@ impl Faults {
                 // Each change counts when it is stored.
                 return Ok(());
             }
-            Fault::PauseServer | Fault::PauseTenant => {
-                let Some(key) = pause(fault, pick, rig).await? else {
+            Fault::PauseServer
+            | Fault::PauseTenant
+            | Fault::Strike
+            | Fault::CancelRule
+            | Fault::WeightChanged => match self.operators.set(event, rig).await? {
+                SetEntry::Not => {
                     // The endpoints are away: an operator tries again.
-                    self.plan(now + Duration::from_secs(1), Action::Begin(event));
+                    self.plan(now + AGAIN, Action::Begin(event));
                     return Ok(());
-                };
-                self.plan(now + length, Action::Resume(key));
-            }
+                }
+                SetEntry::Alone => {}
+                SetEntry::UntilEnded(key) => self.plan(now + length, Action::EndEntry(key)),
+            },
         }
         *self.injected.entry(fault).or_default() += 1;
         Ok(())
@@ -260,13 +301,6 @@ impl Faults {
         rig.proxies.s3.set_away(self.active.contains(&Fault::BucketAway));
     }
 
-    async fn resume(&mut self, key: String, rig: &Rig) {
-        if rig.client.controls().clear(&key, BY, WHY).await.is_err() {
-            // The endpoints are away: an operator tries again.
-            self.plan(Instant::now() + Duration::from_secs(1), Action::Resume(key));
-        }
-    }
-
     /// Sets a limit, or ends its change, and notes since when the value may be in effect.
     async fn set_limit(&mut self, mut step: LimitStep, rig: &Rig) -> anyhow::Result<()> {
         let now_us = || rig.servers.ledger().now_us();
@@ -275,7 +309,7 @@ impl Faults {
         if !stored {
             // The endpoints are away: an operator tries again.
             let again = LimitStep { asked_us: Some(asked_us), ..step };
-            self.plan(Instant::now() + Duration::from_secs(1), Action::Limit(again));
+            self.plan(Instant::now() + AGAIN, Action::Limit(again));
             return Ok(());
         }
         let limit = step.to.unwrap_or_else(|| self.catalog_limit(step.fault));
@@ -329,7 +363,8 @@ impl Faults {
             tokio::time::sleep(LOOK).await;
         }
         if rig.workers.is_draining() {
-            self.bad_exits.push(format!("a worker had not exited {} s after SIGTERM", EXIT.as_secs()));
+            self.bad_exits
+                .push(format!("a worker had not exited {} s after it was told to leave", EXIT.as_secs()));
         }
         rig.workers.kill_all();
         Ok(())
@@ -345,6 +380,13 @@ impl Faults {
     pub(crate) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
+}
+
+/// How a worker ended, and what it had logged last.
+fn end_of(ended: &Exited, how: &str, rig: &Rig) -> String {
+    let Exited { name, status } = ended;
+    let lines = rig.bed.folder.last_lines(name, LAST_LINES);
+    format!("worker {name} {how} with {status}; it had logged last:\n  {lines}")
 }
 
 /// How many connections the bucket has refused.
@@ -376,26 +418,6 @@ async fn rest(rig: &Rig) -> anyhow::Result<String> {
         ));
     }
     Ok(parts.join("; "))
-}
-
-/// Sets a pause and returns its key; none if the tables cannot be reached.
-async fn pause(fault: Fault, pick: usize, rig: &Rig) -> anyhow::Result<Option<String>> {
-    let target = if fault == Fault::PauseTenant {
-        let tenant = TENANTS.get(pick % TENANTS.len()).copied().unwrap_or_default();
-        SwitchTarget::Tenant(Tenant::parse(tenant)?)
-    } else {
-        let server = PAUSED.get(pick % PAUSED.len()).copied().unwrap_or(Server::Steady);
-        SwitchTarget::Server(ServerId::parse(server.name())?)
-    };
-    let entry = ControlEntry::Pause(Switch {
-        target,
-        tenant: None,
-        by: BY.to_owned(),
-        why: WHY.to_owned(),
-        since: (rig.bed.clock)(),
-        until: None,
-    });
-    Ok(rig.client.controls().set(&entry).await.ok().map(|_replaced| entry.key()))
 }
 
 /// Sets a limit, or ends its change; false if the tables cannot be reached.

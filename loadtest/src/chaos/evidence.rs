@@ -36,6 +36,15 @@ pub struct EndlessTask {
     pub known: bool,
 }
 
+/// A request of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it was read, in microseconds on the servers' clock.
+    pub at_us: u64,
+    /// Whether its worker had been frozen so shortly before that it may not have read again what operators had set.
+    pub after_freeze: bool,
+}
+
 /// Everything that was seen of one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CallSeen {
@@ -67,6 +76,8 @@ pub struct CallSeen {
     pub first_request_us: Option<u64>,
     /// When a worker claimed it first, unless that worker had been frozen before, or had tried before.
     pub claimed_us: Option<u64>,
+    /// All of them.
+    pub attempts: Vec<Attempt>,
     /// How often its tool ran.
     pub executions: u32,
     /// The call whose question it answers, and the call of the round before that it repeats.
@@ -93,6 +104,8 @@ pub struct CallSeen {
     pub cut_at_worker: bool,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
+    /// By when it was to end, in microseconds on the servers' clock: its deadline, or when workers came to what was sent then.
+    pub due_us: Option<u64>,
     /// When its first message was sent, in milliseconds since 1970.
     pub enqueued_ms: Option<i64>,
     /// The call whose stored answer it was given, as its record says.
@@ -190,6 +203,8 @@ pub struct GroupSeen {
     pub cancelled_us: Option<u64>,
     /// When it was decided, on the same clock.
     pub decided_us: Option<u64>,
+    /// By when it was to be decided, on the same clock: its deadline, or when workers came to what was sent then.
+    pub due_us: Option<u64>,
     /// When its decision was read first, on the same clock: whoever looked at the group later found it decided.
     pub read_us: Option<u64>,
     /// The members that were planned to be sent, by index.
@@ -204,6 +219,44 @@ pub struct GroupSeen {
     pub failed: BTreeSet<u32>,
     /// Its notices.
     pub notices: Vec<GroupNotice>,
+}
+
+/// The calls that an operator stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Those to a server.
+    Server(&'static str),
+    /// Those of a tenant.
+    Tenant(&'static str),
+    /// Those that ask the same.
+    Question(String),
+    /// Those of a tenant that were sent before that time, in milliseconds since 1970: a rule cancels them.
+    SentBefore(&'static str, i64),
+}
+
+impl Stopped {
+    /// Whether that call is one of them.
+    pub fn has(&self, call: &CallSeen) -> bool {
+        match self {
+            Self::Server(server) => *server == call.server,
+            Self::Tenant(tenant) => *tenant == call.tenant,
+            Self::Question(question) => call.question.as_ref() == Some(question),
+            Self::SentBefore(tenant, before_ms) => {
+                *tenant == call.tenant && call.enqueued_ms.is_some_and(|sent_ms| sent_ms < *before_ms)
+            }
+        }
+    }
+}
+
+/// A period in which an operator stopped calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Which calls.
+    pub which: Stopped,
+    /// From when on none of them may start, in microseconds on the servers' clock: every worker knows of it.
+    pub from_us: u64,
+    /// Until when: it ended by itself, or an operator began to end it.
+    pub until_us: u64,
 }
 
 /// What two callers got who sent the same decided group again at the same time.
@@ -247,11 +300,18 @@ pub struct Evidence {
     pub messages_left: u64,
     /// Messages that are left in the dead-letter queue.
     pub dead_letters: u64,
-    /// Workers that got SIGTERM and exited with another code than 0, with their status.
+    /// Workers that were told to leave and exited with another code than 0, with their status.
     pub bad_exits: Vec<String>,
+    /// Workers that nobody had told to leave and that ended, with their status and what they had logged last.
+    pub own_ends: Vec<String>,
+    /// What operators stopped.
+    pub stops: Vec<Stop>,
     /// Answers that were given after the worker that got the question was killed or frozen.
     pub answers_after_loss: u64,
-    /// What is to be done for a group is done within so many microseconds, whoever dies: its message is delivered again by then.
+    /// A message is delivered again within so many microseconds, whoever dies.
+    pub redelivered_within_us: u64,
+    /// What is to be done for a group is done within so many microseconds, whoever dies: its message is delivered again by then, and is not behind
+    /// others any more.
     pub done_within_us: u64,
     /// Leases that ran out in living workers.
     pub lost_leases: u64,

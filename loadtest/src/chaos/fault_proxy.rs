@@ -1,9 +1,11 @@
-//! The faulty proxy between the workers and an AWS endpoint: refuses, throttles and loses answers, doubles and delays messages.
+//! The faulty proxy between the workers and an AWS endpoint: refuses, throttles and loses answers, doubles and delays messages, and withholds those
+//! that kill their worker.
 //!
 //! **Invariant:** a fault is counted when it is injected, and the calls whose rows it concerns are entered in [`Writes`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use fastrand::Rng;
@@ -14,11 +16,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::deadly::Deadly;
 use super::redelivery::Redelivery;
 use super::throttle::{self, Throttled};
 use super::writes::{Answered, Writes};
 use crate::flow::server::micros;
 use crate::proxy::{Head, Side, closed, forward_rest, read_body};
+
+/// A worker is killed within so long after it has received a message that kills it; one that cannot be, since it is frozen or leaves, loses the
+/// answer.
+const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many of a thousand requests a fault takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +81,7 @@ struct State {
     rng: Mutex<Rng>,
     redelivery: Mutex<Redelivery>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    deadly: Deadly,
     /// Whether it refuses every connection.
     away: watch::Sender<bool>,
 }
@@ -96,6 +104,7 @@ impl FaultProxy {
             rng: Mutex::new(Rng::with_seed(seed)),
             redelivery: Mutex::default(),
             counts: Mutex::default(),
+            deadly: Deadly::default(),
             away: watch::Sender::new(false),
         });
         let mut connections = JoinSet::new();
@@ -111,6 +120,11 @@ impl FaultProxy {
     /// Makes the endpoint unreachable, or reachable again.
     pub(crate) fn set_away(&self, away: bool) {
         self.state.away.send_replace(away);
+    }
+
+    /// The messages that kill.
+    pub(crate) fn deadly(&self) -> Deadly {
+        self.state.deadly.clone()
     }
 
     /// How often each fault was injected.
@@ -189,7 +203,14 @@ async fn carry(client: TcpStream, state: &State) -> io::Result<()> {
             state.fail(LOST, &head, &body);
             return Ok(());
         }
-        client.write_all(&answer).await?;
+        match answer {
+            Forwarded::Answer(answer) => client.write_all(&answer).await?,
+            Forwarded::Deadly => {
+                state.deadly.strike(head.application);
+                let _killed = tokio::time::timeout(KILLED_WITHIN, closed(&mut client)).await;
+                return Ok(());
+            }
+        }
     }
     Ok(())
 }
@@ -198,6 +219,13 @@ async fn connect(upstream: &str) -> io::Result<Side> {
     let server = TcpStream::connect(upstream).await?;
     server.set_nodelay(true)?;
     Ok(BufReader::new(server))
+}
+
+/// What comes back for a request.
+enum Forwarded {
+    Answer(Vec<u8>),
+    /// A message that kills the worker.
+    Deadly,
 }
 
 /// The connections over which a request goes on.
@@ -214,7 +242,7 @@ impl Forwarding<'_> {
         head: &Head,
         body: &[u8],
         throttled: Option<Throttled>,
-    ) -> io::Result<Option<Vec<u8>>> {
+    ) -> io::Result<Option<Forwarded>> {
         let state = self.state;
         let server = match self.server {
             Some(server) => server,
@@ -241,10 +269,17 @@ impl Forwarding<'_> {
         state.writes.answered(Answered { worker, request: sent, answer: &got, sent_us, now_us });
         let got = match throttled {
             Some(throttled) => throttled.merge(&got),
-            None if head.operation == "ReceiveMessage" => state.redeliver(body, got),
+            None if head.operation == "ReceiveMessage" => {
+                let got = state.redeliver(body, got);
+                match state.deadly.without(body, got) {
+                    Some(got) => got,
+                    None => return Ok(Some(Forwarded::Deadly)),
+                }
+            }
             None => got,
         };
-        Ok(Some([answer.with_length(got.len()).as_bytes(), &got].concat()))
+        let got = [answer.with_length(got.len()).as_bytes(), &got].concat();
+        Ok(Some(Forwarded::Answer(got)))
     }
 }
 

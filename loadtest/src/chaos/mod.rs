@@ -9,17 +9,21 @@ mod behaviour;
 mod callers;
 mod changes;
 mod collect;
+mod deadly;
 mod decisions;
 mod drive;
 pub mod evidence;
 mod fault_proxy;
 mod ledger;
+mod letters;
+mod operators;
 pub mod plan;
 pub mod plant;
 mod redelivery;
 mod redrive;
 mod report;
 mod rig;
+mod served;
 mod servers;
 mod throttle;
 mod trace;
@@ -39,10 +43,12 @@ use callers::{Callers, Notices};
 use collect::{Left, collect};
 use decisions::Decisions;
 use drive::Faults;
+use letters::Again;
 use plan::{Limits, Plan};
 use plant::plant;
 use report::ChaosReport;
 use rig::{Rig, Setup};
+use used::Deaths;
 
 /// How long workers get to start before the load.
 const SETTLE: Duration = Duration::from_millis(1_500);
@@ -86,6 +92,9 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         let (callers, decisions) = (callers.clone(), decisions.clone());
         async move { redrive::send_all(&callers, &decisions).await }
     });
+    let (deadly, again) = (rig.proxies.sqs.deadly(), Again::default());
+    plan.calls.iter().filter(|call| call.deadly.is_some()).for_each(|call| deadly.add(&call.id));
+    let redriving = tokio::spawn(again.clone().send_all(rig.client.clone(), plan.clone(), deadly));
     let mut faults = Faults::new(&plan.events, limits, args.lease_ms, start);
     faults.inject(&mut rig).await?;
     let sent = sending.await.context("the sender failed")??;
@@ -94,6 +103,7 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     faults.end_workers(&mut rig).await?;
     reading.abort();
     watching.abort();
+    redriving.abort();
     notices.read_rest(&rig.client, REPLIES).await?;
 
     let callers = Callers { plan: Arc::new(plan.with_rounds(&sent.rounds)), ..callers };
@@ -107,12 +117,14 @@ pub async fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     };
     let mut evidence = collect(&rig, &left).await?;
     evidence.bad_exits = std::mem::take(&mut faults.bad_exits);
-    evidence.injected = used::injected(&faults.injected, drained);
-    evidence.used = used::used(&evidence, &rig);
+    evidence.own_ends = std::mem::take(&mut faults.own_ends);
+    evidence.injected = used::injected(&faults.injected, drained, faults.left_by_table);
+    let deadly = Deaths { workers: faults.killed_by_message, sent_again: again.count() };
+    evidence.used = used::used(&evidence, &rig, &plan, deadly).await;
     if let Some(kind) = args.plant {
         anyhow::ensure!(plant(kind, &mut evidence), "no call of this run can break the rule {}", kind.name());
     }
-    let report = ChaosReport::new(args, &evidence, account(&evidence), &faults.own_ends, left_over, lasted);
+    let report = ChaosReport::new(args, &evidence, account(&evidence), left_over, lasted);
     if !report.is_clean() {
         eprintln!("{}", rig.bed.folder.keep());
     }

@@ -42,7 +42,10 @@ pub(crate) struct ChaosReport {
     after_freeze: u64,
     notices: usize,
     lost_leases: u64,
-    own_ends: Vec<String>,
+    own_ends: usize,
+    /// How long after its deadline the latest call ended, and the latest group was decided.
+    latest_end_ms: u64,
+    latest_decision_ms: u64,
     injected: BTreeMap<String, u64>,
     used: BTreeMap<String, u64>,
     /// What the run lacks because too few requests reached the servers.
@@ -60,7 +63,6 @@ impl ChaosReport {
         args: &ChaosArgs,
         evidence: &Evidence,
         account: Account,
-        own_ends: &[String],
         left: Option<String>,
         lasted: Duration,
     ) -> Self {
@@ -93,7 +95,9 @@ impl ChaosReport {
             after_freeze: account.after_freeze,
             notices: evidence.calls.iter().map(|call| call.notices.len()).sum(),
             lost_leases: evidence.lost_leases,
-            own_ends: own_ends.to_vec(),
+            own_ends: evidence.own_ends.len(),
+            latest_end_ms: account.latest_end_us / 1_000,
+            latest_decision_ms: account.latest_decision_us / 1_000,
             injected: evidence.injected.clone(),
             used: evidence.used.clone(),
             unproved: account.unproved,
@@ -152,13 +156,12 @@ impl fmt::Display for ChaosReport {
             ("starts over the rate that delays after turns explain", self.late_starts),
             ("open requests over the limit right after a freeze", self.after_freeze),
             ("leases that ran out in living workers", self.lost_leases),
-            ("workers that ended by themselves", self.own_ends.len() as u64),
+            ("workers that ended by themselves", self.own_ends as u64),
+            ("ms after its deadline that the latest call ended", self.latest_end_ms),
+            ("ms after its deadline that the latest group was decided", self.latest_decision_ms),
         ];
         for (name, count) in counts {
             writeln!(f, "    {name:<58}{count:>8}")?;
-        }
-        for end in &self.own_ends {
-            writeln!(f, "      {end}")?;
         }
         self.sets(f)?;
         self.verdict(f)

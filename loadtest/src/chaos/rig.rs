@@ -21,7 +21,7 @@ use crate::flow::turns;
 use crate::worker::{NAME, Workers};
 
 /// How long a dead letter is left to operators.
-const REAP_AFTER_MS: u64 = 4_000;
+const REAP_AFTER_MS: u64 = 8_000;
 /// How long a call waits for a server that never answered.
 const UNREACHABLE_WAIT_MS: u64 = 5_000;
 /// How long an answer is stored for equal calls.
@@ -69,7 +69,7 @@ pub(crate) struct Rig {
     /// The workers that were started, and how often their catalogs were changed.
     started: Vec<String>,
     changes: u64,
-    limits: [(Server, Value); 2],
+    limits: [(Server, Value); 3],
 }
 
 impl Rig {
@@ -98,6 +98,7 @@ impl Rig {
         let limits = [
             (Server::Rated, json!({"rate": format!("{}/s", setup.limits.rate)})),
             (Server::Narrow, json!({"concurrency": setup.limits.concurrency})),
+            (Server::Limiting, json!({"adaptive": true})),
         ];
         let workers = Workers::new(command);
         let (losses, thaws) = (Vec::new(), Vec::new());

@@ -3,21 +3,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use toolfleet_core::fleet::LimitPart;
 use toolfleet_core::group::GroupResult;
 use toolfleet_core::outcome::Code;
 
 use super::evidence::{CallSeen, Evidence, GroupSeen};
 use super::fault_proxy::{OF_DYNAMODB, OF_S3, OF_SQS};
 use super::ledger::Fate;
-use super::plan::Fault;
+use super::plan::{Deadly, Fault, Plan};
 use super::rig::Rig;
 
 /// How often each kind of fault of the plan was injected.
-pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64) -> BTreeMap<String, u64> {
+pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, let_go: u64) -> BTreeMap<String, u64> {
     let times = |fault: &Fault| faults.get(fault).copied().unwrap_or(0);
     let mut all: BTreeMap<String, u64> =
         Fault::ALL.iter().map(|fault| (fault.name().to_owned(), times(fault))).collect();
     all.insert("workers that left after SIGTERM, with exit status 0".to_owned(), drained);
+    all.insert("workers that left as the fleet table said, with exit status 0".to_owned(), let_go);
     all
 }
 
@@ -55,8 +57,21 @@ fn of_servers(rig: &Rig) -> Vec<(String, u64)> {
     all.into_iter().chain(silent.map(|times| ("requests never answered".to_owned(), times))).collect()
 }
 
+/// What messages did that killed their workers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deaths {
+    pub(super) workers: u64,
+    /// How many of their dead letters an operator sent again.
+    pub(super) sent_again: u64,
+}
+
 /// What the proxies and the servers did, and how often each feature of the calls was used.
-pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
+pub(super) async fn used(
+    evidence: &Evidence,
+    rig: &Rig,
+    plan: &Plan,
+    deaths: Deaths,
+) -> BTreeMap<String, u64> {
     let calls = |of: fn(&CallSeen) -> bool| evidence.calls.iter().filter(|call| of(call)).count() as u64;
     let decided = |result: GroupResult| {
         let of_it = |group: &&GroupSeen| group.decision.is_some_and(|decision| decision.result == result);
@@ -69,6 +84,7 @@ pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
         ("calls whose task another worker polled", calls(|call| call.polled_elsewhere)),
         ("calls whose task was cancelled", calls(|call| call.tasks_cancelled > 0)),
         ("calls replaced by a newer one", calls(|call| call.ended_with(Code::Superseded))),
+        ("calls that an operator's rule cancelled", calls(|call| call.ended_with(Code::CancelledByOperator))),
         ("calls ended by the decision of their group", calls(|call| call.ended_with(Code::GroupDecided))),
         ("questions that a server asked", calls(|call| call.asked > 0)),
         ("answers that a server was given", calls(|call| call.answers > 0)),
@@ -79,15 +95,29 @@ pub(super) fn used(evidence: &Evidence, rig: &Rig) -> BTreeMap<String, u64> {
         ("groups decided as incomplete", decided(GroupResult::Incomplete)),
         ("groups decided as cancelled", decided(GroupResult::Cancelled)),
         ("catalogs that running workers took", reloads(rig)),
+        ("workers killed by a message that they had received", deaths.workers),
+        ("dead letters that an operator sent again", deaths.sent_again),
+        ("limits that adapt to their server", adaptive_limits(rig).await),
         ("members of groups that were sent in one request with other calls", batched_members(evidence)),
     ];
-    let used = used.map(|(what, times)| (what.to_owned(), times));
-    used.into_iter().chain(of_servers(rig)).chain(of_proxies(rig)).collect()
+    let dead = || calls(|call| call.ended_with(Code::DeadLettered));
+    // A short run has none that is left to the workers.
+    let left = plan.deadly(Deadly::Left).next().map(|_| ("calls whose dead letters a worker ended", dead()));
+    let used = used.into_iter().chain(left).map(|(what, times)| (what.to_owned(), times));
+    used.chain(of_servers(rig)).chain(of_proxies(rig)).collect()
+}
+
+/// The adaptive limits that the fleet's summary lists.
+async fn adaptive_limits(rig: &Rig) -> u64 {
+    let summary = rig.client.summary().await.ok().flatten();
+    let is_adaptive =
+        |name: &&String| LimitPart::split(name).is_some_and(|(_, part)| part == LimitPart::Adaptive);
+    summary.map_or(0, |summary| summary.limits.keys().filter(is_adaptive).count() as u64)
 }
 
 /// How often a worker says in its log that it has taken a changed catalog.
 fn reloads(rig: &Rig) -> u64 {
-    let log = std::fs::read_to_string(rig.bed.folder.log()).unwrap_or_default();
+    let log = rig.bed.folder.log().unwrap_or_default();
     log.lines().filter(|line| line.contains(r#""code":"catalog_taken""#)).count() as u64
 }
 

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -116,7 +115,7 @@ pub(super) async fn run(args: &LimitArgs) -> anyhow::Result<bool> {
     report.violations.extend(rig.verify(&calls, args.kill_every > 0).await?);
     let period = (start_us + micros(WARM_UP), start_us + micros(length));
     let executions = rig.server.executions();
-    let log = std::fs::read_to_string(rig.bed.folder.log()).context("cannot read the workers' log")?;
+    let log = rig.bed.folder.log()?;
     if args.only != Some(Only::Concurrency) {
         let used =
             count_rated(&mut report, args.rate, &executions, &turns::in_log(&log, clock_start_us), period);

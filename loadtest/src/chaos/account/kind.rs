@@ -77,6 +77,14 @@ pub enum Kind {
     MemberUncounted,
     /// A group was decided by its timer, long after its members had ended.
     DecidedLate,
+    /// A group was open long after its deadline, at which it is decided as incomplete.
+    IncompleteLate,
+    /// A call ended long after its deadline.
+    EndedLate,
+    /// A call started long after an operator had paused its server or tenant, had struck it, or had set a rule that cancels it.
+    StartedWhilePaused,
+    /// A call ended as cancelled by an operator, and no rule fits it.
+    CancelledByNobody,
     /// A group was cancelled, and decided long after that.
     CancelIgnored,
     /// A member of a group was claimed long after the group was decided.
@@ -101,8 +109,10 @@ pub enum Kind {
     MessagesLeft,
     /// Messages are left in the dead-letter queue.
     DeadLetters,
-    /// A worker that got SIGTERM exited with another code than 0.
+    /// A worker that was told to leave exited with another code than 0.
     BadExit,
+    /// A worker ended, and nobody had told it to.
+    EndedByItself,
     /// A fault of the plan was never injected, or a feature never used, so the run proves nothing about it.
     NotInjected,
 }

@@ -13,6 +13,7 @@ mod questions;
 mod redrives;
 mod result;
 mod sharing;
+mod stops;
 mod times;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub fn account(evidence: &Evidence) -> Account {
     }
     times::account_early(evidence, &mut account);
     times::account_replaced(evidence, &mut account);
+    times::account_late(evidence, &mut account);
+    stops::account_stops(evidence, &mut account);
     sharing::account_stored(evidence, &mut account);
     sharing::account_shared(evidence, &mut account);
     sharing::account_batches(evidence, &mut account);
@@ -52,6 +55,9 @@ pub fn account(evidence: &Evidence) -> Account {
     }
     for exit in &evidence.bad_exits {
         account.violation(Kind::BadExit, exit.clone());
+    }
+    for end in &evidence.own_ends {
+        account.violation(Kind::EndedByItself, end.clone());
     }
     account_injected(evidence, &mut account);
     account

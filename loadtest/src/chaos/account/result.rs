@@ -31,6 +31,10 @@ pub struct Account {
     pub after_freeze: u64,
     /// Starts while every worker knew of a rate below that of the catalog.
     pub under_lowered: u64,
+    /// How long after its deadline the latest call ended, in microseconds, and how long after its deadline the latest group was decided.
+    pub latest_end_us: u64,
+    /// See `latest_end_us`.
+    pub latest_decision_us: u64,
     /// What the run lacks because too few requests reached the servers.
     pub unproved: Vec<String>,
     /// Starts over the rate at the server that the delays after their turns explain.

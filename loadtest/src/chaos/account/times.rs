@@ -1,4 +1,4 @@
-//! The rules of calls that wait: none starts before its instant, and a newer call replaces those that were not started.
+//! The rules of times: no call starts before its instant, a newer call replaces those that were not started, and calls and groups end at their deadlines.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,35 @@ pub(super) fn account_replaced(evidence: &Evidence, account: &mut Account) {
     }
 }
 
+/// Calls end, and groups are decided, at their deadlines: whoever dies with the message then, another worker has it soon after.
+pub(super) fn account_late(evidence: &Evidence, account: &mut Account) {
+    let within_us = evidence.redelivered_within_us;
+    for call in &evidence.calls {
+        let Some((ended, due_us)) = call.ended.zip(call.due_us) else { continue };
+        let late_us = ended.at_us.saturating_sub(due_us);
+        account.latest_end_us = account.latest_end_us.max(late_us);
+        if late_us > within_us {
+            let (id, late_ms) = (&call.id, late_us / 1_000);
+            let detail = format!("`{id}` ended as {} {late_ms} ms after its time was up", ended.kind);
+            account.violation(Kind::EndedLate, detail);
+        }
+    }
+    for group in &evidence.groups {
+        let Some((decided_us, due_us)) = group.decided_us.zip(group.due_us) else { continue };
+        let late_us = decided_us.saturating_sub(due_us);
+        account.latest_decision_us = account.latest_decision_us.max(late_us);
+        if late_us > within_us {
+            let result = group.decision.map_or("nothing", |decision| decision.result.as_str());
+            let detail = format!(
+                "group {} was decided as {result} {} ms after its time was up",
+                group.id,
+                late_us / 1_000
+            );
+            account.violation(Kind::IncompleteLate, detail);
+        }
+    }
+}
+
 /// Whether its first claim was used: a call that has ended is claimed in vain when its message comes again.
 pub(super) const fn is_started(call: &CallSeen) -> bool {
     call.requests > 0 && !call.answer_cut()
@@ -64,4 +93,27 @@ pub(super) const fn is_started(call: &CallSeen) -> bool {
 fn is_newer(other: &CallSeen, call: &CallSeen) -> bool {
     let order = |call: &CallSeen| call.enqueued_ms.map(|sent| (sent, call.id.clone()));
     other.id != call.id && other.sent && order(other).is_none_or(|other| Some(other) > order(call))
+}
+
+#[cfg(test)]
+mod tests {
+    use toolfleet_core::outcome::OutcomeKind;
+
+    use super::*;
+    use crate::chaos::evidence::Ended;
+
+    #[test]
+    fn a_call_ends_soon_after_its_time_is_up() {
+        let late = |late_us: u64| {
+            let (kind, at_us) = (OutcomeKind::Expired, 100 + late_us);
+            let ended = Some(Ended { kind, code: None, may_have_run: None, own_answer: false, at_us });
+            let call = CallSeen { due_us: Some(100), ended, ..CallSeen::default() };
+            let evidence = Evidence { calls: vec![call], redelivered_within_us: 7, ..Evidence::default() };
+            let mut account = Account::default();
+            account_late(&evidence, &mut account);
+            (account.latest_end_us, account.violations.iter().map(|broken| broken.kind).collect::<Vec<_>>())
+        };
+        assert_eq!(late(7), (7, vec![]));
+        assert_eq!(late(8), (8, vec![Kind::EndedLate]));
+    }
 }

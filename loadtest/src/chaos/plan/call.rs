@@ -18,7 +18,7 @@ pub const TENANTS: [&str; 3] = ["acme", "blue", "crew"];
 pub(super) const LARGE_BYTES: usize = 20_000;
 pub(super) const HUGE_BYTES: usize = 700_000;
 /// How many different questions a tenant asks the server whose answers are stored.
-const QUESTIONS: u32 = 2;
+const QUESTIONS: usize = 2;
 /// The calls to the server that takes several at once come together, of one tenant, so often.
 const TOGETHER: Duration = Duration::from_secs(4);
 /// Calls that are sent so long before there is no bucket may need it then.
@@ -27,6 +27,9 @@ const BEFORE_AWAY: Duration = Duration::from_secs(2);
 const UNANSWERED: usize = 4;
 /// So many calls at least come to a server after it has lost its sessions.
 const AFTER_LOSS: usize = 3;
+/// One call kills its workers in so much of the run, one at least; and for so long it may last until it is a dead letter.
+const DEADLY_EVERY: Duration = Duration::from_secs(150);
+const DEADLY_MS: u64 = 900_000;
 /// So many calls of one `supersede` key follow each other at most.
 const FAMILY: u32 = 4;
 
@@ -75,6 +78,17 @@ pub struct ChaosCall {
     pub resumes: Option<String>,
     /// The call of the round before that it repeats.
     pub redrives: Option<String>,
+    /// Whether its message kills the worker that receives it, and what ends that.
+    pub deadly: Option<Deadly>,
+}
+
+/// A call whose message kills the worker that receives it, until it is a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadly {
+    /// An operator removes the cause, and sends the dead letter again.
+    Cured,
+    /// Nothing: a worker ends the dead letter.
+    Left,
 }
 
 /// The place of a call in a group.
@@ -112,6 +126,7 @@ pub(super) fn calls(seed: u64, shape: Shape, rng: &mut Rng) -> Vec<ChaosCall> {
     families(seed, &mut calls, rng);
     answers(&mut calls, rng);
     calls.sort_by_key(|call| call.at);
+    deadly(&mut calls, shape);
     calls
 }
 
@@ -152,7 +167,7 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
         session,
         timeout_ms: if hurries { rng.u64(500..3_000) } else { shape.timeout_ms },
         bytes,
-        question: (server == Server::Caching).then(|| format!("question-{}", rng.u32(..QUESTIONS))),
+        question: (server == Server::Caching).then(|| question(rng.usize(..QUESTIONS))),
         cache: server == Server::Caching && rng.u32(..5) > 0,
         supersede: None,
         group: None,
@@ -162,8 +177,14 @@ fn call(seed: u64, n: u32, at: Duration, shape: Shape, rng: &mut Rng) -> ChaosCa
         promised: false,
         resumes: None,
         redrives: None,
+        deadly: None,
     };
     if server == Server::Batching { together(call) } else { call }
+}
+
+/// A question to the server whose answers are stored: one of a few.
+pub fn question(n: usize) -> String {
+    format!("question-{}", n % QUESTIONS)
 }
 
 /// The same call at the time, and of the tenant, of all that are sent in one request with it.
@@ -201,6 +222,29 @@ fn families(seed: u64, calls: &mut [ChaosCall], rng: &mut Rng) {
     }
 }
 
+/// Lets some early calls kill their workers, by turns of both kinds: the first is sent again.
+fn deadly(calls: &mut [ChaosCall], shape: Shape) {
+    let fits = |call: &&mut ChaosCall| {
+        let is_alone = call.supersede.is_none() && call.copies == 1 && call.cancelled_after.is_none();
+        call.server == Server::Steady && call.repeats == Repeats::Once && is_alone && call.at > CALM
+    };
+    let count = (shape.length.as_secs() / DEADLY_EVERY.as_secs()).max(1);
+    let mut from = Duration::ZERO;
+    let mut kinds = [Deadly::Cured, Deadly::Left].into_iter().cycle();
+    for n in 0..count {
+        let Some(call) = calls.iter_mut().filter(fits).find(|call| call.at >= from && call.deadly.is_none())
+        else {
+            return;
+        };
+        call.deadly = kinds.next();
+        // They are a dead letter soon, or never: what has high priority is received alone more often.
+        (call.priority, call.timeout_ms, call.not_before, call.notice) =
+            (Priority::High, DEADLY_MS, None, true);
+        call.bytes = 0;
+        from = DEADLY_EVERY * u32::try_from(n + 1).unwrap_or(u32::MAX);
+    }
+}
+
 /// Makes about every second call to the server that asks the answer to an earlier one. The last questions are never answered.
 fn answers(calls: &mut [ChaosCall], rng: &mut Rng) {
     let mut asked = VecDeque::new();
@@ -229,7 +273,10 @@ pub(super) fn enlarge(calls: &mut [ChaosCall], events: &[Event]) {
             (from..to).contains(&at)
         })
     };
-    for call in calls.iter_mut().filter(|call| call.server == Server::Steady && call.bytes == 0) {
+    for call in calls
+        .iter_mut()
+        .filter(|call| call.server == Server::Steady && call.bytes == 0 && call.deadly.is_none())
+    {
         call.bytes = if away(call.at) { LARGE_BYTES } else { 0 };
     }
 }

@@ -19,6 +19,8 @@ pub enum Fault {
     Kill,
     /// A worker gets SIGTERM; another is started.
     Term,
+    /// An operator tells a worker to leave in the fleet table; another is started.
+    Drain,
     /// A worker gets SIGSTOP until its leases have expired, then SIGCONT.
     Freeze,
     /// Queues, tables and bucket get SIGKILL and are started again with their data.
@@ -39,6 +41,12 @@ pub enum Fault {
     PauseServer,
     /// An operator pauses a tenant.
     PauseTenant,
+    /// An operator strikes equal calls.
+    Strike,
+    /// An operator sets a rule that cancels the calls of a tenant which were sent before.
+    CancelRule,
+    /// An operator changes the weight of a tenant.
+    WeightChanged,
     /// An operator lowers and raises the limit of starts in a second, then ends the change.
     RateChanged,
     /// An operator lowers and raises the limit of open requests, then ends the change.
@@ -49,9 +57,10 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Kill,
         Self::Term,
+        Self::Drain,
         Self::Freeze,
         Self::Endpoints,
         Self::Throttled,
@@ -62,6 +71,9 @@ impl Fault {
         Self::SessionsLost,
         Self::PauseServer,
         Self::PauseTenant,
+        Self::Strike,
+        Self::CancelRule,
+        Self::WeightChanged,
         Self::RateChanged,
         Self::ConcurrencyChanged,
         Self::CatalogChanged,
@@ -72,6 +84,7 @@ impl Fault {
         match self {
             Self::Kill => "workers killed with -9",
             Self::Term => "workers told to leave (SIGTERM)",
+            Self::Drain => "workers told to leave (fleet table)",
             Self::Freeze => "workers frozen past their leases (SIGSTOP, SIGCONT)",
             Self::Endpoints => "restarts of queues, tables and bucket (-9)",
             Self::Throttled => "periods in which DynamoDB throttles",
@@ -82,6 +95,9 @@ impl Fault {
             Self::SessionsLost => "times that a server lost all sessions",
             Self::PauseServer => "pauses of a server",
             Self::PauseTenant => "pauses of a tenant",
+            Self::Strike => "strikes of equal calls",
+            Self::CancelRule => "rules that cancel calls of a tenant",
+            Self::WeightChanged => "changes of a tenant's weight",
             Self::RateChanged => "live changes of a rate limit",
             Self::ConcurrencyChanged => "live changes of a concurrency limit",
             Self::CatalogChanged => "changes of the catalog while workers run",
@@ -94,9 +110,10 @@ impl Fault {
             Self::Kill => 60,
             Self::SessionsLost => 40,
             Self::Term | Self::Throttled | Self::AnswersLost | Self::CatalogChanged => 20,
-            Self::Freeze | Self::Failing | Self::QueueFailing | Self::BucketAway => 12,
+            Self::Drain | Self::Freeze | Self::Failing | Self::QueueFailing | Self::BucketAway => 12,
             Self::RateChanged | Self::ConcurrencyChanged => 10,
             Self::Endpoints | Self::PauseServer | Self::PauseTenant => 8,
+            Self::Strike | Self::CancelRule | Self::WeightChanged => 6,
         }
     }
 
@@ -104,13 +121,19 @@ impl Fault {
     const fn lengths(self) -> (u64, u64) {
         match self {
             Self::Kill => (0, 1_000),
-            Self::Term | Self::SessionsLost | Self::CatalogChanged => (0, 1),
+            Self::Term
+            | Self::Drain
+            | Self::SessionsLost
+            | Self::CatalogChanged
+            | Self::CancelRule
+            | Self::WeightChanged => (0, 1),
             Self::Freeze => (500, 3_000),
             Self::Endpoints => (500, 2_000),
             Self::Throttled | Self::AnswersLost => (2_000, 5_000),
             Self::Failing | Self::QueueFailing => (1_000, 3_000),
             Self::BucketAway => (2_000, 4_000),
-            Self::PauseServer | Self::PauseTenant => (3_000, 6_000),
+            // Longer than workers may take to learn of it.
+            Self::PauseServer | Self::PauseTenant | Self::Strike => (9_000, 13_000),
             // Each of both values lasts much longer than workers may take to learn of it.
             Self::RateChanged | Self::ConcurrencyChanged => (28_000, 34_000),
         }
@@ -131,6 +154,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether what an operator sets ends by itself, as with `--for`: every second time, whatever else is taken from `pick`.
+    pub const fn ends_by_itself(&self) -> bool {
+        self.pick / 30 % 2 == 0
+    }
+
     /// The limits that an operator sets in the place of `catalog`, one after the other: a lower and a higher one, in either order.
     pub fn limits(&self, catalog: u32) -> [u32; 2] {
         let (lower, higher) = ((catalog / 2).max(1), catalog.saturating_mul(2));

@@ -61,12 +61,15 @@ impl ChaosGroup {
     }
 }
 
-/// Puts calls that follow each other into groups; calls that others replace, that ask, or that are given a stored answer, stay alone.
+/// Puts calls that follow each other into groups; calls that others replace, that kill their workers, that ask, or that are given a stored answer, stay alone.
 pub(super) fn groups(calls: &mut [ChaosCall], shape: Shape, rng: &mut Rng) -> Vec<ChaosGroup> {
     let mut groups: Vec<ChaosGroup> = Vec::new();
     let mut open: Option<ChaosGroup> = None;
     let mut missing = 0;
-    for call in calls.iter_mut().filter(|call| call.supersede.is_none() && call.server.takes_members()) {
+    let may_join = |call: &&mut ChaosCall| {
+        call.supersede.is_none() && call.deadly.is_none() && call.server.takes_members()
+    };
+    for call in calls.iter_mut().filter(may_join) {
         if open.is_none() && rng.u32(..100) < BEGINS {
             missing = u32::from(rng.u32(..LACKING) == 0);
             open = Some(begin(call, missing, rng));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 
-pub use self::call::{ChaosCall, ID_PREFIX, Place, TENANTS};
+pub use self::call::{ChaosCall, Deadly, ID_PREFIX, Place, TENANTS, question};
 pub use self::fault::{Event, Fault, MOST_LONGER};
 pub use self::group::ChaosGroup;
 pub use self::limits::Limits;
@@ -65,6 +65,11 @@ impl Plan {
     pub fn group_of(&self, call: &ChaosCall) -> Option<(Place, &ChaosGroup)> {
         let place = call.group?;
         Some((place, self.groups.get(place.group)?))
+    }
+
+    /// The calls of which messages kill their workers in that way.
+    pub fn deadly(&self, kind: Deadly) -> impl Iterator<Item = &ChaosCall> {
+        self.calls.iter().filter(move |call| call.deadly == Some(kind))
     }
 
     /// How many faults of each kind there are.

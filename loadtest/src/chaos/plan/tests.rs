@@ -125,6 +125,20 @@ fn the_next_round_of_a_group_has_the_members_that_are_sent_again() {
 }
 
 #[test]
+fn some_calls_alone_kill_their_workers_and_the_first_of_them_is_cured() {
+    for (seconds, cured, left) in [(30, 1, 0), (300, 1, 1), (600, 2, 2)] {
+        let plan = Plan::of(1, Shape { length: Duration::from_secs(seconds), ..SHAPE });
+        let of = |kind| plan.deadly(kind).collect::<Vec<_>>();
+        assert_eq!((of(Deadly::Cured).len(), of(Deadly::Left).len()), (cured, left), "{seconds} s");
+        for call in plan.calls.iter().filter(|call| call.deadly.is_some()) {
+            assert!(call.group.is_none() && call.supersede.is_none() && call.server == Server::Steady);
+            assert!(call.priority == Priority::High && !call.is_safe() && call.notice);
+        }
+        assert!(of(Deadly::Cured)[0].at < Duration::from_secs(10));
+    }
+}
+
+#[test]
 fn results_are_stored_in_the_bucket_while_it_is_away() {
     for seed in 0..5 {
         let Plan { calls, events, .. } =

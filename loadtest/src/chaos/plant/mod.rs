@@ -8,7 +8,8 @@ use toolfleet_core::outcome::{Code, MayHaveRun, OutcomeKind};
 
 use super::account::Kind;
 use super::evidence::{
-    CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Open, RedriveSeen, SharedRequest, Start,
+    Attempt, CallSeen, Ended, EndlessTask, Evidence, GroupSeen, InEffect, Open, RedriveSeen, SharedRequest,
+    Start, Stop, Stopped,
 };
 use super::plan::{MOST_IN_BATCH, Server};
 
@@ -18,6 +19,9 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
         Kind::Stranger => evidence.strangers.push("a-stranger".to_owned()),
         Kind::MessagesLeft => evidence.messages_left += 1,
         Kind::DeadLetters => evidence.dead_letters += 1,
+        Kind::EndedByItself => {
+            evidence.own_ends.push("worker planted ended by itself with exit status: 1".to_owned());
+        }
         Kind::BadExit => evidence.bad_exits.push("worker planted exited with signal: 6".to_owned()),
         Kind::NotInjected => drop(evidence.injected.insert("planted".to_owned(), 0)),
         Kind::OverRateByTurn | Kind::StartWithoutTurn | Kind::OverRate | Kind::OverLowered => {
@@ -55,6 +59,16 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
             plant_group(kind, group);
         }
         Kind::MemberUncounted | Kind::DecidedLate => return plant_lateness(kind, evidence),
+        Kind::IncompleteLate => {
+            let late_us = evidence.redelivered_within_us + 1;
+            let Some(group) = evidence.groups.iter_mut().find(|group| is_whole(group)) else { return false };
+            (group.cancelled_us, group.due_us, group.decided_us) = (None, Some(0), Some(late_us));
+        }
+        Kind::StartedWhilePaused => {
+            let which = Stopped::Question("planted".to_owned());
+            evidence.stops.push(Stop { which, from_us: 0, until_us: u64::MAX });
+            return plant_plain(kind, evidence);
+        }
         Kind::StartedAfterDecision => return plant_start_after_decision(evidence),
         Kind::Lost
         | Kind::RanUnanswered
@@ -79,11 +93,17 @@ pub fn plant(kind: Kind, evidence: &mut Evidence) -> bool {
         | Kind::LateAnswer
         | Kind::UnexpectedAudit
         | Kind::NoticeLost
-        | Kind::WrongNotice => {
-            let Some(id) = plain_call(evidence).map(|call| call.id.clone()) else { return false };
-            evidence.calls.iter_mut().filter(|call| call.id == id).for_each(|call| plant_call(kind, call));
-        }
+        | Kind::WrongNotice
+        | Kind::EndedLate
+        | Kind::CancelledByNobody => return plant_plain(kind, evidence),
     }
+    true
+}
+
+/// Plants into a plain call.
+fn plant_plain(kind: Kind, evidence: &mut Evidence) -> bool {
+    let Some(id) = plain_call(evidence).map(|call| call.id.clone()) else { return false };
+    evidence.calls.iter_mut().filter(|call| call.id == id).for_each(|call| plant_call(kind, call));
     true
 }
 
@@ -244,6 +264,18 @@ fn plant_call(kind: Kind, call: &mut CallSeen) {
         Kind::EndedWithoutDecision => {
             ends_as(OutcomeKind::Cancelled, Some(Code::GroupDecided), MayHaveRun::No);
             call.executions = 0;
+        }
+        Kind::CancelledByNobody => {
+            ends_as(OutcomeKind::Cancelled, Some(Code::CancelledByOperator), MayHaveRun::Yes);
+            call.enqueued_ms = Some(i64::MAX);
+        }
+        Kind::EndedLate => {
+            call.due_us = Some(0);
+            call.ended = call.ended.map(|ended| Ended { at_us: u64::MAX, ..ended });
+        }
+        Kind::StartedWhilePaused => {
+            call.question = Some("planted".to_owned());
+            call.attempts = vec![Attempt { at_us: u64::MAX / 2, after_freeze: false }];
         }
         Kind::StartedEarly => {
             call.first_request_us = Some(0);

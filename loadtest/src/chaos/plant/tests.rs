@@ -57,6 +57,7 @@ fn group() -> GroupSeen {
         cancelled: false,
         cancelled_us: None,
         decided_us: None,
+        due_us: None,
         read_us: None,
         members: vec!["first".into(), "second".into(), "left out".into()],
         first: Some(decision),
