@@ -36,6 +36,8 @@ use crate::flow::turns;
 const ROWS: usize = 1_000;
 /// An answer that the server gave later may have come after the end of the attempt.
 const MAY_BE_TOO_LATE_US: u64 = 2_000_000;
+/// For so long a worker hides dead letters that it reads.
+const SCAN_HIDES_US: u64 = 60_000_000;
 /// What a worker sends so soon after it was frozen may have been checked before.
 const AFTER_FREEZE_US: u64 = 1_000_000;
 
@@ -63,6 +65,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
     let lost_leases = seen.lost_leases(&log);
     let answers_after_loss = seen.answers_after_loss(&rig.losses);
     let served = seen.dues(plan, clock_start_us(rig));
+    seen.dead_letters(&log);
     let groups = groups(rig, left, &starts(plan, &seen.calls), &served).await?;
     let calls: Vec<_> = plan.calls.iter().filter_map(|call| seen.calls.remove(&call.id)).collect();
     let backlog_us = backlog_us(&calls, clock_start_us(rig));
@@ -89,7 +92,7 @@ pub(crate) async fn collect(rig: &Rig, left: &Left<'_>) -> anyhow::Result<Eviden
         stops: faults.operators.stops(&faults.unread),
         injected: BTreeMap::new(),
         used: BTreeMap::new(),
-        redelivered_within_us: micros(faults.redelivered_within()),
+        redelivered_within_us: micros(faults.redelivered_within()) + served.longest_us(),
         done_within_us: micros(faults.redelivered_within()) + backlog_us,
         lost_leases,
         answers_after_loss,
@@ -206,6 +209,15 @@ impl Seen {
         }
     }
 
+    /// Gives calls that workers ended as dead letters more time: a worker that dies meanwhile has hidden the letter for a minute.
+    fn dead_letters(&mut self, log: &str) {
+        for id in log.lines().filter_map(|line| call_with(line, "dead_lettered")) {
+            if let Some(call) = self.call(&id) {
+                call.due_us = call.due_us.map(|due_us| due_us + SCAN_HIDES_US);
+            }
+        }
+    }
+
     /// Notes by when each call was to end. Returns by when workers had come to what was sent.
     fn dues(&mut self, plan: &Plan, start_us: u64) -> Served {
         let sent_us = |seen: &CallSeen| {
@@ -242,7 +254,7 @@ impl Seen {
     /// Marks the calls whose leases ran out in a living worker, because its tables did not answer in time. Returns how many there were.
     fn lost_leases(&mut self, log: &str) -> u64 {
         let mut lost = 0;
-        for id in log.lines().filter_map(lost_lease) {
+        for id in log.lines().filter_map(|line| call_with(line, "lease_lost")) {
             lost += 1;
             if let Some(call) = self.call(&id) {
                 call.cut_at_worker = true;
@@ -287,15 +299,15 @@ impl Seen {
     }
 }
 
-/// The call whose lease a worker says that it has lost, in a line of its log.
-fn lost_lease(line: &str) -> Option<String> {
+/// The call of which a worker says that, in a line of its log.
+fn call_with(line: &str, said: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Line {
         call: String,
         code: String,
     }
     let Line { call, code } = serde_json::from_str(line).ok()?;
-    (code == "lease_lost").then(|| call.rsplit('#').next().unwrap_or_default().to_owned())
+    (code == said).then(|| call.rsplit('#').next().unwrap_or_default().to_owned())
 }
 
 /// The text of the stored answer, if there is one.

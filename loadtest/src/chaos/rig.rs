@@ -20,8 +20,8 @@ use crate::bed::{Bed, WorkerSettings, aws_options};
 use crate::flow::turns;
 use crate::worker::{NAME, Workers};
 
-/// How long a dead letter is left to operators.
-const REAP_AFTER_MS: u64 = 8_000;
+/// How long after its sending a dead letter is left to operators, unless its deadline comes before: longer than eight receives take.
+const REAP_AFTER_MS: u64 = 120_000;
 /// How long a call waits for a server that never answered.
 const UNREACHABLE_WAIT_MS: u64 = 5_000;
 /// How long an answer is stored for equal calls.

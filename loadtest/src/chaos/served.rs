@@ -46,7 +46,13 @@ impl Served {
         later.map_or(queue.last_us, |(_, first_us)| *first_us).max(sent_us)
     }
 
-    /// The same, whichever queue it was sent to.
+    /// The longest time until workers had come to what was sent: how far they were behind.
+    pub(crate) fn longest_us(&self) -> u64 {
+        let starts = self.0.values().flat_map(|queue| &queue.starts);
+        starts.map(|(sent_us, first_us)| first_us.saturating_sub(*sent_us)).max().unwrap_or(0)
+    }
+
+    /// The same as `by`, whichever queue it was sent to.
     pub(crate) fn by_all(&self, sent_us: u64) -> u64 {
         let all = Priority::ALL.into_iter().map(|priority| self.by(priority, sent_us));
         all.max().unwrap_or(sent_us)
@@ -70,5 +76,6 @@ mod tests {
             "all had come to their servers by then"
         );
         assert_eq!((served.by(Priority::High, 7), served.by_all(7)), (7, 200));
+        assert_eq!((served.longest_us(), Served::default().longest_us()), (190, 0));
     }
 }
