@@ -40,6 +40,11 @@ impl Senders {
         Some(gather)
     }
 
+    /// Whether no request is in flight, and none is about to be sent.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.active == 0
+    }
+
     pub(super) const fn is_gathering(&self) -> bool {
         self.is_gathering
     }
@@ -61,8 +66,13 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules =
-        Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 5 };
+    const RULES: Rules = Rules {
+        max_items: 25,
+        max_bytes: 1_000,
+        linger: Duration::from_millis(2),
+        max_in_flight: 5,
+        idle_items: 25,
+    };
 
     /// So many requests in flight, none of which gathers.
     const fn in_flight(active: usize) -> Senders {

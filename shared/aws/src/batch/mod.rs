@@ -4,8 +4,8 @@
 //! when one of them returns or the batch is full. So items share requests without a timer. Only while the runtime lags (`run_queue`)
 //! does a batch wait up to `linger` for more items. The number of requests in flight is bounded.
 //!
-//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, waits for its time, or until a request is full. It goes with no
-//! other request before, because somebody waits for that one.
+//! An item that may wait (`BatchItem::may_wait`), because no caller needs it soon, waits for its time, or until a request is full, or until there are
+//! some and nothing is in flight. It goes with no other request before, because somebody waits for that one.
 //!
 //! **Invariant:** two items with the same key are never in one request. A caller that is dropped affects no other caller.
 
@@ -106,9 +106,14 @@ impl<I, R> State<I, R> {
     /// Once the time of one item has come, none waits longer: they go together, before those that came later.
     fn end_waits(&mut self, now: Instant) {
         if self.at_once || self.next_end().is_some_and(|end| end <= now) {
-            self.patient.append(&mut self.due);
-            std::mem::swap(&mut self.patient, &mut self.due);
+            self.release();
         }
+    }
+
+    /// What waits is due now.
+    fn release(&mut self) {
+        self.patient.append(&mut self.due);
+        std::mem::swap(&mut self.patient, &mut self.due);
     }
 }
 
@@ -171,6 +176,9 @@ impl<I: BatchItem, R: Send + 'static> Shared<I, R> {
     }
 
     fn due(&self, state: &mut State<I, R>, is_full: bool) -> Option<Gather> {
+        if state.due.is_empty() && state.patient.len() >= self.rules.idle_items && state.senders.is_idle() {
+            state.release();
+        }
         // A full request goes for those that may wait, too.
         if state.due.is_empty() && (state.patient.is_empty() || !is_full) {
             None

@@ -13,4 +13,6 @@ pub(crate) struct Rules {
     pub(crate) linger: Duration,
     /// The most requests in flight at once.
     pub(crate) max_in_flight: usize,
+    /// So many items that may wait go while no request is in flight.
+    pub(crate) idle_items: usize,
 }

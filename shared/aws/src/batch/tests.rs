@@ -48,8 +48,13 @@ fn post(rules: Rules) -> (Batcher<Letter, String>, Sent) {
     (batcher, sent)
 }
 
-const RULES: Rules =
-    Rules { max_items: 25, max_bytes: 1_000, linger: Duration::from_millis(2), max_in_flight: 32 };
+const RULES: Rules = Rules {
+    max_items: 25,
+    max_bytes: 1_000,
+    linger: Duration::from_millis(2),
+    max_in_flight: 32,
+    idle_items: 25,
+};
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_items_share_a_request_and_each_gets_its_own_reply() {
@@ -72,9 +77,13 @@ async fn an_item_alone_is_sent_at_once() {
 
 /// A batcher whose requests return one by one, each with a permit of the semaphore.
 fn held_post(run_queue: RunQueue) -> (Batcher<Letter, String>, Sent, Arc<Semaphore>) {
+    held_post_by(RULES, run_queue)
+}
+
+fn held_post_by(rules: Rules, run_queue: RunQueue) -> (Batcher<Letter, String>, Sent, Arc<Semaphore>) {
     let (sent, returns) = (Sent::default(), Arc::new(Semaphore::new(0)));
     let (seen, open) = (sent.clone(), returns.clone());
-    let batcher = Batcher::new(RULES, run_queue, move |letters: Vec<Letter>| {
+    let batcher = Batcher::new(rules, run_queue, move |letters: Vec<Letter>| {
         let names: Vec<_> = letters.into_iter().map(|l| l.to).collect();
         seen.lock().unwrap().push(names.clone());
         let open = open.clone();
@@ -197,6 +206,29 @@ async fn a_full_request_of_items_that_may_wait_is_sent_at_once() {
     let begun = Instant::now();
     join_all((0..25).map(|n| batcher.send(patient(n)))).await;
     assert_eq!((begun.elapsed(), sizes(&sent)), (Duration::ZERO, vec![25]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_items_that_may_wait_go_while_nothing_is_in_flight() {
+    let (batcher, sent, returns) = held_post_by(Rules { idle_items: 3, ..RULES }, RunQueue::default());
+    send_letters(&batcher, 0..1).await;
+    let waiting: Vec<_> = (1..5)
+        .map(|n| {
+            tokio::spawn({
+                let batcher = batcher.clone();
+                async move { batcher.send(patient(n)).await }
+            })
+        })
+        .collect();
+    settle().await;
+    assert_eq!(sizes(&sent), [1], "somebody waits for the request in flight");
+    returns.add_permits(2);
+    settle().await;
+    assert_eq!(sizes(&sent), [1, 4]);
+    assert!(join_all(waiting).await.into_iter().all(|reply| reply.unwrap().is_some()));
+    tokio::spawn(async move { batcher.send(patient(9)).await });
+    settle().await;
+    assert_eq!(sizes(&sent), [1, 4], "one alone waits for its time");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,13 @@ use crate::error::AwsError;
 use crate::keys::{self, GROUP_SORT, PK, SK};
 
 /// While an update is in flight, the next one waits so long for more members.
-const RULES: Rules =
-    Rules { max_items: 1_000, max_bytes: usize::MAX, linger: Duration::from_millis(5), max_in_flight: 8 };
+const RULES: Rules = Rules {
+    max_items: 1_000,
+    max_bytes: usize::MAX,
+    linger: Duration::from_millis(5),
+    max_in_flight: 8,
+    idle_items: 1_000,
+};
 
 /// A member that has ended.
 #[derive(Debug, Clone)]

@@ -12,8 +12,13 @@ use crate::direct::{Clients, NoAnswer};
 use crate::error::AwsError;
 
 /// The service's limits of one batch: ten entries, 1 MiB. While the runtime lags, a request waits two milliseconds at most.
-pub(crate) const RULES: Rules =
-    Rules { max_items: 10, max_bytes: 1_048_576, linger: Duration::from_millis(2), max_in_flight: 32 };
+pub(crate) const RULES: Rules = Rules {
+    max_items: 10,
+    max_bytes: 1_048_576,
+    linger: Duration::from_millis(2),
+    max_in_flight: 32,
+    idle_items: 10,
+};
 /// No call waits for the deletion of a message in a standard queue, so it may wait for nine others; not so long that many messages are
 /// received again after a crash.
 const DELETE_WAIT: Duration = Duration::from_millis(150);
