@@ -25,8 +25,8 @@ const RULES: Rules = Rules {
     max_bytes: 4 * 1024 * 1024,
     linger: Duration::from_micros(1_500),
     max_in_flight: 32,
-    // A service on the same machine as the worker takes milliseconds for 25, in which it keeps calls waiting.
-    idle_items: 8,
+    // A service on the worker's machine takes milliseconds for 25 records, in which calls wait for it.
+    idle_items: 4,
 };
 /// How often a throttled statement is sent before its caller gets an error.
 const MAX_TRIES: u32 = 6;
