@@ -180,8 +180,9 @@ impl Faults {
             Action::Begin(event) => return self.begin(event, rig).await,
             Action::StartWorker => rig.start_worker()?,
             Action::Continue(worker) => {
+                let at_us = rig.servers.ledger().now_us();
                 rig.workers.continue_one(&worker)?;
-                rig.thaws.push(Thaw { worker, at_us: rig.servers.ledger().now_us() });
+                rig.thaws.push(Thaw { worker, at_us });
             }
             Action::StartEndpoints => rig.bed.start_endpoints_again()?,
             Action::EndOf(Fault::BucketAway) if self.has_met_nobody(rig) => {

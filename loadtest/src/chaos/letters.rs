@@ -38,15 +38,13 @@ impl Again {
             let Ok(dead) = seen(&client).await else { continue };
             let mut open = Vec::new();
             for call in left {
-                let moved = match dead.contains(&call.id) {
-                    true => {
-                        deadly.cure(&call.id);
-                        send(&client, call).await.unwrap_or(0)
-                    }
-                    false => 0,
+                let is_moved = dead.contains(&call.id) && {
+                    deadly.cure(&call.id);
+                    send(&client, call).await
                 };
-                self.0.fetch_add(moved, Ordering::Relaxed);
-                if moved == 0 {
+                if is_moved {
+                    self.0.fetch_add(1, Ordering::Relaxed);
+                } else {
                     open.push(call);
                 }
             }
@@ -78,8 +76,15 @@ async fn seen(client: &Client) -> anyhow::Result<BTreeSet<String>> {
     read.map(|()| seen)
 }
 
-/// Sends the letters of that call's tenant and tool again. Returns how many were moved.
-async fn send(client: &Client, call: &ChaosCall) -> anyhow::Result<u64> {
+/// Sends the letters of that call's tenant and tool again. Returns whether that of the call was moved, also if the endpoints fail after that.
+async fn send(client: &Client, call: &ChaosCall) -> bool {
+    let mut is_moved = false;
+    // Endpoints that are restarted answer again.
+    let _tried_again = redrive(client, call, &mut is_moved).await;
+    is_moved
+}
+
+async fn redrive(client: &Client, call: &ChaosCall, is_moved: &mut bool) -> anyhow::Result<()> {
     let dead = letters(client).await?;
     let sender = client.sender_id().await?;
     let filter = LetterFilter {
@@ -96,14 +101,14 @@ async fn send(client: &Client, call: &ChaosCall) -> anyhow::Result<u64> {
         own_sender: Some(&sender),
     };
     let mut look = dead.look();
-    let mut moved = 0;
-    let done = dead.redrive(&mut look, &redrive, |letter| {
-        moved += u64::from(matches!(letter.done, RedrivenAs::Moved { .. }));
+    let done = dead.redrive(&mut look, &redrive, |redriven| {
+        let is_it = redriven.letter.key().is_some_and(|key| key.call_id.as_str() == call.id);
+        *is_moved |= is_it && matches!(redriven.done, RedrivenAs::Moved { .. });
     });
     let done = done.await;
     look.release().await;
     done?;
-    Ok(moved)
+    Ok(())
 }
 
 async fn letters(client: &Client) -> anyhow::Result<DeadLetters> {

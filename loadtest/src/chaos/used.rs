@@ -13,6 +13,9 @@ use super::ledger::Fate;
 use super::plan::{Deadly, Fault, Plan};
 use super::rig::Rig;
 
+/// So many rules that cancel calls meet some.
+const MANY_RULES: usize = 4;
+
 /// How often each kind of fault of the plan was injected.
 pub(super) fn injected(faults: &BTreeMap<Fault, u64>, drained: u64, let_go: u64) -> BTreeMap<String, u64> {
     let times = |fault: &Fault| faults.get(fault).copied().unwrap_or(0);
@@ -84,7 +87,6 @@ pub(super) async fn used(
         ("calls whose task another worker polled", calls(|call| call.polled_elsewhere)),
         ("calls whose task was cancelled", calls(|call| call.tasks_cancelled > 0)),
         ("calls replaced by a newer one", calls(|call| call.ended_with(Code::Superseded))),
-        ("calls that an operator's rule cancelled", calls(|call| call.ended_with(Code::CancelledByOperator))),
         ("calls ended by the decision of their group", calls(|call| call.ended_with(Code::GroupDecided))),
         ("questions that a server asked", calls(|call| call.asked > 0)),
         ("answers that a server was given", calls(|call| call.answers > 0)),
@@ -103,7 +105,12 @@ pub(super) async fn used(
     let dead = || calls(|call| call.ended_with(Code::DeadLettered));
     // A short run has none that is left to the workers.
     let left = plan.deadly(Deadly::Left).next().map(|_| ("calls whose dead letters a worker ended", dead()));
-    let used = used.into_iter().chain(left).map(|(what, times)| (what.to_owned(), times));
+    // A rule meets what is open when it is set: one alone may meet nothing.
+    let by_rule = calls(|call| call.ended_with(Code::CancelledByOperator));
+    let rules = plan.events.iter().filter(|event| event.fault == Fault::CancelRule).count();
+    let by_rule =
+        (by_rule > 0 || rules >= MANY_RULES).then_some(("calls that an operator's rule cancelled", by_rule));
+    let used = used.into_iter().chain(left).chain(by_rule).map(|(what, times)| (what.to_owned(), times));
     used.chain(of_servers(rig)).chain(of_proxies(rig)).collect()
 }
 
