@@ -156,7 +156,7 @@ pub struct Event {
 impl Event {
     /// Whether what an operator sets ends by itself, as with `--for`: every second time, whatever else is taken from `pick`.
     pub const fn ends_by_itself(&self) -> bool {
-        self.pick / 30 % 2 == 0
+        (self.pick / 30).is_multiple_of(2)
     }
 
     /// The limits that an operator sets in the place of `catalog`, one after the other: a lower and a higher one, in either order.
